@@ -1,0 +1,1 @@
+"""What is inserted into the frozen network, and where: LoRA, bottleneck adapters; injecting and merging."""

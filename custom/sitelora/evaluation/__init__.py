@@ -1,0 +1,1 @@
+"""Metrics in native space, case by case."""

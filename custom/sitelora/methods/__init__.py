@@ -1,0 +1,1 @@
+"""One file per paper or baseline, found by looking in this folder."""

@@ -1,0 +1,1 @@
+"""The foundation models as volume networks, and how their checkpoints are loaded."""

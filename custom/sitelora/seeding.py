@@ -1,0 +1,28 @@
+"""Random numbers that depend on names, never on order: all sites draw the same tensor for the same name."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+
+def derive_seed(*parts: object) -> int:
+    """Return a 63-bit seed that depends on every part and on nothing else.
+
+    Args:
+        parts: anything with a stable ``str``: the experiment seed, a tensor name, a site, a round.
+    """
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator_for(seed: int, name: str) -> torch.Generator:
+    """Return a CPU generator seeded by the experiment seed and a tensor name."""
+    return torch.Generator().manual_seed(derive_seed(seed, name))
+
+
+def gaussian(shape: tuple[int, ...], *, std: float, seed: int, name: str) -> Tensor:
+    """Return a fp32 Gaussian tensor of ``shape`` that is the same at every site for the same seed and name."""
+    return torch.randn(shape, generator=generator_for(seed, name)) * std

@@ -1,0 +1,1 @@
+"""Which tensor is shared, local or frozen, and how a shared one travels."""
