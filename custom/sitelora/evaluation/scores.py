@@ -1,0 +1,133 @@
+"""Scores of many cases: mean, median, worst, and an interval from a bootstrap over patients (Efron 1979).
+
+Patients are drawn, not cases, because two cases of one patient are not two independent pieces of evidence.
+Percentile intervals of few patients are too narrow (our choice: below three patients there is none); read
+them together with the number of patients.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+FEWEST_PATIENTS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseScore:
+    """The metrics of one case: label name to metric name to value (``None`` where a metric is undefined)."""
+
+    case: str
+    patient: str
+    metrics: Mapping[str, Mapping[str, float | None]]
+
+    @property
+    def dice(self) -> float:
+        """Mean Dice over the case's labels; NaN when no label has one."""
+        return _mean([values.get("dice") for values in self.metrics.values()])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain dictionaries, ready for ``json.dump``."""
+        metrics = {label: dict(values) for label, values in self.metrics.items()}
+        return {"case": self.case, "patient": self.patient, "metrics": metrics}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> CaseScore:
+        """Read what :meth:`to_json` wrote; a case without a patient counts as its own patient."""
+        case = str(value.get("case", "?"))
+        metrics = {str(k): dict(v) for k, v in (value.get("metrics") or {}).items()}
+        return cls(case=case, patient=str(value.get("patient") or case), metrics=metrics)
+
+
+def summarise(cases: Sequence[CaseScore], *, seed: int = 0, resamples: int = 2000) -> dict[str, Any]:
+    """Return one model's block of an evaluation file: the summary and the cases, ready for ``json.dump``.
+
+    Args:
+        cases: the scored cases, in any order; the result does not depend on it.
+        seed: seed of the bootstrap.
+        resamples: number of bootstrap draws.
+
+    Returns:
+        ``dice`` (mean over cases), ``dice_median``, ``dice_worst``, ``dice_ci95`` (``[low, high]`` or
+        ``None``), ``patient_count``, ``case_count``, ``labels`` (label to metric to mean over the cases that
+        define it) and ``cases``.
+
+    Raises:
+        ValueError: no case was given, or a case has no Dice.
+    """
+    if not cases:
+        raise ValueError("no case to summarise, expected at least one: check the test list of dataset.json")
+    ordered = sorted(cases, key=lambda score: (score.patient, score.case))
+    dice = [score.dice for score in ordered]
+    for score, value in zip(ordered, dice, strict=True):
+        if not math.isfinite(value):
+            raise ValueError(f"case {score.case} has no finite Dice, expected one for at least one label")
+    patients = [score.patient for score in ordered]
+    return {
+        "dice": statistics.fmean(dice),
+        "dice_median": statistics.median(dice),
+        "dice_worst": min(dice),
+        "dice_ci95": patient_interval(dice, patients, seed=seed, resamples=resamples),
+        "patient_count": len(set(patients)),
+        "case_count": len(ordered),
+        "labels": _label_means(ordered),
+        "cases": [score.to_json() for score in ordered],
+    }
+
+
+def patient_interval(
+    values: Sequence[float], patients: Sequence[str], *, seed: int = 0, resamples: int = 2000
+) -> list[float] | None:
+    """Return the 95 % percentile interval of the mean over cases when patients are drawn with replacement.
+
+    Args:
+        values: one finite number a case.
+        patients: the patient of every case.
+        seed: seed of the draws.
+        resamples: number of draws.
+
+    Returns:
+        ``[low, high]``, or ``None`` below three patients.
+
+    Raises:
+        ValueError: the two sequences differ in length.
+    """
+    if len(values) != len(patients):
+        raise ValueError(f"{len(values)} values for {len(patients)} patients, expected one patient a value")
+    names = sorted(set(patients))
+    if len(names) < FEWEST_PATIENTS:
+        return None
+    row = {name: index for index, name in enumerate(names)}
+    sums, counts = np.zeros(len(names)), np.zeros(len(names))
+    for value, patient in zip(values, patients, strict=True):
+        sums[row[patient]] += value
+        counts[row[patient]] += 1
+    drawn = np.random.default_rng(seed).integers(len(names), size=(resamples, len(names)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return [float(low), float(high)]
+
+
+def _label_means(cases: Sequence[CaseScore]) -> dict[str, dict[str, float | None]]:
+    """Return every label's mean of every metric over the cases that define it (``None`` where none does)."""
+    gathered: dict[str, dict[str, list[float | None]]] = {}
+    for score in cases:
+        for label, values in score.metrics.items():
+            for metric, value in values.items():
+                gathered.setdefault(label, {}).setdefault(metric, []).append(value)
+    means = {label: {m: _mean(v) for m, v in metrics.items()} for label, metrics in gathered.items()}
+    return {
+        label: {m: v if math.isfinite(v) else None for m, v in metrics.items()}
+        for label, metrics in means.items()
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    """Return the mean of the defined values, NaN when there is none."""
+    defined = [value for value in values if value is not None]
+    return statistics.fmean(defined) if defined else math.nan

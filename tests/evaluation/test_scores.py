@@ -1,0 +1,71 @@
+import json
+import random
+
+import numpy as np
+import pytest
+
+from sitelora.evaluation.scores import CaseScore, patient_interval, summarise
+
+
+def score(case, dice, patient=None, hd95=4.0):
+    return CaseScore(
+        case=case, patient=patient or case, metrics={"prostate": {"dice": dice, "hd95_mm": hd95}}
+    )
+
+
+def test_summary_values():
+    summary = summarise([score("a", 0.9), score("b", 0.5), score("c", 0.7), score("d", 0.2, hd95=None)])
+    assert summary["dice"] == pytest.approx(0.575)
+    assert summary["dice_median"] == pytest.approx(0.6)
+    assert summary["dice_worst"] == 0.2
+    assert summary["labels"]["prostate"] == {"dice": pytest.approx(0.575), "hd95_mm": 4.0}
+    assert (summary["case_count"], summary["patient_count"]) == (4, 4)
+    low, high = summary["dice_ci95"]
+    assert 0.2 <= low < 0.575 < high <= 0.9
+
+
+def test_case_dice_is_the_mean_over_labels():
+    both = CaseScore(case="a", patient="p", metrics={"kidney": {"dice": 1.0}, "tumour": {"dice": 0.5}})
+    assert both.dice == 0.75
+
+
+def test_the_summary_does_not_depend_on_the_order_of_cases_and_survives_json():
+    cases = [score(f"c{i}", i / 10, patient=f"p{i % 4}") for i in range(9)]
+    shuffled = random.Random(3).sample(cases, len(cases))
+    summary = summarise(cases, seed=5)
+    assert summarise(shuffled, seed=5) == summary
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    again = [CaseScore.from_json(case) for case in summary["cases"]]
+    assert sorted(again, key=lambda s: s.case) == sorted(cases, key=lambda s: s.case)
+
+
+def test_the_interval_is_over_patients_not_cases():
+    values, patients = [0.2] * 30 + [0.8] * 30, ["p1"] * 15 + ["p2"] * 15 + ["p3"] * 15 + ["p4"] * 15
+    by_patient = patient_interval(values, patients, seed=1)
+    by_case = patient_interval(values, [str(i) for i in range(60)], seed=1)
+    assert by_patient[1] - by_patient[0] > 2 * (by_case[1] - by_case[0])
+
+
+def test_the_interval_of_many_patients_is_the_normal_one():
+    values = np.random.default_rng(0).normal(0.7, 0.1, 400)
+    low, high = patient_interval(values, [str(i) for i in range(400)], seed=0, resamples=4000)
+    half = 1.96 * values.std() / np.sqrt(400)
+    assert low == pytest.approx(values.mean() - half, abs=0.002)
+    assert high == pytest.approx(values.mean() + half, abs=0.002)
+
+
+def test_two_patients_have_no_interval():
+    assert (
+        summarise([score("a", 0.9, "p1"), score("b", 0.5, "p1"), score("c", 0.7, "p2")])["dice_ci95"] is None
+    )
+
+
+def test_distances_that_no_case_defines_are_null():
+    assert summarise([score("a", 0.0, hd95=None)])["labels"]["prostate"]["hd95_mm"] is None
+
+
+def test_nothing_to_summarise_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        summarise([])
+    with pytest.raises(ValueError, match="case a has no finite Dice"):
+        summarise([CaseScore(case="a", patient="p", metrics={})])
