@@ -1,0 +1,69 @@
+# SiteLoRA: every goal below does its own set-up, from a fresh clone, and asks nothing.
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu    to offer pip a CPU-only torch build
+PYTHON      ?= python3
+VENV        ?= .venv
+TORCH_INDEX ?=
+
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.sitelora-installed
+LOG    := $(VENV)/install.log
+TORCH  := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
+SETUPTOOLS := $(shell sed -n 's/^setuptools==/setuptools==/p' constraints.txt)
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+# pip's chatter goes to a log; when a step fails, its end is shown and the log is named.
+define quietly
+@printf '%s\n' "$(1)"; \
+$(2) >>$(LOG) 2>&1 || { code=$$?; tail -n 30 $(LOG); echo "Failed (exit $$code). The whole log: $(LOG)"; exit $$code; }
+endef
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format pytest soak poc clean distclean
+
+help: ## this list
+	@printf 'SiteLoRA. Each goal does all of its own set-up.\n\n'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## the virtual environment, with everything the other goals need
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Found `$(PYTHON) --version 2>&1` as '$(PYTHON)', need Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
+	@mkdir -p $(VENV); : >$(LOG)
+	$(call quietly,[1/3] virtual environment in $(VENV),test -x $(BIN)/python || $(PYTHON) -m venv $(VENV))
+	$(call quietly,[2/3] $(TORCH) (the largest download),$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH) $(SETUPTOOLS))
+	$(call quietly,[3/3] SiteLoRA$(comma) NVFlare$(comma) MONAI and the test tools,$(PIP) install -c constraints.txt -e '.[federation$(comma)test]')
+	@touch $@
+
+comma := ,
+
+demo: $(STAMP) ## six sites adapt a small SAM together on a phantom, then a report: demo_run/report/index.html
+	$(BIN)/sitelora simulate jobs/iat_prostate --threads 6 --home demo_run/home --workspace demo_run/workspace --report demo_run/report
+
+test: lint pytest ## lint, types and every test but the soak ones
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+pytest: $(STAMP)
+	$(BIN)/python -m pytest -m "not soak"
+
+soak: $(STAMP) ## the slow, faulty and long-running checks
+	$(BIN)/python -m pytest -m soak --timeout 1800
+
+poc: $(STAMP) ## the same job over NVFlare's proof-of-concept system: real processes, TLS, loopback
+	bash poc_workspace/run_poc.sh
+
+clean: ## what the demo, the POC and builds have left; keeps the virtual environment
+	rm -rf demo_run simulator_workspace poc_workspace/run build dist .pytest_cache .mypy_cache .ruff_cache
+	find custom bundles jobs tests benchmarks poc_workspace -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf *.egg-info custom/*.egg-info
+
+distclean: clean ## clean, and the virtual environment too
+	rm -rf $(VENV)
