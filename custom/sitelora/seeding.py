@@ -24,5 +24,5 @@ def generator_for(seed: int, name: str) -> torch.Generator:
 
 
 def gaussian(shape: tuple[int, ...], *, std: float, seed: int, name: str) -> Tensor:
-    """Return a fp32 Gaussian tensor of ``shape`` that is the same at every site for the same seed and name."""
+    """Return an fp32 Gaussian tensor of ``shape``: the same at every site for equal seed and name."""
     return torch.randn(shape, generator=generator_for(seed, name)) * std
