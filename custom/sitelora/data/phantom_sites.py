@@ -1,0 +1,208 @@
+"""How each site of the phantom images and annotates: scanner, coil, habit (all numbers our choice).
+
+They follow the look of the public six-site prostate set: endorectal coils at some sites, fat suppression at
+one, oblique slices, other array orientations. The extent in-plane is 96 to 134 mm at 0.75 to 1.25 mm, less
+than a hospital's 200 mm at 0.4 to 0.8 mm, so that the organ keeps enough pixels on a small matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import conv1d, pad
+
+from sitelora.data.phantom_anatomy import Array, Grid, Patient
+
+
+@dataclass(frozen=True, kw_only=True)
+class Habit:
+    """How a site annotates.
+
+    Attributes:
+        name: for people.
+        margin_mm: contour outside (positive) or inside (negative) of the capsule.
+        smoothing_mm: standard deviation of the in-plane smoothing of the contour.
+        skip_apex: share of the organ's slices left out at the lower end.
+        skip_base: the same at the upper end.
+    """
+
+    name: str
+    margin_mm: float = 0.0
+    smoothing_mm: float = 0.0
+    skip_apex: float = 0.0
+    skip_base: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scanner:
+    """How a site's images come about.
+
+    Attributes:
+        matrix: pixels along each in-plane axis.
+        slices: slices of a volume.
+        spacing_mm: in-plane pixel size.
+        slice_mm: distance of slices.
+        axes: where the array axes point, as nibabel's axis codes.
+        tilt_deg: rotation of the slices about the left-right and the long axis of the body.
+        tissue: intensity of every tissue, 0 dark to 1 bright.
+        endorectal_coil: a coil in the rectum: bright near it, dark far away.
+        surface_bias: strength of the smooth coil field of a body coil.
+        gamma: contrast curve.
+        noise: standard deviation of the two channels whose magnitude is the image (Rician).
+        full_scale: int16 value of a bright tissue.
+    """
+
+    matrix: int
+    slices: int
+    spacing_mm: float
+    slice_mm: float
+    axes: str
+    tissue: Mapping[str, float]
+    tilt_deg: tuple[float, float] = (0.0, 0.0)
+    endorectal_coil: bool = False
+    surface_bias: float = 0.25
+    gamma: float = 1.0
+    noise: float = 0.03
+    full_scale: int = 800
+
+
+_T2 = {
+    "air": 0.01, "fat": 0.72, "muscle": 0.17, "marrow": 0.42, "cortex": 0.06, "plexus": 0.85,
+    "peripheral": 0.66, "transition": 0.36, "stroma": 0.16, "nodule": 0.52, "lesion": 0.30, "urine": 0.95,
+    "vesicle": 0.72, "wall": 0.27, "lumen": 0.04, "stool": 0.40, "bulb": 0.50,
+}  # fmt: skip
+_FAT_SUPPRESSED = {
+    **_T2, "fat": 0.26, "muscle": 0.15, "marrow": 0.22, "plexus": 0.95, "peripheral": 0.80,
+    "transition": 0.52, "nodule": 0.66, "wall": 0.42, "stool": 0.30,
+}  # fmt: skip
+_DULL = {
+    **_T2,
+    "fat": 0.60,
+    "muscle": 0.24,
+    "peripheral": 0.50,
+    "transition": 0.38,
+    "nodule": 0.44,
+    "marrow": 0.50,
+}
+_HEAVY = {
+    **_T2,
+    "fat": 0.52,
+    "peripheral": 0.78,
+    "transition": 0.30,
+    "urine": 1.05,
+    "lumen": 0.02,
+    "muscle": 0.11,
+}
+
+PROFILES: Mapping[str, tuple[Scanner, Habit]] = {
+    "site-1": (
+        Scanner(matrix=128, slices=16, spacing_mm=1.0, slice_mm=3.6, axes="LAS", tissue=_T2, noise=0.025),
+        Habit(name="faithful annotations"),
+    ),
+    "site-2": (
+        Scanner(
+            matrix=128, slices=20, spacing_mm=0.8, slice_mm=2.5, axes="RAS", tissue=_T2,
+            endorectal_coil=True, noise=0.020, full_scale=500,
+        ),
+        Habit(name="tight annotations", margin_mm=-2.0),
+    ),
+    "site-3": (
+        Scanner(
+            matrix=112, slices=14, spacing_mm=1.2, slice_mm=4.0, axes="LPS", tissue=_FAT_SUPPRESSED,
+            surface_bias=0.35, noise=0.035, full_scale=350,
+        ),
+        Habit(name="generous annotations", margin_mm=2.2),
+    ),
+    "site-4": (
+        Scanner(
+            matrix=120, slices=16, spacing_mm=1.05, slice_mm=3.3, axes="RAS", tissue=_DULL,
+            tilt_deg=(12.0, 4.0), gamma=0.8, noise=0.035, full_scale=1200,
+        ),
+        Habit(name="smoothed annotations", smoothing_mm=4.0),
+    ),
+    "site-5": (
+        Scanner(
+            matrix=128, slices=18, spacing_mm=0.75, slice_mm=3.0, axes="LAS", tissue=_HEAVY,
+            endorectal_coil=True, gamma=1.15, noise=0.03, full_scale=1500,
+        ),
+        Habit(name="annotations without the apex", skip_apex=0.3),
+    ),
+    "site-6": (
+        Scanner(
+            matrix=96, slices=15, spacing_mm=1.25, slice_mm=3.4, axes="LPI", tissue=_DULL, surface_bias=0.5,
+            gamma=1.3, noise=0.045, full_scale=250,
+        ),
+        Habit(name="annotations without the base", skip_base=0.3),
+    ),
+}  # fmt: skip
+
+
+def place_slices(
+    scanner: Scanner, rng: np.random.Generator, *, matrix: int | None = None, slices: int | None = None
+) -> Grid:
+    """Place the slices over the site's extent, shifted by up to 4 mm as a technician would.
+
+    Args:
+        scanner: the site's way of imaging.
+        rng: draws the shift.
+        matrix: another number of pixels over the same extent, ``None`` for the site's own.
+        slices: another number of slices over the same extent, ``None`` for the site's own.
+    """
+    matrix, slices = matrix or scanner.matrix, slices or scanner.slices
+    in_plane = scanner.spacing_mm * scanner.matrix / matrix
+    spacing = np.array([in_plane, in_plane, scanner.slice_mm * scanner.slices / slices])
+    sign = np.array([1 if code in "RAS" else -1 for code in scanner.axes])
+    tilt, swing = np.deg2rad(scanner.tilt_deg)
+    about_x = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+    about_z = np.array([[np.cos(swing), -np.sin(swing), 0], [np.sin(swing), np.cos(swing), 0], [0, 0, 1]])
+    shape = (matrix, matrix, slices)
+    affine = np.eye(4)
+    affine[:3, :3] = about_z @ about_x * (sign * spacing)
+    middle = (np.array(shape) - 1) / 2
+    affine[:3, 3] = rng.uniform(-4, 4, 3) - affine[:3, :3] @ middle
+    return Grid(affine=np.round(affine, 5), shape=shape)
+
+
+def coil_field(scanner: Scanner, grid: Grid, patient: Patient, rng: np.random.Generator) -> Array:
+    """Return the coil's sensitivity ``[X, Y, Z]``, about 1 at the prostate."""
+    p = grid.points_mm()
+    if scanner.endorectal_coil:
+        centre = np.array(patient.centre_mm) - (0, patient.half_depth_mm + patient.rectum_mm - 4, 0)
+        distance2 = (p[0] - centre[0]) ** 2 + (p[1] - centre[1]) ** 2 + (0.6 * (p[2] - centre[2])) ** 2
+        return 2.0 / (1 + distance2 / float(rng.uniform(24, 30)) ** 2) + 0.06
+    tilt = rng.normal(0, 1, 3) * (0.6, 1.0, 0.3)
+    plane = sum(float(t) * axis / 60.0 for t, axis in zip(tilt, p, strict=True))
+    bowl = (p[0] ** 2 + p[1] ** 2) / 60.0**2 - 0.4
+    return np.exp(scanner.surface_bias * (plane + 0.7 * bowl)).astype(np.float32)
+
+
+def blur_in_plane(volume: Array, grid: Grid, sigma_mm: float) -> Array:
+    """Blur ``[X, Y, Z]`` in-plane by a Gaussian."""
+    sigma = sigma_mm / float(grid.spacing_mm[0])
+    reach = max(1, int(np.ceil(3 * sigma)))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float32) / max(sigma, 1e-3)) ** 2)
+    kernel = (kernel / kernel.sum())[None, None]
+    field = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))
+    for axis in (0, 1):
+        lines = field.movedim(axis, -1)
+        flat = pad(lines.reshape(-1, 1, lines.shape[-1]), (reach, reach), mode="replicate")
+        field = conv1d(flat, kernel).reshape(lines.shape).movedim(-1, axis)
+    return field.numpy()
+
+
+def annotate(capsule: Array, grid: Grid, habit: Habit) -> Array:
+    """Return the label ``[X, Y, Z]`` uint8 that a site with this habit draws around the organ."""
+    mask = capsule < habit.margin_mm
+    if habit.smoothing_mm:
+        mask = blur_in_plane(mask.astype(np.float32), grid, habit.smoothing_mm) > 0.5
+    slices = np.flatnonzero((capsule < 0).any(axis=(0, 1)))
+    if grid.affine[2, 2] < 0:
+        slices = slices[::-1]
+    lower, upper = round(habit.skip_apex * len(slices)), round(habit.skip_base * len(slices))
+    if lower or upper:
+        kept = slices[lower : len(slices) - upper]
+        mask &= np.isin(np.arange(mask.shape[2]), kept)
+    return mask.astype(np.uint8)

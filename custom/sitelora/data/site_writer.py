@@ -1,0 +1,92 @@
+"""Site folders appear whole or not at all: written beside their place, then moved there in one step."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from sitelora.data.site_folder import DATALIST, SiteDataError, SiteFolder
+
+_log = logging.getLogger(__name__)
+
+
+def write_site_folder(folder: SiteFolder, fill: Callable[[Path], None], *, overwrite: bool = False) -> bool:
+    """Write one site folder atomically; do nothing when the same one is already there.
+
+    "The same" is an equal ``dataset.json`` (it records source and settings) with every file it names present.
+
+    Args:
+        folder: what ``dataset.json`` shall say; ``folder.path`` is where it goes.
+        fill: writes the files that ``folder`` names below the temporary folder it is given; ``images/`` and
+            ``labels/`` exist there already.
+        overwrite: replace a folder with other content instead of refusing. Refusing is our choice: the folder
+            may hold a hospital's only copy of corrected masks.
+
+    Returns:
+        True when the folder was written, False when it was already there.
+
+    Raises:
+        SiteDataError: something else is at the place and ``overwrite`` is not set.
+    """
+    target = folder.path
+    if _same(folder):
+        _log.info("site %s: %s is complete already", folder.name, target)
+        return False
+    if target.exists() and not overwrite:
+        raise SiteDataError(
+            f"site {folder.name}: {target} exists and holds something else than what would be written "
+            "(another source, other settings or missing files); it is left as it is. Choose another output "
+            "folder, move it away, or ask for overwriting"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / f".{target.name}.partial-{uuid.uuid4().hex[:8]}"
+    try:
+        for name in ("images", "labels"):
+            (partial / name).mkdir(parents=True)
+        fill(partial)
+        text = json.dumps(folder.to_json(), indent=2, ensure_ascii=False) + "\n"
+        (partial / DATALIST).write_text(text, encoding="utf-8")
+        return _move(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _move(partial: Path, folder: SiteFolder) -> bool:
+    """Put ``partial`` in its place; a process that wrote the same folder meanwhile wins."""
+    target = folder.path
+    if _same(folder):
+        return False
+    old = target.parent / f".{target.name}.old-{uuid.uuid4().hex[:8]}"
+    if target.exists():
+        target.rename(old)
+    try:
+        partial.rename(target)
+    except OSError:
+        if _same(folder):
+            return False
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    return True
+
+
+def _same(folder: SiteFolder) -> bool:
+    file = folder.path / DATALIST
+    try:
+        if json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(folder.to_json())):
+            return False
+    except (OSError, ValueError):
+        return False
+    names = (
+        entry[key]
+        for entries in folder.splits.values()
+        for entry in entries
+        for key in ("image", "label")
+        if key in entry
+    )
+    return all((folder.path / name).is_file() for name in names)

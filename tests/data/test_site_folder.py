@@ -1,0 +1,150 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from sitelora.data.site_folder import SiteDataError, SiteFolder, find_site_folder
+from sitelora.data.site_writer import write_site_folder
+
+
+def content(name="site-1", **changes):
+    return {
+        "name": name,
+        "hospital": "General Hospital",
+        "modality": "MRI T2",
+        "labels": {"0": "background", "1": "prostate"},
+        "training": [{"image": "images/a.nii.gz", "label": "labels/a.nii.gz", "patient": "A", "age": 61}],
+        "validation": [],
+        "test": [{"image": "images/b.nii.gz", "label": "labels/b.nii.gz", "patient": "B"}],
+        **changes,
+    }
+
+
+def write(path: Path, data) -> Path:
+    path.mkdir(parents=True)
+    (path / "dataset.json").write_text(data if isinstance(data, str) else json.dumps(data))
+    return path
+
+
+def test_read_gives_absolute_paths_and_counts(tmp_path):
+    folder = SiteFolder.read(write(tmp_path / "site-1", content()))
+    assert folder.case_counts() == {"training": 1, "validation": 0, "test": 1}
+    assert folder.labels == {0: "background", 1: "prostate"}
+    assert folder.hospital == "General Hospital"
+    (case,) = folder.cases("training")
+    assert case == {
+        "image": str(tmp_path / "site-1/images/a.nii.gz"),
+        "label": str(tmp_path / "site-1/labels/a.nii.gz"),
+        "patient": "A",
+        "age": 61,
+    }
+    with pytest.raises(KeyError, match="testing"):
+        folder.cases("testing")
+
+
+def test_json_round_trip(tmp_path):
+    folder = SiteFolder.read(write(tmp_path / "site-1", content()))
+    assert SiteFolder.from_json(folder.to_json(), path=folder.path) == folder
+
+
+def test_absolute_paths_also_from_a_relative_folder(tmp_path, monkeypatch):
+    write(tmp_path / "site-1", content())
+    monkeypatch.chdir(tmp_path)
+    assert Path(SiteFolder.read(Path("site-1")).cases("test")[0]["image"]).is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("{", "not readable as JSON"),
+        ("[]", "found list, expected a JSON object"),
+        (content(labels=None), "labels"),
+        (content(labels={"1": "prostate"}), "background"),
+        (content(training={}), "'training' is a dict"),
+        (content(training=[{"image": "images/a.png"}]), r"training\[0\].*patient"),
+        (content(test=[{"patient": "B"}]), r"test\[0\].*image"),
+        (content(training=[{"image": "/a.png", "patient": "A"}]), "relative to the site folder"),
+        (content(training=[{"image": "a.png", "label": "../a.png", "patient": "A"}]), "label is '../a.png'"),
+        (content(name="site-2"), "the name is 'site-2' and the folder's name is 'site-1'"),
+    ],
+)
+def test_what_breaks_the_contract_is_named(tmp_path, data, message):
+    with pytest.raises(SiteDataError, match=message) as caught:
+        SiteFolder.read(write(tmp_path / "site-1", data))
+    assert "dataset.json" in str(caught.value)
+
+
+def test_find_names_folder_command_and_variable(tmp_path, monkeypatch):
+    folder = write(tmp_path / "prostate" / "site-1", content())
+    monkeypatch.setenv("SITELORA_DATA", str(tmp_path))
+    assert find_site_folder("prostate", "site-1") == folder
+    with pytest.raises(SiteDataError) as caught:
+        find_site_folder("prostate", "site-2")
+    for part in (str(tmp_path / "prostate/site-2"), "sitelora prepare prostate", "SITELORA_DATA", "site-2"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../other", "a/b", "", ".", ".hidden", "/etc"])
+def test_names_from_a_job_cannot_leave_the_data_root(tmp_path, name):
+    with pytest.raises(SiteDataError, match="letters, digits"):
+        find_site_folder("prostate", name, tmp_path)
+    with pytest.raises(SiteDataError, match="letters, digits"):
+        find_site_folder(name, "site-1", tmp_path)
+
+
+def planned(tmp_path, **changes) -> SiteFolder:
+    return SiteFolder.from_json(content(**changes), path=tmp_path / "site-1")
+
+
+def fill(path: Path, text: str = "x") -> None:
+    for name in ("a", "b"):
+        for kind in ("images", "labels"):
+            (path / kind / f"{name}.nii.gz").write_text(text)
+
+
+def test_writing_twice_writes_once(tmp_path):
+    folder = planned(tmp_path)
+    assert write_site_folder(folder, fill)
+    assert SiteFolder.read(folder.path) == folder
+    assert not write_site_folder(folder, lambda path: pytest.fail("written again"))
+    assert [p.name for p in tmp_path.iterdir()] == ["site-1"]
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path):
+    def broken(path):
+        fill(path)
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError):
+        write_site_folder(planned(tmp_path), broken)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_content_is_kept_unless_asked(tmp_path):
+    write_site_folder(planned(tmp_path), fill)
+    other = planned(tmp_path, hospital="Another Hospital")
+    with pytest.raises(SiteDataError, match="left as it is"):
+        write_site_folder(other, lambda path: fill(path, "y"))
+    assert (tmp_path / "site-1/images/a.nii.gz").read_text() == "x"
+    assert write_site_folder(other, lambda path: fill(path, "y"), overwrite=True)
+    assert (tmp_path / "site-1/images/a.nii.gz").read_text() == "y"
+    assert [p.name for p in tmp_path.iterdir()] == ["site-1"]
+
+
+def test_a_failed_overwrite_keeps_the_old_folder(tmp_path):
+    write_site_folder(planned(tmp_path), fill)
+
+    def broken(path):
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError):
+        write_site_folder(planned(tmp_path, hospital="Another"), broken, overwrite=True)
+    assert SiteFolder.read(tmp_path / "site-1").hospital == "General Hospital"
+
+
+def test_a_missing_file_is_not_the_same_folder(tmp_path):
+    write_site_folder(planned(tmp_path), fill)
+    (tmp_path / "site-1/labels/b.nii.gz").unlink()
+    with pytest.raises(SiteDataError, match="missing files"):
+        write_site_folder(planned(tmp_path), fill)
+    assert write_site_folder(planned(tmp_path), fill, overwrite=True)
