@@ -1,0 +1,229 @@
+"""SAM as a promptless network on pictures and volumes, as in FLAP-SAM (arXiv:2407.21739, section 3.1)."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .architecture import Architecture, architecture
+from .attention import AUTO, use_attention
+from .checkpoint import fingerprint, read_base
+from .decoder import FlapMaskDecoder
+from .initial import draw
+from .precision import BF16, resolve_precision
+from .upstream import load_modeling
+
+_log = logging.getLogger(__name__)
+_modeling: Any = load_modeling()
+
+
+class SamSegmenter(nn.Module):
+    """SAM with C+1 masks and no prompt; its tensors have Meta's names.
+
+    Built under ``torch.device("meta")`` it has shapes and no values, and reads no checkpoint: for counts and
+    for egress.
+
+    Args:
+        arch: ``vit_b``, ``vit_l``, ``vit_h`` (Meta's) or ``sam_tiny`` (ours).
+        image_size: height and width in pixels, a multiple of the patch; position tables are resized to it.
+        classes: C, foreground classes. Channel 0 of the output is the background.
+        base: path of a checkpoint, ``embedded`` (sam_tiny's own weights), or None for seeded random values.
+        seed: seeds every tensor that the checkpoint does not provide, by the tensor's name.
+        precision: ``bf16``, ``fp32`` or ``auto``; see `set_precision`, which also stores the frozen base in
+            bf16.
+        point_grid: g for FLAP-SAM's regular g x g grid of foreground points; 0, as in its released code, for
+            no prompt.
+        attention: ``auto``, ``segment_anything`` or ``folded``.
+        quiet: do not warn about a random base.
+
+    Raises:
+        ValueError: a size, class number, architecture or option that cannot be, or a checkpoint that does not
+            fit.
+        FileNotFoundError: no checkpoint there.
+    """
+
+    def __init__(
+        self,
+        *,
+        arch: str,
+        image_size: int,
+        classes: int = 1,
+        base: str | None = None,
+        seed: int = 0,
+        precision: str = "auto",
+        point_grid: int = 0,
+        attention: str = AUTO,
+        quiet: bool = False,
+    ) -> None:
+        super().__init__()
+        shape = architecture(arch)
+        if image_size <= 0 or image_size % shape.patch:
+            raise ValueError(
+                f"found image_size={image_size}, expected a positive multiple of {arch}'s patch {shape.patch}"
+            )
+        if classes < 1 or point_grid < 0:
+            raise ValueError(
+                f"found classes={classes}, point_grid={point_grid}; expected at least 1 and at least 0"
+            )
+        self.arch, self.image_size, self.classes, self.point_grid = arch, image_size, classes, point_grid
+        self.base_fingerprint: str | None = None
+        device = torch.get_default_device()
+        self.compute_precision = resolve_precision(precision, device)
+        with torch.device("meta"):
+            self._build(shape, attention)
+        if device.type != "meta":
+            self._fill(base, seed, shape, quiet)
+            self.to(device)
+
+    def _build(self, shape: Architecture, attention: str) -> None:
+        grid = self.image_size // shape.patch
+        self.image_encoder = _modeling.ImageEncoderViT(
+            img_size=self.image_size,
+            patch_size=shape.patch,
+            embed_dim=shape.width,
+            depth=shape.depth,
+            num_heads=shape.heads,
+            out_chans=shape.embedding,
+            norm_layer=partial(nn.LayerNorm, eps=1e-6),
+            use_rel_pos=True,
+            window_size=shape.window,
+            global_attn_indexes=shape.global_blocks,
+        )
+        use_attention(self.image_encoder, attention)
+        self.prompt_encoder = _modeling.PromptEncoder(
+            embed_dim=shape.embedding,
+            image_embedding_size=(grid, grid),
+            input_image_size=(self.image_size, self.image_size),
+            mask_in_chans=16,
+        )
+        self.mask_decoder = FlapMaskDecoder(
+            embedding=shape.embedding,
+            heads=shape.decoder_heads,
+            hidden=shape.decoder_hidden,
+            classes=self.classes,
+            stages=shape.upscaling_stages,
+        )
+
+    def _fill(self, base: str | None, seed: int, shape: Architecture, quiet: bool) -> None:
+        provided: dict[str, Tensor] = {}
+        if base is not None:
+            provided = read_base(self, base, arch=self.arch, shape=shape)
+        elif not quiet:
+            _log.warning(
+                "%s has a RANDOM base (base=None, seed %d): fine for a test, useless for images; "
+                "name a checkpoint",
+                self.arch,
+                seed,
+            )
+        state: dict[str, Tensor] = {}
+        for name, want in self.state_dict().items():
+            value = provided.get(name)
+            if value is None or value.shape != want.shape:
+                fresh = draw(self, name, seed=seed)
+                if value is not None:  # a per-class table of another number of classes
+                    rows = min(len(value), len(fresh))
+                    fresh[:rows] = value[:rows]
+                value = fresh
+            state[name] = value
+        self.load_state_dict(state, strict=True, assign=True)
+        self.base_fingerprint = fingerprint(state)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits, background first.
+
+        Args:
+            image: ``[B, c, H, W]``, or ``[B, c, H, W, N]`` whose N slices are folded into the batch and never
+                see each other. c is 1 (repeated to 3) or 3; H = W = image_size. No mean or deviation is
+                applied.
+
+        Returns:
+            ``[B, C+1, H, W]`` or ``[B, C+1, H, W, N]`` in fp32; a MONAI MetaTensor keeps its metadata.
+
+        Raises:
+            ValueError: another shape.
+        """
+        side = self.image_size
+        if (
+            image.ndim not in (4, 5)
+            or image.shape[1] not in (1, 3)
+            or tuple(image.shape[2:4]) != (side, side)
+        ):
+            raise ValueError(
+                f"found an input of shape {tuple(image.shape)}, expected [B, 1 or 3, {side}, {side}] or "
+                f"[B, 1 or 3, {side}, {side}, N]: resize or crop to image_size={side}, or build the "
+                "network at another"
+            )
+        pixels = image.as_subclass(Tensor)
+        if pixels.ndim == 5:
+            pixels = pixels.permute(0, 4, 1, 2, 3).flatten(0, 1)
+        logits = self.segment(pixels.expand(-1, 3, -1, -1))
+        if image.ndim == 5:
+            logits = logits.unflatten(0, (image.shape[0], image.shape[4])).permute(0, 2, 3, 4, 1)
+        return with_metadata(logits, image)
+
+    def segment(
+        self, pixels: Tensor, points: tuple[Tensor, Tensor] | None = None, boxes: Tensor | None = None
+    ) -> Tensor:
+        """Return fp32 logits ``[B, C+1, H, W]`` for pictures ``[B, 3, H, W]`` and SAM's prompts.
+
+        Args:
+            pixels: the pictures.
+            points: coordinates ``[B, P, 2]`` as x, y in pixels, and labels ``[B, P]``: 1 foreground, 0
+                background.
+            boxes: ``[B, 4]`` as x0, y0, x1, y1 in pixels.
+        """
+        return self.decode(self.encode(pixels), points, boxes)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Return the image embedding ``[B, D, h, w]`` of pictures ``[B, 3, H, W]``."""
+        with self._autocast(pixels.device):
+            embedding: Tensor = self.image_encoder(pixels)
+        return embedding
+
+    def decode(
+        self, embedding: Tensor, points: tuple[Tensor, Tensor] | None = None, boxes: Tensor | None = None
+    ) -> Tensor:
+        """Return fp32 logits ``[B, C+1, H, W]`` for an image embedding; prompts as for `segment`."""
+        if points is None and boxes is None and self.point_grid:
+            points = self._grid_points(embedding.device)
+        with torch.autocast(embedding.device.type, enabled=False):  # frequencies times places need fp32
+            sparse, dense = self.prompt_encoder(points, boxes, None)
+            position = self.prompt_encoder.get_dense_pe()
+        with self._autocast(embedding.device):
+            masks, _ = self.mask_decoder(embedding, position, sparse.expand(len(embedding), -1, -1), dense)
+        logits: Tensor = masks.float()
+        return logits
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.compute_precision == BF16)
+
+    def _grid_points(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        steps = (torch.arange(self.point_grid, device=device) + 0.5) * (self.image_size / self.point_grid)
+        y, x = torch.meshgrid(steps, steps, indexing="ij")
+        points = torch.stack([x, y], dim=-1).reshape(1, -1, 2)
+        return points, torch.ones(points.shape[:2], device=device)
+
+
+def with_metadata(logits: Tensor, image: Any) -> Tensor:
+    """Return ``logits`` with the metadata of ``image`` if that is a MONAI MetaTensor."""
+    if not hasattr(image, "copy_meta_from"):
+        return logits
+    result: Tensor = type(image)(logits).copy_meta_from(image)
+    return result
+
+
+def base_fingerprint(network: SamSegmenter) -> str:
+    """Return the sha256 of the base as loaded: names, shapes and fp32 bytes, before training and casts.
+
+    Raises:
+        ValueError: the network is on the meta device and has no values.
+    """
+    if network.base_fingerprint is None:
+        raise ValueError(
+            f"{network.arch} was built on the meta device: it has no values, hence no fingerprint"
+        )
+    return network.base_fingerprint
