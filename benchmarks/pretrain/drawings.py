@@ -1,0 +1,60 @@
+"""Procedural drawings for pre-training sam_tiny; every picture is a function of (seed, index)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import layouts
+import numpy as np
+from canvas import KINDS, SIDE_PX, Array, Canvas, Textures
+
+__all__ = ["KINDS", "SIDE_PX", "Drawing", "Textures", "draw"]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One picture and what is known about it."""
+
+    image: Array  # [3, 128, 128] float32, unclipped
+    principal: Array  # [128, 128] bool: what a picture of this layout is usually segmented for
+    has_principal: bool
+    kinds: Array  # [14, 128, 128] bool
+    objects: Array  # [n, 128, 128] bool: single visible things, for prompts
+
+
+def draw(seed: int, index: int, textures: Textures) -> Drawing:
+    """Return the picture of ``index``: the layout, then bias field, grain, inversion and flips."""
+    rng = np.random.default_rng([seed, 2, index])
+    canvas = Canvas(rng=rng, textures=textures)
+    choices = layouts.shares()
+    layout = choices[rng.choice(len(choices), p=[share for _, share in choices])][0]
+    principal = layout(canvas)
+    value = canvas.value
+    if rng.random() < 0.7:  # bias field
+        tilt = rng.normal(0, 0.25) * canvas.plane.real + rng.normal(0, 0.25) * canvas.plane.imag
+        bump = (
+            rng.normal(0, 0.2)
+            * np.cos(rng.uniform(1, 3) * canvas.plane.real + rng.uniform(0, 6))
+            * np.cos(rng.uniform(1, 3) * canvas.plane.imag + rng.uniform(0, 6))
+        )
+        value = value * np.exp(tilt + bump).astype(np.float32)
+    if rng.random() < 0.5:
+        value = value + np.float32(rng.uniform(0.0, 0.08)) * textures.cut(rng)
+    if rng.random() < 0.12:
+        value = value.max() - value
+    masks = [principal[None], canvas.kinds, *(mask[None] for mask in canvas.objects)]
+    stacked = np.concatenate(masks)
+    if rng.random() < 0.5:
+        value, stacked = value[..., ::-1], stacked[..., ::-1]
+    if rng.random() < 0.08:
+        value, stacked = value[:, ::-1], stacked[:, ::-1]
+    objects = stacked[1 + len(KINDS) :]
+    visible = objects.sum(axis=(1, 2)) >= 24
+    image = np.broadcast_to(value, (3, SIDE_PX, SIDE_PX)).astype(np.float32)
+    return Drawing(
+        image,
+        stacked[0].copy(),
+        layout is not layouts.shapes,
+        stacked[1 : 1 + len(KINDS)].copy(),
+        objects[visible],
+    )
