@@ -42,7 +42,7 @@ def read_hospital(folder: Path, train_cases: int) -> tuple[Tensor, Tensor, Tenso
         picture = Image.open(folder / "images" / name.replace("_mask", "")).convert("L")
         pixels = np.asarray(picture.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR), np.float32)
         low, high = np.percentile(pixels, [1, 99])
-        images.append(np.clip((pixels - low) / (high - low), 0, 1)[None])
+        images.append(np.clip((pixels - low) / (high - low), 0, 1).astype(np.float32)[None])
         mask = Image.open(folder / "masks" / name).resize((SIDE_PX, SIDE_PX), Image.Resampling.NEAREST)
         masks.append(np.asarray(mask.convert("L")) > 0)
     image, mask_tensor = torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks))
@@ -69,7 +69,7 @@ def adapt(args: argparse.Namespace, hospital: Path, steps: list[int]) -> tuple[d
     base = None if args.base == "none" else args.base
     network = SamSegmenter(arch=args.arch, image_size=SIDE_PX, base=base, seed=args.seed, quiet=True)
     network.requires_grad_(False)
-    specs = [LoRA("image_encoder", rank=args.rank), LoRA("mask_decoder", rank=args.rank)]
+    specs = [LoRA(where="image_encoder", rank=args.rank), LoRA(where="mask_decoder", rank=args.rank)]
     insert_adapters(network, specs, seed=args.seed)
     heads = tuple(pattern.removesuffix("**") for pattern in HEADS)
     for name, parameter in network.named_parameters():

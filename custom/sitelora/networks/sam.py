@@ -157,7 +157,7 @@ class SamSegmenter(nn.Module):
                 f"[B, 1 or 3, {side}, {side}, N]: resize or crop to image_size={side}, or build the "
                 "network at another"
             )
-        pixels = image.as_subclass(Tensor)
+        pixels = image.as_subclass(Tensor).float()
         if pixels.ndim == 5:
             pixels = pixels.permute(0, 4, 1, 2, 3).flatten(0, 1)
         logits = self.segment(pixels.expand(-1, 3, -1, -1))
