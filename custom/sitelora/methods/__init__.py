@@ -1,1 +1,26 @@
-"""One file per paper or baseline, found by looking in this folder."""
+"""One file per paper or baseline; a method is found by looking in this folder, never by a list."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+
+from sitelora.method import Method
+
+
+def method_names() -> list[str]:
+    """Return the names of all methods: the modules of this folder, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def find_method(name: str) -> Callable[..., Method]:
+    """Return the function of the same name in ``methods/<name>.py``.
+
+    Raises:
+        ValueError: no such method, with those that exist.
+    """
+    if name not in method_names():
+        raise ValueError(f"no method is called {name!r}; there are: {', '.join(method_names())}")
+    function: Callable[..., Method] = getattr(importlib.import_module(f"{__name__}.{name}"), name)
+    return function

@@ -1,0 +1,96 @@
+"""An adapter is a small module inside the base module that it changes, and a forward hook that adds its output.
+
+The base's tensors keep their names, so a base checkpoint loads before and after, and ``...qkv.lora.q.A`` says where
+an adapter sits. A method holds frozen specifications; ``insert`` turns them into modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from sitelora.sharing.patterns import clean_name
+
+
+class AdapterModule(nn.Module):
+    """Base of every inserted module; changes the output of the module that it sits in."""
+
+    def after(self, host: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        """Return the host's output with the adapter's contribution."""
+        raise TypeError(f"{type(self).__name__} does not say what it adds to its host's output")
+
+    def merge(self, host: nn.Module) -> None:
+        """Add the adapter to the host's own weights, for serving without overhead."""
+        raise TypeError(f"{type(self).__name__} is not linear in its input and cannot be merged into the base")
+
+    def unmerge(self, host: nn.Module) -> None:
+        """Take a merged adapter out again; the host's weights return bit for bit."""
+        raise TypeError(f"{type(self).__name__} is not linear in its input and cannot be merged into the base")
+
+
+class AdapterSpec(Protocol):
+    """What is inserted and where; a frozen value that a method holds."""
+
+    def insert(self, network: nn.Module, *, seed: int) -> None:
+        """Insert the adapter's modules, their tensors drawn by seed and tensor name."""
+
+
+def attach(host: nn.Module, name: str, adapter: AdapterModule) -> None:
+    """Put ``adapter`` into ``host`` under ``name`` and let it change the host's output.
+
+    Raises:
+        ValueError: the host has something of that name already.
+    """
+    if hasattr(host, name):
+        raise ValueError(f"{type(host).__name__} already has {name!r}; give the adapter another role")
+    host.add_module(name, adapter)
+    host.register_forward_hook(adapter.after)
+
+
+def adapters_of(network: nn.Module) -> Iterator[tuple[str, nn.Module, AdapterModule]]:
+    """Yield (name, host, adapter) of every inserted adapter, in the network's order."""
+    for host_name, host in network.named_modules():
+        for role, child in host.named_children():
+            if isinstance(child, AdapterModule):
+                yield (f"{host_name}.{role}" if host_name else role), host, child
+
+
+def adapter_tensor_names(network: nn.Module) -> set[str]:
+    """Return the names of all tensors that adapters added."""
+    prefixes = tuple(clean_name(name) + "." for name, _, _ in adapters_of(network))
+    return {clean_name(n) for n in network.state_dict() if prefixes and clean_name(n).startswith(prefixes)}
+
+
+def merge_adapters(network: nn.Module) -> None:
+    """Merge every adapter into its host; raises before touching any where one cannot be merged."""
+    found = list(adapters_of(network))
+    for name, _, adapter in found:
+        if type(adapter).merge is AdapterModule.merge:
+            raise TypeError(f"{name}: {type(adapter).__name__} cannot be merged into the base; serve it unmerged")
+    for _, host, adapter in found:
+        adapter.merge(host)
+
+
+def unmerge_adapters(network: nn.Module) -> None:
+    """Undo ``merge_adapters``, in reverse order."""
+    for _, host, adapter in reversed(list(adapters_of(network))):
+        adapter.unmerge(host)
+
+
+def remove_adapters(network: nn.Module) -> None:
+    """Take all adapters and their hooks out; what is merged stays merged."""
+    for _, host, adapter in list(adapters_of(network)):
+        for role, child in list(host.named_children()):
+            if child is adapter:
+                delattr(host, role)
+        for key, hook in list(host._forward_hooks.items()):
+            if getattr(hook, "__self__", None) is adapter:
+                del host._forward_hooks[key]
+
+
+def insert_adapters(network: nn.Module, specs: Sequence[AdapterSpec], *, seed: int) -> None:
+    """Insert every specification in order."""
+    for spec in specs:
+        spec.insert(network, seed=seed)

@@ -1,0 +1,87 @@
+"""Bottleneck adapters (Houlsby et al. 2019) in the placement of MSA: after attention and beside the MLP.
+
+``x + up(GELU(down(x)))`` on an attention's output, and ``mlp(x) + scale * up(GELU(down(x)))`` beside an MLP. FedSCA
+(arXiv 2503.15390) inserts adapters into every block but does not publish their shape: width / 4 and scale 0.5 are
+our choice. ``up`` is zero at first, so that the network starts as the base.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sitelora.adapters.base import AdapterModule, attach
+from sitelora.seeding import gaussian
+
+
+class Bottleneck(AdapterModule):
+    """``scale * up(GELU(down(x)))`` with ``down [h, d]`` and ``up [d, h]``, added to the host's output.
+
+    Args:
+        width: d. hidden: h. scale: factor of the branch.
+        reads: "output" (after the host) or "input" (beside the host).
+    """
+
+    def __init__(self, *, width: int, hidden: int, scale: float, reads: str, seed: int, name: str) -> None:
+        super().__init__()
+        self.down = nn.Linear(width, hidden)
+        self.up = nn.Linear(hidden, width)
+        self.scale = scale
+        self.reads = reads
+        if self.down.weight.device.type != "meta":
+            std = 1 / math.sqrt(width)
+            draw = gaussian((hidden, width), std=std, seed=seed, name=f"{name}.down.weight")
+            with torch.no_grad():
+                self.down.weight.copy_(draw)
+                self.down.bias.zero_()
+                self.up.weight.zero_()
+                self.up.bias.zero_()
+
+    def after(self, host: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        """Return the host's output plus the branch; shapes ``[..., d]``."""
+        x = output if self.reads == "output" else inputs[0]
+        return output + self.scale * self.up(functional.gelu(self.down(x)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BottleneckAdapters:
+    """An adapter after the attention and one beside the MLP of every encoder block.
+
+    Args:
+        reduction: width divided by the hidden size.
+        mlp_scale: factor of the branch beside the MLP.
+        role: name of the adapter among its host's children.
+    """
+
+    reduction: int = 4
+    mlp_scale: float = 0.5
+    role: str = "adapter"
+
+    def insert(self, network: nn.Module, *, seed: int) -> None:
+        """Attach the adapters to every block of ``image_encoder``.
+
+        Raises:
+            ValueError: the network has no ``image_encoder.blocks``.
+        """
+        encoder = getattr(network, "image_encoder", None)
+        blocks = getattr(encoder, "blocks", None)
+        if blocks is None:
+            raise ValueError("bottleneck adapters go into image_encoder.blocks, which this network lacks")
+        for index, block in enumerate(blocks):
+            width = int(block.norm1.normalized_shape[0])
+            for host, reads, scale in ((block.attn, "output", 1.0), (block.mlp, "input", self.mlp_scale)):
+                part = "attn" if host is block.attn else "mlp"
+                adapter = Bottleneck(
+                    width=width,
+                    hidden=max(1, width // self.reduction),
+                    scale=scale,
+                    reads=reads,
+                    seed=seed,
+                    name=f"image_encoder.blocks.{index}.{part}.{self.role}",
+                )
+                attach(host, self.role, adapter)

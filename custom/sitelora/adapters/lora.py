@@ -1,0 +1,230 @@
+"""LoRA (Hu et al. 2021) on the q and v projections: ``h = W0 x + s B A x``, ``A [r, d_in]``, ``B [d_out, r]``.
+
+The encoder's attention has one fused qkv projection; its q and v thirds get a pair each. The decoder's attentions
+have separate projections. A is Gaussian with standard deviation ``1 / sqrt(d_in)`` (our choice; the papers say only
+Gaussian), drawn by seed and tensor name so that all sites agree; B is zero, so the network starts as the base.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sitelora.adapters.base import AdapterModule, attach
+from sitelora.seeding import gaussian
+from sitelora.sharing.patterns import matches
+
+FUSED = {"q": 0, "k": 1, "v": 2}  # order of the thirds in segment_anything's fused projection
+
+
+class LowRankPair(nn.Module):
+    """Factors of one projection, and the base delta that accumulates beside it.
+
+    Attributes:
+        A: ``[r, d_in]``. B: ``[d_out, r]``. scale: s. rows: the slice of the host's outputs it adds to.
+        delta: ``None`` or factors ``(B [d_out, k], A [k, d_in])`` in units of the scale.
+    """
+
+    def __init__(self, *, rank: int, d_in: int, rows: slice, scale: float, seed: int, name: str) -> None:
+        super().__init__()
+        d_out = rows.stop - rows.start
+        self.A = nn.Parameter(torch.empty(rank, d_in))
+        self.B = nn.Parameter(torch.zeros(d_out, rank))
+        if self.A.device.type != "meta":
+            std = 1 / math.sqrt(d_in)
+            self.A.data.copy_(gaussian((rank, d_in), std=std, seed=seed, name=f"{name}.A"))
+        self.rows = rows
+        self.scale = scale
+        self.delta: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``s (B A + delta) x`` for ``x [..., d_in]``, shape ``[..., d_out]``."""
+        out = functional.linear(functional.linear(x, self.A), self.B)
+        if self.delta is not None:
+            left, right = self.delta
+            out = out + functional.linear(functional.linear(x, right), left)
+        return out if self.scale == 1 else out * self.scale
+
+    def product(self) -> Tensor:
+        """Return ``s (B A + delta)``, ``[d_out, d_in]`` fp32."""
+        full = self.B.detach().float() @ self.A.detach().float()
+        if self.delta is not None:
+            full = full + self.delta[0].float() @ self.delta[1].float()
+        return full * self.scale
+
+
+class LoRAModule(AdapterModule):
+    """The pairs of one role in one projection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: Tensor | None = None
+
+    def pairs(self) -> Iterator[LowRankPair]:
+        """Yield the pairs in this role."""
+        for module in self.modules():
+            if isinstance(module, LowRankPair):
+                yield module
+
+    def after(self, host: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        """Add every pair's output to its rows of the projection's output ``[..., d_out]``."""
+        if self._kept is not None:
+            return output
+        width = output.shape[-1]
+        for pair in self.pairs():
+            change = pair(inputs[0])
+            if pair.rows == slice(0, width):
+                output = output + change
+            else:
+                output[..., pair.rows] += change
+        return output
+
+    def merge(self, host: nn.Module) -> None:
+        """Add ``s B A`` to the host's weight; keeps the weight as it was."""
+        if self._kept is not None:
+            raise RuntimeError("this adapter is merged already")
+        weight = host.get_parameter("weight")
+        self._kept = weight.detach().clone()
+        with torch.no_grad():
+            for pair in self.pairs():
+                weight[pair.rows] += pair.product().to(weight.device, weight.dtype)
+
+    def unmerge(self, host: nn.Module) -> None:
+        """Restore the host's weight bit for bit."""
+        if self._kept is None:
+            raise RuntimeError("this adapter is not merged")
+        with torch.no_grad():
+            host.get_parameter("weight").copy_(self._kept)
+        self._kept = None
+
+
+class SinglePair(LoRAModule, LowRankPair):
+    """One pair over all outputs of a separate projection; its tensors are ``<role>.A`` and ``<role>.B``."""
+
+    def __init__(self, **sizes: Any) -> None:
+        LowRankPair.__init__(self, **sizes)
+        self._kept = None
+
+    def pairs(self) -> Iterator[LowRankPair]:
+        """Yield the pair itself."""
+        yield self
+
+
+class FusedPairs(LoRAModule):
+    """One pair for each adapted third of a fused qkv projection: ``<role>.q.A`` and so on."""
+
+    def __init__(self, pairs: dict[str, LowRankPair]) -> None:
+        super().__init__()
+        for part, pair in pairs.items():
+            self.add_module(part, pair)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRA:
+    """LoRA on attention projections below a module of the network.
+
+    Args:
+        where: pattern of the attention modules' parents, for example ``image_encoder`` or
+            ``image_encoder.blocks.11``.
+        on: which projections, letters of "qkv".
+        rank: r.
+        scale: s; 1 means alpha = r.
+        role: name of the adapter among its host's children; ``global`` and ``local`` in a dual adapter.
+    """
+
+    where: str
+    on: str = "qv"
+    rank: int = 8
+    scale: float = 1.0
+    role: str = "lora"
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"rank is {self.rank}; LoRA needs a rank of at least 1")
+        if not self.on or set(self.on) - set(FUSED):
+            raise ValueError(f"on is {self.on!r}; expected letters of 'qkv'")
+
+    def insert(self, network: nn.Module, *, seed: int) -> None:
+        """Attach a pair to every chosen projection below ``where``.
+
+        Raises:
+            ValueError: no projection found there.
+        """
+        hosts = [
+            (name, module)
+            for name, module in network.named_modules()
+            if isinstance(module, nn.Linear) and matches(f"{self.where}.**", name)
+        ]
+        inserted = 0
+        for name, linear in hosts:
+            last = name.rsplit(".", 1)[-1]
+            if last == "qkv":
+                attach(linear, self.role, self._fused(name, linear, seed))
+                inserted += 1
+            elif last.endswith("_proj") and last[0] in self.on and len(last) == len("q_proj"):
+                attach(
+                    linear,
+                    self.role,
+                    SinglePair(
+                        rank=self.rank,
+                        d_in=linear.in_features,
+                        rows=slice(0, linear.out_features),
+                        scale=self.scale,
+                        seed=seed,
+                        name=f"{name}.{self.role}",
+                    ),
+                )
+                inserted += 1
+        if not inserted:
+            raise ValueError(
+                f"LoRA found no attention projection (qkv, q_proj, ...) below {self.where!r}; the network has "
+                f"{sorted({n.split('.')[0] for n, _ in network.named_modules() if n})}"
+            )
+
+    def _fused(self, name: str, linear: nn.Linear, seed: int) -> FusedPairs:
+        third = linear.out_features // 3
+        return FusedPairs(
+            {
+                part: LowRankPair(
+                    rank=self.rank,
+                    d_in=linear.in_features,
+                    rows=slice(FUSED[part] * third, (FUSED[part] + 1) * third),
+                    scale=self.scale,
+                    seed=seed,
+                    name=f"{name}.{self.role}.{part}",
+                )
+                for part in sorted(self.on)
+            }
+        )
+
+
+def set_base_delta(network: nn.Module, deltas: dict[str, tuple[Tensor, Tensor]]) -> None:
+    """Let low-rank base deltas act beside the frozen base; replaces those that acted before.
+
+    Args:
+        deltas: by adapter name (``...qkv.lora.q``): ``B [d_out, k]`` and ``A [k, d_in]``.
+
+    Raises:
+        ValueError: an adapter name that the network does not have, or factors that do not fit it.
+    """
+    pairs = {name: module for name, module in network.named_modules() if isinstance(module, LowRankPair)}
+    unknown = sorted(set(deltas) - set(pairs))
+    if unknown:
+        raise ValueError(f"a base delta for {unknown[0]}, but the network has no such adapter")
+    for name, pair in pairs.items():
+        pair.delta = None
+        if name in deltas:
+            left, right = deltas[name]
+            if left.shape[0] != pair.B.shape[0] or right.shape[1] != pair.A.shape[1]:
+                raise ValueError(
+                    f"{name}: base delta {tuple(left.shape)} x {tuple(right.shape)} does not fit an adapter of "
+                    f"{pair.B.shape[0]} x {pair.A.shape[1]}"
+                )
+            device = pair.A.device
+            pair.delta = (left.to(device, torch.float32), right.to(device, torch.float32))

@@ -1,0 +1,115 @@
+"""Scoring a network on a site's cases through the bundle's own inference: what is scored is what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+from monai.transforms import Compose, SaveImaged
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from sitelora.data.nifti import write_nifti
+from sitelora.data.site_folder import SiteFolder
+from sitelora.evaluation.metrics import case_metrics
+from sitelora.evaluation.scores import CaseScore, summarise
+
+Pipeline = Callable[[str], Any]
+"""Gives the parts of a bundle's inference config by id: "preprocessing", "inferer", "postprocessing"."""
+
+
+def read_native(path: Path) -> tuple[NDArray[Any], NDArray[np.floating] | None]:
+    """Read an image or label map as stored.
+
+    Returns:
+        Voxels ``[X, Y, Z]`` and affine ``[4, 4]`` of a NIfTI file; pixels ``[H, W]`` or ``[H, W, 3]`` and None
+        of a picture.
+    """
+    if path.suffix == ".png":
+        return np.asarray(Image.open(path)), None
+    volume = nibabel.load(path)
+    return np.asanyarray(volume.dataobj), volume.affine  # type: ignore[attr-defined]
+
+
+def predict(network: nn.Module, image: Path, pipeline: Pipeline) -> NDArray[np.uint8]:
+    """Return the label map of one image in its native space, shape as ``read_native`` gives it.
+
+    Args:
+        network: in any mode; it is left in evaluation mode.
+        image: a NIfTI volume or a PNG picture.
+        pipeline: the bundle's inference parts.
+    """
+    network.eval()
+    device = next(network.parameters()).device
+    data = pipeline("preprocessing")({"image": str(image)})
+    with torch.no_grad():
+        logits = pipeline("inferer")(data["image"][None].to(device), network)
+    steps = [step for step in pipeline("postprocessing").transforms if not isinstance(step, SaveImaged)]
+    result = Compose(steps)({"image": data["image"], "pred": logits[0]})["pred"]
+    labels = np.asarray(result.cpu())[0].astype(np.uint8)
+    return labels.T if image.suffix == ".png" else labels  # MONAI reads pictures with the first axis to the right
+
+
+def evaluate_cases(
+    network: nn.Module,
+    folder: SiteFolder,
+    split: str,
+    *,
+    pipeline: Pipeline,
+    dice_only: bool = False,
+    keep_predictions: Path | None = None,
+) -> dict[str, Any]:
+    """Score a network on one split of a site, in the native space of every case.
+
+    Args:
+        network: the model as it would be served.
+        folder: the site's data. split: "validation" or "test".
+        pipeline: the bundle's inference parts.
+        dice_only: leave the surface distances out (quick, between rounds).
+        keep_predictions: folder for the predicted label maps, under the names of the images.
+
+    Returns:
+        What ``summarise`` gives: mean Dice, interval, and every case.
+    """
+    scores = []
+    for case in folder.cases(split):
+        image, truth_path = Path(case["image"]), Path(case["label"])
+        truth, affine = read_native(truth_path)
+        prediction = predict(network, image, pipeline)
+        spacing = None if affine is None else [float(s) for s in np.linalg.norm(affine[:3, :3], axis=0)]
+        whole = np.rint(truth).astype(np.int64)
+        if dice_only:
+            metrics = _dice_of_labels(prediction, whole, folder)
+        else:
+            metrics = case_metrics(prediction.astype(np.int64), whole, labels=folder.labels, spacing_mm=spacing)
+        scores.append(CaseScore(case=case_name(image), patient=str(case["patient"]), metrics=metrics))
+        if keep_predictions is not None:
+            keep_predictions.mkdir(parents=True, exist_ok=True)
+            if affine is None:
+                Image.fromarray(prediction).save(keep_predictions / image.name)
+            else:
+                write_nifti(keep_predictions / image.name, prediction, affine)
+    return summarise(scores)
+
+
+def case_name(image: Path) -> str:
+    """Return a case's name: the file name without its extensions."""
+    return image.name.removesuffix(".gz").rsplit(".", 1)[0]
+
+
+def _dice_of_labels(
+    prediction: NDArray[np.uint8], truth: NDArray[np.int64], folder: SiteFolder
+) -> dict[str, dict[str, float | None]]:
+    scores: dict[str, dict[str, float | None]] = {}
+    for value, name in folder.labels.items():
+        if value == 0:
+            continue
+        one, two = prediction == value, truth == value
+        total = int(one.sum()) + int(two.sum())
+        scores[name] = {"dice": 2 * int((one & two).sum()) / total if total else 1.0}
+    return scores

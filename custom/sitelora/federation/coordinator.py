@@ -1,0 +1,241 @@
+"""The server's side of a federation, plain Python: begin, one message a site, check, aggregate, write, go on.
+
+It keeps fp32 copies of what it sent, adds the sites' differences to them, and needs no base of its own. NVFlare's
+controller and the in-process federation both hold one, so both end with the same bits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sitelora.federation.packets import pack_evaluation, pack_message
+from sitelora.federation.record import FederationRecord
+from sitelora.federation.server_state import ServerState, ServerStore
+from sitelora.method import Method
+from sitelora.server.types import ANY_SITE, Message, Update
+from sitelora.sharing.wire import (
+    Packet,
+    PacketError,
+    WireFormat,
+    cast,
+    check_packet,
+    packet_bytes,
+    packet_sha256,
+)
+
+logger = logging.getLogger(__name__)
+
+MUST_AGREE = ("version", "bundle_sha256", "base_sha256", "initial_sha256", "labels", "seed")
+
+
+class FederationError(RuntimeError):
+    """The federation cannot go on; what it has is written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederationPlan:
+    """What is run, the same for every place it runs in.
+
+    Args:
+        federation: its name. uid: this run of it.
+        bundle: name of the MONAI bundle. dataset: name of the sites' dataset.
+        sites: names of the sites. rounds: how many. min_sites: fewest updates that a round needs.
+        home: where the server keeps its rounds.
+        wire: how values travel.
+    """
+
+    federation: str
+    uid: str
+    bundle: str
+    dataset: str
+    sites: tuple[str, ...]
+    rounds: int
+    home: Path
+    min_sites: int = 1
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    wire: WireFormat = field(default_factory=WireFormat)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"rounds is {self.rounds}; a federation needs at least one")
+        if not 1 <= self.min_sites <= len(self.sites):
+            raise ValueError(f"min_sites is {self.min_sites}; expected 1 to {len(self.sites)}, the number of sites")
+
+    @property
+    def run_folder(self) -> Path:
+        """Folder of this run on the server's machine."""
+        return self.home / self.federation / self.uid
+
+
+class Coordinator:
+    """Drives one federation; every public method is one step of it.
+
+    Args:
+        plan: what is run. method: from the plan's bundle.
+        resume: go on after the last round that was written for this uid.
+    """
+
+    def __init__(self, plan: FederationPlan, method: Method, *, resume: bool = False) -> None:
+        self.plan = plan
+        self.method = method
+        self.store = ServerStore(plan.run_folder / "server")
+        self.state = self.store.load() if resume else None
+        self._resumed = self.state is not None
+        if not resume and self.store.exists():
+            raise FederationError(
+                f"{plan.run_folder} exists; resume it with its uid {plan.uid!r}, or start a run with another uid"
+            )
+        self.record = FederationRecord(plan, method)
+        if self.state is not None:
+            self.record.restore(self.state.history)
+        self._updates: dict[str, Update] = {}
+
+    @property
+    def next_round(self) -> int:
+        """The first round that is not written yet."""
+        return self.state.round_number + 1 if self.state is not None else 0
+
+    def begin(self, answers: Mapping[str, tuple[Packet, Mapping[str, Any]]]) -> None:
+        """Require that all sites agree, and keep one copy of the initial shared tensors.
+
+        Args:
+            answers: by site: the initial packet as it came over the wire, and the site's report.
+
+        Raises:
+            FederationError: a missing site, or sites that disagree; says on what and which.
+        """
+        missing = sorted(set(self.plan.sites) - set(answers))
+        if missing:
+            raise FederationError(f"no answer to begin from {', '.join(missing)}; nothing was trained")
+        reports = {site: answers[site][1] for site in sorted(answers)}
+        disagreements = [line for key in MUST_AGREE for line in _disagreement(key, reports)]
+        if disagreements:
+            raise FederationError(
+                "the sites do not agree, nothing was trained:\n  "
+                + "\n  ".join(disagreements)
+                + "\n  -> install the same SiteLoRA version, bundle and base checkpoint at all of them"
+            )
+        first = sorted(answers)[0]
+        packets = {site: packet_sha256(answers[site][0]) for site in sorted(answers)}
+        if len(set(packets.values())) > 1:
+            raise FederationError(f"the sites' initial tensors differ although their hashes agree: {packets}")
+        self.record.note_begin(reports, {site: packet_bytes(answers[site][0]) for site in answers})
+        if self.state is None:
+            initial = {name: tensor.float() for name, tensor in answers[first][0].items()}
+            self._check_shared(initial)
+            self.state = ServerState(
+                round_number=-1, messages={ANY_SITE: Message(values=initial)}, history=self.record.history()
+            )
+            self.store.write(self.state)
+
+    def message_for(self, site: str) -> dict[str, Tensor]:
+        """Return the packet that a site must load before the next round; ``ANY_SITE`` for one never seen."""
+        state = self._begun()
+        message = state.message_for(site)
+        return pack_message(message.values, message.companions, state.deltas_for(site), self.plan.wire)
+
+    def evaluation_packet(self, site: str) -> dict[str, Tensor]:
+        """Return what a site needs to score all models: its message, and what a site never seen would get."""
+        return pack_evaluation(self.message_for(site), self.message_for(ANY_SITE))
+
+    def receive(self, site: str, packet: Packet, report: Mapping[str, Any]) -> bool:
+        """Take a site's update for the round in progress; a bad one is rejected by name and the round goes on.
+
+        Returns:
+            Whether the update was accepted.
+        """
+        state = self._begun()
+        round_number = self.next_round
+        base = state.message_for(site).values
+        sent = self.method.sent_in(round_number, tuple(sorted(base)))
+        shapes = {name: tuple(base[name].shape) for name in sent}
+        for companion in self.method.program.companions:
+            shapes.update({f"@{companion}/{name}": tuple(base[name].shape) for name in sent})
+        try:
+            if site not in self.plan.sites:
+                raise PacketError(f"{site}: not a site of this federation ({', '.join(self.plan.sites)})")
+            check_packet(packet, shapes, self.plan.wire.torch_dtype, sender=site)
+            cases = report.get("cases")
+            if not isinstance(cases, int) or cases < 1:
+                raise PacketError(f"{site}: reports {cases!r} training cases, expected a number above 0")
+        except PacketError as error:
+            logger.warning("round %d: update rejected: %s", round_number, error)
+            self.record.note_site(round_number, site, "rejected", str(error), report, 0)
+            return False
+        self._updates[site] = Update(
+            values={name: base[name] + packet[name].float() for name in sent},
+            received={name: base[name] for name in sent},
+            companions={name[1:]: packet[name].float() for name in packet if name.startswith("@")},
+            cases=cases,
+            metrics=dict(report.get("metrics", {})),
+        )
+        state.acknowledge(site)
+        self.record.note_site(round_number, site, "ok", "", report, packet_bytes(packet))
+        return True
+
+    def note_missing(self, site: str, reason: str) -> None:
+        """Note that a site sent nothing for the round in progress."""
+        logger.warning("round %d: no update from %s: %s", self.next_round, site, reason)
+        self.record.note_site(self.next_round, site, "missing", reason, {}, 0)
+
+    def close_round(self, seconds: float) -> None:
+        """Aggregate what came in, write the round and make it current.
+
+        Raises:
+            FederationError: fewer updates than ``min_sites``; the rounds before stay written.
+        """
+        state = self._begun()
+        round_number = self.next_round
+        if len(self._updates) < self.plan.min_sites:
+            reasons = self.record.reasons(round_number)
+            raise FederationError(
+                f"round {round_number}: {len(self._updates)} usable updates, min_sites is {self.plan.min_sites}"
+                f"{': ' + reasons if reasons else ''}. Rounds before it are written: mend the sites and resume "
+                f"uid {self.plan.uid!r}"
+            )
+        updates = {site: self._updates[site] for site in sorted(self._updates)}
+        messages, rule_state = self.method.server(updates, state.rule_state, round_number)
+        down = {site: packet_bytes(self.message_for(site)) for site in self.plan.sites}
+        self.record.close_round(round_number, seconds, down)
+        self.state = state.after(round_number, messages, rule_state, history=self.record.history())
+        self.store.write(self.state)
+        self._updates = {}
+
+    def finish(
+        self, evaluations: Mapping[str, Mapping[str, Any]], *, completed: bool, error: str = ""
+    ) -> dict[str, Any]:
+        """Write ``result.json``: the positive proof that all rounds ran, with every number of the run."""
+        fingerprint = None
+        if self.state is not None:
+            fingerprint = packet_sha256(cast(self.state.tensors(), self.plan.wire.torch_dtype))
+        result = self.record.result(evaluations, completed=completed, error=error, fingerprint=fingerprint)
+        self.store.write_result(result)
+        return result
+
+    def _check_shared(self, values: Mapping[str, Tensor]) -> None:
+        strangers = [name for name in sorted(values) if not self.method.share.is_shared(name)]
+        if strangers:
+            raise FederationError(
+                f"the sites sent {strangers[0]}, which the share rule of {self.method.name} does not share; "
+                "the server and the sites have different bundles installed"
+            )
+
+    def _begun(self) -> ServerState:
+        if self.state is None:
+            raise FederationError("begin comes first")
+        return self.state
+
+
+def _disagreement(key: str, reports: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
+    values: dict[str, list[str]] = {}
+    for site, report in reports.items():
+        values.setdefault(str(report.get(key)), []).append(site)
+    if len(values) <= 1:
+        return []
+    return [key + ": " + "; ".join(f"{value[:60]} at {', '.join(at)}" for value, at in sorted(values.items()))]

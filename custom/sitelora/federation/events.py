@@ -1,0 +1,28 @@
+"""What happens, as JSON lines that a terminal or a person can follow: one file per participant and run."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+
+class EventLog:
+    """Appends events to ``<run>/<participant>/events.jsonl``; numbers and names only, never image data.
+
+    Args:
+        folder: the participant's folder in the run.
+        who: site name, or "server".
+    """
+
+    def __init__(self, folder: Path, who: str) -> None:
+        self.path = folder / "events.jsonl"
+        self._who = who
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append one event with the time and who it happened to."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"time": round(time.time(), 3), "who": self._who, "event": event, **fields})
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")

@@ -1,0 +1,136 @@
+"""A whole federation in a loop: same sites, same coordinator, same wire as NVFlare, one process."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from sitelora.data.site_folder import find_site_folder
+from sitelora.federation.bundle_config import load_method
+from sitelora.federation.coordinator import Coordinator, FederationPlan
+from sitelora.federation.packets import Outgoing
+from sitelora.federation.site import Answer, Site, SiteSettings
+from sitelora.home import data_root, home
+from sitelora.sharing.wire import WireFormat
+
+logger = logging.getLogger(__name__)
+
+BEGIN_ROUND = -1
+
+
+def new_uid() -> str:
+    """Return a uid for a new run: the time to the second and four random bytes."""
+    return datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(4)
+
+
+def site_secret(root: Path) -> bytes:
+    """Return this site's secret, made at first use and readable by its owner only."""
+    path = root / "secret"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_bytes(secrets.token_bytes(32))
+    return path.read_bytes()
+
+
+def run_in_process(
+    *,
+    bundle: str,
+    dataset: str,
+    sites: tuple[str, ...],
+    rounds: int,
+    federation: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    data: Path | None = None,
+    home_folder: Path | None = None,
+    uid: str | None = None,
+    resume: bool = False,
+    min_sites: int = 1,
+    wire: WireFormat | None = None,
+    attends: Callable[[str, int], bool] = lambda site, round_number: True,
+    on_round: Callable[[int, Mapping[str, Any]], None] | None = None,
+    evaluate: bool = True,
+) -> dict[str, Any]:
+    """Run a federation and return the content of its ``result.json``.
+
+    Args:
+        bundle: name of the MONAI bundle. overrides: its values to replace.
+        dataset: name of the dataset. data: root of the site folders; by default the site's own configuration.
+        sites: names of the sites. rounds: how many.
+        federation: name of the federation; by default ``<bundle>_<dataset>``.
+        home_folder: where state is kept; by default the site's own configuration.
+        uid: of the run; a new one by default. resume: go on with that uid.
+        attends: says whether a site is there in a round.
+        on_round: called after each round with the record of it.
+        evaluate: score the models after the last round.
+
+    Raises:
+        FederationError: the sites disagree, or too few updates in a round.
+    """
+    overrides = dict(overrides or {})
+    root = home_folder or home()
+    wire = wire or WireFormat()
+    plan = FederationPlan(
+        federation=federation or f"{bundle}_{dataset}",
+        uid=uid or new_uid(),
+        bundle=bundle,
+        dataset=dataset,
+        sites=tuple(sorted(sites)),
+        rounds=rounds,
+        home=root,
+        min_sites=min_sites,
+        overrides=overrides,
+        wire=wire,
+    )
+    method = load_method(bundle, overrides)
+    coordinator = Coordinator(plan, method, resume=resume)
+    members: dict[str, Site] = {}
+    outgoing: dict[str, Outgoing] = {}
+    for name in plan.sites:
+        folder = find_site_folder(dataset, name, data or data_root())
+        members[name] = Site(
+            SiteSettings(
+                site=name,
+                federation=plan.federation,
+                uid=plan.uid,
+                bundle=bundle,
+                data=folder,
+                home=root,
+                overrides=overrides,
+                wire=wire,
+            )
+        )
+        outgoing[name] = Outgoing(
+            method=method,
+            wire=wire,
+            audit_log=plan.run_folder / name / "audit.jsonl",
+            secret=site_secret(root),
+        )
+
+    def leave(name: str, round_number: int, answer: Answer) -> dict[str, Any]:
+        context = {"federation": plan.federation, "uid": plan.uid, "site": name, "round": round_number}
+        return outgoing[name](answer.tensors, **context)
+
+    begun = {name: site.begin() for name, site in members.items()}
+    coordinator.begin({name: (leave(name, BEGIN_ROUND, a), a.report) for name, a in begun.items()})
+    for round_number in range(coordinator.next_round, rounds):
+        started = time.monotonic()
+        for name, site in members.items():
+            if not attends(name, round_number):
+                coordinator.note_missing(name, "absent")
+                continue
+            answer = site.train(round_number, coordinator.message_for(name))
+            coordinator.receive(name, leave(name, round_number, answer), answer.report)
+        coordinator.close_round(time.monotonic() - started)
+        if on_round is not None:
+            on_round(round_number, coordinator.record.history()["rounds"][-1])
+    evaluations: dict[str, Mapping[str, Any]] = {}
+    if evaluate:
+        for name, site in members.items():
+            evaluations[name] = site.evaluate(coordinator.evaluation_packet(name)).report["evaluation"]
+    return coordinator.finish(evaluations, completed=True)

@@ -1,0 +1,257 @@
+"""One round at one site, plain Python: load strictly, restore the private state, train, return the difference.
+
+Round r starts from the state after round r-1 whatever happened in between, and every random number of a round
+derives from (seed, site, round), so a round that is done twice ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data.utils import set_rnd
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys
+from torch import Tensor, nn
+
+from sitelora.adapters.lora import set_base_delta
+from sitelora.federation.adapted import load_values, partition_of, trained_parameters
+from sitelora.federation.state import SiteState
+from sitelora.method import TRAVELLING, Method, Pass
+from sitelora.regularizers.base import Penalty, SiteView
+from sitelora.seeding import derive_seed
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int, float], None]
+"""Called after every optimiser step with (steps done, steps in the round, loss)."""
+
+
+class TrainingError(RuntimeError):
+    """Local training went wrong in a way that must not reach the server."""
+
+
+@dataclass(frozen=True)
+class RoundOutcome:
+    """What a round at a site gave.
+
+    Attributes:
+        trained: fp32 values of the tensors to return, by name.
+        companions: the method's further tensors to return, ``<companion>/<tensor>``.
+        state: the private state after the round.
+        metrics: numbers measured in training.
+    """
+
+    trained: dict[str, Tensor]
+    companions: dict[str, Tensor]
+    state: SiteState
+    metrics: dict[str, float]
+
+
+def reseed(*parts: object) -> None:
+    """Seed python, numpy and torch from the parts."""
+    seed = derive_seed(*parts)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+class LocalRound:
+    """Trains one site's network for one round at a time.
+
+    Args:
+        network: from ``adapted_network``.
+        method: the method that adapted it.
+        trainer: the bundle's ignite trainer over that network.
+        seed: the experiment's seed.
+        site: the site's name.
+    """
+
+    def __init__(self, *, network: nn.Module, method: Method, trainer: SupervisedTrainer, seed: int, site: str) -> None:
+        self._network = network
+        self._method = method
+        self._trainer = trainer
+        self._seed = seed
+        self._site = site
+        self._epochs = int(trainer.state.max_epochs)
+        self._partition = partition_of(network)
+        self._parameters = trained_parameters(network)
+        self._initial = {name: p.detach().clone() for name, p in self._parameters.items()}
+        self._penalties: list[Penalty] = []
+        self._frozen_now: list[nn.Parameter] = []
+        self._losses: list[float] = []
+        self._progress: Progress | None = None
+        self._steps_before = 0
+        self._steps_total = 0
+        self._attach()
+
+    @property
+    def initial(self) -> dict[str, Tensor]:
+        """Seeded initial values of all trained tensors."""
+        return self._initial
+
+    def fresh_state(self) -> SiteState:
+        """Return the private state before the first round."""
+        copies = {
+            f"{copy}/{name}": tensor.clone()
+            for copy in self._method.private_copies()
+            for name, tensor in self._initial.items()
+        }
+        return SiteState(local={n: self._initial[n].clone() for n in self._partition.local}, copies=copies)
+
+    def run(
+        self,
+        round_number: int,
+        *,
+        received: Mapping[str, Tensor],
+        companions: Mapping[str, Tensor],
+        state: SiteState,
+        progress: Progress | None = None,
+    ) -> RoundOutcome:
+        """Train for one round.
+
+        Args:
+            round_number: r, from 0.
+            received: fp32 values of all shared tensors.
+            companions: further tensors of the method that came with the message.
+            state: the private state after round r-1; changed in place and returned.
+
+        Raises:
+            TrainingError: a loss or a trained value that is not finite.
+        """
+        passes = self._method.passes(round_number)
+        self._losses, self._progress, self._steps_before = [], progress, 0
+        self._steps_total = len(passes) * self._epochs * len(self._trainer.data_loader)  # type: ignore[arg-type]
+        set_base_delta(self._network, paired(state.delta))
+        trained: dict[str, Tensor] = dict(received)
+        outgoing: dict[str, Tensor] = {}
+        for number, one in enumerate(passes):
+            values = self._values_of(one.copy, trained, state)
+            load_values(self._network, values)
+            view = SiteView(
+                round_number=round_number,
+                parameters=self._parameters,
+                shared=frozenset(self._partition.shared),
+                local=frozenset(self._partition.local),
+                received=received,
+                companions=companions,
+                memory=state.memory,
+            )
+            steps = self._train(one, view, state, (self._seed, self._site, round_number, number))
+            after = {name: p.detach().clone() for name, p in self._parameters.items()}
+            self._require_finite(after, round_number)
+            if one.copy != TRAVELLING:
+                state.copies.update({f"{one.copy}/{name}": tensor for name, tensor in after.items()})
+                continue
+            trained = {name: after[name] for name in self._partition.shared}
+            state.local = {name: after[name] for name in self._partition.local}
+            state.steps += steps
+            outgoing = self._method.program.after_training(
+                view, steps=steps, learning_rate=float(self._trainer.optimizer.param_groups[0]["lr"])
+            )
+        sent = self._method.sent_in(round_number, self._partition.shared)
+        return RoundOutcome(
+            trained={name: trained[name] for name in sent},
+            companions=outgoing,
+            state=state,
+            metrics={"loss": float(np.mean(self._losses)), "steps": float(len(self._losses))},
+        )
+
+    def _values_of(self, copy: str, shared: Mapping[str, Tensor], state: SiteState) -> dict[str, Tensor]:
+        if copy == TRAVELLING:
+            return {**shared, **state.local}
+        prefix = f"{copy}/"
+        return {n.removeprefix(prefix): t for n, t in state.copies.items() if n.startswith(prefix)}
+
+    def _train(self, one: Pass, view: SiteView, state: SiteState, seeds: tuple[object, ...]) -> int:
+        optimizer = self._trainer.optimizer
+        load_moments(optimizer, self._parameters, state.optimizer, one.copy)
+        self._penalties = [regularizer.start(view) for regularizer in one.regularizers]
+        self._frozen_now = [p for name, p in self._parameters.items() if not one.trains_tensor(name)]
+        before = len(self._losses)
+        reseed(*seeds)
+        set_rnd(self._trainer.data_loader.dataset, derive_seed(*seeds, "transforms") % 2**32)  # type: ignore[union-attr]
+        self._trainer.state.epoch = 0
+        self._trainer.state.iteration = 0
+        self._trainer.state.max_epochs = self._epochs
+        self._trainer.run()
+        steps = len(self._losses) - before
+        self._steps_before += steps
+        for name in [key for key in state.optimizer if key.startswith(f"{one.copy}/")]:
+            del state.optimizer[name]
+        state.optimizer.update(save_moments(optimizer, self._parameters, one.copy))
+        return steps
+
+    def _attach(self) -> None:
+        self._trainer.add_event_handler(IterationEvents.LOSS_COMPLETED, self._add_penalties)
+        self._trainer.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._drop_gradients)
+        self._trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_step)
+
+    def _add_penalties(self, engine: Engine) -> None:
+        loss = engine.state.output[CommonKeys.LOSS]  # type: ignore[index]
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"site {self._site}: the loss is {value} at step {len(self._losses) + 1}; look for images that "
+                "`sitelora check` warns about, or lower the bundle's learning_rate"
+            )
+        self._losses.append(value)
+        if self._penalties:
+            with torch.autocast(loss.device.type, enabled=False):
+                engine.state.output[CommonKeys.LOSS] = loss + sum(p() for p in self._penalties)  # type: ignore[index]
+
+    def _drop_gradients(self, engine: Engine) -> None:
+        for parameter in self._frozen_now:
+            parameter.grad = None
+
+    def _after_step(self, engine: Engine) -> None:
+        for penalty in self._penalties:
+            penalty.after_step()
+        if self._progress is not None:
+            self._progress(len(self._losses), self._steps_total, self._losses[-1])
+
+    def _require_finite(self, values: Mapping[str, Tensor], round_number: int) -> None:
+        for name, tensor in values.items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise TrainingError(
+                    f"site {self._site}: {name} is not finite after round {round_number}; nothing was sent. "
+                    "Lower the bundle's learning_rate or look for images that `sitelora check` warns about"
+                )
+
+
+def paired(delta: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return ``{adapter: (B, A)}`` from flat ``<adapter>.B`` and ``<adapter>.A``."""
+    return {name[:-2]: (tensor, delta[f"{name[:-2]}.A"]) for name, tensor in delta.items() if name.endswith(".B")}
+
+
+def save_moments(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], copy: str
+) -> dict[str, Tensor]:
+    """Return the optimiser's state by tensor name: ``<copy>/<tensor>/<moment>``."""
+    return {
+        f"{copy}/{name}/{key}": value.detach().clone() if isinstance(value, Tensor) else torch.tensor(value)
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_moments(
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    saved: Mapping[str, Tensor],
+    copy: str,
+) -> None:
+    """Replace the optimiser's state by what was saved for this copy; what was never saved starts anew."""
+    optimizer.state.clear()
+    for key, value in saved.items():
+        owner, _, rest = key.partition("/")
+        name, _, moment = rest.rpartition("/")
+        if owner == copy:
+            optimizer.state[parameters[name]][moment] = value.clone()

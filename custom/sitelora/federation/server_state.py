@@ -1,0 +1,162 @@
+"""What survives at the server: the messages after a round, the rule's state, and which base deltas each site has."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sitelora.federation.files import (
+    file_sha256,
+    load_tensors,
+    read_json,
+    remove_leftovers,
+    save_tensors,
+    write_folder,
+    write_json,
+)
+from sitelora.federation.state import KEPT_GENERATIONS
+from sitelora.server.types import ANY_SITE, LowRank, Message, Messages, State
+
+
+@dataclass
+class ServerState:
+    """The server after a round.
+
+    Attributes:
+        round_number: the last finished round; -1 after begin.
+        messages: what every site must load before the next round.
+        rule_state: the server rule's own memory.
+        deltas: base deltas by the round they come from; kept until all sites have them.
+        has_deltas: by site, the last round whose base deltas it is known to have.
+        history: what the record needs to go on.
+    """
+
+    round_number: int
+    messages: Messages
+    rule_state: State = field(default_factory=dict)
+    deltas: dict[int, dict[str, LowRank]] = field(default_factory=dict)
+    has_deltas: dict[str, int] = field(default_factory=dict)
+    history: dict[str, Any] = field(default_factory=dict)
+
+    def message_for(self, site: str) -> Message:
+        """Return the current message of a site."""
+        return self.messages.get(site, self.messages[ANY_SITE])
+
+    def deltas_for(self, site: str) -> dict[int, dict[str, LowRank]]:
+        """Return the base deltas that a site does not have yet."""
+        known = self.has_deltas.get(site, -1)
+        return {number: pairs for number, pairs in sorted(self.deltas.items()) if number > known}
+
+    def acknowledge(self, site: str) -> None:
+        """Note that a site trained from the current message, so it has every base delta in it."""
+        self.has_deltas[site] = self.round_number
+
+    def after(
+        self, round_number: int, messages: Messages, rule_state: State, *, history: dict[str, Any]
+    ) -> ServerState:
+        """Return the state after a round; a tensor that no site trained keeps its value."""
+        merged = {
+            site: Message(values={**self.message_for(site).values, **message.values}, companions=message.companions)
+            for site, message in messages.items()
+        }
+        deltas = dict(self.deltas)
+        if messages[ANY_SITE].base_delta:
+            deltas[round_number] = dict(messages[ANY_SITE].base_delta)
+        return ServerState(round_number, merged, dict(rule_state), deltas, dict(self.has_deltas), history)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything with a value under flat names."""
+        flat: dict[str, Tensor] = {}
+        for site, message in self.messages.items():
+            flat.update({f"message:{site}:value:{name}": t for name, t in message.values.items()})
+            flat.update({f"message:{site}:companion:{name}": t for name, t in message.companions.items()})
+        flat.update({f"rule:{name}": t for name, t in self.rule_state.items()})
+        for number, pairs in self.deltas.items():
+            for adapter, (left, right) in pairs.items():
+                flat[f"delta:{number}:{adapter}.B"], flat[f"delta:{number}:{adapter}.A"] = left, right
+        return flat
+
+
+class ServerStore:
+    """The server's rounds on disk; each written by one rename, the last two kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        remove_leftovers(folder)
+
+    def exists(self) -> bool:
+        """Say whether this run has anything written."""
+        return bool(self._rounds())
+
+    def write(self, state: ServerState) -> None:
+        """Write one round whole or not at all."""
+
+        def fill(folder: Path) -> None:
+            save_tensors(folder / "state.safetensors", state.tensors())
+            manifest = {
+                "round": state.round_number,
+                "state_sha256": file_sha256(folder / "state.safetensors"),
+                "has_deltas": state.has_deltas,
+                "history": state.history,
+            }
+            write_json(folder / "manifest.json", manifest)
+
+        write_folder(self.folder / f"round_{state.round_number + 1:03d}", fill)
+        for old in self._rounds()[:-KEPT_GENERATIONS]:
+            shutil.rmtree(old)
+
+    def load(self) -> ServerState | None:
+        """Return the last written round, or None if there is none.
+
+        Raises:
+            ValueError: a damaged file, by name.
+        """
+        rounds = self._rounds()
+        if not rounds:
+            return None
+        manifest = read_json(rounds[-1] / "manifest.json")
+        path = rounds[-1] / "state.safetensors"
+        if file_sha256(path) != manifest["state_sha256"]:
+            raise ValueError(f"{path} is not what was written; remove {rounds[-1]} to go back one round")
+        values: dict[str, dict[str, dict[str, Tensor]]] = {}
+        rule: dict[str, Tensor] = {}
+        factors: dict[int, dict[str, dict[str, Tensor]]] = {}
+        for key, tensor in load_tensors(path).items():
+            kind, _, rest = key.partition(":")
+            if kind == "rule":
+                rule[rest] = tensor
+            elif kind == "message":
+                site, what, name = rest.split(":", 2)
+                values.setdefault(site, {}).setdefault(what, {})[name] = tensor
+            else:
+                number, _, name = rest.partition(":")
+                factors.setdefault(int(number), {}).setdefault(name[:-2], {})[name[-1]] = tensor
+        return ServerState(
+            round_number=manifest["round"],
+            messages={
+                site: Message(values=parts.get("value", {}), companions=parts.get("companion", {}))
+                for site, parts in values.items()
+            }
+            or {ANY_SITE: Message(values={})},
+            rule_state=rule,
+            deltas={
+                number: {adapter: (pair["B"], pair["A"]) for adapter, pair in by_adapter.items()}
+                for number, by_adapter in factors.items()
+            },
+            has_deltas=manifest["has_deltas"],
+            history=manifest["history"],
+        )
+
+    def write_result(self, result: Mapping[str, Any]) -> Path:
+        """Write ``result.json``."""
+        path = self.folder / "result.json"
+        write_json(path, result)
+        return path
+
+    def _rounds(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("round_*") if (path / "manifest.json").exists())

@@ -1,0 +1,53 @@
+"""Which tensors make the personal, the global and the unseen-site model, and the base for comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from sitelora.federation.local_round import paired
+from sitelora.federation.packets import Received
+from sitelora.federation.state import SiteState
+from sitelora.method import TRAVELLING, Method, Model
+from sitelora.sharing.rule import Partition
+
+
+def personal_model(method: Method, shared: Mapping[str, Tensor], state: SiteState) -> Model:
+    """Return a site's own model: its personal copy, or what it received with its local tensors."""
+    copy = method.serving.personal_copy
+    if copy == TRAVELLING:
+        return Model({**shared, **state.local}, paired(state.delta))
+    prefix = f"{copy}/"
+    values = {n.removeprefix(prefix): t for n, t in state.copies.items() if n.startswith(prefix)}
+    return Model(values, paired(state.delta))
+
+
+def serve(
+    method: Method,
+    partition: Partition,
+    *,
+    received: Received,
+    stranger: Received,
+    state: SiteState,
+    initial: Mapping[str, Tensor],
+) -> dict[str, Model | str]:
+    """Return every model by kind (base, global, personal, unseen), or why there is none.
+
+    Args:
+        received: the site's own message. stranger: the message for a site never seen.
+        state: the site's private state. initial: seeded initial values of all trained tensors.
+    """
+    untouched = {name: initial[name] for name in partition.local}
+    delta = paired(state.delta)
+    models: dict[str, Model | str] = {
+        "base": Model(dict(initial)),
+        "personal": personal_model(method, received.values, state),
+        "global": Model(dict(stranger.values), delta),
+        "unseen": Model({**stranger.values, **untouched}, delta),
+    }
+    for kind in ("global", "unseen"):
+        reason = method.serving.why_not(kind, partition)
+        if reason is not None:
+            models[kind] = reason
+    return models

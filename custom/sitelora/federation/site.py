@@ -1,0 +1,330 @@
+"""One site of a federation: its data, its bundle, its private state, and the three things it is asked to do."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import sitelora
+from sitelora.data.check import check_site_folder
+from sitelora.data.site_folder import SiteFolder
+from sitelora.evaluation.cases import evaluate_cases
+from sitelora.federation.adapted import load_model, partition_of, save_merged
+from sitelora.federation.bundle_config import FEDERATED, bundle_sha256, checkpoint_path, read_bundle
+from sitelora.federation.local_round import LocalRound, Progress, paired
+from sitelora.federation.packets import Received, accumulate, unpack_evaluation, unpack_message
+from sitelora.federation.serving import personal_model, serve
+from sitelora.federation.state import SiteState, SiteStore, StoredRound
+from sitelora.method import Method
+from sitelora.report.site_pictures import write_evaluation
+from sitelora.sharing.wire import Packet, PacketError, WireFormat, difference, packet_sha256
+
+logger = logging.getLogger(__name__)
+
+
+class SiteError(RuntimeError):
+    """A site cannot do what it is asked to; the message says what was found, expected and to be done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteSettings:
+    """Everything a site needs to take part; the data folder and home are the site's own affair.
+
+    Args:
+        site: its name in the federation.
+        federation: name of the federation. uid: this run of it.
+        bundle: name of an installed MONAI bundle. overrides: bundle values that the job sets.
+        data: the site folder.
+        home: where private state is kept.
+        wire: how values travel.
+    """
+
+    site: str
+    federation: str
+    uid: str
+    bundle: str
+    data: Path
+    home: Path
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    wire: WireFormat = field(default_factory=WireFormat)
+
+    @property
+    def run_folder(self) -> Path:
+        """Folder of this run of the federation: one sub-folder a site."""
+        return self.home / self.federation / self.uid
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a site gives back: tensors on their way to the wire, and numbers."""
+
+    tensors: dict[str, Tensor]
+    report: dict[str, Any]
+
+
+class Site:
+    """A site as plain Python; NVFlare's executor and the in-process federation both hold one.
+
+    Raises:
+        SiteDataError: the site folder is missing or its data is not fit for training.
+        ValueError, FileNotFoundError: the bundle or its base checkpoint is not usable.
+    """
+
+    def __init__(self, settings: SiteSettings) -> None:
+        self.settings = settings
+        self.folder = SiteFolder.read(settings.data)
+        overrides = {**settings.overrides, **FEDERATED, "dataset_dir": str(settings.data)}
+        self._parser = read_bundle(settings.bundle, overrides)
+        torch.set_num_threads(int(self._parser.get_parsed_content("torch_threads")))
+        self.seed = int(self._parser.get_parsed_content("seed"))
+        method = self._parser.get_parsed_content("method")
+        assert isinstance(method, Method)
+        self.method = method
+        self._network: nn.Module | None = None
+        self._rounds: LocalRound | None = None
+        self.store = SiteStore(settings.run_folder / settings.site)
+
+    @property
+    def network(self) -> nn.Module:
+        """The adapted network, built at first use."""
+        if self._network is None:
+            self._network = self._parser.get_parsed_content("network")
+        return self._network
+
+    @property
+    def local_round(self) -> LocalRound:
+        """The trainer of this site, built at first use."""
+        if self._rounds is None:
+            self._rounds = LocalRound(
+                network=self.network,
+                method=self.method,
+                trainer=self._parser.get_parsed_content("train#trainer"),
+                seed=self.seed,
+                site=self.settings.site,
+            )
+        return self._rounds
+
+    @property
+    def shared_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every shared tensor, by name."""
+        initial = self.local_round.initial
+        return {name: tuple(initial[name].shape) for name in partition_of(self.network).shared}
+
+    def begin(self) -> Answer:
+        """Check data, bundle and base; return hashes, counts and the seeded initial shared tensors.
+
+        Raises:
+            SiteDataError: with every problem of the data.
+        """
+        classes = int(self._parser.get_parsed_content("classes"))
+        check_site_folder(self.settings.data).raise_if_bad()
+        foreground = [value for value in self.folder.labels if value != 0]
+        if len(foreground) != classes:
+            raise SiteError(
+                f"site {self.settings.site}: {self.folder.path} has the labels {dict(self.folder.labels)}, the bundle "
+                f"{self.settings.bundle} has classes={classes}; prepare the data for this bundle or override classes"
+            )
+        initial = self.local_round.initial
+        tensors = {name: initial[name].clone() for name in partition_of(self.network).shared}
+        report = {
+            "site": self.settings.site,
+            "hospital": self.folder.hospital,
+            "labels": {str(value): name for value, name in self.folder.labels.items()},
+            "cases": self.folder.case_counts(),
+            "version": sitelora.__version__,
+            "bundle_sha256": bundle_sha256(self.settings.bundle, self.settings.overrides),
+            "base_sha256": getattr(self.network, "base_fingerprint", None),
+            "initial_sha256": packet_sha256(tensors),
+            "image_size": int(self._parser.get_parsed_content("image_size")),
+            "base": f"{self._parser['arch']} ({self._parser['base']})",
+            "partition": self._partition_summary(),
+            "seed": self.seed,
+            "hardware": hardware(),
+            "versions": versions(),
+        }
+        return Answer(tensors, report)
+
+    def train(self, round_number: int, packet: Packet, *, progress: Progress | None = None) -> Answer:
+        """Do one round: or return the stored update if this very round was done from this very message.
+
+        Raises:
+            PacketError: the message is not what the method expects.
+            TrainingError: training left the finite numbers.
+        """
+        key = packet_sha256(packet)
+        stored = self.store.generation(round_number)
+        if stored is not None and stored.manifest["message_sha256"] == key:
+            logger.info("site %s: round %d is done, sending its update again", self.settings.site, round_number)
+            return Answer(stored.update(), {**stored.manifest["report"], "resent": True})
+        started = time.monotonic()
+        received = self._unpack(packet)
+        state = self._state_before(round_number, received)
+        before = self._dice(personal_model(self.method, received.values, state), "validation")
+        rounds = self.local_round
+        outcome = rounds.run(
+            round_number,
+            received=received.values,
+            companions=received.companions,
+            state=state,
+            progress=progress,
+        )
+        after_values = {**received.values, **outcome.trained}
+        after = self._dice(personal_model(self.method, after_values, outcome.state), "validation")
+        tensors = difference(outcome.trained, received.values)
+        tensors.update({f"@{name}": tensor for name, tensor in outcome.companions.items()})
+        metrics = {**outcome.metrics, "dice_received": before, "dice_personal": after}
+        report: dict[str, Any] = {
+            "cases": self.folder.case_counts()["training"],
+            "metrics": {name: value for name, value in metrics.items() if value is not None},
+        }
+        manifest = {"message_sha256": key, "report": report, **self._identity()}
+        written = self.store.write(round_number, outcome.state, tensors, manifest)
+        report = {**report, "state_sha256": written.manifest["state_sha256"]}
+        report["seconds"] = round(time.monotonic() - started, 2)
+        return Answer(tensors, report)
+
+    def evaluate(self, packet: Packet) -> Answer:
+        """Score every served model on this site's test cases; write overlays and the personal checkpoint here.
+
+        Args:
+            packet: from ``Coordinator.evaluation_packet``, after the last round.
+        """
+        started = time.monotonic()
+        site = self.settings.site
+        own, other = unpack_evaluation(packet)
+        received, stranger = self._unpack(own), self._unpack(other)
+        state = self._state_before(10**9, received)
+        models = serve(
+            self.method,
+            partition_of(self.network),
+            received=received,
+            stranger=stranger,
+            state=state,
+            initial=self.local_round.initial,
+        )
+        folder = self.store.folder / "evaluation"
+        results: dict[str, Any] = {}
+        for kind, model in models.items():
+            if isinstance(model, str):
+                results[kind] = {"not_applicable": model}
+                continue
+            load_model(self.network, model)
+            results[kind] = evaluate_cases(
+                self.network,
+                self.folder,
+                "test",
+                pipeline=self._pipeline(),
+                keep_predictions=folder / "predictions" if kind == "personal" else None,
+            )
+        personal = models["personal"]
+        assert not isinstance(personal, str)
+        load_model(self.network, personal)
+        save_merged(self.network, checkpoint_path(self.settings.run_folder, site))
+        write_evaluation(results, folder, folder=self.folder)
+        return Answer({}, {"evaluation": results, "seconds": round(time.monotonic() - started, 2)})
+
+    def _unpack(self, packet: Packet) -> Received:
+        return unpack_message(packet, self.shared_shapes, self.method.program.companions, self.settings.wire)
+
+    def _state_before(self, round_number: int, received: Received) -> SiteState:
+        stored = self.store.latest_before(round_number)
+        state = stored.state() if stored is not None else self.local_round.fresh_state()
+        if stored is not None:
+            self._require_same_run(stored)
+        for number in sorted(received.deltas):
+            if number not in state.delta_rounds:
+                state.delta = accumulate(state.delta, received.deltas[number])
+                state.delta_rounds.append(number)
+        missing = [adapter for adapter in paired(state.delta) if f"{adapter}.A" not in self.local_round.initial]
+        if missing:
+            raise PacketError(f"the server's message: a base delta for {missing[0]}, which is no adapter here")
+        return state
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "bundle_sha256": bundle_sha256(self.settings.bundle, self.settings.overrides),
+            "base_sha256": getattr(self.network, "base_fingerprint", None),
+            "version": sitelora.__version__,
+        }
+
+    def _require_same_run(self, stored: StoredRound) -> None:
+        for key, now in self._identity().items():
+            then = stored.manifest[key]
+            if then != now:
+                raise SiteError(
+                    f"site {self.settings.site}: {stored.folder} was written with {key} {str(then)[:12]}, now it is "
+                    f"{str(now)[:12]}; resume with the version and bundle of the run, or start a new one"
+                )
+
+    def _dice(self, model: Any, split: str) -> float | None:
+        if not self.folder.cases(split):
+            return None
+        load_model(self.network, model)
+        scores = evaluate_cases(self.network, self.folder, split, pipeline=self._pipeline(), dice_only=True)
+        return scores["dice"]
+
+    def _pipeline(self) -> Callable[[str], Any]:
+        """Return the bundle's inference parts by id: what is scored is what is served."""
+        if not hasattr(self, "_inference"):
+            keep = {k: v for k, v in self.settings.overrides.items() if k in ("image_size", "pictures", "slices")}
+            self._inference = read_bundle(self.settings.bundle, keep, config="inference")
+            self._inference["device"] = str(next(self.network.parameters()).device)
+        return self._inference.get_parsed_content
+
+    def _partition_summary(self) -> dict[str, Any]:
+        partition = partition_of(self.network)
+        sizes = {name.replace("module.", ""): t.numel() for name, t in self.network.state_dict().items()}
+        return {
+            "shared": {name: list(shape) for name, shape in self.shared_shapes.items()},
+            "local_count": len(partition.local),
+            "local_values": sum(sizes[name] for name in partition.local),
+            "frozen_count": len(partition.frozen),
+            "model_values": sum(sizes[n] for n in (*partition.frozen, *partition.trained)),
+        }
+
+
+def hardware() -> dict[str, Any]:
+    """Return what this machine is, for the record beside every number."""
+    import os
+
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return {
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpu": gpu,
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    found = {
+        "sitelora": sitelora.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    for package in ("monai", "segment-anything", "pytorch-ignite", "nibabel", "nvflare"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

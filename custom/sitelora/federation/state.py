@@ -1,0 +1,151 @@
+"""What survives at a site: one generation a round, each written by one rename, the last two kept.
+
+``<home>/<federation>/<uid>/<site>/round_NNN/`` holds ``state.safetensors`` (local tensors, private copies, the
+method's memory, base deltas, optimiser moments by tensor name), ``update.safetensors`` (what left for that round,
+after every filter of ours) and ``manifest.json``. Nothing of ``state.safetensors`` ever leaves the site.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sitelora.federation.files import (
+    file_sha256,
+    load_tensors,
+    read_json,
+    remove_leftovers,
+    save_tensors,
+    write_folder,
+    write_json,
+)
+
+_GENERATION = re.compile(r"round_(\d{3,})")
+KEPT_GENERATIONS = 2
+
+
+@dataclass
+class SiteState:
+    """A site's private state after a round, as groups of named tensors.
+
+    Attributes:
+        local: local tensors of the travelling copy.
+        copies: private copies of all trained tensors, ``<copy>/<tensor>``.
+        memory: the method's own tensors.
+        delta: base delta factors acting beside the base, ``<adapter>.B`` and ``<adapter>.A``.
+        optimizer: ``<copy>/<tensor>/<moment>``.
+        delta_rounds: rounds whose base deltas are in ``delta``.
+        steps: optimiser steps made so far.
+    """
+
+    local: dict[str, Tensor] = field(default_factory=dict)
+    copies: dict[str, Tensor] = field(default_factory=dict)
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    delta: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: dict[str, Tensor] = field(default_factory=dict)
+    delta_rounds: list[int] = field(default_factory=list)
+    steps: int = 0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors under ``<group>:<name>``."""
+        groups = ("local", "copies", "memory", "delta", "optimizer")
+        return {f"{g}:{name}": tensor for g in groups for name, tensor in getattr(self, g).items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], *, delta_rounds: list[int], steps: int) -> SiteState:
+        """Undo ``tensors``."""
+        state = cls(delta_rounds=list(delta_rounds), steps=steps)
+        for key, tensor in tensors.items():
+            group, _, name = key.partition(":")
+            getattr(state, group)[name] = tensor
+        return state
+
+
+@dataclass(frozen=True)
+class StoredRound:
+    """One generation on disk: the manifest and where it lies."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    def update(self) -> dict[str, Tensor]:
+        """Return the tensors that left the site for this round."""
+        return load_tensors(self.folder / "update.safetensors")
+
+    def state(self) -> SiteState:
+        """Return the private state after this round.
+
+        Raises:
+            ValueError: the file on disk is not the one that was written.
+        """
+        path = self.folder / "state.safetensors"
+        if file_sha256(path) != self.manifest["state_sha256"]:
+            raise ValueError(
+                f"{path} is not what was written for round {self.manifest['round']} (its sha256 differs); "
+                "remove its folder to go back one round"
+            )
+        return SiteState.from_tensors(
+            load_tensors(path), delta_rounds=self.manifest["delta_rounds"], steps=self.manifest["steps"]
+        )
+
+
+class SiteStore:
+    """The generations of one site in one federation run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        remove_leftovers(folder)
+
+    def generation(self, round_number: int) -> StoredRound | None:
+        """Return the generation of a round, or None if the site did not finish that round."""
+        folder = self.folder / f"round_{round_number:03d}"
+        if not (folder / "manifest.json").exists():
+            return None
+        return StoredRound(folder, read_json(folder / "manifest.json"))
+
+    def latest_before(self, round_number: int) -> StoredRound | None:
+        """Return the last finished generation before a round; round r starts from it."""
+        earlier = [number for number in self._numbers() if number < round_number]
+        return self.generation(max(earlier)) if earlier else None
+
+    def latest(self) -> StoredRound | None:
+        """Return the last finished generation."""
+        return self.latest_before(10**9)
+
+    def write(
+        self, round_number: int, state: SiteState, update: Mapping[str, Tensor], manifest: Mapping[str, Any]
+    ) -> StoredRound:
+        """Write one generation whole or not at all, and forget all but the last two."""
+
+        def fill(folder: Path) -> None:
+            save_tensors(folder / "state.safetensors", state.tensors())
+            save_tensors(folder / "update.safetensors", update)
+            write_json(
+                folder / "manifest.json",
+                {
+                    "round": round_number,
+                    "state_sha256": file_sha256(folder / "state.safetensors"),
+                    "update_sha256": file_sha256(folder / "update.safetensors"),
+                    "delta_rounds": state.delta_rounds,
+                    "steps": state.steps,
+                    **manifest,
+                },
+            )
+
+        write_folder(self.folder / f"round_{round_number:03d}", fill)
+        numbers = [number for number in self._numbers() if number <= round_number]
+        for number in numbers[:-KEPT_GENERATIONS]:
+            shutil.rmtree(self.folder / f"round_{number:03d}")
+        stored = self.generation(round_number)
+        assert stored is not None
+        return stored
+
+    def _numbers(self) -> list[int]:
+        found = [_GENERATION.fullmatch(path.name) for path in self.folder.glob("round_*")]
+        return sorted(int(match.group(1)) for match in found if match)

@@ -1,0 +1,146 @@
+"""A method is a value, not a code path: what every paper and baseline of this project is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from sitelora.adapters.base import AdapterSpec, adapter_tensor_names, insert_adapters
+from sitelora.regularizers.base import Regularizer, SiteView
+from sitelora.server.types import LowRank, ServerRule
+from sitelora.sharing.patterns import clean_name, matches_any
+from sitelora.sharing.rule import Partition, ShareRule
+
+TRAVELLING = ""
+"""Name of the copy of the trained tensors that the site received and returns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One stretch of local training within a round.
+
+    Args:
+        trains: patterns of the trained tensors that move in it; the others keep their values.
+        copy: which copy of the trained tensors it works on: ``TRAVELLING``, or the name of a private copy that
+            starts at the seeded initial values and never leaves the site (Ditto's personal model).
+        regularizers: what is added to the task loss.
+    """
+
+    trains: tuple[str, ...] = ("**",)
+    copy: str = TRAVELLING
+    regularizers: tuple[Regularizer, ...] = ()
+
+    def trains_tensor(self, name: str) -> bool:
+        """Say whether the tensor moves in this pass."""
+        return matches_any(self.trains, name)
+
+
+class LocalProgram:
+    """What a site does beside load, train, return; the default does nothing more."""
+
+    companions: tuple[str, ...] = ()
+    """Names of the further sets of shared-shaped tensors that travel with the method."""
+
+    def after_training(self, view: SiteView, *, steps: int, learning_rate: float) -> dict[str, Tensor]:
+        """Return the companion tensors to send, named ``<companion>/<tensor>``.
+
+        Args:
+            view: the travelling pass as it ended; ``memory`` may be changed and survives.
+            steps: optimiser steps that the site made in it.
+            learning_rate: the optimiser's, at the end.
+        """
+        return {}
+
+
+@dataclass(frozen=True)
+class Model:
+    """Everything that turns the base into one served model.
+
+    Attributes:
+        values: trained tensors by name. base_delta: pairs that act beside the base.
+    """
+
+    values: Mapping[str, Tensor]
+    base_delta: Mapping[str, LowRank] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ServingRule:
+    """Which tensors make the personal, the global and the unseen-site model.
+
+    Personal: what the site received, with its own local tensors. Global: what every site received, if nothing of
+    the model is local. Unseen site: local tensors at their seeded initial values (our choice: the sites' mean
+    would need local tensors to leave).
+
+    Args:
+        personal_copy: the copy of the trained tensors that is the personal model.
+    """
+
+    personal_copy: str = TRAVELLING
+
+    def why_not(self, kind: str, partition: Partition) -> str | None:
+        """Return why a method has no model of this kind, or None if it has."""
+        if kind in ("global", "unseen") and not partition.shared:
+            return "nothing is shared, so there is no model beyond the sites' own"
+        if kind == "global" and partition.local:
+            return f"{len(partition.local)} tensors of the model are local to a site"
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A federated adapter-tuning method.
+
+    Args:
+        name: as in the file name of its module.
+        paper: arXiv number or short reference.
+        adapters: what is inserted into the frozen network.
+        share: for every tensor: shared, local or frozen.
+        server: what the server makes of the updates.
+        phases: the passes of a round, by round number; by default one pass that trains everything.
+        regularizers: of the default pass.
+        program: what a site does beside load, train, return.
+        serving: which tensors make which model.
+    """
+
+    name: str
+    paper: str
+    adapters: tuple[AdapterSpec, ...]
+    share: ShareRule
+    server: ServerRule
+    regularizers: tuple[Regularizer, ...] = ()
+    phases: Callable[[int], tuple[Pass, ...]] | None = None
+    program: LocalProgram = field(default_factory=LocalProgram)
+    serving: ServingRule = field(default_factory=ServingRule)
+
+    def passes(self, round_number: int) -> tuple[Pass, ...]:
+        """Return the passes of a round, the travelling copy first."""
+        if self.phases is not None:
+            return self.phases(round_number)
+        return (Pass(regularizers=self.regularizers),)
+
+    def private_copies(self) -> tuple[str, ...]:
+        """Return the names of the private copies that the method's passes use."""
+        names = {p.copy for round_number in range(2) for p in self.passes(round_number)}
+        return tuple(sorted(names - {TRAVELLING}))
+
+    def sent_in(self, round_number: int, shared: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the shared tensors that a site returns for a round: those that a travelling pass trains."""
+        travelling = [p for p in self.passes(round_number) if p.copy == TRAVELLING]
+        return tuple(name for name in shared if any(p.trains_tensor(name) for p in travelling))
+
+    def adapt(self, network: nn.Module, *, seed: int) -> Partition:
+        """Insert the adapters, freeze what is frozen, and return the partition of the network's tensors.
+
+        Raises:
+            ShareRuleError: the share rule does not fit the network.
+        """
+        base = {clean_name(name) for name in network.state_dict()}
+        insert_adapters(network, self.adapters, seed=seed)
+        partition = self.share.partition(base=base, adapters=adapter_tensor_names(network))
+        trained = set(partition.trained)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(clean_name(name) in trained)
+        return partition

@@ -1,0 +1,68 @@
+"""IAT: Inverse Asymmetric Tuning with the subspace orthogonality regularizer (arXiv 2606.08687).
+
+The encoder shares B and keeps A (appearance shifts), the decoder shares A and keeps B (supervision shifts). One pair
+per projection, split by factor. The paper leaves open: the other trained decoder parts (ours: upscaling,
+hyper-networks and mask tokens, shared by default), the regularizer's weight, the scale: our choice.
+"""
+
+from __future__ import annotations
+
+from sitelora.adapters.lora import LoRA
+from sitelora.method import Method
+from sitelora.networks.names import HEADS
+from sitelora.regularizers.subspace import SubspaceOrthogonality
+from sitelora.server.mean import WeightedMean
+from sitelora.sharing.rule import ShareRule
+
+
+def iat(
+    *,
+    rank: int = 8,
+    scale: float = 1.0,
+    encoder_shares: str = "B",
+    decoder_shares: str = "A",
+    sor_weight: float = 0.1,
+    sor_norm: str = "proxy",
+    heads: str = "shared",
+) -> Method:
+    """Return IAT or one of its controls.
+
+    Args:
+        rank: r of every pair. scale: s.
+        encoder_shares: factor that the image encoder shares; "A" with ``decoder_shares="A"`` is FedSA-LoRA.
+        decoder_shares: factor that the mask decoder shares; "B" with ``encoder_shares="A"`` is the wrong way round.
+        sor_weight: lambda of the regularizer; 0 leaves it out.
+        sor_norm: "proxy" or "effective".
+        heads: "shared" or "local": upscaling, hyper-networks and mask tokens.
+    """
+    for argument, value, allowed in (
+        ("encoder_shares", encoder_shares, ("A", "B")),
+        ("decoder_shares", decoder_shares, ("A", "B")),
+        ("heads", heads, ("shared", "local")),
+    ):
+        if value not in allowed:
+            raise ValueError(f"iat: {argument} is {value!r}; expected one of {allowed}")
+    other = {"A": "B", "B": "A"}
+    head_patterns = {"shared": HEADS if heads == "shared" else (), "local": HEADS if heads == "local" else ()}
+    return Method(
+        name="iat",
+        paper="arXiv:2606.08687",
+        adapters=(
+            LoRA(where="image_encoder", on="qv", rank=rank, scale=scale),
+            LoRA(where="mask_decoder", on="qv", rank=rank, scale=scale),
+        ),
+        share=ShareRule(
+            shared=(
+                f"image_encoder.**.{encoder_shares}",
+                f"mask_decoder.**.{decoder_shares}",
+                *head_patterns["shared"],
+            ),
+            local=(
+                f"image_encoder.**.{other[encoder_shares]}",
+                f"mask_decoder.**.{other[decoder_shares]}",
+                *head_patterns["local"],
+            ),
+        ),
+        server=WeightedMean(),
+        regularizers=(SubspaceOrthogonality(weight=sor_weight, norm=sor_norm),) if sor_weight else (),
+    )

@@ -1,0 +1,49 @@
+"""What a regularizer sees of a round at a site, and what it must offer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor, nn
+
+
+@dataclass(kw_only=True)
+class SiteView:
+    """One pass of one round at one site, as regularizers and local programs see it.
+
+    Attributes:
+        round_number: the round, from 0.
+        parameters: the tensors in training, fp32, by name; their values change under the trainer.
+        shared: names of the shared tensors among all trained ones.
+        local: names of the local tensors among all trained ones.
+        received: values of the shared tensors as the site received them.
+        companions: the method's further tensors as received with the message.
+        memory: the method's own tensors at this site; survives from round to round and never leaves.
+    """
+
+    round_number: int
+    parameters: Mapping[str, nn.Parameter]
+    shared: frozenset[str]
+    local: frozenset[str]
+    received: Mapping[str, Tensor]
+    companions: Mapping[str, Tensor] = field(default_factory=dict)
+    memory: MutableMapping[str, Tensor] = field(default_factory=dict)
+
+
+class Penalty(Protocol):
+    """A regularizer in one pass: added to the task loss at every step, outside autocast."""
+
+    def __call__(self) -> Tensor:
+        """Return the fp32 scalar to add to the loss of this step."""
+
+    def after_step(self) -> None:
+        """Take note of an optimiser step that has just been made."""
+
+
+class Regularizer(Protocol):
+    """A frozen value that a method holds; ``start`` gives the penalty for one pass."""
+
+    def start(self, view: SiteView) -> Penalty:
+        """Return the penalty for the pass that begins with ``view``."""

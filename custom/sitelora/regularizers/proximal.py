@@ -1,0 +1,40 @@
+"""Proximal term ``weight / 2 * ||w - w_received||^2`` (FedProx, Li et al. 2020; Ditto, Li et al. 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sitelora.regularizers.base import SiteView
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proximal:
+    """Pull the shared tensors toward the values that the site received.
+
+    Args:
+        weight: mu of FedProx, lambda of Ditto.
+    """
+
+    weight: float
+
+    def start(self, view: SiteView) -> _ProximalPenalty:
+        """Return the penalty for one pass."""
+        return _ProximalPenalty(self.weight, view)
+
+
+class _ProximalPenalty:
+    def __init__(self, weight: float, view: SiteView) -> None:
+        self._weight = weight
+        names = sorted(view.shared & set(view.parameters))
+        self._pairs = [(view.parameters[name], view.received[name].detach().clone()) for name in names]
+
+    def __call__(self) -> Tensor:
+        """Return the fp32 scalar penalty."""
+        terms = [(now - then).square().sum() for now, then in self._pairs]
+        return 0.5 * self._weight * torch.stack(terms).sum()
+
+    def after_step(self) -> None:
+        """Nothing to note."""

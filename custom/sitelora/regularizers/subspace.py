@@ -1,0 +1,131 @@
+"""Subspace orthogonality regularizer, SOR (IAT, arXiv 2606.08687).
+
+Per adapter, with anchors ``A0, B0`` (detached factors at the start of the round) and ``dA, dB`` (moving average of
+the local factor's drift within the round), the squared cosine of two r x r proxies:
+
+    encoder side (B shared, A local):  P_sh = B0^T (B - B0)      P_lo = dA A0^T
+    decoder side (A shared, B local):  P_sh = (A - A0) A0^T      P_lo = B0^T dB
+
+To first order these are the shared-induced and the local-induced change of the product ``B A``:
+``<(B-B0) A0, B0 dA> = <B0^T (B-B0), dA A0^T>``. The explicit proxies are our reconstruction: the paper's are not
+public. Everything about the local factor is detached, so the gradient reaches the shared factor only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sitelora.regularizers.base import SiteView
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubspaceOrthogonality:
+    """Penalise collinearity of shared and local updates, adapter by adapter.
+
+    Args:
+        weight: lambda; 0.1 is our choice (the paper's value is unknown).
+        decay: beta of the moving average of the local drift; our choice.
+        norm: "proxy" normalises by the proxies' own norms (as stated); "effective" by the norms of the full-size
+            updates, the true cosine.
+        eps: added to the product of the norms, outside it.
+    """
+
+    weight: float = 0.1
+    decay: float = 0.9
+    norm: str = "proxy"
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        if self.norm not in ("proxy", "effective"):
+            raise ValueError(f"norm is {self.norm!r}; expected 'proxy' or 'effective'")
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"decay is {self.decay}; expected 0 <= decay < 1")
+
+    def start(self, view: SiteView) -> _SubspacePenalty:
+        """Return the penalty for one pass, anchored at the factors as they are now."""
+        return _SubspacePenalty(self, view)
+
+
+class _SubspacePenalty:
+    def __init__(self, rule: SubspaceOrthogonality, view: SiteView) -> None:
+        self._rule = rule
+        self.pairs = [
+            _AnchoredPair(rule, view.parameters[prefix + ".A"], view.parameters[prefix + ".B"], shares_b=shares_b)
+            for prefix, shares_b in split_pairs(view)
+        ]
+
+    def __call__(self) -> Tensor:
+        """Return the fp32 scalar penalty; zero at the first step of a round."""
+        if not self.pairs:
+            return torch.zeros(())
+        return self._rule.weight * torch.stack([pair.squared_cosine() for pair in self.pairs]).sum()
+
+    def after_step(self) -> None:
+        """Move the averages of the local drift."""
+        for pair in self.pairs:
+            pair.note_drift()
+
+
+def split_pairs(view: SiteView) -> list[tuple[str, bool]]:
+    """Return (adapter, whether B is the shared factor) of every pair with one shared and one local factor."""
+    found = []
+    for name in sorted(view.parameters):
+        if not name.endswith(".A"):
+            continue
+        prefix = name[: -len(".A")]
+        other = prefix + ".B"
+        if name in view.local and other in view.shared:
+            found.append((prefix, True))
+        elif name in view.shared and other in view.local:
+            found.append((prefix, False))
+    return found
+
+
+class _AnchoredPair:
+    """One adapter with its anchors; ``A [r, d_in]``, ``B [d_out, r]``."""
+
+    def __init__(self, rule: SubspaceOrthogonality, a: nn.Parameter, b: nn.Parameter, *, shares_b: bool) -> None:
+        self._rule = rule
+        self._shares_b = shares_b
+        self._shared, self._local = (b, a) if shares_b else (a, b)
+        self._a0, self._b0 = a.detach().clone(), b.detach().clone()
+        self._gram_a = self._a0 @ self._a0.T  # [r, r]
+        self._gram_b = self._b0.T @ self._b0  # [r, r]
+        self._local0 = self._local.detach().clone()
+        self._drift = torch.zeros_like(self._local0)
+
+    def note_drift(self) -> None:
+        decay = self._rule.decay
+        self._drift.mul_(decay).add_(self._local.detach() - self._local0, alpha=1 - decay)
+
+    def squared_cosine(self) -> Tensor:
+        if self._shares_b:
+            change = self._shared - self._b0
+            shared, local = self._b0.T @ change, self._drift @ self._a0.T
+        else:
+            change = self._shared - self._a0
+            shared, local = change @ self._a0.T, self._b0.T @ self._drift
+        inner = (shared * local).sum()
+        if self._rule.norm == "proxy":
+            norms = _norm(shared.square().sum()) * local.norm()
+        else:
+            norms = self._effective_norms(change)
+        return (inner / (norms + self._rule.eps)).square()
+
+    def _effective_norms(self, change: Tensor) -> Tensor:
+        """Return ``||shared-induced update||_F ||local-induced update||_F`` from r x r products."""
+        if self._shares_b:
+            shared = ((change.T @ change) * self._gram_a).sum()
+            local = ((self._drift @ self._drift.T) * self._gram_b).sum()
+        else:
+            shared = ((change @ change.T) * self._gram_b).sum()
+            local = ((self._drift.T @ self._drift) * self._gram_a).sum()
+        return _norm(shared) * local.clamp_min(0).sqrt()
+
+
+def _norm(squared: Tensor) -> Tensor:
+    """Return the root of a sum of squares with a finite gradient at zero."""
+    return (squared.clamp_min(0) + torch.finfo(torch.float32).tiny).sqrt()

@@ -1,0 +1,110 @@
+"""Low-rank algebra: sums of products of factors without forming a d x d matrix.
+
+``sum_k p_k B_k A_k`` is kept stacked as ``[B_1 .. B_K] [p_1 A_1; ..; p_K A_K]`` (FLoRA's identity); its best
+rank-r factors come from the (K r) x (K r) core in float64 (FLAP-SAM 2407.21739, the server step, done exactly
+instead of by randomised SVD).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from sitelora.server.types import LowRank
+
+_GRAM_CONDITION = 1e-12  # smallest squared singular value ratio that the Gram route is trusted with
+
+
+def pair_prefixes(names: Sequence[str]) -> list[str]:
+    """Return the adapters (``...lora.q``) of which both factors ``.A`` and ``.B`` are among ``names``, sorted."""
+    present = set(names)
+    return sorted(name[: -len(".A")] for name in present if name.endswith(".A") and f"{name[:-1]}B" in present)
+
+
+def stack(pairs: Mapping[str, LowRank], weights: Mapping[str, float]) -> LowRank:
+    """Return ``B [d_out, K r]`` and ``A [K r, d_in]`` in float64 with ``B A = sum_k p_k B_k A_k``."""
+    sites = sorted(pairs)
+    left = torch.cat([pairs[site][0].to(torch.float64) for site in sites], dim=1)
+    right = torch.cat([weights[site] * pairs[site][1].to(torch.float64) for site in sites], dim=0)
+    return left, right
+
+
+def truncated_svd(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Return the best rank-``rank`` SVD of ``left @ right`` and the relative error of the truncation.
+
+    Args:
+        left: ``[d_out, k]`` float64.
+        right: ``[k, d_in]`` float64.
+        rank: number of singular triplets to return, at most ``min(d_out, d_in)``.
+
+    Returns:
+        ``U [d_out, rank]``, ``S [rank]``, ``Vh [rank, d_in]`` in float64 with deterministic signs (the entry
+        of largest magnitude in every column of U is positive), and ``||left right - U S Vh||_F / ||left right||_F``.
+    """
+    inner = left.shape[1]
+    if inner >= min(left.shape[0], right.shape[1]):
+        u, s, vh = torch.linalg.svd(left @ right, full_matrices=False)
+    else:
+        u, s, vh = _svd_of_product(left, right, rank)
+    energy = s.square()
+    kept = energy[:rank].sum()
+    total = energy.sum()
+    lost = float(((total - kept).clamp_min(0) / total).sqrt()) if float(total) > 0 else 0.0
+    u, s, vh = _padded(u[:, :rank], s[:rank], vh[:rank], rank)
+    signs = torch.sign(u.gather(0, u.abs().argmax(dim=0, keepdim=True)))
+    signs = torch.where(signs == 0, torch.ones_like(signs), signs)
+    return u * signs, s, vh * signs.T, lost
+
+
+def _svd_of_product(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """SVD through the small core: Gram matrices where they are well conditioned, QR otherwise."""
+    root_left = _gram_root(left.T @ left)
+    root_right = _gram_root(right @ right.T)
+    if root_left is not None and root_right is not None:
+        left_root, left_inverse = root_left
+        right_root, right_inverse = root_right
+        u, s, vh = torch.linalg.svd(left_root @ right_root.T, full_matrices=False)
+        # left = Q_l R_l with R_l = left_root, so U = Q_l u = left R_l^-1 u; likewise for V. s stays whole.
+        return left @ (left_inverse @ u[:, :rank]), s, (vh[:rank] @ right_inverse.T) @ right
+    q_left, r_left = torch.linalg.qr(left)
+    q_right, r_right = torch.linalg.qr(right.T)
+    u, s, vh = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
+    return q_left @ u, s, vh @ q_right.T
+
+
+def _gram_root(gram: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return the upper Cholesky factor R of a Gram matrix and its inverse, or None where it is ill-conditioned."""
+    factor, info = torch.linalg.cholesky_ex(gram, upper=True)
+    diagonal = factor.diagonal().abs()
+    if int(info) != 0 or float(diagonal.min()) ** 2 <= _GRAM_CONDITION * float(diagonal.max()) ** 2:
+        return None
+    eye = torch.eye(gram.shape[0], dtype=gram.dtype)
+    return factor, torch.linalg.solve_triangular(factor, eye, upper=True)
+
+
+def _padded(u: Tensor, s: Tensor, vh: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pad with zero triplets where the product has fewer than ``rank`` of them, so that shapes stay declared."""
+    missing = rank - s.shape[0]
+    if missing <= 0:
+        return u, s, vh
+    return (
+        torch.cat([u, u.new_zeros(u.shape[0], missing)], dim=1),
+        torch.cat([s, s.new_zeros(missing)]),
+        torch.cat([vh, vh.new_zeros(missing, vh.shape[1])]),
+    )
+
+
+def relative_error(exact: LowRank, approximation: LowRank) -> float:
+    """Return ``||B A - B' A'||_F / ||B A||_F`` from Gram matrices of the stacked factors alone."""
+    left = torch.cat([exact[0].double(), approximation[0].double()], dim=1)
+    right = torch.cat([exact[1].double(), -approximation[1].double()], dim=0)
+    norm = frobenius(*exact)
+    return frobenius(left, right) / norm if norm > 0 else 0.0
+
+
+def frobenius(left: Tensor, right: Tensor) -> float:
+    """Return ``||left right||_F`` without forming the product."""
+    left, right = left.double(), right.double()
+    return float(((left.T @ left) * (right @ right.T)).sum().clamp_min(0).sqrt())

@@ -1,0 +1,72 @@
+"""Similarity-guided collaborative aggregation (SGCA of FedSCA, arXiv 2503.15390): another model for every site.
+
+The paper's formula is not public; ours is our choice: ``u_k`` is site k's flattened difference of the round,
+``S_ij = cos(u_i, u_j)``, ``w_ij = n_j exp(S_ij / tau) / sum_m n_m exp(S_im / tau)`` and site i receives
+``sum_j w_ij theta_j``. tau to infinity is FedAvg, tau to zero is local training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sitelora.server.mean import weighted_mean
+from sitelora.server.types import ANY_SITE, Message, Messages, State, Update, site_weights
+
+
+def similarity_weights(directions: Tensor, cases: Tensor, temperature: float) -> Tensor:
+    """Return the row-stochastic weights ``w [K, K]``.
+
+    Args:
+        directions: ``[K, n]`` float64, one flattened difference a site; a zero row counts as similarity 0.
+        cases: ``[K]`` float64.
+        temperature: tau > 0.
+    """
+    norms = directions.norm(dim=1, keepdim=True)
+    unit = directions / norms.clamp_min(torch.finfo(torch.float64).tiny)
+    if bool((norms == 0).any()):  # nothing to compare yet: all equally similar
+        similarity = torch.zeros(len(directions), len(directions), dtype=torch.float64)
+    else:
+        similarity = unit @ unit.T
+    return torch.softmax(similarity / temperature + cases.log(), dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarityGuided:
+    """One mixture per site by the similarity of the sites' differences.
+
+    Args:
+        temperature: tau; 0.5 is our choice.
+    """
+
+    temperature: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"temperature is {self.temperature}; SGCA needs a number above 0")
+
+    def __call__(self, updates: Mapping[str, Update], state: State, round_number: int) -> tuple[Messages, State]:
+        """Return one message a site, and the case-weighted mean for everyone else.
+
+        The state keeps the round's ``similarity_weights [K, K]`` (rows and columns sorted by site).
+        """
+        sites = sorted(updates)
+        names = sorted(updates[sites[0]].values)
+        directions = torch.stack(
+            [
+                torch.cat([(updates[s].values[n] - updates[s].received[n]).double().flatten() for n in names])
+                for s in sites
+            ]
+        )
+        cases = torch.tensor([float(updates[site].cases) for site in sites], dtype=torch.float64)
+        weights = similarity_weights(directions, cases, self.temperature)
+
+        def mixture(row: Mapping[str, float]) -> Message:
+            return Message(values={n: weighted_mean({s: updates[s].values[n] for s in sites}, row) for n in names})
+
+        messages = {site: mixture(dict(zip(sites, weights[i].tolist(), strict=True))) for i, site in enumerate(sites)}
+        messages[ANY_SITE] = mixture(site_weights(updates))
+        return messages, {"similarity_weights": weights.float()}

@@ -1,0 +1,190 @@
+"""How a shared tensor travels: plain functions that the NVFlare filters wrap and the in-process federation calls.
+
+Up, in this order: difference, allow-list (fails closed), clip, noise, cast, audit. Down: cast. A packet is a flat
+mapping of tensors; a name that starts with ``@`` is no tensor of the network: ``@<companion>/<tensor>`` belongs to
+a method's companion tensors, ``@delta/<round>/<adapter>.A`` to a base delta.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sitelora.sharing.rule import ShareRule
+
+Packet = Mapping[str, Tensor]
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+class EgressError(RuntimeError):
+    """A tensor was about to leave the site that the share rule does not let out."""
+
+
+class PacketError(ValueError):
+    """A packet with a wrong name, shape or dtype, or a value that is not finite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WireFormat:
+    """What both ends agree on about travelling values.
+
+    Args:
+        dtype: "bfloat16" (default: half the bytes) or "float32".
+        clip_norm: largest L2 norm of a site's whole difference; None leaves it as it is.
+        noise_std: standard deviation of Gaussian noise per value, in units of ``clip_norm``; needs ``clip_norm``.
+    """
+
+    dtype: str = "bfloat16"
+    clip_norm: float | None = None
+    noise_std: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"wire dtype is {self.dtype!r}; expected one of {sorted(DTYPES)}")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"clip_norm is {self.clip_norm}; expected a number above 0, or None")
+        if self.noise_std and self.clip_norm is None:
+            raise ValueError("noise_std without clip_norm bounds nothing; give both or neither")
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The torch dtype of travelling values."""
+        return DTYPES[self.dtype]
+
+
+def difference(trained: Mapping[str, Tensor], received: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return ``trained - received`` in fp32 for every tensor in ``trained``."""
+    return {name: trained[name].float() - received[name].float() for name in sorted(trained)}
+
+
+def allow_only_shared(packet: Packet, share: ShareRule, companions: Collection[str] = ()) -> dict[str, Tensor]:
+    """Return the packet unchanged if every tensor in it may leave the site; fails closed.
+
+    Raises:
+        EgressError: a tensor that the rule does not call shared, or a companion that the method does not have.
+    """
+    for name in sorted(packet):
+        tensor_name = name
+        if name.startswith("@"):
+            companion, _, tensor_name = name[1:].partition("/")
+            if companion not in companions:
+                raise EgressError(
+                    f"nothing left: {name} belongs to no companion of this method (it has {sorted(companions)})"
+                )
+        if not share.is_shared(tensor_name):
+            kinds = share.kinds_of(tensor_name)
+            found = f"{kinds[0][0]} ({kinds[0][1]})" if kinds else "unknown to the share rule"
+            raise EgressError(
+                f"nothing left: {name} is {found}; only shared tensors leave a site. The job asks for another "
+                "share rule than the bundle installed here: install the job's version or stop it"
+            )
+    return dict(packet)
+
+
+def global_norm(packet: Packet) -> float:
+    """Return the L2 norm over all values of a packet."""
+    return math.sqrt(sum(float(t.double().square().sum()) for _, t in sorted(packet.items())))
+
+
+def clip(packet: Packet, max_norm: float) -> dict[str, Tensor]:
+    """Scale the whole packet so that its L2 norm is at most ``max_norm``."""
+    norm = global_norm(packet)
+    factor = min(1.0, max_norm / norm) if norm > 0 else 1.0
+    return {name: tensor * factor for name, tensor in packet.items()}
+
+
+def add_noise(packet: Packet, std: float, generator: torch.Generator) -> dict[str, Tensor]:
+    """Add independent Gaussian noise of ``std`` to every value, tensors in the order of their names."""
+    return {name: packet[name] + std * torch.randn(packet[name].shape, generator=generator) for name in sorted(packet)}
+
+
+def noise_generator(secret: bytes, *parts: object) -> torch.Generator:
+    """Return a generator that only the holder of ``secret`` can repeat.
+
+    The same round of the same federation gets the same noise, so that re-sending an update reveals nothing more.
+    """
+    digest = hmac.new(secret, "\x1f".join(str(part) for part in parts).encode(), hashlib.sha256).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def cast(packet: Packet, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return the packet in ``dtype``, contiguous, detached and on the CPU."""
+    return {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in packet.items()}
+
+
+def check_packet(packet: Packet, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, *, sender: str) -> None:
+    """Check names, shapes, dtype and finiteness of a packet against what was expected, exactly.
+
+    Raises:
+        PacketError: with the sender, the first tensors at fault, what was found and what was expected.
+    """
+    problems: list[str] = []
+    problems += [f"{name}: unexpected tensor" for name in sorted(set(packet) - set(shapes))]
+    problems += [f"{name}: missing" for name in sorted(set(shapes) - set(packet))]
+    for name in sorted(set(packet) & set(shapes)):
+        tensor = packet[name]
+        if not isinstance(tensor, Tensor):
+            problems.append(f"{name}: found {type(tensor).__name__}, expected a tensor")
+        elif tuple(tensor.shape) != tuple(shapes[name]):
+            problems.append(f"{name}: shape {tuple(tensor.shape)}, expected {tuple(shapes[name])}")
+        elif tensor.dtype != dtype:
+            problems.append(f"{name}: dtype {tensor.dtype}, expected {dtype}")
+        elif not bool(torch.isfinite(tensor).all()):
+            problems.append(f"{name}: {int((~torch.isfinite(tensor)).sum())} values are NaN or infinite")
+    if problems:
+        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+        raise PacketError(f"{sender}: {shown}")
+
+
+def packet_bytes(packet: Packet) -> int:
+    """Return the bytes of a packet's values."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in packet.values())
+
+
+def tensor_sha256(tensor: Tensor) -> str:
+    """Return the sha256 of a tensor's raw little-endian bytes."""
+    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(data.numpy().tobytes()).hexdigest()
+
+
+def packet_sha256(packet: Packet) -> str:
+    """Return one sha256 over names, dtypes, shapes and bytes of a packet, whatever its order."""
+    total = hashlib.sha256()
+    for name in sorted(packet):
+        tensor = packet[name]
+        total.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|{tensor_sha256(tensor)}\n".encode())
+    return total.hexdigest()
+
+
+def audit_lines(packet: Packet, **context: object) -> Iterable[str]:
+    """Yield one JSON line per tensor that leaves: context, name, shape, dtype, bytes, norm, sha256."""
+    for name in sorted(packet):
+        tensor = packet[name]
+        yield json.dumps(
+            {
+                **context,
+                "name": name,
+                "shape": list(tensor.shape),
+                "dtype": str(tensor.dtype).removeprefix("torch."),
+                "bytes": tensor.numel() * tensor.element_size(),
+                "norm": float(f"{float(tensor.double().norm()):.6g}"),
+                "sha256": tensor_sha256(tensor),
+            }
+        )
+
+
+def audit(packet: Packet, log: Path, **context: object) -> dict[str, Tensor]:
+    """Append one JSON line per tensor to the site's audit log and return the packet unchanged."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as stream:
+        stream.writelines(line + "\n" for line in audit_lines(packet, **context))
+    return dict(packet)
