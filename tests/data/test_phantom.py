@@ -170,9 +170,7 @@ def test_monai_brings_every_site_to_the_same_orientation(tmp_path, site):
     make_phantom(tmp_path, size=TINY, sites=[site])
     case = SiteFolder.read(tmp_path / "prostate" / site).cases("training")[0]
     keys = ("image", "label")
-    load = Compose(
-        [LoadImaged(keys), EnsureChannelFirstd(keys), Orientationd(keys, axcodes="RAS", labels=None)]
-    )
+    load = Compose([LoadImaged(keys), EnsureChannelFirstd(keys), Orientationd(keys, axcodes="RAS", labels=None)])
     loaded = load(case)
     assert nib.aff2axcodes(loaded["image"].affine.numpy()) == ("R", "A", "S")
     original = nib.load(case["image"])

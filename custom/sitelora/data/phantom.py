@@ -7,7 +7,7 @@ site draws the capsule, in every split, so that a site's test labels follow its 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from sitelora.data.nifti import write_nifti
 from sitelora.data.phantom_anatomy import Array, Patient
 from sitelora.data.phantom_painting import paint
 from sitelora.data.phantom_sites import PROFILES, annotate, blur_in_plane, coil_field, place_slices
-from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder
+from sitelora.data.site_folder import SPLITS, Progress, SiteDataError, SiteFolder
 from sitelora.data.site_writer import write_site_folder
 from sitelora.seeding import derive_seed
 
@@ -31,7 +31,6 @@ VERSION = 1
 SITES = tuple(PROFILES)
 
 _log = logging.getLogger(__name__)
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,17 +88,13 @@ def make_phantom(
         raise SiteDataError(f"phantom: no site {', '.join(unknown)}; expected some of {', '.join(SITES)}")
     small = min(size.training - 1, size.validation, size.test, (size.matrix or 8) - 8, (size.slices or 2) - 2)
     if small < 0:
-        raise SiteDataError(
-            f"phantom: {size}: expected 1 training volume, a matrix of 8 and 2 slices at least"
-        )
+        raise SiteDataError(f"phantom: {size}: expected 1 training volume, a matrix of 8 and 2 slices at least")
     for site in chosen:
         _write_site(Path(out) / DATASET / site, seed, size, overwrite, progress)
     return Path(out) / DATASET
 
 
-def draw_case(
-    site: str, case: int, *, seed: int = 0, size: PhantomSize | None = None
-) -> tuple[Array, Array, Array]:
+def draw_case(site: str, case: int, *, seed: int = 0, size: PhantomSize | None = None) -> tuple[Array, Array, Array]:
     """Draw one volume of one site.
 
     Returns:
@@ -124,8 +119,8 @@ def draw_case(
 
 
 def convert(
-    source: Path | None = None,
-    out: Path = Path(),
+    source: Path | None,
+    out: Path,
     *,
     sites: Sequence[str] | None = None,
     overwrite: bool = False,
@@ -137,16 +132,12 @@ def convert(
         SiteDataError: a source is given (there is nothing to convert), or as for :func:`make_phantom`.
     """
     if source is not None:
-        raise SiteDataError(
-            f"{NAME} is drawn, not converted: found the source {source}, expected none; leave it out"
-        )
+        raise SiteDataError(f"{NAME} is drawn, not converted: found the source {source}, expected none; leave it out")
     folder = make_phantom(out, sites=sites, overwrite=overwrite, progress=progress)
     return [folder / site for site in (SITES if sites is None else sites)]
 
 
-def _write_site(
-    target: Path, seed: int, size: PhantomSize, overwrite: bool, progress: Progress | None
-) -> None:
+def _write_site(target: Path, seed: int, size: PhantomSize, overwrite: bool, progress: Progress | None) -> None:
     site = target.name
     splits: dict[str, tuple[Mapping[str, Any], ...]] = {}
     names: list[str] = []
@@ -155,8 +146,7 @@ def _write_site(
         cases = [f"case-{len(names) + n:03d}" for n in range(count)]
         names += cases
         splits[split] = tuple(
-            {"image": f"images/{c}.nii.gz", "label": f"labels/{c}.nii.gz", "patient": f"{site}-{c}"}
-            for c in cases
+            {"image": f"images/{c}.nii.gz", "label": f"labels/{c}.nii.gz", "patient": f"{site}-{c}"} for c in cases
         )
     folder = SiteFolder(
         path=target,

@@ -41,10 +41,7 @@ class Grid:
 
     def noise(self, rng: np.random.Generator, scale_mm: float) -> Array:
         """Return a smooth random field ``[X, Y, Z]``, about unit variance, varying over ``scale_mm``."""
-        size = [
-            max(2, int(np.ceil(n * s / scale_mm)) + 1)
-            for n, s in zip(self.shape, self.spacing_mm, strict=True)
-        ]
+        size = [max(2, int(np.ceil(n * s / scale_mm)) + 1) for n, s in zip(self.shape, self.spacing_mm, strict=True)]
         size = [min(a, max(2, b)) for a, b in zip(size, self.shape, strict=True)]
         coarse = torch.from_numpy(rng.standard_normal((1, 1, *size), dtype=np.float32))
         field = interpolate(coarse, size=self.shape, mode="trilinear", align_corners=True)[0, 0].numpy()

@@ -48,9 +48,7 @@ class _Canvas:
         return np.minimum(self.solid(centre, semi, turn_deg), self.solid(mirrored, semi, -turn_deg))
 
 
-def paint(
-    patient: Patient, grid: Grid, tissue: Mapping[str, float], rng: np.random.Generator
-) -> tuple[Array, Array]:
+def paint(patient: Patient, grid: Grid, tissue: Mapping[str, float], rng: np.random.Generator) -> tuple[Array, Array]:
     """Paint a patient with one site's tissue intensities.
 
     Args:
@@ -86,9 +84,7 @@ def _paint_pelvis(canvas: _Canvas, k: float, septa: Array, tissue: Mapping[str, 
     p, medium, coarse = canvas.points, canvas.medium, canvas.coarse
     skin = canvas.solid((0, -2, 0), (92 * k, 68 * k, 900))
     contrast = tissue["fat"] - tissue["muscle"]
-    canvas.put(
-        tissue["fat"] * (1 + 0.07 * medium + 0.05 * coarse) - 0.45 * contrast * septa, canvas.inside(skin)
-    )
+    canvas.put(tissue["fat"] * (1 + 0.07 * medium + 0.05 * coarse) - 0.45 * contrast * septa, canvas.inside(skin))
     canvas.put(tissue["muscle"], canvas.inside(np.abs(skin + 1.2) - 1.0))
     fibres = np.exp(-((np.sin(0.28 * p[1] + 0.20 * np.abs(p[0]) + 1.3 * coarse) / np.float32(0.22)) ** 2))
     strands = np.clip(0.5 + 0.6 * medium, 0, 1) * fibres

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -16,6 +16,9 @@ DATALIST = "dataset.json"
 SPLITS = ("training", "validation", "test")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FILES = ("image", "label")
+
+Progress = Callable[[str, int, int], None]
+"""Called with the site, the cases done and the cases of that site."""
 
 
 class SiteDataError(ValueError):
@@ -62,9 +65,7 @@ class SiteFolder:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise SiteDataError(
-                f"{file}: not readable as JSON ({error}); correct or regenerate it"
-            ) from error
+            raise SiteDataError(f"{file}: not readable as JSON ({error}); correct or regenerate it") from error
         return cls.from_json(content, path=Path(path))
 
     @classmethod
@@ -76,9 +77,7 @@ class SiteFolder:
         """
         file = Path(path) / DATALIST
         if not isinstance(content, dict):
-            raise SiteDataError(
-                f"{file}: found {type(content).__name__}, expected a JSON object; see docs/data.md"
-            )
+            raise SiteDataError(f"{file}: found {type(content).__name__}, expected a JSON object; see docs/data.md")
         splits = {split: tuple(content.get(split, ())) for split in SPLITS if _is_list(content, split, file)}
         for split, entries in splits.items():
             for number, entry in enumerate(entries):
@@ -178,11 +177,7 @@ def _check_entry(entry: Any, where: str) -> None:
         )
     for key in _FILES:
         value = entry.get(key, "")
-        if (
-            not isinstance(value, str)
-            or PurePosixPath(value).is_absolute()
-            or ".." in PurePosixPath(value).parts
-        ):
+        if not isinstance(value, str) or PurePosixPath(value).is_absolute() or ".." in PurePosixPath(value).parts:
             raise SiteDataError(
                 f"{where}: {key} is {value!r}, expected a path relative to the site folder that does not "
                 "leave it; copy or link the file into the site folder"

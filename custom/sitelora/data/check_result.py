@@ -1,0 +1,99 @@
+"""What a check of a site's data found: every problem with its remedy, and a summary of the readable cases."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from sitelora.data.site_folder import SiteDataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong: an error stops training, a warning does not.
+
+    With ``found`` alone, that is the whole message.
+    """
+
+    severity: Literal["error", "warning"]
+    found: str
+    expected: str = ""
+    remedy: str = ""
+    case: str = ""
+    file: str = ""
+
+    def __str__(self) -> str:
+        if not (self.case or self.file or self.expected or self.remedy):
+            return self.found
+        where = f"{self.case} ({self.file}): " if self.case and self.file else f"{self.case or self.file}: "
+        expected = f", expected {self.expected}" if self.expected else ""
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{where if self.case or self.file else ''}found {self.found}{expected}{remedy}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseSummary:
+    """One readable case.
+
+    Attributes:
+        case: its name, that of the image file.
+        split: training, validation or test.
+        extent: voxels along every axis, without channels.
+        spacing_mm: voxel size, ``None`` for pictures.
+        lowest: smallest finite value of the image.
+        highest: largest finite value of the image.
+        label_voxels: voxels of every label value.
+    """
+
+    case: str
+    split: str
+    extent: tuple[int, ...]
+    spacing_mm: tuple[float, ...] | None
+    lowest: float
+    highest: float
+    label_voxels: Mapping[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """What a check found at one site."""
+
+    path: Path
+    site: str
+    hospital: str = ""
+    labels: Mapping[int, str] = field(default_factory=dict)
+    case_counts: Mapping[str, int] = field(default_factory=dict)
+    patients: int = 0
+    cases: tuple[CaseSummary, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that stop training."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """The problems that do not."""
+        return tuple(problem for problem in self.problems if problem.severity == "warning")
+
+    @property
+    def label_histogram(self) -> dict[int, int]:
+        """Voxels of every label value over all readable cases."""
+        total: Counter[int] = Counter()
+        for case in self.cases:
+            total.update(case.label_voxels)
+        return dict(sorted(total.items()))
+
+    def raise_if_bad(self) -> None:
+        """Stop here when training on this data would go wrong.
+
+        Raises:
+            SiteDataError: there is an error; the message lists all of them, each with its remedy.
+        """
+        if self.errors:
+            lines = "".join(f"\n  {number}. {problem}" for number, problem in enumerate(self.errors, 1))
+            raise SiteDataError(f"site {self.site}: {len(self.errors)} error(s) in the data of {self.path}:{lines}")

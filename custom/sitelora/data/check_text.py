@@ -1,0 +1,47 @@
+"""A check's result as lines for a terminal or a log."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sitelora.data.check_result import CheckResult
+from sitelora.data.site_folder import SPLITS
+
+
+def format_check(result: CheckResult) -> str:
+    """Return the summary and every problem with its remedy, errors first."""
+    hospital = f", {result.hospital}" if result.hospital and result.hospital != result.site else ""
+    lines = [f"{result.site}{hospital}: {result.path}"]
+    if result.case_counts:
+        counts = ", ".join(f"{split} {result.case_counts[split]}" for split in SPLITS)
+        lines.append(f"  cases      {counts}; {result.patients} patient(s)")
+    if result.cases:
+        lines += _summary(result)
+    lines += [f"  {problem.severity.upper():<8} {problem}" for problem in result.problems]
+    verdict = f"{len(result.errors)} error(s), {len(result.warnings)} warning(s)"
+    lines.append(f"  {'no problem found' if not result.problems else verdict}")
+    return "\n".join(lines)
+
+
+def _summary(result: CheckResult) -> list[str]:
+    shapes = Counter("x".join(str(n) for n in case.extent) for case in result.cases)
+    lines = ["  shape      " + ", ".join(f"{shape} ({n} cases)" for shape, n in shapes.most_common(4))]
+    if len(shapes) > 4:
+        lines[-1] += f", {len(shapes) - 4} more"
+    spacings = [case.spacing_mm for case in result.cases if case.spacing_mm is not None]
+    if spacings:
+        ranges = (_range(min(axis), max(axis)) for axis in zip(*spacings, strict=True))
+        lines.append(f"  spacing    {' x '.join(ranges)} mm")
+    lows, highs = ([getattr(case, end) for case in result.cases] for end in ("lowest", "highest"))
+    span = f"lowest {_range(min(lows), max(lows))}, highest {_range(min(highs), max(highs))}"
+    lines.append(f"  intensity  {span} over the cases")
+    voxels = result.label_histogram
+    if voxels:
+        total = sum(voxels.values())
+        parts = (f"{value} {result.labels[value]} {100 * n / total:.2f} %" for value, n in voxels.items())
+        lines.append(f"  labels     {', '.join(parts)} of the voxels")
+    return lines
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"

@@ -1,0 +1,71 @@
+"""What every converter of a public dataset needs: its source folders, known sites, masks as label values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sitelora.data.reading import Pixels, read_pixels
+from sitelora.data.site_folder import SiteDataError
+
+
+def choose_sites(wanted: Sequence[str] | None, known: Collection[str], dataset: str) -> tuple[str, ...]:
+    """Return the wanted sites, all known ones for ``None``.
+
+    Raises:
+        SiteDataError: a wanted site is not known.
+    """
+    chosen = tuple(known if wanted is None else wanted)
+    unknown = [site for site in chosen if site not in known]
+    if unknown:
+        raise SiteDataError(f"{dataset}: found site(s) {', '.join(unknown)}, expected some of {', '.join(known)}")
+    return chosen
+
+
+def find_sources(source: Path | None, folders: Mapping[str, str], *, dataset: str, layout: str) -> dict[str, Path]:
+    """Return the folder of every site below ``source``; upper and lower case make no difference.
+
+    Args:
+        source: the unpacked public release.
+        folders: site to the name of its folder.
+        dataset: for messages.
+        layout: what a site's folder holds, for messages.
+
+    Raises:
+        SiteDataError: no source, or it lacks a site's folder.
+    """
+    expected = f"the folders {', '.join(folders.values())}, each with {layout}"
+    if source is None or not Path(source).is_dir():
+        found = "no source" if source is None else f"no folder {source}"
+        raise SiteDataError(f"{dataset}: {found}; expected --source DIR with {expected}")
+    present = {path.name.casefold(): path for path in sorted(Path(source).iterdir()) if path.is_dir()}
+    missing = [name for name in folders.values() if name.casefold() not in present]
+    if missing:
+        names = ", ".join(path.name for path in present.values()) or "no folder"
+        raise SiteDataError(
+            f"{dataset}: {source} lacks {', '.join(missing)} (found: {names}); expected {expected}. "
+            "Unpack the whole release there, or name only the sites that you have"
+        )
+    return {site: present[name.casefold()] for site, name in folders.items()}
+
+
+def relabel(path: Path, mapping: Mapping[int, int]) -> Pixels:
+    """Read a mask and return it with other label values, uint8.
+
+    Args:
+        path: the mask.
+        mapping: value in the file to label value.
+
+    Raises:
+        SiteDataError: the mask is unreadable or holds a value that ``mapping`` lacks.
+    """
+    mask = read_pixels(path)
+    values, inverse = np.unique(mask.values, return_inverse=True)
+    unknown = [f"{float(value):g}" for value in values if value not in mapping]
+    if unknown:
+        names = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        raise SiteDataError(f"{path}: found value(s) {names}, expected only {sorted(mapping)}; is it a mask?")
+    table = np.array([mapping[int(value)] for value in values], np.uint8)
+    return Pixels(values=table[inverse].reshape(mask.values.shape), affine=mask.affine)

@@ -1,0 +1,141 @@
+"""Chest X-rays of two real hospitals with lung masks (Jaeger et al. 2014, NLM) as site folders.
+
+Splits are by patient and by a hash of the patient, so that a case which is added later moves no other.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sitelora.data.converting import choose_sites, find_sources, relabel
+from sitelora.data.site_folder import SPLITS, Progress, SiteDataError, SiteFolder
+from sitelora.data.site_writer import write_site_folder
+from sitelora.seeding import derive_seed
+
+NAME = "lungs"
+DATASET = "lungs"
+DESCRIPTION = "chest X-rays of two hospitals: folders montgomery and shenzhen of images/, masks/ and labels.csv"
+LABELS = {0: "background", 1: "lungs"}
+TRAINING_SHARE, VALIDATION_SHARE = 0.6, 0.1
+
+_LAYOUT = "images/*.png, masks/*.png and labels.csv (file, tuberculosis, has_mask)"
+_COLUMNS = {"file", "tuberculosis", "has_mask"}
+_MASK = {0: 0, 255: 1}
+_HOSPITALS: Mapping[str, str] = {
+    "montgomery": "Montgomery County Department of Health and Human Services, USA",
+    "shenzhen": "Shenzhen No. 3 People's Hospital, China",
+}
+SITES = tuple(_HOSPITALS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Picture:
+    """One X-ray with its mask."""
+
+    image: Path
+    mask: Path
+    tuberculosis: int
+
+    @property
+    def patient(self) -> str:
+        """``CHNCXR_0001_0.png`` is patient ``CHNCXR_0001``; the last number repeats the finding."""
+        return self.image.stem.rpartition("_")[0] or self.image.stem
+
+
+def convert(
+    source: Path | None,
+    out: Path,
+    *,
+    sites: Sequence[str] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write ``<out>/lungs/montgomery`` and ``<out>/lungs/shenzhen`` with every image that has a mask.
+
+    Raises:
+        SiteDataError: a folder, ``labels.csv`` or a file that it names is missing, a mask holds other values
+            than 0 and 255, or other data is at a site folder's place.
+    """
+    chosen = choose_sites(sites, SITES, NAME)
+    folders = find_sources(source, {site: site for site in chosen}, dataset=NAME, layout=_LAYOUT)
+    pictures = {site: _pictures(folder) for site, folder in folders.items()}
+    return [_write(Path(out) / DATASET / site, pictures[site], overwrite, progress) for site in chosen]
+
+
+def split_of(site: str, patient: str) -> str:
+    """Return the split of a patient: about 60 % training, 10 % validation, 30 % test."""
+    place = derive_seed(NAME, site, patient) / 2**63
+    return (
+        "training" if place < TRAINING_SHARE else "validation" if place < TRAINING_SHARE + VALIDATION_SHARE else "test"
+    )
+
+
+def _pictures(folder: Path) -> list[_Picture]:
+    table = folder / "labels.csv"
+    if not table.is_file():
+        raise SiteDataError(f"{folder}: no labels.csv, expected {_LAYOUT}; complete the folder from the release")
+    with table.open(newline="", encoding="utf-8-sig") as lines:
+        reader = csv.DictReader(lines)
+        rows = list(reader)
+    if not set(reader.fieldnames or ()) >= _COLUMNS:
+        raise SiteDataError(f"{table}: found the columns {reader.fieldnames}, expected {sorted(_COLUMNS)}")
+    pictures = [
+        _Picture(
+            image=folder / "images" / row["file"],
+            mask=folder / "masks" / row["file"],
+            tuberculosis=int(row["tuberculosis"]),
+        )
+        for row in sorted(rows, key=lambda row: row["file"])
+        if row["has_mask"] == "1"
+    ]
+    missing = [str(p.relative_to(folder)) for x in pictures for p in (x.image, x.mask) if not p.is_file()]
+    if missing or not pictures:
+        names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        found = (
+            f"{len(missing)} missing file(s) that labels.csv names: {names}" if missing else "no image with has_mask=1"
+        )
+        raise SiteDataError(f"{folder}: found {found}, expected {_LAYOUT}; complete the folder from the release")
+    return pictures
+
+
+def _write(target: Path, pictures: list[_Picture], overwrite: bool, progress: Progress | None) -> Path:
+    site = target.name
+    splits: dict[str, tuple[Mapping[str, Any], ...]] = {
+        split: tuple(
+            {
+                "image": f"images/{picture.image.name}",
+                "label": f"labels/{picture.image.name}",
+                "patient": picture.patient,
+                "tuberculosis": picture.tuberculosis,
+            }
+            for picture in pictures
+            if split_of(site, picture.patient) == split
+        )
+        for split in SPLITS
+    }
+    folder = SiteFolder(
+        path=target,
+        name=site,
+        hospital=_HOSPITALS[site],
+        labels=LABELS,
+        splits=splits,
+        modality="chest X-ray",
+        source={"made_by": NAME, "cite": "Jaeger et al. 2014, NLM"},
+    )
+
+    def fill(path: Path) -> None:
+        for done, picture in enumerate(pictures, 1):
+            shutil.copyfile(picture.image, path / "images" / picture.image.name)
+            Image.fromarray(relabel(picture.mask, _MASK).values).save(path / "labels" / picture.image.name)
+            if progress is not None:
+                progress(site, done, len(pictures))
+
+    write_site_folder(folder, fill, overwrite=overwrite)
+    return target

@@ -1,0 +1,80 @@
+"""Turn a public release, or only a seed, into site folders: one module a dataset, found by looking."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, cast
+
+import sitelora.data
+from sitelora.data.site_folder import Progress, SiteDataError
+
+
+class Convert(Protocol):
+    """Write the site folders of one dataset and return their paths."""
+
+    def __call__(
+        self,
+        source: Path | None,
+        out: Path,
+        *,
+        sites: Sequence[str] | None = None,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> list[Path]:
+        """See :func:`prepare` for the arguments."""
+
+
+class Converter(Protocol):
+    """The names that a dataset's module offers; ``DATASET`` is the folder it writes below the data root."""
+
+    NAME: str
+    DATASET: str
+    DESCRIPTION: str
+    LABELS: Mapping[int, str]
+    SITES: tuple[str, ...]
+    convert: Convert
+
+
+def converters() -> dict[str, Converter]:
+    """Return every converter by name: the modules of this package that offer :class:`Converter`'s names."""
+    found = {}
+    for info in pkgutil.iter_modules(sitelora.data.__path__):
+        module = importlib.import_module(f"{sitelora.data.__name__}.{info.name}")
+        if all(hasattr(module, name) for name in Converter.__annotations__):
+            converter = cast(Converter, module)
+            found[converter.NAME] = converter
+    return dict(sorted(found.items()))
+
+
+def prepare(
+    dataset: str,
+    *,
+    source: Path | None,
+    out: Path,
+    sites: Sequence[str] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write ``<out>/<DATASET>/<site>`` for every site; a complete one is skipped, other data is refused.
+
+    Args:
+        dataset: one of :func:`converters`.
+        source: the unpacked public release; ``None`` for a dataset that is drawn.
+        out: the data root.
+        sites: some of the dataset's sites, ``None`` for all.
+        overwrite: replace a site folder of other content instead of refusing.
+        progress: called with the site, the cases done and the cases of that site.
+
+    Returns:
+        the site folders.
+
+    Raises:
+        SiteDataError: an unknown dataset or site, a source that is not the release, or other data in the way.
+    """
+    known = converters()
+    if dataset not in known:
+        raise SiteDataError(f"found the dataset {dataset!r}, expected one of {', '.join(known)}")
+    return known[dataset].convert(source, Path(out), sites=sites, overwrite=overwrite, progress=progress)

@@ -1,0 +1,286 @@
+"""Every kind of bad data that a site may have, each planted in a good folder and found again by name."""
+
+import gzip
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from sitelora.data.check import check_folder, check_site_folder, format_check
+from sitelora.data.phantom import TINY, make_phantom
+from sitelora.data.site_folder import SiteDataError
+
+LABELS = {0: "background", 1: "prostate"}
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    root = tmp_path_factory.mktemp("good")
+    make_phantom(root, size=TINY, sites=["site-1", "site-4"])
+    return root / "prostate"
+
+
+@pytest.fixture
+def site(good, tmp_path):
+    return shutil.copytree(good / "site-1", tmp_path / "site-1")
+
+
+def edit(path, change):
+    image = nib.load(path)
+    values, affine = np.asarray(image.dataobj).copy(), image.affine.copy()
+    changed = change(values, affine)
+    values, affine = (values, affine) if changed is None else changed
+    nib.save(nib.Nifti1Image(values, affine), path)
+
+
+def edit_list(site, change):
+    file = site / "dataset.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def only(result, severity="error"):
+    problems = [p for p in result.problems if p.severity == severity]
+    assert len(problems) == 1, format_check(result)
+    assert all(getattr(problems[0], part) for part in ("found", "expected", "remedy"))
+    return problems[0]
+
+
+def test_good_folders_have_no_problem_and_a_summary(good):
+    results = check_folder(good, labels=LABELS)
+    assert [result.site for result in results] == ["site-1", "site-4"]
+    for result in results:
+        assert result.problems == ()
+        assert result.case_counts == {"training": 2, "validation": 1, "test": 1}
+        assert result.patients == len(result.cases) == 4
+        result.raise_if_bad()
+    first = results[0]
+    assert sum(first.label_histogram.values()) == 4 * 32 * 32 * 6
+    assert first.cases[0].extent == (32, 32, 6)
+    assert first.cases[0].spacing_mm == pytest.approx((4.0, 4.0, 9.6), abs=1e-4)
+    image = np.asarray(nib.load(good / "site-1/images/case-000.nii.gz").dataobj)
+    assert (first.cases[0].lowest, first.cases[0].highest) == (image.min(), image.max())
+    text = format_check(first)
+    for part in ("training 2, validation 1, test 1", "32x32x6", "4 x 4 x 9.6 mm", "1 prostate", "no problem found"):
+        assert part in text
+
+
+def test_progress_counts_cases(good):
+    seen = []
+    check_site_folder(good / "site-1", progress=lambda *step: seen.append(step))
+    assert seen == [("site-1", n, 4) for n in (1, 2, 3, 4)]
+
+
+def test_missing_folder_and_list(tmp_path):
+    (absent,) = check_folder(tmp_path / "absent")
+    with pytest.raises(SiteDataError, match=r"(?s)absent.*no such folder.*sitelora prepare"):
+        absent.raise_if_bad()
+    (empty,) = check_folder(tmp_path)
+    with pytest.raises(SiteDataError, match=r"a folder without dataset\.json"):
+        empty.raise_if_bad()
+
+
+def test_broken_json(site):
+    (site / "dataset.json").write_text("{")
+    with pytest.raises(SiteDataError, match="not readable as JSON"):
+        check_site_folder(site).raise_if_bad()
+
+
+def test_image_without_label(site):
+    edit_list(site, lambda c: c["training"][1].pop("label"))
+    problem = only(check_site_folder(site))
+    assert problem.case == "case-001"
+    assert "without label" in problem.found
+
+
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_missing_file(site, kind):
+    (site / kind / "case-002.nii.gz").unlink()
+    problem = only(check_site_folder(site))
+    assert (problem.case, problem.file) == ("case-002", f"{kind}/case-002.nii.gz")
+    assert "no such file" in problem.found
+
+
+@pytest.mark.parametrize("damage", [b"", b"not gzip at all", None])
+def test_unreadable_file(site, damage):
+    file = site / "images/case-000.nii.gz"
+    file.write_bytes(damage if damage is not None else file.read_bytes()[:-2000])
+    assert "not readable" in only(check_site_folder(site)).found
+
+
+def test_file_of_another_kind(site):
+    shutil.move(site / "images/case-000.nii.gz", site / "images/case-000.dcm")
+    edit_list(site, lambda c: c["training"][0].update(image="images/case-000.dcm"))
+    assert ".dcm" in only(check_site_folder(site)).found
+
+
+def test_label_of_other_shape(site):
+    edit(site / "labels/case-000.nii.gz", lambda v, a: (v[:, :, :-1], a))
+    problem = only(check_site_folder(site))
+    assert "(32, 32, 5)" in problem.found
+    assert "(32, 32, 6)" in problem.expected
+
+
+def test_label_of_other_affine(site):
+    def shift(values, affine):
+        affine[0, 3] += 5
+
+    edit(site / "labels/case-000.nii.gz", shift)
+    problem = only(check_site_folder(site))
+    assert "5.00 mm" in problem.found
+    assert problem.file == "labels/case-000.nii.gz"
+
+
+def test_a_rounded_affine_is_no_problem(site):
+    def round_off(values, affine):
+        affine[:3, :4] += 1e-4
+
+    edit(site / "labels/case-000.nii.gz", round_off)
+    assert check_site_folder(site).problems == ()
+
+
+@pytest.mark.parametrize("value", [2, 0.5, np.nan])
+def test_unknown_label_value(site, value):
+    def plant(values, affine):
+        values = values.astype(np.float32)
+        values[:2, 0, 0] = value
+        return values, affine
+
+    edit(site / "labels/case-003.nii.gz", plant)
+    problem = only(check_site_folder(site))
+    assert problem.found == f"unknown label value(s) {value:g} (2 voxels)"
+    assert "[0, 1]" in problem.expected
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_or_infinity_in_an_image(site, value):
+    def plant(values, affine):
+        values = values.astype(np.float32)
+        values[3, 4, :] = value
+        return values, affine
+
+    edit(site / "images/case-001.nii.gz", plant)
+    problem = only(check_site_folder(site))
+    assert (problem.case, problem.found) == ("case-001", "6 NaN or infinite value(s)")
+
+
+def test_patient_in_two_splits(site):
+    edit_list(site, lambda c: c["test"][0].update(patient=c["training"][0]["patient"]))
+    problem = only(check_site_folder(site))
+    assert "'site-1-case-000' in training and test" in problem.found
+
+
+def test_the_same_image_in_two_splits_under_other_names(site):
+    packed = site / "images/case-000.nii.gz"
+    (site / "images/case-003.nii.gz").write_bytes(gzip.compress(gzip.decompress(packed.read_bytes()), 1))
+    shutil.copy(site / "labels/case-000.nii.gz", site / "labels/case-003.nii.gz")
+    problem = only(check_site_folder(site))
+    assert "case-000.nii.gz (training)" in problem.found
+    assert "case-003.nii.gz (test)" in problem.found
+
+
+def test_the_same_image_twice_in_one_split_is_a_warning(site):
+    for kind in ("images", "labels"):
+        shutil.copy(site / kind / "case-000.nii.gz", site / kind / "case-001.nii.gz")
+    result = check_site_folder(site)
+    assert result.errors == ()
+    assert "the same image 2 times" in only(result, "warning").found
+
+
+def test_empty_mask_is_a_warning(site):
+    edit(site / "labels/case-000.nii.gz", lambda v, a: (v * 0, a))
+    result = check_site_folder(site)
+    assert only(result, "warning").found == "an empty mask"
+    result.raise_if_bad()
+
+
+def test_empty_splits(site):
+    edit_list(site, lambda c: c.update(test=[]))
+    (site / "images/case-003.nii.gz").unlink()
+    assert "'test'" in only(check_site_folder(site), "warning").found
+    edit_list(site, lambda c: c.update(validation=c["validation"] + c.pop("training")))
+    assert "'training'" in only(check_site_folder(site)).found
+
+
+def test_files_that_no_case_names_are_a_warning(site):
+    edit_list(site, lambda c: c.update(training=c["training"][:1]))
+    assert "case-001.nii.gz" in only(check_site_folder(site), "warning").found
+
+
+def test_a_constant_image_is_a_warning(site):
+    edit(site / "images/case-000.nii.gz", lambda v, a: (v * 0 + 7, a))
+    assert "the same value 7" in only(check_site_folder(site), "warning").found
+
+
+def test_a_listed_label_that_never_occurs_is_a_warning(site):
+    edit_list(site, lambda c: c["labels"].update({"2": "lesion"}))
+    assert "label 2 ('lesion') in no case" in only(check_site_folder(site), "warning").found
+
+
+def test_labels_of_the_job(site):
+    assert check_site_folder(site, labels={0: "Background", 1: "Prostate"}).problems == ()
+    problem = only(check_site_folder(site, labels={0: "background", 1: "cup", 2: "disc"}))
+    assert "cup" in problem.expected
+
+
+def test_classes_instead_of_labels(site):
+    def classify(content):
+        for split in ("training", "validation", "test"):
+            for case in content[split]:
+                case.pop("label")
+                case["class"] = 1
+
+    edit_list(site, classify)
+    assert check_site_folder(site).problems == ()
+    edit_list(site, lambda c: c["training"][0].update({"class": 7}))
+    assert only(check_site_folder(site)).found == "class 7"
+
+
+def test_all_errors_are_in_one_message(site):
+    (site / "labels/case-000.nii.gz").unlink()
+    edit(site / "labels/case-001.nii.gz", lambda v, a: (v * 3, a))
+    result = check_site_folder(site)
+    with pytest.raises(SiteDataError) as caught:
+        result.raise_if_bad()
+    text = str(caught.value)
+    for part in ("site site-1: 2 error(s)", "case-000 (labels/case-000.nii.gz)", "unknown label value(s) 3", "; "):
+        assert part in text
+    assert "2 error(s)" in format_check(result)
+
+
+def picture_site(tmp_path, size=(12, 10), mask_value=1):
+    site = tmp_path / "clinic"
+    rng = np.random.default_rng(0)
+    entries = []
+    for name in ("images", "labels"):
+        (site / name).mkdir(parents=True)
+    for n in range(3):
+        Image.fromarray(rng.integers(0, 256, (12, 10), dtype=np.uint8)).save(site / f"images/{n}.png")
+        mask = np.zeros(size, np.uint8)
+        mask[2:5, 2:5] = mask_value
+        Image.fromarray(mask).save(site / f"labels/{n}.png")
+        entries.append({"image": f"images/{n}.png", "label": f"labels/{n}.png", "patient": str(n)})
+    content = {"labels": {"0": "background", "1": "lungs"}}
+    content |= {split: [entry] for split, entry in zip(("training", "validation", "test"), entries, strict=True)}
+    (site / "dataset.json").write_text(json.dumps(content))
+    return site
+
+
+def test_pictures(tmp_path):
+    result = check_site_folder(picture_site(tmp_path))
+    assert result.problems == ()
+    assert result.cases[0].extent == (12, 10)
+    assert result.cases[0].spacing_mm is None
+    assert result.label_histogram == {0: 3 * 111, 1: 3 * 9}
+
+
+def test_pictures_with_transposed_or_unmapped_masks(tmp_path):
+    transposed = check_site_folder(picture_site(tmp_path / "a", size=(10, 12)))
+    assert all("label shape (10, 12)" in problem.found for problem in transposed.errors)
+    assert len(transposed.errors) == 3
+    unmapped = check_site_folder(picture_site(tmp_path / "b", mask_value=255))
+    assert all("unknown label value(s) 255 (9 voxels)" in problem.found for problem in unmapped.errors)
