@@ -1,0 +1,24 @@
+"""FedIT (Zhang et al. 2024, arXiv 2305.05644): both LoRA factors are averaged, each by itself. Inexact by design."""
+
+from __future__ import annotations
+
+from sitelora.adapters.lora import LoRA
+from sitelora.method import Method
+from sitelora.networks.names import HEADS
+from sitelora.server.mean import WeightedMean
+from sitelora.sharing.rule import ShareRule
+
+
+def fedavg_lora(*, rank: int = 8, scale: float = 1.0) -> Method:
+    """Return FedAvg over A, B and the heads: ``Bbar Abar`` is not the mean of the products.
+
+    Args:
+        rank: r of every pair. scale: s.
+    """
+    return Method(
+        name="fedavg_lora",
+        paper="arXiv:2305.05644",
+        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
+        share=ShareRule(shared=("**.A", "**.B", *HEADS)),
+        server=WeightedMean(),
+    )

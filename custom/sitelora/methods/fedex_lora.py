@@ -1,0 +1,24 @@
+"""FedEx-LoRA (Singhal et al. 2025, arXiv 2410.09432): factors are averaged, the residual becomes a base delta. Exact."""
+
+from __future__ import annotations
+
+from sitelora.adapters.lora import LoRA
+from sitelora.method import Method
+from sitelora.networks.names import HEADS
+from sitelora.server.residual import MeanWithResidual
+from sitelora.sharing.rule import ShareRule
+
+
+def fedex_lora(*, rank: int = 8, scale: float = 1.0) -> Method:
+    """Return FedEx-LoRA: ``Bbar Abar`` plus the accumulated residuals is the mean of the products.
+
+    Args:
+        rank: r of every pair. scale: s.
+    """
+    return Method(
+        name="fedex_lora",
+        paper="arXiv:2410.09432",
+        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
+        share=ShareRule(shared=("**.A", "**.B", *HEADS)),
+        server=MeanWithResidual(),
+    )

@@ -1,0 +1,36 @@
+"""FedSCA (arXiv 2503.15390): bottleneck adapters, the low-level ones shared, another mixture for every site.
+
+The adapters' shape, how many blocks count as low-level, the similarity and its temperature are unknown: ours are
+MSA's adapters, the first half of the blocks, the cosine of the round's differences and 0.5. The deeper adapters and
+the decoder's output layers stay local (our choice).
+"""
+
+from __future__ import annotations
+
+from sitelora.adapters.bottleneck import BottleneckAdapters
+from sitelora.method import Method
+from sitelora.networks.names import HEADS
+from sitelora.server.similarity import SimilarityGuided
+from sitelora.sharing.rule import ShareRule
+
+
+def fedsca(*, blocks: int = 6, low_blocks: int | None = None, reduction: int = 4, temperature: float = 0.5) -> Method:
+    """Return FedSCA.
+
+    Args:
+        blocks: depth of the image encoder (6 for sam_tiny, 12 for ViT-B).
+        low_blocks: how many of the first blocks share their adapters; half of them by default.
+        reduction: width of a block divided by the adapter's hidden size.
+        temperature: tau of the similarity weights.
+    """
+    low = blocks // 2 if low_blocks is None else low_blocks
+    if not 0 < low <= blocks:
+        raise ValueError(f"fedsca: low_blocks is {low}; expected 1 to {blocks}, the number of blocks")
+    adapters = [f"image_encoder.blocks.{index}.*.adapter.**" for index in range(blocks)]
+    return Method(
+        name="fedsca",
+        paper="arXiv:2503.15390",
+        adapters=(BottleneckAdapters(reduction=reduction),),
+        share=ShareRule(shared=tuple(adapters[:low]), local=(*adapters[low:], *HEADS)),
+        server=SimilarityGuided(temperature=temperature),
+    )

@@ -1,0 +1,34 @@
+"""RoLoRA (Chen et al. 2025, arXiv 2502.01755): rounds train B and A in turn; the other factor rests, so the mean is exact.
+
+B goes first: with B at zero there is no gradient for A. Only the factor that a round trains is sent. The heads train
+in every round (our choice: the paper has none).
+"""
+
+from __future__ import annotations
+
+from sitelora.adapters.lora import LoRA
+from sitelora.method import Method, Pass
+from sitelora.networks.names import HEADS
+from sitelora.server.mean import WeightedMean
+from sitelora.sharing.rule import ShareRule
+
+
+def alternate(round_number: int) -> tuple[Pass, ...]:
+    """Return one pass that trains B in rounds 0, 2, 4 and A in rounds 1, 3, 5, with the heads."""
+    return (Pass(trains=("**.B" if round_number % 2 == 0 else "**.A", *HEADS)),)
+
+
+def rolora(*, rank: int = 8, scale: float = 1.0) -> Method:
+    """Return RoLoRA.
+
+    Args:
+        rank: r of every pair. scale: s.
+    """
+    return Method(
+        name="rolora",
+        paper="arXiv:2502.01755",
+        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
+        share=ShareRule(shared=("**.A", "**.B", *HEADS)),
+        server=WeightedMean(),
+        phases=alternate,
+    )
