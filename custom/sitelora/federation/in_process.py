@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from sitelora.data.site_folder import find_site_folder
 from sitelora.federation.bundle_config import load_method
 from sitelora.federation.coordinator import Coordinator, FederationPlan
+from sitelora.federation.identity import BEGIN_ROUND, new_uid, site_secret
 from sitelora.federation.packets import Outgoing
 from sitelora.federation.site import Answer, Site, SiteSettings
 from sitelora.home import data_root, home
 from sitelora.sharing.wire import WireFormat
 
 logger = logging.getLogger(__name__)
-
-BEGIN_ROUND = -1
-
-
-def new_uid() -> str:
-    """Return a uid for a new run: the time to the second and four random bytes."""
-    return datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(4)
-
-
-def site_secret(root: Path) -> bytes:
-    """Return this site's secret, made at first use and readable by its owner only."""
-    path = root / "secret"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_bytes(secrets.token_bytes(32))
-    return path.read_bytes()
 
 
 def run_in_process(
