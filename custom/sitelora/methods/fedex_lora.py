@@ -1,4 +1,4 @@
-"""FedEx-LoRA (Singhal et al. 2025, arXiv 2410.09432): factors are averaged, the residual becomes a base delta. Exact."""
+"""FedEx-LoRA (Singhal et al. 2025, arXiv 2410.09432): averaged factors and the residual as base delta. Exact."""
 
 from __future__ import annotations
 

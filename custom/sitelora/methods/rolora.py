@@ -1,4 +1,4 @@
-"""RoLoRA (Chen et al. 2025, arXiv 2502.01755): rounds train B and A in turn; the other factor rests, so the mean is exact.
+"""RoLoRA (Chen et al. 2025, arXiv 2502.01755): rounds train B and A in turn, so the mean of the other is exact.
 
 B goes first: with B at zero there is no gradient for A. Only the factor that a round trains is sent. The heads train
 in every round (our choice: the paper has none).
