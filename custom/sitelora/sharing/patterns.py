@@ -6,16 +6,13 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-_WRAPPERS = ("module.", "_orig_mod.")  # added by DistributedDataParallel and torch.compile
+_WRAPPERS = frozenset({"module", "_orig_mod"})  # added by DistributedDataParallel and torch.compile
 
 
 def clean_name(name: str) -> str:
-    """Return a tensor name without the prefixes that wrappers add (``module.``, ``_orig_mod.``)."""
-    for wrapper in _WRAPPERS:
-        while name.startswith(wrapper):
-            name = name[len(wrapper) :]
-        name = name.replace("." + wrapper, ".")
-    return name
+    """Return a tensor name without the segments that wrappers add (``module.``, ``_orig_mod.``), however nested."""
+    *path, last = name.split(".")
+    return ".".join([*(segment for segment in path if segment not in _WRAPPERS), last])
 
 
 @lru_cache(maxsize=4096)
