@@ -22,6 +22,7 @@ from sitelora.sharing.wire import (
     check_packet,
     clip,
     noise_generator,
+    packet_sha256,
 )
 
 _DELTA = "@delta/"
@@ -144,11 +145,16 @@ class Outgoing:
 
 
 def privatise(packet: Packet, wire: WireFormat, secret: bytes, **context: object) -> dict[str, Tensor]:
-    """Clip and add noise where the wire format asks for it; initial values (round -1) stay as they are."""
+    """Clip and add noise where the wire format asks for it; initial values (round -1) stay as they are.
+
+    The noise follows from the secret, the context and the packet itself: sending the same update again reveals
+    nothing more, and two updates of one round (a server may send two messages for it) never carry equal noise,
+    which their difference would cancel.
+    """
     if wire.clip_norm is None or context.get("round") == -1:
         return dict(packet)
     clipped = clip(packet, wire.clip_norm)
     if not wire.noise_std:
         return clipped
-    generator = noise_generator(secret, *(context[key] for key in sorted(context)))
+    generator = noise_generator(secret, *(context[key] for key in sorted(context)), packet_sha256(clipped))
     return add_noise(clipped, wire.noise_std * wire.clip_norm, generator)

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -102,18 +103,23 @@ def clip(packet: Packet, max_norm: float) -> dict[str, Tensor]:
     return {name: tensor * factor for name, tensor in packet.items()}
 
 
-def add_noise(packet: Packet, std: float, generator: torch.Generator) -> dict[str, Tensor]:
+def add_noise(packet: Packet, std: float, generator: np.random.Generator) -> dict[str, Tensor]:
     """Add independent Gaussian noise of ``std`` to every value, tensors in the order of their names."""
-    return {name: packet[name] + std * torch.randn(packet[name].shape, generator=generator) for name in sorted(packet)}
+
+    def noise(shape: torch.Size) -> Tensor:
+        return torch.from_numpy(np.asarray(generator.standard_normal(tuple(shape), dtype=np.float32)))
+
+    return {name: packet[name] + std * noise(packet[name].shape) for name in sorted(packet)}
 
 
-def noise_generator(secret: bytes, *parts: object) -> torch.Generator:
-    """Return a generator that only the holder of ``secret`` can repeat.
+def noise_generator(secret: bytes, *parts: object) -> np.random.Generator:
+    """Return a generator that only the holder of ``secret`` can repeat; equal parts give equal noise.
 
-    The same round of the same federation gets the same noise, so that re-sending an update reveals nothing more.
+    Philox with a key of 128 bits (our choice): torch's CPU generator keeps 32 bits of its seed, few enough to try
+    them all and take the noise off.
     """
     digest = hmac.new(secret, "\x1f".join(str(part) for part in parts).encode(), hashlib.sha256).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
 
 
 def cast(packet: Packet, dtype: torch.dtype) -> dict[str, Tensor]:
