@@ -16,10 +16,12 @@ PACKAGE = Path(__file__).resolve().parent.parent / "custom" / "sitelora"
 # A part may import parts of a lower number freely, and of its own number as long as no circle arises.
 LAYER = {
     "cli": 4,
+    "commands": 4,
     "flare": 4,
     "federation": 3,
     "evaluation": 3,
     "report": 3,
+    "egress": 3,  # rehearses a federation without data
     "methods": 2,
     "method": 2,  # what a method is
     "adapters": 1,

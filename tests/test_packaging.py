@@ -82,9 +82,7 @@ def source(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
-    run = subprocess.run(
-        [*PIP, "wheel", *OFFLINE, "-w", str(out), str(source)], capture_output=True, text=True
-    )
+    run = subprocess.run([*PIP, "wheel", *OFFLINE, "-w", str(out), str(source)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     (built,) = out.glob("*.whl")
     return built
@@ -140,9 +138,7 @@ def test_installed_wheel_finds_its_own_bundles(wheel: Path, tmp_path: Path) -> N
 
 def test_editable_install_finds_the_checkouts_bundles(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "site-packages"
-    subprocess.run(
-        [*PIP, "install", *OFFLINE, "--target", str(target), "--editable", str(source)], check=True
-    )
+    subprocess.run([*PIP, "install", *OFFLINE, "--target", str(target), "--editable", str(source)], check=True)
     found = run_neutral(tmp_path, str(target))
     assert Path(found["package"]).is_relative_to(source)
     names = [*bundle_names(), "packaging_probe"]

@@ -1,0 +1,189 @@
+"""The proof-of-concept script: clear refusals, its own processes only, and (soak) a whole run that leaves nothing."""
+
+import importlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+SITES = [f"site-{number}" for number in range(1, 7)]
+TINY_JOB = Path(__file__).parent / "tiny_job"
+
+
+@pytest.fixture
+def poc(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(repository / "poc_workspace"))
+    return importlib.import_module("run_poc")
+
+
+@pytest.fixture
+def system(poc: ModuleType) -> ModuleType:
+    return importlib.import_module("poc_system")
+
+
+def test_sites_come_from_the_jobs_deploy_map(system: ModuleType, tmp_path: Path) -> None:
+    assert system.sites_of(TINY_JOB) == ["site-1", "site-2"]
+    (tmp_path / "meta.json").write_text('{"deploy_map": {"app": ["@ALL"]}}', encoding="utf-8")
+    assert system.sites_of(tmp_path) == []
+
+
+@pytest.mark.parametrize("meta", [None, "not json", "[]", "{}", '{"deploy_map": []}'])
+def test_a_folder_without_a_job_is_refused(system: ModuleType, tmp_path: Path, meta: str | None) -> None:
+    if meta is not None:
+        (tmp_path / "meta.json").write_text(meta, encoding="utf-8")
+    with pytest.raises(system.PocError, match="no NVFlare job folder"):
+        system.sites_of(tmp_path)
+
+
+def test_project_takes_the_jobs_sites_and_the_port(system: ModuleType, tmp_path: Path) -> None:
+    target = tmp_path / "project.yml"
+    server, admin, sites = system.write_project(target, sites=["montgomery", "shenzhen"], port=9000)
+    assert (server, sites) == ("localhost", ["montgomery", "shenzhen"])
+    people = {one["name"]: one for one in yaml.safe_load(target.read_text(encoding="utf-8"))["participants"]}
+    assert (people[server]["fed_learn_port"], people[server]["admin_port"]) == (9000, 9001)
+    assert people[admin]["role"] == "project_admin"
+    assert {name for name, one in people.items() if one["type"] == "client"} == set(sites)
+    assert system.write_project(target, sites=[], port=8002)[2] == SITES
+
+
+def test_a_taken_port_is_named(system: ModuleType) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(system.PocError, match=f"Port {port} .*--port"):
+            system.require_free_ports([port])
+    system.require_free_ports([port])
+
+
+def result(**changes: object) -> dict:
+    rounds = [{"round": number, "sites": {site: {"status": "ok"} for site in SITES}} for number in range(2)]
+    return {"completed": True, "rounds_planned": 2, "rounds_done": 2, "rounds": rounds, **changes}
+
+
+def write_result(folder: Path, content: dict) -> Path:
+    (folder / "workspace").mkdir(parents=True)
+    (folder / "workspace" / "result.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def test_a_complete_result_is_accepted(poc: ModuleType, tmp_path: Path) -> None:
+    assert poc.check_result(write_result(tmp_path / "id", result()), SITES).endswith("2 rounds, 6 sites")
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"completed": False}, "completed is False"),
+        ({"rounds_done": 1}, "1 of 2 rounds"),
+        ({"rounds_done": 0, "rounds_planned": 0, "rounds": []}, "0 of 0 rounds"),
+        ({"rounds": [{"round": 1, "sites": {site: {"status": "ok"} for site in SITES[:5]}}]}, "site-6"),
+        ({"rounds": [{"round": 1, "sites": {site: {"status": "rejected"} for site in SITES}}]}, "site-1, site-2"),
+    ],
+)
+def test_a_result_that_is_not_whole_is_refused(poc: ModuleType, tmp_path: Path, changes: dict, complaint: str) -> None:
+    with pytest.raises(poc.PocError, match=complaint):
+        poc.check_result(write_result(tmp_path / "id", result(**changes)), SITES)
+
+
+def test_no_result_is_refused_whatever_the_exit_code_said(poc: ModuleType, tmp_path: Path) -> None:
+    # A result.json inside the job that was sent is not the server's answer.
+    write_result(tmp_path / "id" / "job", result())
+    with pytest.raises(poc.PocError, match="found 0"):
+        poc.check_result(tmp_path / "id", SITES)
+
+
+def test_only_the_systems_own_processes_are_ended(system: ModuleType, tmp_path: Path) -> None:
+    startup = tmp_path / "poc" / "project" / "prod_00" / "site-1" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "sub_start.sh").write_text("sleep 300; true\n", encoding="utf-8")
+    log = startup / "log.txt"
+    log.touch()
+    own = subprocess.Popen(["bash", str(startup / "sub_start.sh")])
+    other = subprocess.Popen(["tail", "-f", str(log)])
+    try:
+        deadline = time.monotonic() + 30
+        while len(system.processes_below(tmp_path / "poc")) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        ended = system.end_leftovers(tmp_path / "poc", patience_s=0)
+        assert own.pid in ended
+        assert len(ended) == 2  # the script and what it had started
+        assert other.poll() is None
+        assert system.processes_below(tmp_path / "poc") == []
+    finally:
+        for process in (own, other):
+            process.kill()
+            process.wait()
+
+
+def test_everything_is_written_below_the_run_folder(system: ModuleType, tmp_path: Path) -> None:
+    layout = system.Layout(root=tmp_path)
+    environment = layout.environment(layout.data)
+    for name in ("HOME", "TMPDIR", "SITELORA_HOME", "SITELORA_DATA", "NVFLARE_POC_WORKSPACE", "XDG_CACHE_HOME"):
+        assert Path(environment[name]).is_relative_to(tmp_path), name
+    (layout.data / "prostate").mkdir(parents=True)
+    (layout.system / "old").mkdir(parents=True)
+    layout.renew()
+    assert (layout.data / "prostate").is_dir(), "the phantom is kept"
+    assert not layout.system.exists(), "a system is made anew"
+
+
+def test_project_provisions_six_sites_on_loopback(repository: Path, tmp_path: Path) -> None:
+    nvflare = Path(sys.executable).parent / "nvflare"
+    project = repository / "poc_workspace" / "project.yml"
+    command = [str(nvflare), "provision", "-p", str(project), "-w", str(tmp_path), "--force"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert run.returncode == 0, run.stdout + run.stderr
+    kits = tmp_path / "sitelora_poc" / "prod_00"
+    people = {"localhost", *SITES, "admin@sitelora.example", "lead@sitelora.example"}
+    assert {path.name for path in kits.iterdir()} == people
+    server = json.loads((kits / "localhost" / "startup" / "fed_server.json").read_text(encoding="utf-8"))
+    assert server["servers"][0]["service"]["target"] == "localhost:8002"
+
+
+def test_allow_list_names_package_prefixes_only(repository: Path) -> None:
+    policy = json.loads((repository / "poc_workspace" / "policies" / "resources.json").read_text(encoding="utf-8"))
+    assert policy["class_allow_list"]
+    assert all(prefix.endswith(".") for prefix in policy["class_allow_list"]), "sitelora would match sitelora_evil"
+
+
+@pytest.mark.soak
+def test_a_whole_run_ends_by_itself_and_leaves_nothing(
+    repository: Path, system: ModuleType, tmp_path: Path, test_home: Path
+) -> None:
+    def status() -> str:
+        command = ["git", "status", "--porcelain", "--ignored", "--", "poc_workspace", "jobs"]
+        return subprocess.run(command, cwd=repository, capture_output=True, text=True).stdout
+
+    before, home_before = status(), sorted(test_home.iterdir())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = repository / "poc_workspace" / "run_poc.sh"
+    run_folder, data = tmp_path / "run", tmp_path / "data"
+    options = ["--data", str(data), "--run-folder", str(run_folder), "--port", str(port)]
+    run = subprocess.run(
+        ["bash", str(script), str(TINY_JOB), *options],
+        cwd=tmp_path,
+        env={**os.environ, "SITELORA_PYTHON": sys.executable},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert system.processes_below(run_folder) == []
+    assert status() == before
+    assert sorted(test_home.iterdir()) == home_before
+    (found,) = (run_folder / "download").glob("*/workspace/result.json")
+    last = json.loads(found.read_text(encoding="utf-8"))["rounds"][-1]["sites"]
+    assert last == {site: {"status": "ok", "data_root": str(data)} for site in ("site-1", "site-2")}
+    storage = list((run_folder / "poc" / "jobs-storage").iterdir())
+    assert storage, "the server keeps its jobs inside the run folder"
