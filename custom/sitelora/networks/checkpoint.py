@@ -99,7 +99,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], bool]:
         else:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
-        raise ValueError(f"{path} is not a readable checkpoint ({error}); fetch it again") from error
+        why = str(error).split(". ")[0]  # torch goes on to advise loading it unsafely
+        raise ValueError(f"{path} is not a readable checkpoint ({why}); fetch it again") from error
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         found = sorted(map(str, loaded))[:5] if isinstance(loaded, dict) else type(loaded).__name__
         raise ValueError(
