@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,30 @@ def test_a_missing_file_is_not_the_same_folder(tmp_path):
     with pytest.raises(SiteDataError, match="missing files"):
         write_site_folder(planned(tmp_path), fill)
     assert write_site_folder(planned(tmp_path), fill, overwrite=True)
+
+
+def test_a_move_that_fails_puts_the_old_folder_back(tmp_path, monkeypatch):
+    write_site_folder(planned(tmp_path), fill)
+    rename = Path.rename
+
+    def failing(path, target):
+        if ".partial-" in path.name:
+            raise OSError("no permission")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="no permission"):
+        write_site_folder(planned(tmp_path, hospital="Another"), fill, overwrite=True)
+    assert SiteFolder.read(tmp_path / "site-1").hospital == "General Hospital"
+    assert [p.name for p in tmp_path.iterdir()] == ["site-1"]
+
+
+def test_what_a_killed_run_left_is_undone(tmp_path):
+    write_site_folder(planned(tmp_path), fill)
+    (tmp_path / "site-1").rename(tmp_path / ".site-1.old-1")  # killed between the two moves
+    begun, running = tmp_path / ".site-1.partial-1", tmp_path / ".site-1.partial-2"
+    for partial in (begun, running):
+        (partial / "images").mkdir(parents=True)
+    os.utime(begun, (0, 0))
+    assert not write_site_folder(planned(tmp_path), lambda path: pytest.fail("written again"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [running.name, "site-1"], "a running writer is left alone"

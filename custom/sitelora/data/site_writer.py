@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from sitelora.data.site_folder import DATALIST, SiteDataError, SiteFolder
 
 _log = logging.getLogger(__name__)
+_STALE_S = 86_400  # our choice: no site takes a day, so a partial folder of that age has no writer any more
 
 
 def write_site_folder(folder: SiteFolder, fill: Callable[[Path], None], *, overwrite: bool = False) -> bool:
@@ -33,6 +35,7 @@ def write_site_folder(folder: SiteFolder, fill: Callable[[Path], None], *, overw
         SiteDataError: something else is at the place and ``overwrite`` is not set.
     """
     target = folder.path
+    _tidy(target)
     if _same(folder):
         _log.info("site %s: %s is complete already", folder.name, target)
         return False
@@ -53,6 +56,17 @@ def write_site_folder(folder: SiteFolder, fill: Callable[[Path], None], *, overw
         return _move(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _tidy(target: Path) -> None:
+    """Undo what a killed run left: put an old folder back in its empty place, remove what it had begun."""
+    if not target.exists():
+        for old in sorted(target.parent.glob(f".{target.name}.old-*"))[:1]:
+            _log.warning("%s: restoring the folder that an interrupted run had moved to %s", target, old.name)
+            old.rename(target)
+    for partial in target.parent.glob(f".{target.name}.partial-*"):
+        if time.time() - partial.stat().st_mtime > _STALE_S:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _move(partial: Path, folder: SiteFolder) -> bool:
