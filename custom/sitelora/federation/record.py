@@ -56,6 +56,10 @@ class FederationRecord:
         if status != "ok":
             self._warnings.append(f"round {round_number}: {site} {status}: {reason}")
 
+    def warn(self, text: str) -> None:
+        """Note something that a reader of the results has to know."""
+        self._warnings.append(text)
+
     def close_round(self, round_number: int, seconds: float, bytes_down: Mapping[str, int]) -> None:
         """Note that a round is done."""
         entry = self._round(round_number)

@@ -1,0 +1,192 @@
+"""One executor for all methods: hands each task to the plain-Python site and its answer to the filters.
+
+The site object lives as long as the process. When NVFlare starts a new process for every task (its simulator with
+fewer threads than sites), nothing is lost: all state is on disk, and round r starts from the state of round r-1.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from nvflare.apis.event_type import EventType
+from nvflare.apis.executor import Executor
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.apis.signal import Signal
+from nvflare.app_opt.pt.decomposers import TensorDecomposer
+from nvflare.fuel.utils import fobs
+
+from sitelora.federation.events import EventLog
+from sitelora.flare.filters import site_folder_of_run
+from sitelora.flare.place import Place
+from sitelora.flare.protocol import (
+    BEGIN,
+    EVALUATE,
+    TRAIN,
+    ProtocolError,
+    Ticket,
+    error_shareable,
+    read_task,
+    reply_shareable,
+)
+from sitelora.sharing.wire import Packet, WireFormat, packet_bytes
+
+if TYPE_CHECKING:
+    from sitelora.federation.site import Answer, Site
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_STEPS = 1.0
+
+
+class TaskAborted(Exception):
+    """NVFlare asked to stop; not an error."""
+
+
+class SiteExecutor(Executor):
+    """A site of a federation as an NVFlare executor.
+
+    Args:
+        bundle: name of an installed MONAI bundle.
+        dataset: name of the dataset; where it lies is the site's own affair.
+        federation: name of the federation.
+        overrides: bundle values that the job sets, by id.
+        wire_dtype: dtype of travelling values.
+        clip_norm, noise_std: what the job's filters do to an update on its way out.
+    """
+
+    def __init__(
+        self,
+        *,
+        bundle: str,
+        dataset: str,
+        federation: str,
+        overrides: dict[str, Any] | None = None,
+        wire_dtype: str = "bfloat16",
+        clip_norm: float | None = None,
+        noise_std: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.bundle = bundle
+        self.dataset = dataset
+        self.federation = federation
+        self.overrides = overrides
+        self.wire_dtype = wire_dtype
+        self.clip_norm = clip_norm
+        self.noise_std = noise_std
+        self._wire = WireFormat(dtype=wire_dtype, clip_norm=clip_norm, noise_std=noise_std)
+        self._site: Site | None = None
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Let tensors travel, from the start of a run."""
+        if event_type == EventType.START_RUN:
+            fobs.register(TensorDecomposer)
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        """Do one task; an error stays here with its traceback and leaves as one readable text."""
+        name = fl_ctx.get_identity_name()
+        ticket: Ticket | None = None
+        try:
+            place = Place.of(fl_ctx)
+            ticket, packet = read_task(shareable)
+            if ticket.federation != self.federation:
+                raise ProtocolError(f"a task of federation {ticket.federation!r}, this job is {self.federation!r}")
+            return self._do(task_name, ticket, packet, place, abort_signal)
+        except TaskAborted:
+            self._site = None
+            logger.info("site %s: stopped in task %s; what was finished before is kept", name, task_name)
+            return make_reply(ReturnCode.TASK_ABORTED)
+        except Exception as error:
+            self._site = None  # half a round may be in it
+            logger.exception("site %s: task %s failed", name, task_name)
+            text = f"{name}: {error}" if name not in str(error) else str(error)
+            if not isinstance(error, ValueError | RuntimeError | LookupError | OSError):
+                text = f"{text} ({type(error).__name__})"
+            return self._failed(ticket, text, fl_ctx)
+
+    def _do(self, task: str, ticket: Ticket, packet: Packet, place: Place, abort: Signal) -> Shareable:
+        events = EventLog(site_folder_of_run(ticket, place), place.name)
+        number = ticket.round_number
+        began = time.monotonic()
+        events.write("task_started", task=task, round=number, bytes_down=packet_bytes(packet))
+        site = self._site_of(ticket, place, events)
+        if task == BEGIN:
+            answer = site.begin()
+        elif task == TRAIN:
+            answer = site.train(number, packet, progress=_Progress(events, number, abort))
+        elif task == EVALUATE:
+            answer = site.evaluate(packet)
+        else:
+            raise ProtocolError(f"task {task!r}; expected {BEGIN}, {TRAIN} or {EVALUATE}")
+        if abort.triggered:
+            raise TaskAborted
+        events.write(
+            "task_finished",
+            task=task,
+            round=number,
+            seconds=round(time.monotonic() - began, 2),
+            **_summary(task, answer),
+        )
+        return reply_shareable(ticket, answer.tensors, answer.report)
+
+    def _site_of(self, ticket: Ticket, place: Place, events: EventLog) -> Site:
+        from sitelora.federation.site import Site, SiteSettings  # a second of imports, only where a task comes
+
+        site = self._site
+        if site is not None and (site.settings.uid, site.settings.home) == (ticket.uid, place.home):
+            return site
+        folder, drawn = place.site_folder(self.dataset)
+        if drawn:
+            events.write("artificial_data", folder=str(folder))
+        self._site = Site(
+            SiteSettings(
+                site=place.name,
+                federation=ticket.federation,
+                uid=ticket.uid,
+                bundle=self.bundle,
+                data=folder,
+                home=place.home,
+                overrides=self.overrides or {},
+                wire=self._wire,
+            )
+        )
+        return self._site
+
+    def _failed(self, ticket: Ticket | None, text: str, fl_ctx: FLContext) -> Shareable:
+        try:
+            place = Place.of(fl_ctx)
+        except ValueError:  # the site's own configuration is what is wrong, and the text says so
+            return error_shareable(ticket, text)
+        if ticket is not None:
+            EventLog(site_folder_of_run(ticket, place), place.name).write("error", error=text)
+        return error_shareable(ticket, place.hide(text))
+
+
+class _Progress:
+    """Writes a step a second to the event log, and leaves training when NVFlare asks for it."""
+
+    def __init__(self, events: EventLog, round_number: int, abort: Signal) -> None:
+        self._events = events
+        self._round = round_number
+        self._abort = abort
+        self._wrote = 0.0
+
+    def __call__(self, step: int, steps: int, loss: float) -> None:
+        if self._abort.triggered:
+            raise TaskAborted
+        now = time.monotonic()
+        if step == steps or now - self._wrote >= SECONDS_BETWEEN_STEPS:
+            self._wrote = now
+            self._events.write("step", round=self._round, step=step, steps=steps, loss=round(loss, 5))
+
+
+def _summary(task: str, answer: Answer) -> dict[str, Any]:
+    report = answer.report
+    if task == TRAIN:
+        return {"metrics": report["metrics"], "resent": bool(report.get("resent"))}
+    if task == EVALUATE:
+        return {"dice": {kind: scores.get("dice") for kind, scores in report["evaluation"].items()}}
+    return {"cases": report["cases"], "hospital": report["hospital"]}

@@ -1,0 +1,136 @@
+"""What controller and executor say to each other beside tensors: tasks, who and which round, reports, errors.
+
+A packet travels as the ``params`` of an NVFlare ``FLModel`` and nothing else does; identifiers, reports and error
+texts are in its ``meta``. Both ends read strictly: names that become paths are checked where they arrive.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nvflare.apis.shareable import Shareable
+from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
+from nvflare.app_common.utils.fl_model_utils import FLModelUtils
+from torch import Tensor
+
+import sitelora
+from sitelora.federation.identity import BEGIN_ROUND, checked_name
+
+BEGIN, TRAIN, EVALUATE = "begin", "train", "evaluate"
+TASKS = (BEGIN, TRAIN, EVALUATE)
+
+
+class ProtocolError(ValueError):
+    """A task or an answer that is not what this version of SiteLoRA sends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticket:
+    """What a task or an answer belongs to.
+
+    Args:
+        federation: name of the federation. uid: this run of it.
+        round_number: from 0; ``BEGIN_ROUND`` before the first, the number of rounds after the last.
+    """
+
+    federation: str
+    uid: str
+    round_number: int
+
+    def meta(self) -> dict[str, Any]:
+        """Return it as it travels."""
+        return {"federation": self.federation, "uid": self.uid, "round": self.round_number}
+
+    @classmethod
+    def read(cls, meta: Mapping[str, Any]) -> Ticket:
+        """Undo ``meta``.
+
+        Raises:
+            ProtocolError: something is missing or is no name or number.
+        """
+        number = meta.get("round")
+        if not isinstance(number, int) or number < BEGIN_ROUND:
+            raise ProtocolError(f"a SiteLoRA task names its round, found {number!r}; is this another framework's job?")
+        try:
+            federation = checked_name("federation", meta.get("federation"))
+            uid = checked_name("uid", meta.get("uid"))
+        except ValueError as error:
+            raise ProtocolError(str(error)) from error
+        return cls(federation=federation, uid=uid, round_number=number)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What came back from a site: a packet and a report, or an error.
+
+    Attributes:
+        site: the name that NVFlare knows it by, never one that it claims.
+    """
+
+    site: str
+    packet: dict[str, Tensor] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+def task_model(ticket: Ticket, packet: Mapping[str, Tensor]) -> FLModel:
+    """Return a task for one site, with the version that it needs."""
+    meta = {**ticket.meta(), "version": sitelora.__version__}
+    return FLModel(
+        params_type=ParamsType.FULL,
+        params=dict(packet),
+        current_round=max(ticket.round_number, 0),
+        meta=meta,
+    )
+
+
+def read_task(shareable: Shareable) -> tuple[Ticket, dict[str, Tensor]]:
+    """Return what a task says, at the site.
+
+    Raises:
+        ProtocolError: no SiteLoRA task, or one of another version.
+    """
+    model = FLModelUtils.from_shareable(shareable)
+    ticket = Ticket.read(model.meta)
+    wanted = model.meta.get("version")
+    if wanted != sitelora.__version__:
+        raise ProtocolError(
+            f"the server runs SiteLoRA {wanted}, this site has {sitelora.__version__} "
+            f"({sitelora.__file__}); install the same version at both"
+        )
+    return ticket, dict(model.params or {})
+
+
+def reply_shareable(ticket: Ticket, packet: Mapping[str, Tensor], report: Mapping[str, Any]) -> Shareable:
+    """Return a site's answer; its report becomes plain JSON, the only thing that both ends know how to read.
+
+    Raises:
+        TypeError: something in the report is no JSON.
+    """
+    kind = ParamsType.FULL if ticket.round_number == BEGIN_ROUND else ParamsType.DIFF
+    meta = {**ticket.meta(), "report": json.loads(json.dumps(dict(report)))}
+    return FLModelUtils.to_shareable(FLModel(params_type=kind, params=dict(packet), meta=meta))
+
+
+def error_shareable(ticket: Ticket | None, error: str) -> Shareable:
+    """Return an answer that says why there is none; NVFlare's own error codes say nothing."""
+    meta = {**(ticket.meta() if ticket else {}), "error": error}
+    return FLModelUtils.to_shareable(FLModel(params_type=ParamsType.DIFF, params={}, meta=meta))
+
+
+def read_reply(site: str, ticket: Ticket, model: FLModel) -> Reply:
+    """Return what a site answered, at the server; whatever is wrong with it becomes its error."""
+    error = model.meta.get("error")
+    if error:
+        return Reply(site=site, error=str(error))
+    try:
+        found = Ticket.read(model.meta)
+    except ProtocolError as problem:
+        return Reply(site=site, error=f"{site}: {problem}")
+    report = model.meta.get("report")
+    if found != ticket or not isinstance(report, dict) or not isinstance(model.params, dict):
+        return Reply(site=site, error=f"{site}: answered for {found}, expected a packet and a report for {ticket}")
+    return Reply(site=site, packet=model.params, report=report)
