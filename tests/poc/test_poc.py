@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -148,10 +149,45 @@ def test_project_provisions_six_sites_on_loopback(repository: Path, tmp_path: Pa
     assert server["servers"][0]["service"]["target"] == "localhost:8002"
 
 
+def test_nvflare_builds_the_sites_own_policy(repository: Path, tmp_path: Path) -> None:
+    from nvflare.apis.workspace import Workspace
+    from nvflare.private.fed.app.fl_conf import create_privacy_manager
+
+    from sitelora.bundle import bundle_path
+    from sitelora.flare.policy import SitePolicy
+
+    for folder in ("startup", "local"):
+        (tmp_path / folder).mkdir()
+    shutil.copy2(repository / "poc_workspace" / "policies" / "privacy.json", tmp_path / "local")
+    manager = create_privacy_manager(Workspace(str(tmp_path), "site-1"), names_only=False)
+    assert manager.is_policy_defined(), "without a scope, NVFlare ignores the components too"
+    (policy,) = manager.components.values()
+    assert isinstance(policy, SitePolicy)
+    for bundle in policy.bundles:
+        assert bundle_path(bundle).is_dir()
+
+
 def test_allow_list_names_package_prefixes_only(repository: Path) -> None:
     policy = json.loads((repository / "poc_workspace" / "policies" / "resources.json").read_text(encoding="utf-8"))
     assert policy["class_allow_list"]
     assert all(prefix.endswith(".") for prefix in policy["class_allow_list"]), "sitelora would match sitelora_evil"
+
+
+def run_script(repository: Path, tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = str(repository / "poc_workspace" / "run_poc.sh")
+    places = ["--run-folder", str(tmp_path / "run"), "--data", str(tmp_path / "data"), "--port", str(port)]
+    return subprocess.run(
+        ["bash", script, str(TINY_JOB), *places, *options],
+        cwd=tmp_path,
+        env={**os.environ, "SITELORA_PYTHON": sys.executable},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
 
 
 @pytest.mark.soak
@@ -163,27 +199,23 @@ def test_a_whole_run_ends_by_itself_and_leaves_nothing(
         return subprocess.run(command, cwd=repository, capture_output=True, text=True).stdout
 
     before, home_before = status(), sorted(test_home.iterdir())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    script = repository / "poc_workspace" / "run_poc.sh"
-    run_folder, data = tmp_path / "run", tmp_path / "data"
-    options = ["--data", str(data), "--run-folder", str(run_folder), "--port", str(port)]
-    run = subprocess.run(
-        ["bash", str(script), str(TINY_JOB), *options],
-        cwd=tmp_path,
-        env={**os.environ, "SITELORA_PYTHON": sys.executable},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    run = run_script(repository, tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert system.processes_below(run_folder) == []
+    assert system.processes_below(tmp_path / "run") == []
     assert status() == before
     assert sorted(test_home.iterdir()) == home_before
-    (found,) = (run_folder / "download").glob("*/workspace/result.json")
+    (found,) = (tmp_path / "run" / "download").glob("*/workspace/result.json")
     last = json.loads(found.read_text(encoding="utf-8"))["rounds"][-1]["sites"]
-    assert last == {site: {"status": "ok", "data_root": str(data)} for site in ("site-1", "site-2")}
-    storage = list((run_folder / "poc" / "jobs-storage").iterdir())
+    expected = {"status": "ok", "data_root": str(tmp_path / "data")}
+    assert last == {"site-1": expected, "site-2": expected}
+    storage = list((tmp_path / "run" / "poc" / "jobs-storage").iterdir())
     assert storage, "the server keeps its jobs inside the run folder"
+
+
+@pytest.mark.soak
+def test_a_sites_own_policy_keeps_back_what_is_no_packet(repository: Path, system: ModuleType, tmp_path: Path) -> None:
+    run = run_script(repository, tmp_path, "--policies")
+    assert run.returncode == 1
+    assert "its own policy kept an answer back" in run.stdout
+    assert "FAILED" in run.stdout
+    assert system.processes_below(tmp_path / "run") == []
