@@ -95,6 +95,7 @@ class Coordinator:
         if self.state is not None:
             self.record.restore(self.state.history)
         self._updates: dict[str, Update] = {}
+        self._bytes_down: dict[str, int] = {}
 
     @property
     def next_round(self) -> int:
@@ -175,6 +176,8 @@ class Coordinator:
             cases=cases,
             metrics=dict(report.get("metrics", {})),
         )
+        # Before the site's base deltas count as received: the message that it trained from held them.
+        self._bytes_down.setdefault(site, packet_bytes(self.message_for(site)))
         state.acknowledge(site)
         self.record.note_site(round_number, site, "ok", "", report, packet_bytes(packet))
         return True
@@ -201,11 +204,12 @@ class Coordinator:
             )
         updates = {site: self._updates[site] for site in sorted(self._updates)}
         messages, rule_state = self.method.server(updates, state.rule_state, round_number)
-        down = {site: packet_bytes(self.message_for(site)) for site in self.plan.sites}
+        down = {site: self._bytes_down.get(site) or packet_bytes(self.message_for(site)) for site in self.plan.sites}
         self.record.close_round(round_number, seconds, down)
         self.state = state.after(round_number, messages, rule_state, history=self.record.history())
         self.store.write(self.state)
         self._updates = {}
+        self._bytes_down = {}
 
     def finish(
         self, evaluations: Mapping[str, Mapping[str, Any]], *, completed: bool, error: str = ""
