@@ -1,0 +1,52 @@
+"""Arguments that several commands have: bundle values on the command line, and folders."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+
+def bundle_value(text: str) -> tuple[str, Any]:
+    """Return ``(id, value)`` of ``id=value``; the value is read as JSON, and as plain text where it is none.
+
+    Raises:
+        argparse.ArgumentTypeError: there is no ``=`` or no id.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected id=value, for example method#rank=4")
+    try:
+        return key.strip(), json.loads(value)
+    except ValueError:
+        return key.strip(), value
+
+
+def add_bundle_values(parser: argparse.ArgumentParser) -> None:
+    """Add ``--set id=value``, which may be repeated."""
+    parser.add_argument(
+        "--set",
+        dest="values",
+        metavar="ID=VALUE",
+        action="append",
+        default=[],
+        type=bundle_value,
+        help="replace a value of the bundle's train.json, by its id (method#rank=4); may be repeated",
+    )
+
+
+def as_overrides(values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the collected ``--set`` values as bundle overrides; the last one of an id counts."""
+    return dict(values)
+
+
+def positive(text: str) -> int:
+    """Return a whole number of at least 1.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number of at least 1")
+    return int(text)

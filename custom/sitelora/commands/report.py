@@ -1,0 +1,69 @@
+"""`sitelora report`: one run as one HTML page, and as a table on the terminal."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "write the report of a run: one self-contained HTML page, its numbers as JSON, its plots as PNG"
+EXAMPLES = """\
+  sitelora report iat_prostate                          the newest run of that federation
+  sitelora report 20261120-074512-1f00aa55 -o report    a run by its uid
+  sitelora report ~/.sitelora/iat_prostate/20261120-074512-1f00aa55 --open"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "name", metavar="RUN", help="a run's folder, its uid, or a federation's name for its newest run"
+    )
+    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="where to write (default: RUN/report)")
+    parser.add_argument("--home", type=Path, metavar="DIR", help="where runs are kept (default: $SITELORA_HOME)")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the report and show its summary."""
+    from sitelora.report.page import build_report
+    from sitelora.report.results import read_run
+    from sitelora.report.text import summary_text
+
+    folder = find_run(args.name, args.home)
+    page = build_report(folder, args.out or folder / "report").absolute()
+    print(summary_text(read_run(folder)))
+    print(f"\n{page}")
+    if args.open:
+        import webbrowser
+
+        webbrowser.open(page.as_uri())
+    return 0
+
+
+def find_run(name: str, home_folder: Path | None = None) -> Path:
+    """Return a run's folder by path, by uid, or by the name of its federation (its newest run).
+
+    Raises:
+        CommandError: nothing of that name; says what there is.
+    """
+    from sitelora.commands import CommandError
+    from sitelora.home import home
+
+    if Path(name).is_dir():
+        return Path(name)
+    root = home_folder or home()
+    runs = sorted((p for p in root.glob("*/*") if is_run(p)), key=lambda path: path.name)
+    found = [path for path in runs if name in (path.name, path.parent.name, f"{path.parent.name}/{path.name}")]
+    if found:
+        return found[-1]
+    known = ", ".join(f"{path.parent.name}/{path.name}" for path in runs[-5:]) or "none"
+    raise CommandError(
+        f"found no folder {name!r} and no run of that uid or federation in {root}; the newest runs there: {known}. "
+        "Give a run's folder, its uid or its federation, or say --home"
+    )
+
+
+def is_run(folder: Path) -> bool:
+    """Say whether a folder holds a run: a server's or a site's records."""
+    return any(
+        next(folder.glob(f"*/{file}"), None) for file in ("result.json", "events.jsonl", "round_*/manifest.json")
+    )
