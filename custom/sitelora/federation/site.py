@@ -164,7 +164,8 @@ class Site:
         stored = self.store.generation(round_number)
         if stored is not None and stored.manifest["message_sha256"] == key:
             logger.info("site %s: round %d is done, sending its update again", self.settings.site, round_number)
-            return Answer(stored.update(), {**stored.manifest["report"], "resent": True})
+            known = {"state_sha256": stored.manifest["state_sha256"], "resent": True}
+            return Answer(stored.update(), {**stored.manifest["report"], **known})
         started = time.monotonic()
         received = self._unpack(packet)
         state = self._state_before(round_number, received)
