@@ -34,7 +34,12 @@ LAYER = {
 # Small modules at the top of the package that anyone may use; they use nothing but each other.
 COMMON = {"bundle", "home", "seeding"}
 # Top-level distribution -> import name, where they differ.
-IMPORT_NAME = {"pytorch-ignite": "ignite", "segment-anything": "segment_anything", "pillow": "PIL"}
+IMPORT_NAME = {
+    "pytorch-ignite": "ignite",
+    "segment-anything": "segment_anything",
+    "pillow": "PIL",
+    "scikit-image": "skimage",
+}
 
 
 def modules() -> list[Path]:
