@@ -1,0 +1,148 @@
+"""What travelled: the shared tensors by name, what stayed, and the bytes of every site."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sitelora.report.html_table import Cell, Column, html_table
+from sitelora.report.results import Run, items, mapping, number
+from sitelora.report.words import ABSENT, bytes_text, count_text, seconds_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorGroup:
+    """Tensors whose names differ in block numbers only and whose shapes are equal."""
+
+    name: str
+    shape: tuple[int, ...]
+    count: int
+    bytes_total: int
+
+
+def group_tensors(tensors: Sequence[Mapping[str, Any]]) -> list[TensorGroup]:
+    """Gather tensors such as ``blocks.0.attn.q.B`` to ``blocks.11.attn.q.B`` into ``blocks.{0–11}.attn.q.B``.
+
+    Args:
+        tensors: objects with ``name``, ``shape`` and ``bytes``, as in the egress statement.
+    """
+    gathered: dict[tuple[str, tuple[int, ...]], list[Mapping[str, Any]]] = {}
+    for tensor in tensors:
+        shape = tuple(int(size) for size in tensor.get("shape") or ())
+        pattern = re.sub(r"(?<![^.])\d+(?![^.])", "#", str(tensor.get("name", "?")))
+        gathered.setdefault((pattern, shape), []).append(tensor)
+    return [
+        TensorGroup(
+            name=_ranged(pattern, [str(member.get("name", "?")) for member in members]),
+            shape=shape,
+            count=len(members),
+            bytes_total=sum(int(number(member.get("bytes")) or 0) for member in members),
+        )
+        for (pattern, shape), members in gathered.items()
+    ]
+
+
+def _ranged(pattern: str, names: Sequence[str]) -> str:
+    """Put the numbers that a group covers in the places of its pattern."""
+    columns = zip(*(name.split(".") for name in names), strict=True)
+    parts = []
+    for part, column in zip(pattern.split("."), columns, strict=True):
+        values = sorted({int(value) for value in column}) if part == "#" else []
+        if part != "#":
+            parts.append(part)
+        elif len(values) == 1:
+            parts.append(str(values[0]))
+        elif values == list(range(values[0], values[-1] + 1)):
+            parts.append(f"{{{values[0]}–{values[-1]}}}")
+        else:
+            parts.append(f"{{{','.join(map(str, values))}}}")
+    return ".".join(parts)
+
+
+def shared_table(run: Run) -> str:
+    """Return the shared tensors, grouped; empty when the run holds no egress statement."""
+    groups = group_tensors(items(mapping(run.facts, "egress"), "shared"))
+    if not groups:
+        return ""
+    columns = [
+        Column("Shared tensor", numeric=False),
+        Column("Shape"),
+        Column("Count"),
+        Column("Bytes a round"),
+    ]
+    rows = [
+        [
+            Cell(group.name),
+            Cell(" × ".join(map(str, group.shape)) or "scalar"),
+            Cell(f"{group.count}"),
+            Cell(bytes_text(group.bytes_total)),
+        ]
+        for group in groups
+    ]
+    total = sum(group.bytes_total for group in groups)
+    footer = [
+        Cell("In all"),
+        Cell(""),
+        Cell(f"{sum(group.count for group in groups)}"),
+        Cell(bytes_text(total)),
+    ]
+    return html_table(columns, rows, footer=footer)
+
+
+def stayed(run: Run) -> str:
+    """Return one sentence on what never left a site, empty when the run does not say."""
+    egress = mapping(run.facts, "egress")
+    local, frozen = number(egress.get("local_count")), number(egress.get("frozen_count"))
+    parts = []
+    if local is not None:
+        size = number(egress.get("local_bytes"))
+        told = f" ({bytes_text(size)})" if size is not None else ""
+        parts.append(f"{count_text(int(local), 'local tensor')}{told} belong to each site alone")
+    if frozen is not None:
+        parts.append(f"{count_text(int(frozen), 'frozen tensor')} of the base never change")
+    return f"What stayed: {'; '.join(parts)}." if parts else ""
+
+
+def traffic_table(run: Run) -> str:
+    """Return bytes and training time of every site over the whole run; empty without rounds."""
+    if not run.rounds:
+        return ""
+    columns = [
+        Column("Site", numeric=False),
+        Column("Rounds"),
+        Column("Received"),
+        Column("Sent"),
+        Column("Sent a round"),
+        Column("Time"),
+    ]
+    rows, totals = [], [0, 0]
+    for site in run.sites:
+        entries = [each.sites[site] for each in run.rounds if site in each.sites]
+        if not entries:
+            continue
+        done = sum(entry.status == "ok" for entry in entries)
+        down, up = sum(entry.bytes_down for entry in entries), sum(entry.bytes_up for entry in entries)
+        times = [entry.seconds for entry in entries if entry.seconds is not None]
+        sent = sum(entry.bytes_up > 0 for entry in entries)
+        totals = [totals[0] + down, totals[1] + up]
+        rows.append(
+            [
+                Cell(site),
+                Cell(f"{done} of {len(run.rounds)}"),
+                Cell(bytes_text(down)),
+                Cell(bytes_text(up)),
+                Cell(bytes_text(up / sent) if sent else ABSENT),
+                Cell(seconds_text(sum(times)) if times else ABSENT),
+            ]
+        )
+    footer = [
+        Cell("In all"),
+        Cell(""),
+        Cell(bytes_text(totals[0])),
+        Cell(bytes_text(totals[1])),
+        Cell(""),
+        Cell(""),
+    ]
+    return html_table(columns, rows, footer=footer)

@@ -1,0 +1,158 @@
+"""The plots of a run: Dice by round at every site, every model's Dice in the end, bytes by round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from sitelora.report.results import Run
+from sitelora.report.style import TONES, Picture, canvas, finish, model_style
+from sitelora.report.words import bytes_text, dice_text
+
+# metric of a round -> the model it is drawn as
+ROUND_CURVES = {"dice_received": "received", "dice_personal": "personal"}
+MOST_SEGMENTS = 150
+MOST_MARKERS = 15  # rounds above which a curve is a line without markers
+LABEL_HEIGHT = 0.13  # of a number, in units of Dice
+
+
+def dice_by_round(run: Run, site: str) -> Picture | None:
+    """Draw one site's validation Dice by round, received and after training; ``None`` without any.
+
+    All sites share the axes from 0 to 1, so that panels can be compared. A round that the site missed leaves
+    a gap and a cross.
+    """
+    numbers = [each.number for each in run.rounds]
+    entries = [each.sites.get(site) for each in run.rounds]
+    curves = {m: [e.metrics.get(m) if e else None for e in entries] for m in ROUND_CURVES}
+    if all(value is None for values in curves.values() for value in values):
+        return None
+    with canvas(280, 172) as (figure, axes):
+        for metric, values in curves.items():
+            _curve(axes, numbers, values, ROUND_CURVES[metric])
+        _last_values(axes, numbers, curves)
+        absent = [n for n, entry in zip(numbers, entries, strict=True) if entry is None or entry.status != "ok"]
+        axes.plot(absent, [0.04] * len(absent), "x", color=TONES["alert"].light, markersize=6, mew=1.6)
+        axes.set(ylim=(0, 1), yticks=[0, 0.5, 1], xlim=(numbers[0] - 0.3, numbers[-1] + 0.3))
+        axes.set_xlim(right=numbers[-1] + max(0.5, 0.16 * (len(numbers) - 1)))  # room for the last values
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.grid(axis="x", visible=False)
+        hospital = run.hospital(site)
+        title = f"{site} · {hospital}" if hospital else site
+        title = title if len(title) <= 38 else f"{title[:37]}…"
+        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+        last = [dice_text(next((v for v in reversed(values) if v is not None), None)) for values in curves.values()]
+        words = f"Validation Dice by round at {site}: last received {last[0]}, last after training {last[1]}"
+        return finish(figure, name=f"dice-{_slug(site)}", words=words)
+
+
+def _curve(axes: Axes, numbers: Sequence[int], values: Sequence[float | None], model: str) -> None:
+    """Draw one line, broken where a value is absent, with its last value beside it."""
+    tone, marker, _ = model_style(model)
+    heights = [float("nan") if value is None else value for value in values]
+    shown = marker if len(numbers) <= MOST_MARKERS else None
+    axes.plot(numbers, heights, color=TONES[tone].light, marker=shown, markersize=4.5)
+
+
+def _last_values(axes: Axes, numbers: Sequence[int], curves: Mapping[str, Sequence[float | None]]) -> None:
+    """Write the last value of every curve beside its end, kept apart where two curves end close together."""
+    ends = []
+    for metric, values in curves.items():
+        present = [(n, v) for n, v in zip(numbers, values, strict=True) if v is not None]
+        if present:
+            ends.append((present[-1][1], present[-1][0], TONES[model_style(ROUND_CURVES[metric])[0]].light))
+    ends.sort()
+    close = len(ends) > 1 and ends[-1][0] - ends[0][0] < LABEL_HEIGHT
+    for rank, (value, place, colour) in enumerate(ends):
+        centre = (ends[0][0] + ends[-1][0]) / 2
+        height = centre + LABEL_HEIGHT * (rank - (len(ends) - 1) / 2) if close else value
+        axes.annotate(f"{value:.2f}", (place, height), (7, 0), textcoords="offset points", color=colour, va="center")
+
+
+def final_dice(run: Run) -> Picture | None:
+    """Draw every model's test Dice at every site with its 95 % interval; ``None`` without an evaluation."""
+    sites = [s for s in run.sites if any(m.dice is not None for m in run.evaluation.get(s, {}).values())]
+    if not sites:
+        return None
+    models = [m for m in run.models if any(_dice(run, s, m) is not None for s in sites)]
+    with canvas(400, 56 + 36 * len(sites)) as (figure, axes):
+        for row, site in enumerate(sites):
+            values = [value for m in models if (value := _dice(run, site, m)) is not None]
+            axes.plot([min(values), max(values)], [row, row], color=TONES["rule"].light, linewidth=3.5, zorder=1)
+        for place, model in enumerate(models):
+            tone, marker, _ = model_style(model)
+            colour, shift = TONES[tone].light, 0.17 * (place - (len(models) - 1) / 2)
+            for row, site in enumerate(sites):
+                score = run.evaluation[site].get(model)
+                if score is None or score.dice is None:
+                    continue
+                if score.interval:
+                    axes.plot(score.interval, [row + shift] * 2, color=colour, linewidth=1.2, alpha=0.75, zorder=2)
+                face = TONES["paper"].light if model == "base" else colour
+                axes.plot(score.dice, row + shift, marker, color=colour, markerfacecolor=face, mew=1.5, ms=6.5)
+        axes.set(xlim=(0, 1), ylim=(len(sites) - 0.5, -0.5), yticks=range(len(sites)), yticklabels=sites)
+        axes.set_xlabel("Dice on test data")
+        axes.grid(axis="y", visible=False)
+        for label in axes.get_yticklabels():
+            label.set_color(TONES["ink"].light)
+            label.set_fontsize(11)
+        words = f"Dice of {', '.join(models)} at {len(sites)} sites; the same numbers are in the table"
+        return finish(figure, name="dice-final", words=words)
+
+
+def bytes_by_round(run: Run) -> Picture | None:
+    """Draw the bytes sent down and up in every round; ``None`` when none were counted.
+
+    A bar has one segment a site, unless that would be too many to see.
+    """
+    indices = range(len(run.rounds))
+    up, down = ([_total(run, index, name) for index in indices] for name in ("bytes_up", "bytes_down"))
+    most = max([*up, *down], default=0)
+    if not most:
+        return None
+    with canvas(400, 224) as (figure, axes):
+        groups = [[site] for site in run.sites] if segmented(run) else [list(run.sites)]
+        gap = 0.7 if segmented(run) else 0.0
+        for direction, model, shift in (("bytes_down", "received", -0.2), ("bytes_up", "personal", 0.2)):
+            tone = TONES[model_style(model)[0]].light
+            for each in run.rounds:
+                height = 0.0
+                for group in groups:
+                    size = sum(getattr(each.sites[site], direction) for site in group if site in each.sites)
+                    place = each.number + shift
+                    axes.bar(place, size, 0.36, height, color=tone, edgecolor=TONES["paper"].light, linewidth=gap)
+                    height += size
+        axes.set_ylim(0, most * 1.08)
+        axes.set_xlabel("Round")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+        axes.yaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: bytes_text(value).replace(".00 ", " ") if value else "0")
+        )
+        axes.grid(axis="x", visible=False)
+        totals = f"{bytes_text(sum(down))} to the sites and {bytes_text(sum(up))} from them"
+        words = f"Bytes by round and site, in all {totals}"
+        return finish(figure, name="bytes", words=words)
+
+
+def segmented(run: Run) -> bool:
+    """Say whether the bars of :func:`bytes_by_round` show every site."""
+    return len(run.sites) * len(run.rounds) <= MOST_SEGMENTS
+
+
+def _total(run: Run, index: int, direction: str) -> int:
+    """Return the bytes of one round over all sites."""
+    return sum(getattr(entry, direction) for entry in run.rounds[index].sites.values())
+
+
+def _dice(run: Run, site: str, model: str) -> float | None:
+    """Return a model's Dice at a site."""
+    score = run.evaluation.get(site, {}).get(model)
+    return None if score is None else score.dice
+
+
+def _slug(name: str) -> str:
+    """Return a name that is safe in a file name and an id."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in name)

@@ -1,0 +1,252 @@
+"""What one run left behind, read from `server/result.json` and the sites' own evaluations into one value.
+
+Absent keys are normal (a run cut short, a site that sees only its own folder); a key of another type is not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from sitelora.evaluation.scores import CaseScore, summarise
+from sitelora.report.style import MODELS
+
+FORMAT = 1
+
+
+class ReportError(ValueError):
+    """A result file that cannot be read or says something other than what its format promises."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteRound:
+    """What one site did in one round; ``status`` is ``ok``, ``missing`` or ``rejected``."""
+
+    status: str
+    reason: str = ""
+    cases: int | None = None
+    bytes_up: int = 0
+    bytes_down: int = 0
+    seconds: float | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One round, numbered as in the logs (the first is 0)."""
+
+    number: int
+    seconds: float | None
+    sites: Mapping[str, SiteRound]
+    server: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelScore:
+    """The score of one model at one site, or why it has none."""
+
+    dice: float | None = None
+    interval: tuple[float, float] | None = None
+    patient_count: int | None = None
+    cases: Sequence[CaseScore] = ()
+    not_applicable: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """A picture of one case; ``path`` exists."""
+
+    path: Path
+    case: str = ""
+    which: str = ""
+    model: str = ""
+    dice: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything the report shows; ``facts`` is the top level of `result.json` as it was written."""
+
+    facts: Mapping[str, Any]
+    sites: Sequence[str]
+    rounds: Sequence[Round]
+    evaluation: Mapping[str, Mapping[str, ModelScore]]
+    overlays: Mapping[str, Sequence[Overlay]]
+    notes: Sequence[str]
+    written: str = ""
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models that some site scored or declared not applicable, in reading order."""
+        found = {name for scores in self.evaluation.values() for name in scores}
+        return [name for name in MODELS if name in found] + sorted(found - set(MODELS))
+
+    def hospital(self, site: str) -> str:
+        """Return the hospital behind a site's name, empty when it is not told or the same."""
+        hospital = str(mapping(mapping(self.facts, "sites"), site).get("hospital") or "")
+        return "" if hospital == site else hospital
+
+
+def read_run(run_dir: Path) -> Run:
+    """Read one run.
+
+    Raises:
+        ReportError: the folder holds no result at all, or a file is broken or of an unknown format.
+    """
+    result, own, notes = run_dir / "server" / "result.json", {}, []
+    for path in sorted(run_dir.glob("*/evaluation/evaluation.json")):
+        own[path.parent.parent.name] = _load(path)
+    if not result.is_file() and not own:
+        raise ReportError(
+            f"{run_dir} holds neither server/result.json nor <site>/evaluation/evaluation.json: pass the "
+            "folder of a run that has finished at least its first round"
+        )
+    facts = _load(result) if result.is_file() else {}
+    if not facts:
+        notes.append("There is no server/result.json here: this page knows only what the sites in this folder know.")
+    if facts.get("format", FORMAT) != FORMAT:
+        raise ReportError(f"{result} has format {facts['format']!r}, expected {FORMAT}: report it with that version")
+    rounds = [_round(value, position) for position, value in enumerate(items(facts, "rounds"))]
+    scored = mapping(facts, "evaluation")
+    folders = {path.parent.parent.name for path in run_dir.glob("*/evaluation/overlays")}
+    trained = {site for each in rounds for site in each.sites}
+    sites = sorted({*mapping(facts, "sites"), *trained, *scored, *own, *folders}, key=natural)
+    blocks = {site: {**mapping(scored, site), **own.get(site, {})} for site in sites}
+    evaluation = {site: _scores(block, site) for site, block in blocks.items()}
+    return Run(
+        facts=facts,
+        sites=sites,
+        rounds=rounds,
+        evaluation={site: scores for site, scores in evaluation.items() if scores},
+        overlays={s: found for s in sites if (found := _overlays(run_dir / s / "evaluation", own.get(s, {}), notes))},
+        notes=notes,
+        written=_written(result),
+    )
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Return a sort key that puts ``site-2`` before ``site-10``."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number, else ``None``."""
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if good else None
+
+
+def mapping(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return ``parent[key]``, empty when absent.
+
+    Raises:
+        ReportError: it is something other than an object.
+    """
+    value = parent.get(key)
+    if value is not None and not isinstance(value, Mapping):
+        raise ReportError(f"{key!r} is a {type(value).__name__}, expected an object: was the file edited by hand?")
+    return value or {}
+
+
+def items(parent: Mapping[str, Any], key: str) -> Sequence[Any]:
+    """Return ``parent[key]``, empty when absent.
+
+    Raises:
+        ReportError: it is something other than a list.
+    """
+    value = parent.get(key)
+    if value is not None and not isinstance(value, list):
+        raise ReportError(f"{key!r} is a {type(value).__name__}, expected a list: was the file edited by hand?")
+    return value or []
+
+
+def _written(path: Path) -> str:
+    """Return when a file was written, in UTC; empty when it is absent."""
+    if not path.is_file():
+        return ""
+    return f"{datetime.fromtimestamp(path.stat().st_mtime, tz=timezone.utc):%Y-%m-%d %H:%M} UTC"
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """Read one JSON object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ReportError(f"{path} is not readable JSON ({error}): was the run stopped while writing it?") from error
+    if not isinstance(value, dict):
+        raise ReportError(f"{path} holds a {type(value).__name__}, expected a JSON object")
+    return value
+
+
+def _round(value: Mapping[str, Any], position: int) -> Round:
+    """Read one entry of ``rounds``."""
+    told = number(value.get("round"))
+    sites = {}
+    for site in sorted(mapping(value, "sites"), key=natural):
+        entry = mapping(mapping(value, "sites"), site)
+        cases = number(entry.get("cases"))
+        sites[site] = SiteRound(
+            status=str(entry.get("status") or "ok"),
+            reason=str(entry.get("reason") or ""),
+            cases=None if cases is None else int(cases),
+            bytes_up=int(number(entry.get("bytes_up")) or 0),
+            bytes_down=int(number(entry.get("bytes_down")) or 0),
+            seconds=number(entry.get("seconds")),
+            metrics={str(name): number(metric) for name, metric in mapping(entry, "metrics").items()},
+        )
+    return Round(
+        number=position if told is None else int(told),
+        seconds=number(value.get("seconds")),
+        sites=sites,
+        server=mapping(value, "server"),
+    )
+
+
+def _scores(block: Mapping[str, Any], site: str) -> dict[str, ModelScore]:
+    """Read the models of one site; other keys of the block are not models."""
+    scores = {}
+    for name, value in block.items():
+        if isinstance(value, Mapping) and value.keys() & {"dice", "cases", "not_applicable"}:
+            scores[name] = _score(value, where=f"evaluation of {name} at {site}")
+    return scores
+
+
+def _score(value: Mapping[str, Any], *, where: str) -> ModelScore:
+    """Read one model's block; summary and interval are computed from the cases where the file has none."""
+    if value.get("not_applicable"):
+        return ModelScore(not_applicable=str(value["not_applicable"]))
+    try:
+        cases = [CaseScore.from_json(case) for case in items(value, "cases")]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ReportError(f"{where}: a case is not an object with metrics a label ({error})") from error
+    scored = [case for case in cases if number(case.dice) is not None]
+    summary = {**(summarise(scored) if scored else {}), **value}
+    interval = items(summary, "dice_ci95")
+    patients = number(summary.get("patient_count"))
+    return ModelScore(
+        dice=number(summary.get("dice")),
+        interval=(float(interval[0]), float(interval[1])) if len(interval) == 2 else None,
+        patient_count=None if patients is None else int(patients),
+        cases=cases,
+    )
+
+
+def _overlays(folder: Path, block: Mapping[str, Any], notes: list[str]) -> list[Overlay]:
+    """List a site's pictures: those its evaluation names, then those that merely lie there."""
+    found: dict[Path, Overlay] = {}
+    for entry in items(block, "overlays"):
+        told = str(entry.get("file") or "")
+        path = (folder / told).resolve()
+        if not path.is_relative_to(folder.resolve()) or path.suffix != ".png" or not path.is_file():
+            notes.append(f"{folder.parent.name}: overlay {told!r} is not a PNG inside its evaluation folder; left out.")
+            continue
+        words = {key: str(entry.get(key) or "") for key in ("case", "which", "model")}
+        found[path] = Overlay(path=path, dice=number(entry.get("dice")), **words)
+    for path in sorted((folder / "overlays").glob("*.png")):
+        found.setdefault(path.resolve(), Overlay(path=path.resolve(), case=path.stem))
+    return list(found.values())

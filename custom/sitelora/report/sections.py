@@ -1,0 +1,139 @@
+"""The page's chapters: quality at every site, round by round, what travelled, pictures, cases, words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from sitelora.report.case_table import case_table
+from sitelora.report.egress import shared_table, stayed, traffic_table
+from sitelora.report.figures import segmented
+from sitelora.report.findings import main_model, mean_dice
+from sitelora.report.glossary import GLOSSARY
+from sitelora.report.inlined import inlined_overlay
+from sitelora.report.results import Run
+from sitelora.report.style import Picture, model_style
+from sitelora.report.tables import not_applicable, round_table, site_table
+from sitelora.report.words import count_text
+
+
+def quality(run: Run, final: Picture | None) -> str:
+    """Return the chapter on the models in the end."""
+    if not run.evaluation:
+        return "<h2>How good the models are</h2><p>No model was scored on test data in this run.</p>"
+    drawn = [model for model in run.models if mean_dice(run, model) is not None]
+    caption = "How to read it: one row a site; further right is better. Thin lines are 95 % intervals."
+    notes = "".join(f'<p class="note">{escape(line)}</p>' for line in not_applicable(run))
+    return f"""<h2>How good the models are</h2>
+<p>Dice on every site's own test cases, which no model was trained on: 0 is no overlap, 1 is perfect.</p>
+{key(drawn) if final else ""}
+<div class="two">{_figure(final, caption)}<div>{site_table(run)}
+<p class="note">Cases: training / validation / test. Small numbers: 95 % intervals over patients.</p>
+{notes}</div></div>"""
+
+
+def round_by_round(run: Run, panels: Sequence[Picture]) -> str:
+    """Return the chapter on the course of the training."""
+    if not run.rounds:
+        return ""
+    curves = "".join(f"<figure>{panel.svg}</figure>" for panel in panels)
+    drawn = f"""{key(["received", "personal"], {"personal": "After training at the site"}, cross=True)}
+<div class="panels">{curves}</div>
+<p class="note">How to read it: one panel a site, all with the same axes; rounds run to the right, Dice upwards, and
+the number is the last value.</p>"""
+    return f"""<h2>Round by round</h2>
+<p>Dice on every site's validation cases: of the model as it arrived, and after the site trained it.</p>
+{drawn if panels else ""}
+{round_table(run)}"""
+
+
+def travelled(run: Run, traffic: Picture | None) -> str:
+    """Return the chapter on bytes and names that left a site."""
+    shared, sites = shared_table(run), traffic_table(run)
+    if not (shared or sites):
+        return ""
+    labels = {"received": "To the sites", "personal": "From the sites"}
+    caption = f"How to read it: one pair of bars a round{', one segment a site' if segmented(run) else ''}."
+    names = f'<h3>What a site sends, by name</h3><div class="names">{shared}</div>' if shared else ""
+    return f"""<h2>What travelled</h2>
+<p>Tensors and numbers only. Images, labels and local tensors are not part of any message; every site's own audit log
+lists each tensor it sent.</p>
+{key(["received", "personal"], labels, squares=True) if traffic else ""}
+<div class="two">{_figure(traffic, caption)}
+<div>{sites}</div></div>
+{names}
+<p class="note">{escape(stayed(run))}</p>"""
+
+
+def pictures(run: Run) -> str:
+    """Return the chapter with every site's overlays."""
+    if not run.overlays:
+        return ""
+    parts = [
+        "<h2>Pictures</h2>\n<p>Every site's best, median and worst test case: truth in blue, prediction in orange, on "
+        "the slice with the largest true area. Pictures never leave a site; they are here because this page was made "
+        "where they are.</p>"
+    ]
+    for site, overlays in run.overlays.items():
+        hospital = run.hospital(site)
+        told = f" · {escape(hospital)}" if hospital else ""
+        figures = "".join(inlined_overlay(overlay, site) for overlay in overlays)
+        parts.append(f'<h3>{escape(site)}{told}</h3><div class="pictures">{figures}</div>')
+    return "\n".join(parts)
+
+
+def cases(run: Run) -> str:
+    """Return the chapter with every case."""
+    table, count = case_table(run)
+    if not table:
+        return ""
+    main = main_model(run)
+    distances = f" HD95 and NSD are those of the {main} model." if main else ""
+    return (
+        f"<h2>Every case</h2>\n<p>{count_text(count, 'row')}, worst first; press a column's head to sort by it."
+        f"{distances}</p>\n{table}"
+    )
+
+
+def glossary() -> str:
+    """Return the words of the page."""
+    words = "".join(f"<dt>{escape(word)}</dt><dd>{escape(meaning)}</dd>" for word, meaning in GLOSSARY.items())
+    return f'<h2>Words on this page</h2>\n<dl class="words">{words}</dl>'
+
+
+def key(
+    models: Sequence[str], labels: dict[str, str] | None = None, *, squares: bool = False, cross: bool = False
+) -> str:
+    """Return a legend: markers as in the plots, or squares for bars; ``cross`` adds a missed round."""
+    shapes = {
+        "o": '<circle cx="7" cy="7" r="4.5"/>',
+        "s": '<rect x="2.5" y="2.5" width="9" height="9"/>',
+        "D": '<path d="M7 1.5 12.5 7 7 12.5 1.5 7z"/>',
+        "^": '<path d="M7 2 12.5 12H1.5z"/>',
+        "X": '<path d="M3 3l8 8M11 3l-8 8"/>',
+    }
+    entries = []
+    for model in models:
+        tone, marker, words = model_style(model)
+        shape = shapes["s" if squares else marker]
+        fill = "var(--paper)" if model == "base" else f"var(--{tone})"
+        entries.append(
+            (
+                f'fill="{fill}" stroke="var(--{tone})" stroke-width="1.5"',
+                shape,
+                (labels or {}).get(model, words),
+            )
+        )
+    if cross:
+        entries.append(('fill="none" stroke="var(--alert)" stroke-width="1.8"', shapes["X"], "Round without an update"))
+    lines = "".join(
+        f'<li><svg width="14" height="14" aria-hidden="true" {look}>{shape}</svg>{escape(words)}</li>'
+        for look, shape, words in entries
+    )
+    return f'<ul class="key">{lines}</ul>'
+
+
+def _figure(picture: Picture | None, caption: str) -> str:
+    if picture is None:
+        return ""
+    return f"<figure>{picture.svg}<figcaption>{escape(caption)}</figcaption></figure>"

@@ -1,0 +1,159 @@
+"""The look of every picture: one palette (Okabe and Ito's, safe for colour-blind readers), one way to draw.
+
+A tone has a light and a dark value. Figures are drawn with the light ones; in the page every light value of
+an inlined SVG becomes a CSS variable, so that one picture serves light, dark and print.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+PIXELS_PER_INCH = 72.0  # of an SVG, so that one point is one pixel
+PNG_DPI = 160.0
+
+
+class Tone(NamedTuple):
+    """One colour of the palette, as ``#rrggbb`` on light and on dark paper."""
+
+    light: str
+    dark: str
+
+
+TONES: dict[str, Tone] = {
+    "paper": Tone("#ffffff", "#15191e"),
+    "panel": Tone("#f6f7f9", "#1c2127"),
+    "ink": Tone("#1d242c", "#e4e8ec"),
+    "muted": Tone("#626c77", "#98a3ae"),
+    "rule": Tone("#dfe3e8", "#323a43"),
+    "base": Tone("#87909a", "#8b96a1"),
+    "received": Tone("#0072b2", "#5ab4ef"),
+    "personal": Tone("#d55e00", "#ff9850"),
+    "unseen": Tone("#009e73", "#3ccb9f"),
+    "global": Tone("#b0578d", "#e29cc4"),
+    "alert": Tone("#a8410a", "#ffb27a"),
+}
+
+# Every model keeps its tone and its marker in all pictures: neither colour nor shape alone carries meaning.
+MODELS: dict[str, tuple[str, str, str]] = {
+    "base": ("base", "o", "Base, before any training"),
+    "received": ("received", "s", "Received from the server"),
+    "global": ("global", "D", "Global model"),
+    "personal": ("personal", "o", "Personal model"),
+    "unseen": ("unseen", "^", "Unseen-site model"),
+}
+
+SHORT = {
+    "base": "Base",
+    "received": "Received",
+    "global": "Global",
+    "personal": "Personal",
+    "unseen": "Unseen",
+}
+
+_RC: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 11.0,
+    "text.parse_math": False,  # names of sites and hospitals are text, dollar signs included
+    "text.color": TONES["ink"].light,
+    "axes.edgecolor": TONES["rule"].light,
+    "axes.labelcolor": TONES["muted"].light,
+    "axes.labelsize": 11.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": TONES["rule"].light,
+    "grid.linewidth": 0.8,
+    "xtick.color": TONES["rule"].light,
+    "ytick.color": TONES["rule"].light,
+    "xtick.labelcolor": TONES["muted"].light,
+    "ytick.labelcolor": TONES["muted"].light,
+    "xtick.labelsize": 10.5,
+    "ytick.labelsize": 10.5,
+    "ytick.major.size": 0.0,
+    "xtick.major.size": 3.0,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5.0,
+    "svg.fonttype": "none",  # text stays text: small, selectable, in the reader's own font
+    "svg.hashsalt": "sitelora",  # same numbers, same bytes
+}
+
+
+def model_style(name: str) -> tuple[str, str, str]:
+    """Return ``(tone, marker, words)`` of a model; a name we do not know is grey and speaks for itself."""
+    return MODELS.get(name, ("muted", "X", name))
+
+
+@contextmanager
+def canvas(width_px: float, height_px: float) -> Iterator[tuple[Figure, Axes]]:
+    """Yield a figure of this size with one axes, in the house style and free of pyplot's global state."""
+    with matplotlib.rc_context(_RC):
+        size = (width_px / PIXELS_PER_INCH, height_px / PIXELS_PER_INCH)
+        figure = Figure(figsize=size, dpi=PIXELS_PER_INCH, layout="constrained")
+        figure.patch.set_alpha(0.0)
+        axes = figure.add_subplot()
+        axes.patch.set_alpha(0.0)
+        yield figure, axes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One finished figure: ``svg`` for the page, ``png`` for slides and papers, ``name`` for the file."""
+
+    name: str
+    svg: str
+    png: bytes
+
+
+def finish(figure: Figure, *, name: str, words: str) -> Picture:
+    """Render a figure; call it inside its :func:`canvas`.
+
+    Args:
+        figure: what was drawn.
+        name: file name without extension; also keeps the ids of several figures on one page apart.
+        words: what the figure shows, for readers who hear the page.
+    """
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(buffer, dpi=PNG_DPI, facecolor=TONES["paper"].light, metadata={"Software": None})
+    return Picture(name=name, svg=_inline_svg(figure, prefix=name, words=words), png=buffer.getvalue())
+
+
+def _inline_svg(figure: Figure, *, prefix: str, words: str) -> str:
+    """Return the figure as ``<svg>``: colours as CSS variables, ids starting with ``prefix``."""
+    buffer = io.StringIO()
+    FigureCanvasSVG(figure)
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", metadata=nothing)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style .*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)  # HTML knows the namespace; no address in the page
+    svg = svg.replace("xlink:href", "href")
+    svg = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', "", svg, count=1)
+    svg = re.sub(r" font-family: [^;\"]*;", "", svg)
+    svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><")
+    used = set(re.findall(r'(?:url\(|href=")#([\w.-]+)', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{prefix}-{m[1]}"' if m[1] in used else "", svg)
+    svg = svg.replace("url(#", f"url(#{prefix}-").replace('href="#', f'href="#{prefix}-')
+    for name, tone in TONES.items():
+        svg = svg.replace(tone.light, f"var(--{name})")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(words)}"', 1).strip()
+
+
+def css_variables(*, dark: bool) -> str:
+    """Return the palette as CSS declarations."""
+    return " ".join(f"--{name}: {tone.dark if dark else tone.light};" for name, tone in TONES.items())

@@ -1,0 +1,55 @@
+"""Numbers as people read them: Dice to three places, bytes in kB and MB (1 kB = 1,000 B), seconds as time."""
+
+from __future__ import annotations
+
+ABSENT = "–"
+
+
+def dice_text(value: float | None) -> str:
+    """Return a Dice or another share of one with three places."""
+    return ABSENT if value is None else f"{value:.3f}"
+
+
+def distance_text(value: float | None) -> str:
+    """Return a distance with one place; it is undefined when one of two masks is empty."""
+    return ABSENT if value is None else f"{value:.1f}"
+
+
+def interval_text(interval: tuple[float, float] | None) -> str:
+    """Return an interval as ``0.71–0.86``, empty without one."""
+    return "" if interval is None else f"{interval[0]:.2f}–{interval[1]:.2f}"
+
+
+def bytes_text(value: float | None) -> str:
+    """Return a size in the largest unit that keeps it above one, with three significant digits."""
+    if value is None:
+        return ABSENT
+    if value < 1_000:
+        return f"{value:.0f} B"
+    for unit, size in (("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12)):
+        amount = value / size
+        if amount < 999.5 or unit == "TB":
+            return f"{amount:.{2 if amount < 9.995 else 1 if amount < 99.95 else 0}f} {unit}"
+    return ABSENT
+
+
+def seconds_text(value: float | None) -> str:
+    """Return a duration as ``8.4 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    if value is None:
+        return ABSENT
+    if value < 59.95:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def count_text(count: int, noun: str) -> str:
+    """Return ``1 site`` or ``6 sites``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def listed(names: list[str]) -> str:
+    """Return ``a``, ``a and b`` or ``a, b and c``."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
