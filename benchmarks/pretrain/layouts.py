@@ -57,9 +57,7 @@ def chest(c: Canvas) -> Array:
             opacity=rng.uniform(0.2, 1.0),
             soft_px=soft,
         )
-        mask = c.paint(
-            depth, max(0.0, level + rng.normal(0, 0.04)), texture=rng.uniform(0.02, 0.1), soft_px=soft
-        )
+        mask = c.paint(depth, max(0.0, level + rng.normal(0, 0.04)), texture=rng.uniform(0.02, 0.1), soft_px=soft)
         c.thing(below & ~mask, "below_lungs")
         c.thing(mask, "lungs")
         lungs |= mask
@@ -67,9 +65,7 @@ def chest(c: Canvas) -> Array:
             tilt = c.plane.imag * rng.normal(0, 0.12) + side * c.plane.real * rng.normal(0, 0.12)
             c.value = c.value + tilt.astype(np.float32) * np.clip(depth * 10, 0, 1)
         if rng.random() < 0.35:  # gas below the dome is dark as lungs are
-            gas = c.blob(
-                complex(centre.real, low + rng.uniform(0.1, 0.4)), *rng.uniform(0.05, 0.18, 2), rough=0.15
-            )
+            gas = c.blob(complex(centre.real, low + rng.uniform(0.1, 0.4)), *rng.uniform(0.05, 0.18, 2), rough=0.15)
             c.paint(np.minimum(gas, dome - 0.05), level, opacity=rng.uniform(0.4, 1.0), soft_px=2)
     mask = c.paint(
         np.minimum(heart, trunk),
@@ -115,9 +111,7 @@ def _chest_bones(c: Canvas, trunk: Array, middle: float, top: float, bottom: flo
         stripe = np.sin(pitch * (y + bend * x * x - rng.uniform(0, 0.5) * x) + rng.uniform(0, 6.28))
         inside = (trunk > 0.04) & (y > top - 0.1) & (y < bottom + 0.1) & (x > 0.1)
         cut, sharp = rng.uniform(0.0, 0.7), rng.uniform(1, 3)
-        c.value = (
-            c.value + np.float32(rng.uniform(0.02, 0.15)) * np.clip((stripe - cut) * sharp, 0, 1) * inside
-        )
+        c.value = c.value + np.float32(rng.uniform(0.02, 0.15)) * np.clip((stripe - cut) * sharp, 0, 1) * inside
         bones |= (stripe > cut + 0.15) & inside
     if rng.random() < 0.6:
         for side in (-1, 1):
@@ -137,9 +131,7 @@ def pelvis(c: Canvas) -> Array:
     for side in (-1, 1):
         disc = c.blob(side * rng.uniform(0.55, 0.7) * scale + 0.02j, 0.17 * scale, 0.17 * scale, rough=0.04)
         c.thing(c.paint(disc, rng.uniform(0.3, 0.9), texture=0.06), "discs")
-        wall = c.blob(
-            side * rng.uniform(0.3, 0.4) * scale, 0.07 * scale, 0.3 * scale, turn=side * 0.2, rough=0.06
-        )
+        wall = c.blob(side * rng.uniform(0.3, 0.4) * scale, 0.07 * scale, 0.3 * scale, turn=side * 0.2, rough=0.06)
         c.paint(wall, muscle * rng.uniform(0.5, 1.2), texture=0.04)
     bed = c.blob(rng.normal(0, 0.03) + 0.02j, 0.33 * scale, 0.42 * scale, rough=0.08)
     c.paint(bed, fat * rng.uniform(0.5, 1.0), texture=0.08)
@@ -150,9 +142,7 @@ def pelvis(c: Canvas) -> Array:
             centre - 1j * size * rng.uniform(1.3, 1.9), size * rng.uniform(0.8, 1.5), size * 0.8, rough=0.06
         )
         c.thing(c.paint(bladder, rng.uniform(0.75, 1.1), texture=0.02), "fluid")
-    rectum = c.blob(
-        centre + 1j * size * rng.uniform(1.3, 1.8), size * rng.uniform(0.5, 0.9), size * 0.6, rough=0.1
-    )
+    rectum = c.blob(centre + 1j * size * rng.uniform(1.3, 1.8), size * rng.uniform(0.5, 0.9), size * 0.6, rough=0.1)
     c.thing(c.paint(rectum, rng.choice([0.02, 0.3, 0.6]) + rng.uniform(0, 0.1), texture=0.05))
     shell = c.blob(centre, size * rng.uniform(1.0, 1.3), size * rng.uniform(0.8, 1.1), rough=0.06)
     if rng.random() < 0.5:
@@ -191,9 +181,7 @@ def abdomen(c: Canvas) -> Array:
         organs |= mask
         c.paint(c.blob(flank * 0.36 + 0.27j, 0.05, 0.06), fat)
     for _ in range(rng.integers(2, 8)):
-        loop = c.blob(
-            complex(rng.uniform(-0.4, 0.4), rng.uniform(-0.2, 0.2)), *rng.uniform(0.04, 0.1, 2), rough=0.12
-        )
+        loop = c.blob(complex(rng.uniform(-0.4, 0.4), rng.uniform(-0.2, 0.2)), *rng.uniform(0.04, 0.1, 2), rough=0.12)
         mask = c.paint(loop, rng.uniform(0.2, 0.9), texture=0.04)
         c.thing(mask)
         organs &= ~mask
@@ -213,9 +201,7 @@ def cells(c: Canvas) -> Array:
         centre = complex(*rng.uniform(-1.05, 1.05, 2))
         width, height = size * np.exp(rng.normal(0, 0.2, 2))
         depth = c.blob(centre, width, height, turn=rng.uniform(0, 3.14), rough=0.08)
-        mask = c.paint(
-            depth, dye + rng.normal(0, 0.06), texture=rng.uniform(0.0, 0.08), opacity=rng.uniform(0.6, 1.0)
-        )
+        mask = c.paint(depth, dye + rng.normal(0, 0.06), texture=rng.uniform(0.0, 0.08), opacity=rng.uniform(0.6, 1.0))
         if index < 8:
             c.thing(mask)
         nuclei |= mask
@@ -228,9 +214,7 @@ def fundus(c: Canvas) -> Array:
     colour = rng.random() < 0.7
     ground = rng.uniform([0.5, 0.15, 0.02], [0.85, 0.45, 0.2]) if colour else rng.uniform(0.3, 0.6, 1)
     c.value = np.repeat(c.value, len(ground), axis=0)
-    field_of_view = (
-        c.blob(0, 1.0, 1.0, rough=0.0) if rng.random() < 0.5 else np.ones((SIDE_PX, SIDE_PX), np.float32)
-    )
+    field_of_view = c.blob(0, 1.0, 1.0, rough=0.0) if rng.random() < 0.5 else np.ones((SIDE_PX, SIDE_PX), np.float32)
     c.thing(c.paint(field_of_view, ground, texture=rng.uniform(0.02, 0.08)), "body", opaque=False)
     centre = complex(*rng.uniform(-0.4, 0.4, 2))
     size = rng.uniform(0.12, 0.5)
@@ -244,9 +228,7 @@ def fundus(c: Canvas) -> Array:
         way = z * np.exp(1j * np.float32(rng.uniform(0, 6.28)))
         bent = way.imag + np.float32(rng.normal(0, 0.5)) * way.real**2
         depth = np.where(way.real > 0, rng.uniform(0.012, 0.04) - np.abs(bent), -1).astype(np.float32)
-        c.kinds[KINDS.index("vessels")] |= c.paint(
-            depth, ground * rng.uniform(0.4, 0.8), opacity=rng.uniform(0.4, 0.9)
-        )
+        c.kinds[KINDS.index("vessels")] |= c.paint(depth, ground * rng.uniform(0.4, 0.8), opacity=rng.uniform(0.4, 0.9))
     return disc
 
 

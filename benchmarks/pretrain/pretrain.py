@@ -1,8 +1,8 @@
 """Pre-trains sam_tiny on drawn pictures alone: what a picture shows, all its parts, and what a prompt means.
 
-    python benchmarks/pretrain/pretrain.py --minutes 70 --out RUN            # or --resume RUN, after an
-    interruption python benchmarks/pretrain/pretrain.py --export RUN                      # writes the
-    embedded weights and manifest
+    python benchmarks/pretrain/pretrain.py --minutes 70 --out RUN
+    python benchmarks/pretrain/pretrain.py --minutes 70 --resume RUN     # after an interruption
+    python benchmarks/pretrain/export.py RUN                             # the embedded weights and their manifest
 
 Three losses share one encoding of each picture. Mask tokens 0 and 1 answer both "background or what such a
 picture is segmented for", with no prompt, and "background or this thing", with points or a box (Kirillov et
@@ -14,85 +14,19 @@ rate.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
-import platform
-import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from drawings import KINDS, SIDE_PX, Drawing, Textures, draw
-from safetensors.torch import save_file
+from batches import image_batch, prompts
+from drawings import KINDS, SIDE_PX, Textures, draw
 from torch import Tensor
 
-from sitelora.networks.checkpoint import EMBEDDED_FILE, OUR_FORMAT, file_sha256
 from sitelora.networks.sam import SamSegmenter
-
-WEIGHTS = Path(__file__).parents[2] / "custom" / "sitelora" / "networks" / "weights" / EMBEDDED_FILE
-EXPORTED_TOKENS = 2
-
-
-def image_batch(drawings: list[Drawing], rng: np.random.Generator) -> Tensor:
-    """Return ``[B, 3, 128, 128]`` in [0, 1]: blurred, noisy, scaled by percentiles, with a gamma."""
-    images = torch.from_numpy(np.stack([d.image for d in drawings]))
-    batch = len(images)
-    sigma = torch.from_numpy(rng.uniform(0.2, 1.3, batch).astype(np.float32))[:, None]
-    kernel = torch.exp(-(torch.arange(-3.0, 4.0)[None] ** 2) / (2 * sigma**2))
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)[:, None]
-    flat = F.pad(images.reshape(1, -1, SIDE_PX, SIDE_PX), (3, 3, 3, 3), mode="replicate")
-    flat = F.conv2d(flat, kernel[:, :, None, :], groups=3 * batch)
-    images = F.conv2d(flat, kernel[:, :, :, None], groups=3 * batch).reshape(images.shape)
-    amount = torch.from_numpy((rng.uniform(0, 0.09, batch) * (rng.random(batch) < 0.8)).astype(np.float32))
-    spread = images.flatten(1).std(1)
-    noise = torch.from_numpy(
-        rng.standard_normal((batch, 3 if rng.random() < 0.2 else 1, SIDE_PX, SIDE_PX), np.float32)
-    )
-    images = images + noise * (amount * spread * 3)[:, None, None, None]
-    ranks = torch.sort(images.flatten(1)[:, ::7], dim=1).values
-    low, high = ranks[:, int(0.01 * ranks.shape[1])], ranks[:, int(0.99 * ranks.shape[1])]
-    images = (images - low[:, None, None, None]) / (high - low + 1e-3)[:, None, None, None]
-    gamma = torch.from_numpy(np.exp(rng.normal(0, 0.25, batch)).astype(np.float32))[:, None, None, None]
-    return images.clamp(0, 1) ** gamma
-
-
-def prompts(drawings: list[Drawing], rng: np.random.Generator) -> tuple[list[int], dict[str, object], Tensor]:
-    """Choose one thing of each picture that has any, and point at it: one point, a few, or a loose box."""
-    rows, masks = [], []
-    for row, drawing in enumerate(drawings):
-        if len(drawing.objects):
-            rows.append(row)
-            masks.append(drawing.objects[rng.integers(len(drawing.objects))])
-    target = np.stack(masks)
-    style = rng.choice(["point", "points", "box"], p=[0.45, 0.25, 0.3])
-    if style == "box":
-        boxes = []
-        for mask in target:
-            ys, xs = np.nonzero(mask)
-            box = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.float32)
-            boxes.append(box + rng.normal(0, 0.04, 4) * np.tile(box[2:] - box[:2], 2))
-        given: dict[str, object] = {"boxes": torch.from_numpy(np.stack(boxes).astype(np.float32))}
-    else:
-        inside, outside = (1, 0) if style == "point" else (2, 1)
-        coordinates = []
-        for mask in target:
-            ys, xs = np.nonzero(mask)
-            picked = rng.integers(len(ys), size=inside)
-            off_ys, off_xs = np.nonzero(~mask)
-            if outside and len(off_ys):
-                other = rng.integers(len(off_ys), size=outside)
-                xs_all, ys_all = np.r_[xs[picked], off_xs[other]], np.r_[ys[picked], off_ys[other]]
-            else:
-                picked = np.r_[picked, picked[:1].repeat(outside)]
-                xs_all, ys_all = xs[picked], ys[picked]
-            coordinates.append(np.stack([xs_all, ys_all], -1))
-        points = torch.from_numpy(np.stack(coordinates).astype(np.float32))
-        labels = torch.tensor([1.0] * inside + [0.0] * outside).expand(len(points), -1)
-        given = {"points": (points, labels)}
-    return rows, given, torch.from_numpy(target)
 
 
 def two_way_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -112,9 +46,7 @@ def kinds_loss(logits: Tensor, target: Tensor) -> Tensor:
     share = logits.sigmoid()
     shown = truth.sum((2, 3)) > 0
     dice = (2 * (share * truth).sum((2, 3)) + 1) / (share.sum((2, 3)) + truth.sum((2, 3)) + 1)
-    return 2 * F.binary_cross_entropy_with_logits(logits, truth) + (1 - dice)[
-        shown
-    ].sum() / shown.sum().clamp(min=1)
+    return 2 * F.binary_cross_entropy_with_logits(logits, truth) + (1 - dice)[shown].sum() / shown.sum().clamp(min=1)
 
 
 def dice_of(logits: Tensor, target: Tensor) -> float:
@@ -144,9 +76,7 @@ def train(args: argparse.Namespace) -> None:
     run = args.resume or args.out
     run.mkdir(parents=True, exist_ok=True)
     checkpoint = run / "last.pt"
-    network = SamSegmenter(
-        arch="sam_tiny", image_size=SIDE_PX, classes=len(KINDS) + 1, seed=args.seed, quiet=True
-    )
+    network = SamSegmenter(arch="sam_tiny", image_size=SIDE_PX, classes=len(KINDS) + 1, seed=args.seed, quiet=True)
     with torch.no_grad():
         network.image_encoder.pos_embed.copy_(sines(network.image_encoder.pos_embed.shape))
     decayed = [p for p in network.parameters() if p.ndim > 1]
@@ -224,85 +154,18 @@ def _save(
     path.with_suffix(".tmp").replace(path)
 
 
-def export(run: Path, target: Path) -> None:
-    """Write the run's weights in fp16, for one class, and the manifest that says how they were made."""
-    saved = torch.load(run / "last.pt", weights_only=True)
-    with torch.device("meta"):
-        wanted = SamSegmenter(arch="sam_tiny", image_size=SIDE_PX, classes=EXPORTED_TOKENS - 1).state_dict()
-    state = {
-        name: saved["network"][name][: want.shape[0]].half().contiguous() for name, want in wanted.items()
-    }
-    save_file(state, target, metadata={"format": OUR_FORMAT, "arch": "sam_tiny", "image_size": str(SIDE_PX)})
-    target.chmod(0o644)
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    size = max(1, len(lines) // 40)
-    curve = [
-        {
-            "step": part[-1]["step"],
-            **{
-                key: round(sum(x[key] for x in part) / len(part), 4)
-                for key in ("principal", "kinds", "prompted", "dice", "prompted_dice")
-            },
-        }
-        for part in (lines[i : i + size] for i in range(0, len(lines), size))
-    ]
-    here = Path(__file__).parent
-    manifest = {
-        "arch": "sam_tiny",
-        "sha256": file_sha256(target),
-        "dtype": "float16",
-        "data": "pictures drawn by benchmarks/pretrain/drawings.py; no photograph or scan",
-        "script": "benchmarks/pretrain/pretrain.py",
-        "script_sha256": {
-            p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(here.glob("*.py"))
-        },
-        "settings": saved["settings"],
-        "steps": saved["step"],
-        "pictures": saved["step"] * saved["settings"]["batch"],
-        "minutes": round(saved["spent_s"] / 60, 1),
-        "threads": 1,
-        "reproducible": "settings and pictures yes, bits no: the learning rate follows the clock",
-        "hardware": _processor(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
-        "curve": curve,
-    }
-    target.with_suffix(".json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-
-
-def _processor() -> str:
-    try:
-        out = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return platform.processor() or platform.machine()
-    return next(
-        (line.split(":", 1)[1].strip() for line in out.splitlines() if line.startswith("Model name")),
-        "unknown",
-    )
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--out", type=Path, help="folder of a new run")
     what.add_argument("--resume", type=Path, help="folder of a run to continue, with the same settings")
-    what.add_argument("--export", type=Path, help="folder of a run whose weights become the embedded ones")
     parser.add_argument("--minutes", type=float, default=70.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--peak-lr", type=float, default=1e-3)
-    parser.add_argument("--target", type=Path, default=WEIGHTS, help="where --export writes")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    if args.export:
-        export(args.export, args.target)
-    else:
-        train(args)
+    train(args)
 
 
 if __name__ == "__main__":
