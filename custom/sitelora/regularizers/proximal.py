@@ -32,7 +32,9 @@ class _ProximalPenalty:
         self._pairs = [(view.parameters[name], view.received[name].detach().clone()) for name in names]
 
     def __call__(self) -> Tensor:
-        """Return the fp32 scalar penalty."""
+        """Return the fp32 scalar penalty; zero where nothing is shared."""
+        if not self._pairs:
+            return torch.zeros(())
         terms = [(now - then).square().sum() for now, then in self._pairs]
         return 0.5 * self._weight * torch.stack(terms).sum()
 
