@@ -52,3 +52,18 @@ def bundle_path(name: str) -> Path:
         f"No bundle is named {name!r} in {bundles_root()}. Bundles there: {listed}. "
         "Give one of these names, not a path."
     )
+
+
+def require_checkpoint(path: str | Path) -> str:
+    """Return the path of a served checkpoint if the file is there.
+
+    Raises:
+        FileNotFoundError: it is not; says where a site's checkpoint is made. No random network is served instead.
+    """
+    if Path(path).is_file():
+        return str(path)
+    raise FileNotFoundError(
+        f"no checkpoint at {path}; expected the merged model of a site. A federation leaves it at every site in "
+        "<home>/<federation>/<uid>/<site>/models/personal.pt, training with this bundle in <output_dir>/model.pt: "
+        "name it with --ckpt, or copy it to models/model.pt in a copy of the bundle"
+    )
