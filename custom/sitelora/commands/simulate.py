@@ -1,0 +1,80 @@
+"""`sitelora simulate`: a job in NVFlare's own simulator, followed live, judged, and reported."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from sitelora.commands import CommandError
+from sitelora.commands._values import add_bundle_values, as_overrides, positive
+
+HELP = "run a job folder in NVFlare's simulator on this machine, and say truly whether it worked"
+EXAMPLES = """\
+  sitelora simulate jobs/iat_prostate                       draws the phantom when there is no data
+  sitelora simulate jobs/iat_prostate --rounds 2 --set learning_rate=0.001 --report report
+  sitelora simulate jobs/iat_lungs --data data --home state
+  sitelora simulate jobs/iat_prostate --resume              go on with the last unfinished run
+
+State goes to HOME/<federation>/<uid>. NVFlare empties its workspace; the state is elsewhere and survives.
+Exit code 0: every round, every site, no error logged; 1: something of that is not so, with what and where."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("job", type=Path, metavar="JOB", help="a job folder, for example jobs/iat_prostate")
+    parser.add_argument("--home", type=Path, metavar="DIR", help="where state is kept (default: $SITELORA_HOME)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="root of the data (default: $SITELORA_DATA)")
+    parser.add_argument("--workspace", type=Path, metavar="DIR", help="NVFlare's folder (default: in the run's folder)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="sites that work at once (default: all)")
+    parser.add_argument("--rounds", type=positive, metavar="N", help="rounds, in place of the job's")
+    add_bundle_values(parser)
+    parser.add_argument("--uid", help="name of the run (default: a new one; with --resume the last unfinished one)")
+    parser.add_argument("--resume", action="store_true", help="go on after the last round that was written")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write the report there afterwards")
+    parser.add_argument("--quiet", action="store_true", help="show no progress, only what came of it")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the job and judge it."""
+    if find_spec("nvflare") is None:
+        raise CommandError(
+            "NVFlare is not installed here, and only taking part in a federation needs it: "
+            "pip install 'sitelora[federation]'"
+        )
+    from sitelora.flare.simulate import simulate
+
+    done = simulate(
+        args.job,
+        workspace=args.workspace,
+        home=args.home,
+        data=args.data,
+        threads=args.threads,
+        rounds=args.rounds,
+        overrides=as_overrides(args.values),
+        uid=args.uid,
+        resume=args.resume,
+        progress=not args.quiet,
+    )
+    if (done.run_folder / "server" / "result.json").is_file() and not done.interrupted:
+        _tell(done.run_folder, args.report)
+    if done.ok:
+        print(f"\nDone, with nothing wrong. State: {done.run_folder}")
+        return 0
+    for problem in done.problems:
+        print(f"sitelora simulate: {problem}", file=sys.stderr)
+    print(f"sitelora simulate: what NVFlare printed: {done.log}", file=sys.stderr)
+    return 130 if done.interrupted else 1
+
+
+def _tell(run_folder: Path, report: Path | None) -> None:
+    """Show the summary of a run and write its report where one is wanted."""
+    from sitelora.report.page import build_report
+    from sitelora.report.results import read_run
+    from sitelora.report.text import summary_text
+
+    print()
+    print(summary_text(read_run(run_folder)))
+    if report is not None:
+        print(f"\nReport: {build_report(run_folder, report).absolute()}")
