@@ -115,8 +115,8 @@ def test_wheel_contains_every_bundle_file(source: Path, content: set[str]) -> No
     assert {name for name in content if name.startswith("sitelora/bundles/")} == expected
 
 
-def test_wheel_contains_all_code_and_weights(repository: Path, content: set[str]) -> None:
-    expected = {f"sitelora/{name}" for name in files_below(repository / "custom" / "sitelora")}
+def test_wheel_contains_all_code_and_weights(source: Path, content: set[str]) -> None:
+    expected = {f"sitelora/{name}" for name in files_below(source / "custom" / "sitelora")}
     assert expected - content == set()
 
 
