@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sitelora.report.html_table import Cell, Column, html_table
-from sitelora.report.results import Run, items, mapping, number
+from sitelora.report.results import Run, mapping, number, objects
 from sitelora.report.words import ABSENT, bytes_text, count_text, seconds_text
 
 
@@ -63,7 +63,7 @@ def _ranged(pattern: str, names: Sequence[str]) -> str:
 
 def shared_table(run: Run) -> str:
     """Return the shared tensors, grouped; empty when the run holds no egress statement."""
-    groups = group_tensors(items(mapping(run.facts, "egress"), "shared"))
+    groups = group_tensors(objects(mapping(run.facts, "egress"), "shared"))
     if not groups:
         return ""
     columns = [

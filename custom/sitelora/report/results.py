@@ -112,19 +112,21 @@ def read_run(run_dir: Path) -> Run:
         notes.append("There is no server/result.json here: this page knows only what the sites in this folder know.")
     if facts.get("format", FORMAT) != FORMAT:
         raise ReportError(f"{result} has format {facts['format']!r}, expected {FORMAT}: report it with that version")
-    rounds = [_round(value, position) for position, value in enumerate(items(facts, "rounds"))]
+    rounds = [_round(value, position) for position, value in enumerate(objects(facts, "rounds"))]
     scored = mapping(facts, "evaluation")
     folders = {path.parent.parent.name for path in run_dir.glob("*/evaluation/overlays")}
     trained = {site for each in rounds for site in each.sites}
     sites = sorted({*mapping(facts, "sites"), *trained, *scored, *own, *folders}, key=natural)
     blocks = {site: {**mapping(scored, site), **own.get(site, {})} for site in sites}
     evaluation = {site: _scores(block, site) for site, block in blocks.items()}
+    at_hand = [site for site in sites if site in own or site in folders]  # a name never leads outside the run
+    pictures = {site: _overlays(run_dir / site / "evaluation", own.get(site, {}), notes) for site in at_hand}
     return Run(
         facts=facts,
         sites=sites,
         rounds=rounds,
         evaluation={site: scores for site, scores in evaluation.items() if scores},
-        overlays={s: found for s in sites if (found := _overlays(run_dir / s / "evaluation", own.get(s, {}), notes))},
+        overlays={site: found for site, found in pictures.items() if found},
         notes=notes,
         written=_written(result),
     )
@@ -163,6 +165,18 @@ def items(parent: Mapping[str, Any], key: str) -> Sequence[Any]:
     if value is not None and not isinstance(value, list):
         raise ReportError(f"{key!r} is a {type(value).__name__}, expected a list: was the file edited by hand?")
     return value or []
+
+
+def objects(parent: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
+    """Return ``parent[key]``, a list of objects, empty when absent.
+
+    Raises:
+        ReportError: it is something other than a list of objects.
+    """
+    for value in items(parent, key):
+        if not isinstance(value, Mapping):
+            raise ReportError(f"{key!r} holds the {type(value).__name__} {value!r}, expected objects only")
+    return items(parent, key)
 
 
 def _written(path: Path) -> str:
@@ -221,25 +235,33 @@ def _score(value: Mapping[str, Any], *, where: str) -> ModelScore:
     if value.get("not_applicable"):
         return ModelScore(not_applicable=str(value["not_applicable"]))
     try:
-        cases = [CaseScore.from_json(case) for case in items(value, "cases")]
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ReportError(f"{where}: a case is not an object with metrics a label ({error})") from error
+        cases = [_case(case) for case in objects(value, "cases")]
+        interval = [number(end) for end in items(value, "dice_ci95")]
+    except ReportError as error:
+        raise ReportError(f"{where}: {error}") from error
     scored = [case for case in cases if number(case.dice) is not None]
     summary = {**(summarise(scored) if scored else {}), **value}
-    interval = items(summary, "dice_ci95")
+    low, high = interval if len(interval) == 2 else summary.get("dice_ci95") or (None, None)
     patients = number(summary.get("patient_count"))
     return ModelScore(
         dice=number(summary.get("dice")),
-        interval=(float(interval[0]), float(interval[1])) if len(interval) == 2 else None,
+        interval=None if low is None or high is None else (low, high),
         patient_count=None if patients is None else int(patients),
         cases=cases,
     )
 
 
+def _case(value: Mapping[str, Any]) -> CaseScore:
+    """Read one case; a metric that is not a finite number is undefined."""
+    metrics = mapping(value, "metrics")
+    read = {label: {name: number(v) for name, v in mapping(metrics, label).items()} for label in metrics}
+    return CaseScore.from_json({**value, "metrics": read})
+
+
 def _overlays(folder: Path, block: Mapping[str, Any], notes: list[str]) -> list[Overlay]:
     """List a site's pictures: those its evaluation names, then those that merely lie there."""
     found: dict[Path, Overlay] = {}
-    for entry in items(block, "overlays"):
+    for entry in objects(block, "overlays"):
         told = str(entry.get("file") or "")
         path = (folder / told).resolve()
         if not path.is_relative_to(folder.resolve()) or path.suffix != ".png" or not path.is_file():

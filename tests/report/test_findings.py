@@ -1,0 +1,92 @@
+import json
+
+import pytest
+
+from sitelora.report.findings import headline, main_model, verdict, warnings
+from sitelora.report.results import read_run
+
+
+def run_of(folder, **facts):
+    (folder / "server").mkdir(parents=True, exist_ok=True)
+    (folder / "server" / "result.json").write_text(json.dumps({"completed": True, "rounds_planned": 2} | facts))
+    return read_run(folder)
+
+
+def entry(status="ok", reason="", up=1000):
+    return {"status": status, "reason": reason, "bytes_up": up, "bytes_down": 1000}
+
+
+def dices(**models):
+    return {model: {"dice": value} for model, value in models.items()}
+
+
+def test_the_verdict_of_a_good_run(run_dir):
+    text = verdict(read_run(run_dir))
+    assert text.startswith("6 sites trained together for 5 rounds. The personal model is better than the base at all 6")
+    assert "A site sent 124 kB a round, 1/157 of what the whole model would take." in text
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "words"),
+    [
+        ({"a": dices(base=0.5, personal=0.6), "b": dices(base=0.5, personal=0.4)}, "at 1 of 2 sites"),
+        ({"a": dices(base=0.5, personal=0.5)}, "better than the base at no site: mean Dice 0.500 against 0.500"),
+        ({"a": dices(base=0.2, personal=0.6)}, "at the one site: mean Dice 0.600 against 0.200"),
+        ({"a": dices(personal=0.6)}, "mean Dice of 0.600 on test data; the base was not scored"),
+        ({"a": dices(base=0.1, **{"global": 0.4})}, "The global model is better than the base at the one site"),
+        ({"a": dices(base=0.1)}, "says nothing about quality"),
+        ({}, "says nothing about quality"),
+    ],
+)
+def test_the_verdict_says_no_more_than_the_numbers(tmp_path, evaluation, words):
+    assert words in verdict(run_of(tmp_path, evaluation=evaluation))
+
+
+def test_every_absence_is_one_warning_and_not_said_twice(tmp_path):
+    rounds = [
+        {
+            "round": 0,
+            "sites": {"a": entry(), "b": entry("missing", "no answer", 0), "c": entry("rejected", "B holds NaN")},
+        },
+        {"round": 1, "sites": {"a": entry(), "b": entry("missing", "no answer", 0), "c": entry()}},
+    ]
+    told = ["round 0: b missing: no answer", "round 1: b missing: no answer", "the base's hash is unknown"]
+    found = warnings(run_of(tmp_path, rounds=rounds, warnings=told, rounds_done=2))
+    assert found[0] == "the base's hash is unknown"
+    assert "b was missing in rounds 0 and 1: no answer." in found
+    assert "c sent an update that was rejected in round 0: B holds NaN." in found
+    assert sum("no answer" in line for line in found) == 1
+
+
+def test_sites_below_their_base_or_their_received_model_are_warned_of(tmp_path):
+    evaluation = {
+        "a": dices(base=0.5, received=0.7, personal=0.6, unseen=0.4),
+        "b": dices(base=0.5, received=0.6, personal=0.4, unseen=0.7),
+    }
+    found = warnings(run_of(tmp_path, evaluation=evaluation, sites={"c": {}}))
+    assert "The personal model is not above the base at b." in found
+    assert "The unseen model is not above the base at a." in found
+    assert "Local training did not improve on the received model at a and b." in found
+    assert "There is no evaluation from c." in found
+
+
+def test_a_run_cut_short_says_so_and_why(tmp_path):
+    run = run_of(tmp_path, completed=False, rounds=[{"sites": {"a": entry()}}], error="too few sites: 1 of 4")
+    assert verdict(run).startswith("The run was cut short after 1 of 2 rounds with 1 site.")
+    found = warnings(run)
+    assert found[0] == "The run ended with an error: too few sites: 1 of 4"
+    assert "The run is not complete: 1 of 2 rounds are done." in found
+
+
+def test_a_clean_run_has_no_warnings(tmp_path):
+    rounds = [{"round": n, "sites": {"a": entry()}} for n in range(2)]
+    assert warnings(run_of(tmp_path, rounds=rounds, evaluation={"a": dices(base=0.1, personal=0.9)})) == []
+
+
+def test_the_headline_counts_all_bytes(run_dir):
+    run = read_run(run_dir)
+    told = headline(run)
+    assert told["bytes_up"] == 123_904 * 29
+    assert told["bytes_down"] == 123_904 * 30
+    assert told["mean_dice"]["global"] is None
+    assert main_model(run) == "personal"
