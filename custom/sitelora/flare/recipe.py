@@ -56,6 +56,8 @@ class NamedSitesConfig(FedJobConfig):
         folder = Path(job_root) / self.job_name
         for path in folder.rglob("*.json"):
             content = json.loads(path.read_text(encoding="utf-8"))
+            for chain in content.get("task_result_filters", []):
+                chain["tasks"].sort(key=TASKS.index)  # NVFlare keeps them as a set, in another order every time
             path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         custom = folder / APP / "custom"
         custom.mkdir(exist_ok=True)

@@ -1,0 +1,37 @@
+"""Write every job folder that is committed here: python jobs/export.py [FOLDER]. A test compares them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from sitelora.flare.recipe import FederationRecipe, export_job
+
+JOBS = {
+    # Six sites of prostate volumes; without data of its own the simulator draws the phantom.
+    "iat_prostate": {
+        "bundle": "iat_segmentation",
+        "dataset": "prostate",
+        "sites": [f"site-{number}" for number in range(1, 7)],
+        "rounds": 5,
+        "min_sites": 4,
+    },
+    # Chest X-rays of two real hospitals: `sitelora prepare lungs` makes the site folders.
+    "iat_lungs": {
+        "bundle": "iat_segmentation",
+        "dataset": "lungs",
+        "sites": ["montgomery", "shenzhen"],
+        "rounds": 5,
+        "overrides": {"pictures": True, "batch_size": 8},
+    },
+}
+
+
+def export_all(folder: Path) -> list[Path]:
+    """Write all jobs below ``folder`` and return their folders."""
+    return [export_job(FederationRecipe(name=name, **arguments), folder) for name, arguments in JOBS.items()]
+
+
+if __name__ == "__main__":
+    for path in export_all(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent):
+        print(path)
