@@ -81,9 +81,7 @@ def test_nsd_falls_with_the_tolerance():
     assert nsd[0] < nsd[1] < nsd[2] == 1.0
 
 
-@pytest.mark.parametrize(
-    ("empty_prediction", "empty_truth", "value"), [(1, 1, 1.0), (1, 0, 0.0), (0, 1, 0.0)]
-)
+@pytest.mark.parametrize(("empty_prediction", "empty_truth", "value"), [(1, 1, 1.0), (1, 0, 0.0), (0, 1, 0.0)])
 @pytest.mark.parametrize("shape", [(16, 16), (16, 16, 4)])
 def test_empty_masks(shape, empty_prediction, empty_truth, value):
     full, empty = np.ones(shape, np.uint8), np.zeros(shape, np.uint8)
@@ -120,9 +118,7 @@ def test_a_mask_that_touches_the_border_is_scored_like_one_inside():
 def test_several_labels_are_scored_apart_and_background_is_not():
     truth = box((30, 30), slice(2, 10), slice(2, 10)) + box((30, 30), slice(15, 25), slice(15, 25), value=2)
     prediction = np.where(truth == 2, 0, truth)
-    scores = case_metrics(
-        prediction, truth, labels={0: "background", 1: "kidney", 2: "tumour"}, spacing_mm=None
-    )
+    scores = case_metrics(prediction, truth, labels={0: "background", 1: "kidney", 2: "tumour"}, spacing_mm=None)
     assert list(scores) == ["kidney", "tumour"]
     assert scores["kidney"]["dice"] == 1.0
     assert scores["tumour"] == {"dice": 0.0, "hd95_px": None, "nsd": 0.0}

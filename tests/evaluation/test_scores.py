@@ -8,9 +8,7 @@ from sitelora.evaluation.scores import CaseScore, patient_interval, summarise
 
 
 def score(case, dice, patient=None, hd95=4.0):
-    return CaseScore(
-        case=case, patient=patient or case, metrics={"prostate": {"dice": dice, "hd95_mm": hd95}}
-    )
+    return CaseScore(case=case, patient=patient or case, metrics={"prostate": {"dice": dice, "hd95_mm": hd95}})
 
 
 def test_summary_values():
@@ -55,9 +53,7 @@ def test_the_interval_of_many_patients_is_the_normal_one():
 
 
 def test_two_patients_have_no_interval():
-    assert (
-        summarise([score("a", 0.9, "p1"), score("b", 0.5, "p1"), score("c", 0.7, "p2")])["dice_ci95"] is None
-    )
+    assert summarise([score("a", 0.9, "p1"), score("b", 0.5, "p1"), score("c", 0.7, "p2")])["dice_ci95"] is None
 
 
 def test_distances_that_no_case_defines_are_null():

@@ -85,9 +85,7 @@ def _one_label(
         hd95 = compute_hausdorff_distance(
             one, two, include_background=True, percentile=HD95_PERCENTILE, spacing=spacing
         )
-        nsd = compute_surface_dice(
-            one, two, [tolerance], include_background=True, spacing=spacing, use_subvoxels=True
-        )
+        nsd = compute_surface_dice(one, two, [tolerance], include_background=True, spacing=spacing, use_subvoxels=True)
     return float(dice), float(hd95), float(nsd)
 
 
@@ -116,9 +114,7 @@ def _check(
         )
     for name, array in (("prediction", prediction), ("truth", truth)):
         if not (np.issubdtype(array.dtype, np.integer) or array.dtype == np.bool_):
-            raise ValueError(
-                f"{name} has dtype {array.dtype}, expected whole numbers: take the argmax or round first"
-            )
+            raise ValueError(f"{name} has dtype {array.dtype}, expected whole numbers: take the argmax or round first")
         unknown = sorted(int(v) for v in np.unique(array) if int(v) != 0 and int(v) not in labels)
         if unknown:
             raise ValueError(

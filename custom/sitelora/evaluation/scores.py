@@ -121,10 +121,7 @@ def _label_means(cases: Sequence[CaseScore]) -> dict[str, dict[str, float | None
             for metric, value in values.items():
                 gathered.setdefault(label, {}).setdefault(metric, []).append(value)
     means = {label: {m: _mean(v) for m, v in metrics.items()} for label, metrics in gathered.items()}
-    return {
-        label: {m: v if math.isfinite(v) else None for m, v in metrics.items()}
-        for label, metrics in means.items()
-    }
+    return {label: {m: v if math.isfinite(v) else None for m, v in metrics.items()} for label, metrics in means.items()}
 
 
 def _mean(values: Sequence[float | None]) -> float:
