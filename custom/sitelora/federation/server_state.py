@@ -159,4 +159,5 @@ class ServerStore:
         return path
 
     def _rounds(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob("round_*") if (path / "manifest.json").exists())
+        found = [path.parent for path in self.folder.glob("round_*/manifest.json")]
+        return sorted(found, key=lambda path: int(path.name.removeprefix("round_")))

@@ -1,8 +1,9 @@
 """What survives at a site: one generation a round, each written by one rename, the last two kept.
 
 ``<home>/<federation>/<uid>/<site>/round_NNN/`` holds ``state.safetensors`` (local tensors, private copies, the
-method's memory, base deltas, optimiser moments by tensor name), ``update.safetensors`` (what left for that round,
-after every filter of ours) and ``manifest.json``. Nothing of ``state.safetensors`` ever leaves the site.
+method's memory, base deltas, optimiser moments by tensor name), ``update.safetensors`` (what the round gave for the
+wire, before the way out: sent again it takes the same way) and ``manifest.json``. Nothing of ``state.safetensors``
+ever leaves the site.
 """
 
 from __future__ import annotations
@@ -75,8 +76,12 @@ class StoredRound:
     manifest: dict[str, Any]
 
     def update(self) -> dict[str, Tensor]:
-        """Return the tensors that left the site for this round."""
-        return load_tensors(self.folder / "update.safetensors")
+        """Return the tensors that this round gave for the wire.
+
+        Raises:
+            ValueError: the file on disk is not the one that was written.
+        """
+        return load_tensors(self._sound("update"))
 
     def state(self) -> SiteState:
         """Return the private state after this round.
@@ -84,15 +89,20 @@ class StoredRound:
         Raises:
             ValueError: the file on disk is not the one that was written.
         """
-        path = self.folder / "state.safetensors"
-        if file_sha256(path) != self.manifest["state_sha256"]:
+        return SiteState.from_tensors(
+            load_tensors(self._sound("state")),
+            delta_rounds=self.manifest["delta_rounds"],
+            steps=self.manifest["steps"],
+        )
+
+    def _sound(self, name: str) -> Path:
+        path = self.folder / f"{name}.safetensors"
+        if file_sha256(path) != self.manifest[f"{name}_sha256"]:
             raise ValueError(
                 f"{path} is not what was written for round {self.manifest['round']} (its sha256 differs); "
                 "remove its folder to go back one round"
             )
-        return SiteState.from_tensors(
-            load_tensors(path), delta_rounds=self.manifest["delta_rounds"], steps=self.manifest["steps"]
-        )
+        return path
 
 
 class SiteStore:
@@ -110,9 +120,22 @@ class SiteStore:
         return StoredRound(folder, read_json(folder / "manifest.json"))
 
     def latest_before(self, round_number: int) -> StoredRound | None:
-        """Return the last finished generation before a round; round r starts from it."""
-        earlier = [number for number in self._numbers() if number < round_number]
-        return self.generation(max(earlier)) if earlier else None
+        """Return the last finished generation before a round; round r starts from it.
+
+        Raises:
+            ValueError: there was one, but it is no longer kept.
+        """
+        numbers = self._numbers()
+        earlier = [number for number in numbers if number < round_number]
+        if earlier:
+            return self.generation(earlier[-1])
+        first = self.generation(numbers[0]) if numbers else None
+        if first is not None and first.manifest["starts_from"] is not None:
+            raise ValueError(
+                f"{self.folder}: round {round_number} starts from the state before it, which is gone: kept are the "
+                f"rounds {', '.join(map(str, numbers))}; go on after one of them, or start a run with another uid"
+            )
+        return None
 
     def latest(self) -> StoredRound | None:
         """Return the last finished generation."""
@@ -121,7 +144,8 @@ class SiteStore:
     def write(
         self, round_number: int, state: SiteState, update: Mapping[str, Tensor], manifest: Mapping[str, Any]
     ) -> StoredRound:
-        """Write one generation whole or not at all, and forget all but the last two."""
+        """Write one generation whole or not at all; forget later ones (another history) and all but the last two."""
+        before = self.latest_before(round_number)
 
         def fill(folder: Path) -> None:
             save_tensors(folder / "state.safetensors", state.tensors())
@@ -130,6 +154,7 @@ class SiteStore:
                 folder / "manifest.json",
                 {
                     "round": round_number,
+                    "starts_from": before.manifest["round"] if before is not None else None,
                     "state_sha256": file_sha256(folder / "state.safetensors"),
                     "update_sha256": file_sha256(folder / "update.safetensors"),
                     "delta_rounds": state.delta_rounds,
@@ -139,13 +164,13 @@ class SiteStore:
             )
 
         write_folder(self.folder / f"round_{round_number:03d}", fill)
-        numbers = [number for number in self._numbers() if number <= round_number]
-        for number in numbers[:-KEPT_GENERATIONS]:
+        kept = [number for number in self._numbers() if number <= round_number][-KEPT_GENERATIONS:]
+        for number in set(self._numbers()) - set(kept):
             shutil.rmtree(self.folder / f"round_{number:03d}")
         stored = self.generation(round_number)
         assert stored is not None
         return stored
 
     def _numbers(self) -> list[int]:
-        found = [_GENERATION.fullmatch(path.name) for path in self.folder.glob("round_*")]
+        found = [_GENERATION.fullmatch(path.parent.name) for path in self.folder.glob("round_*/manifest.json")]
         return sorted(int(match.group(1)) for match in found if match)
