@@ -27,6 +27,7 @@ from sitelora.sharing.wire import (
 
 _DELTA = "@delta/"
 _STRANGER = "@stranger/"
+_SERVER = "the server's message"
 
 
 @dataclass(frozen=True)
@@ -68,20 +69,29 @@ def unpack_message(
         PacketError: a wrong name, shape, dtype or value.
     """
     plain = {name: tensor for name, tensor in packet.items() if not name.startswith("@")}
-    check_packet(plain, shapes, wire.torch_dtype, sender="the server's message")
+    check_packet(plain, shapes, wire.torch_dtype, sender=_SERVER)
     further = {name[1:]: t for name, t in packet.items() if name.startswith("@") and not name.startswith(_DELTA)}
     expected = {f"{c}/{name}": shapes[name] for c in companions for name in shapes} if further else {}
     check_packet(further, expected, wire.torch_dtype, sender="the server's companions")
-    deltas: dict[int, dict[str, LowRank]] = {}
-    for name in sorted(packet):
-        if name.startswith(_DELTA) and name.endswith(".B"):
-            number, _, adapter = name[len(_DELTA) : -len(".B")].partition("/")
-            right = packet.get(f"{name[:-1]}A")
-            if right is None or right.shape[0] != packet[name].shape[1]:
-                raise PacketError(f"the server's message: {name} has no matching factor A")
-            deltas.setdefault(int(number), {})[adapter] = (packet[name].float(), right.float())
     values = {name: tensor.float() for name, tensor in plain.items()}
-    return Received(values, {name: tensor.float() for name, tensor in further.items()}, deltas)
+    return Received(values, {name: tensor.float() for name, tensor in further.items()}, _deltas_in(packet, wire))
+
+
+def _deltas_in(packet: Packet, wire: WireFormat) -> dict[int, dict[str, LowRank]]:
+    """Read the base deltas of a message: they stay beside the base for good, so they are checked like values."""
+    factors = {name: tensor for name, tensor in packet.items() if name.startswith(_DELTA)}
+    check_packet(factors, {n: tuple(t.shape) for n, t in factors.items()}, wire.torch_dtype, sender=_SERVER)
+    deltas: dict[int, dict[str, LowRank]] = {}
+    for name in sorted(factors):
+        number, _, adapter = name[len(_DELTA) : -len(".B")].partition("/")
+        ending, partner = name[-len(".B") :], {".A": ".B", ".B": ".A"}
+        if not number.isdecimal() or ending not in partner:
+            raise PacketError(f"{_SERVER}: {name} is no base delta; expected {_DELTA}<round>/<adapter>.A or .B")
+        left, right = (factors.get(f"{name[: -len(ending)]}{factor}") for factor in (".B", ".A"))
+        if left is None or right is None or left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[0]:
+            raise PacketError(f"{_SERVER}: {name} has no matching factor {partner[ending][1:]}")
+        deltas.setdefault(int(number), {})[adapter] = (left.float(), right.float())
+    return deltas
 
 
 def pack_evaluation(message: Packet, stranger: Packet) -> dict[str, Tensor]:
