@@ -122,6 +122,8 @@ class Coordinator:
                 + "\n  ".join(disagreements)
                 + "\n  -> install the same SiteLoRA version, bundle and base checkpoint at all of them"
             )
+        if self._resumed:
+            self._require_same_run(reports)
         first = sorted(answers)[0]
         packets = {site: packet_sha256(answers[site][0]) for site in sorted(answers)}
         if len(set(packets.values())) > 1:
@@ -221,6 +223,17 @@ class Coordinator:
         result = self.record.result(evaluations, completed=completed, error=error, fingerprint=fingerprint)
         self.store.write_result(result)
         return result
+
+    def _require_same_run(self, reports: Mapping[str, Mapping[str, Any]]) -> None:
+        began = self.record.history()["begin"]
+        both = {"all sites now": next(iter(reports.values())), "all sites when it began": next(iter(began.values()))}
+        changed = [line for key in MUST_AGREE for line in _disagreement(key, both)]
+        if changed:
+            raise FederationError(
+                f"uid {self.plan.uid!r} cannot be resumed like this, nothing was trained:\n  "
+                + "\n  ".join(changed)
+                + "\n  -> resume with the version, bundle, overrides and base of the run, or start one with another uid"
+            )
 
     def _check_shared(self, values: Mapping[str, Tensor]) -> None:
         strangers = [name for name in sorted(values) if not self.method.share.is_shared(name)]

@@ -1,0 +1,348 @@
+"""The server's side, step by step: who must agree, what is rejected, what a site gets, what survives a crash."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sitelora.federation.coordinator import MUST_AGREE, Coordinator, FederationError, FederationPlan
+from sitelora.federation.packets import unpack_evaluation
+from sitelora.method import LocalProgram, Method, Pass
+from sitelora.server.mean import WeightedMean
+from sitelora.server.residual import MeanWithResidual
+from sitelora.server.similarity import SimilarityGuided
+from sitelora.server.types import ANY_SITE, Messages, State, Update
+from sitelora.sharing.rule import ShareRule
+from sitelora.sharing.wire import packet_bytes, packet_sha256
+
+SITES = ("site-1", "site-2", "site-3")
+SHAPES = {"enc.lora.q.A": (2, 6), "enc.lora.q.B": (5, 2), "head.w": (3,)}
+METHOD = Method(name="m", paper="none", adapters=(), share=ShareRule(shared=("**",)), server=WeightedMean())
+BF16 = torch.bfloat16
+
+
+def values(seed: int, scale: float = 1.0) -> dict[str, Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    return {name: (scale * torch.randn(shape, generator=g)).to(BF16) for name, shape in sorted(SHAPES.items())}
+
+
+def report(**changes: Any) -> dict[str, Any]:
+    agreed: dict[str, Any] = dict.fromkeys(MUST_AGREE, "same")
+    begin = {**agreed, "hospital": "h", "cases": {"training": 4}}
+    sizes = ("local_count", "local_values", "frozen_count", "model_values")
+    return {**begin, "partition": {"shared": {}, **dict.fromkeys(sizes, 0)}, **changes}
+
+
+def trained(cases: int = 4) -> dict[str, Any]:
+    return {"cases": cases, "metrics": {"loss": 0.5}, "state_sha256": "s", "seconds": 1.0}
+
+
+def make(home: Path, method: Method = METHOD, *, resume: bool = False, begin: bool = True, **plan: Any) -> Coordinator:
+    settings = {"federation": "f", "uid": "u", "bundle": "b", "dataset": "d", "sites": SITES, "rounds": 3, "home": home}
+    coordinator = Coordinator(FederationPlan(**{**settings, **plan}), method, resume=resume)
+    if begin:
+        coordinator.begin({site: (values(0), report()) for site in SITES})
+    return coordinator
+
+
+def play(coordinator: Coordinator, *, missing: tuple[str, ...] = ()) -> None:
+    """One round in which every site sends a difference of its own."""
+    for number, site in enumerate(SITES):
+        if site in missing:
+            coordinator.note_missing(site, "absent")
+        else:
+            seed = 100 * coordinator.next_round + number
+            assert coordinator.receive(site, values(seed, 0.1), trained(number + 1))
+    coordinator.close_round(1.0)
+
+
+# begin
+
+
+@pytest.mark.parametrize("key", MUST_AGREE)
+def test_sites_that_disagree_are_named_with_what_they_have(tmp_path: Path, key: str) -> None:
+    coordinator = make(tmp_path, begin=False)
+    answers = {site: (values(0), report()) for site in SITES}
+    answers["site-2"] = (values(0), report(**{key: "other"}))
+    with pytest.raises(FederationError, match="do not agree, nothing was trained") as caught:
+        coordinator.begin(answers)
+    assert f"{key}: other at site-2; same at site-1, site-3" in str(caught.value)
+    assert not coordinator.store.exists()
+
+
+def test_a_site_that_did_not_answer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FederationError, match="no answer to begin from site-1, site-3; nothing was trained"):
+        make(tmp_path, begin=False).begin({"site-2": (values(0), report())})
+
+
+def test_initial_tensors_that_differ_in_spite_of_equal_hashes_are_caught(tmp_path: Path) -> None:
+    answers = {site: (values(0), report()) for site in SITES} | {"site-3": (values(1), report())}
+    with pytest.raises(FederationError, match="initial tensors differ"):
+        make(tmp_path, begin=False).begin(answers)
+
+
+def test_an_initial_tensor_that_is_not_shared_here_is_caught(tmp_path: Path) -> None:
+    narrow = replace(METHOD, share=ShareRule(shared=("enc.**",)))
+    with pytest.raises(FederationError, match=r"sent head\.w, which the share rule of m does not share"):
+        make(tmp_path, narrow)
+
+
+def test_the_first_message_is_the_initial_tensors(tmp_path: Path) -> None:
+    coordinator = make(tmp_path)
+    assert coordinator.next_round == 0
+    for site in (*SITES, ANY_SITE):
+        assert packet_sha256(coordinator.message_for(site)) == packet_sha256(values(0))
+
+
+def test_begin_comes_first(tmp_path: Path) -> None:
+    with pytest.raises(FederationError, match="begin comes first"):
+        make(tmp_path, begin=False).message_for("site-1")
+
+
+@pytest.mark.parametrize(("plan", "found"), [({"rounds": 0}, "rounds is 0"), ({"min_sites": 4}, "expected 1 to 3")])
+def test_a_plan_that_cannot_be_is_refused(tmp_path: Path, plan: dict[str, int], found: str) -> None:
+    with pytest.raises(ValueError, match=found):
+        make(tmp_path, **plan)
+
+
+# updates
+
+
+def faulty(name: str, value: Tensor | None) -> dict[str, Tensor]:
+    packet = {**values(7), name: value}
+    return {n: t for n, t in packet.items() if t is not None}
+
+
+@pytest.mark.parametrize(
+    ("packet", "cases", "found"),
+    [
+        (faulty("neck.w", torch.zeros(1).to(BF16)), 4, "site-2: neck.w: unexpected tensor"),
+        (faulty("head.w", None), 4, "site-2: head.w: missing"),
+        (faulty("head.w", torch.zeros(4).to(BF16)), 4, "site-2: head.w: shape (4,), expected (3,)"),
+        (faulty("head.w", torch.zeros(3)), 4, "site-2: head.w: dtype torch.float32"),
+        (faulty("head.w", torch.full((3,), torch.nan).to(BF16)), 4, "site-2: head.w: 3 values are NaN"),
+        (faulty("head.w", torch.full((3,), torch.inf).to(BF16)), 4, "site-2: head.w: 3 values are NaN or infinite"),
+        (faulty("@control/head.w", torch.zeros(3).to(BF16)), 4, "site-2: @control/head.w: unexpected tensor"),
+        (values(7), 0, "site-2: reports 0 training cases"),
+        (values(7), None, "site-2: reports None training cases"),
+        (values(7), 2.5, "site-2: reports 2.5 training cases"),
+    ],
+)
+def test_a_bad_update_is_rejected_by_name_and_the_round_goes_on(
+    tmp_path: Path, packet: dict[str, Tensor], cases: Any, found: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    coordinator, without = make(tmp_path / "a"), make(tmp_path / "b")
+    for number, site in enumerate(SITES):
+        if site == "site-2":
+            assert not coordinator.receive(site, packet, {**trained(), "cases": cases})
+            continue
+        for one in (coordinator, without):
+            assert one.receive(site, values(number, 0.1), trained())
+    coordinator.close_round(1.0)
+    without.close_round(1.0)
+    assert packet_sha256(coordinator.message_for("site-1")) == packet_sha256(without.message_for("site-1"))
+    result = coordinator.finish({}, completed=True)
+    entry = result["rounds"][0]["sites"]["site-2"]
+    assert (entry["status"], entry["bytes_up"]) == ("rejected", 0)
+    assert found in entry["reason"]
+    assert found in result["warnings"][0]
+    assert found in caplog.text
+    play(coordinator)  # and the site may come back
+
+
+def test_a_stranger_is_rejected(tmp_path: Path) -> None:
+    coordinator = make(tmp_path)
+    assert not coordinator.receive("site-9", values(1), trained())
+    assert "not a site of this federation" in coordinator.finish({}, completed=False)["warnings"][0]
+
+
+def test_differences_are_added_to_the_servers_own_fp32_copy(tmp_path: Path) -> None:
+    """After many rounds the copy has moved by steps that bf16 values alone would have lost."""
+    coordinator = make(tmp_path, rounds=30)
+    small = {name: torch.full(shape, 2.0**-12).to(BF16) for name, shape in SHAPES.items()}
+    for _ in range(30):
+        for site in SITES:
+            coordinator.receive(site, small, trained())
+        coordinator.close_round(0.0)
+    assert coordinator.state is not None
+    for name, tensor in coordinator.state.message_for(ANY_SITE).values.items():
+        moved = tensor - values(0)[name].float()
+        torch.testing.assert_close(moved, torch.full_like(moved, 30 * 2.0**-12), atol=1e-5, rtol=0)
+
+
+class Spy:
+    """A server rule that keeps what it saw."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[dict[str, Update], dict[str, Tensor], int]] = []
+
+    def __call__(self, updates: Any, state: State, round_number: int) -> tuple[Messages, State]:
+        self.seen.append((dict(updates), dict(state), round_number))
+        messages, _ = WeightedMean()(updates, state, round_number)
+        companions = {f"control/{n}": torch.full(shape, round_number + 1.0) for n, shape in SHAPES.items()}
+        return {ANY_SITE: replace(messages[ANY_SITE], companions=companions)}, {"round": torch.tensor(round_number)}
+
+
+class WithControl(LocalProgram):
+    companions = ("control",)
+
+
+def test_the_rule_sees_sorted_sites_their_companions_and_its_own_state(tmp_path: Path) -> None:
+    spy = Spy()
+    coordinator = make(tmp_path, replace(METHOD, server=spy, program=WithControl()))
+    for round_number in range(2):
+        for site in reversed(SITES):
+            packet = {**values(1), **{f"@control/{name}": tensor for name, tensor in values(2).items()}}
+            assert coordinator.receive(site, packet, trained(3))
+        coordinator.close_round(0.0)
+        assert coordinator.message_for("site-1")["@control/head.w"].tolist() == [round_number + 1.0] * 3
+    (first, no_state, _), (second, state, number) = spy.seen
+    assert list(first) == list(SITES)
+    assert no_state == {}
+    assert (state["round"].item(), number) == (0, 1)
+    update = first["site-2"]
+    assert (update.cases, update.metrics) == (3, {"loss": 0.5})
+    assert torch.equal(update.companions["control/head.w"], values(2)["head.w"].float())
+    assert torch.equal(
+        update.values["head.w"] - update.received["head.w"], update.values["head.w"] - values(0)["head.w"]
+    )
+    assert torch.equal(second["site-1"].received["head.w"], values(0)["head.w"].float() + values(1)["head.w"].float())
+
+
+def test_only_what_a_round_trains_is_expected(tmp_path: Path) -> None:
+    phased = replace(METHOD, phases=lambda r: (Pass(trains=("**.B" if r % 2 == 0 else "**.A",)),))
+    coordinator = make(tmp_path, phased)
+    only_b = {name: tensor for name, tensor in values(1).items() if name.endswith(".B")}
+    assert not coordinator.receive("site-1", values(1), trained())
+    assert coordinator.receive("site-1", only_b, trained())
+    coordinator.close_round(0.0)
+    message = coordinator.message_for("site-1")
+    assert message.keys() == SHAPES.keys()
+    assert torch.equal(message["enc.lora.q.A"], values(0)["enc.lora.q.A"])
+    assert not torch.equal(message["enc.lora.q.B"], values(0)["enc.lora.q.B"])
+    assert not coordinator.receive("site-1", only_b, trained())
+
+
+# what a site gets
+
+
+def test_an_absent_site_gets_the_current_message(tmp_path: Path) -> None:
+    coordinator = make(tmp_path)
+    for _ in range(2):
+        play(coordinator, missing=("site-3",))
+    assert packet_sha256(coordinator.message_for("site-3")) == packet_sha256(coordinator.message_for("site-1"))
+    rounds = coordinator.finish({}, completed=False)["rounds"]
+    assert [entry["sites"]["site-3"]["status"] for entry in rounds] == ["missing", "missing"]
+
+
+def test_every_site_its_own_message_and_the_mean_for_who_was_away(tmp_path: Path) -> None:
+    coordinator = make(tmp_path, replace(METHOD, server=SimilarityGuided(temperature=0.1)))
+    play(coordinator, missing=("site-3",))
+    sent = {site: packet_sha256(coordinator.message_for(site)) for site in (*SITES, ANY_SITE)}
+    assert sent["site-3"] == sent[ANY_SITE]
+    assert len(set(sent.values())) == 3
+    own, stranger = unpack_evaluation(coordinator.evaluation_packet("site-1"))
+    assert (packet_sha256(own), packet_sha256(stranger)) == (sent["site-1"], sent[ANY_SITE])
+
+
+def test_base_deltas_reach_every_site_once_however_long_it_was_away(tmp_path: Path) -> None:
+    coordinator = make(tmp_path, replace(METHOD, server=MeanWithResidual()))
+
+    def deltas(site: str) -> set[int]:
+        return {int(n.split("/")[1]) for n in coordinator.message_for(site) if n.startswith("@delta/")}
+
+    play(coordinator, missing=("site-3",))
+    assert deltas("site-1") == deltas("site-3") == {0}
+    down = packet_bytes(coordinator.message_for("site-1"))
+    play(coordinator, missing=("site-3",))
+    assert deltas("site-1") == {1}
+    assert deltas("site-3") == {0, 1}
+    play(coordinator)
+    assert [deltas(site) for site in SITES] == [{2}] * 3
+    entries = coordinator.finish({}, completed=True)["rounds"]
+    assert entries[1]["sites"]["site-1"]["bytes_down"] == down
+    assert entries[2]["sites"]["site-3"]["bytes_down"] > entries[2]["sites"]["site-1"]["bytes_down"]
+
+
+# what survives
+
+
+def test_resumed_after_any_round_it_ends_with_the_same_bits(tmp_path: Path) -> None:
+    for server in (WeightedMean(), SimilarityGuided(), MeanWithResidual()):
+        method = replace(METHOD, server=server)
+        whole = make(tmp_path / type(server).__name__ / "whole", method)
+        for _ in range(3):
+            play(whole, missing=("site-2",) if whole.next_round == 1 else ())
+        expected = whole.finish({}, completed=True)["fingerprint"]
+        home = tmp_path / type(server).__name__ / "cut"
+        play(make(home, method))
+        for round_number in (1, 2):
+            again = make(home, method, resume=True)
+            assert again.next_round == round_number
+            again.receive("site-1", values(5), trained())  # a round that never closes
+            again = make(home, method, resume=True)
+            play(again, missing=("site-2",) if round_number == 1 else ())
+        result = again.finish({}, completed=True)
+        assert result["fingerprint"] == expected
+        assert [entry["round"] for entry in result["rounds"]] == [0, 1, 2]
+        assert result["rounds_done"] == 3
+
+
+def test_too_few_updates_stop_the_run_with_reasons_and_it_can_be_resumed(tmp_path: Path) -> None:
+    coordinator = make(tmp_path, min_sites=2)
+    play(coordinator)
+    coordinator.receive("site-1", values(1), trained())
+    coordinator.receive("site-2", faulty("head.w", None), trained())
+    coordinator.note_missing("site-3", "no answer within 1800 s")
+    with pytest.raises(FederationError) as caught:
+        coordinator.close_round(1.0)
+    for part in (
+        "round 1: 1 usable updates, min_sites is 2",
+        "site-2 rejected: site-2: head.w: missing",
+        "site-3 missing: no answer within 1800 s",
+        "resume uid 'u'",
+    ):
+        assert part in str(caught.value)
+    failed = coordinator.finish({}, completed=False, error=str(caught.value))
+    assert (failed["completed"], failed["rounds_done"]) == (False, 1)
+    resumed = make(tmp_path, min_sites=2, resume=True)
+    assert resumed.next_round == 1
+    play(resumed)
+    whole = make(tmp_path / "whole")
+    play(whole)
+    play(whole)
+    assert resumed.finish({}, completed=True)["fingerprint"] == whole.finish({}, completed=True)["fingerprint"]
+
+
+def test_a_run_that_exists_is_not_overwritten(tmp_path: Path) -> None:
+    make(tmp_path)
+    with pytest.raises(FederationError, match="resume it with its uid 'u', or start a run with another uid"):
+        make(tmp_path)
+    make(tmp_path, uid="v")
+
+
+@pytest.mark.parametrize("key", MUST_AGREE)
+def test_a_run_is_not_resumed_with_another_bundle_base_or_version(tmp_path: Path, key: str) -> None:
+    play(make(tmp_path))
+    again = make(tmp_path, resume=True, begin=False)
+    with pytest.raises(FederationError, match=f"{key}: other at .*now.*; same at .*began"):
+        again.begin({site: (values(0), report(**{key: "other"})) for site in SITES})
+
+
+def test_result_json_is_the_proof(tmp_path: Path) -> None:
+    coordinator = make(tmp_path)
+    play(coordinator)
+    result = coordinator.finish({"site-1": {"personal": {"dice": 0.5}}}, completed=True)
+    written = json.loads((tmp_path / "f" / "u" / "server" / "result.json").read_text())
+    assert written == json.loads(json.dumps(result))
+    assert (written["completed"], written["rounds_planned"], written["rounds_done"]) == (True, 3, 1)
+    entry = written["rounds"][0]["sites"]["site-2"]
+    assert entry["bytes_up"] == entry["bytes_down"] == 2 * sum(torch.zeros(s).numel() for s in SHAPES.values())
+    assert entry["metrics"] == {"loss": 0.5}
+    assert written["evaluation"]["site-1"]["personal"]["dice"] == 0.5
