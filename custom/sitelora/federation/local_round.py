@@ -78,6 +78,8 @@ class LocalRound:
         self._network = network
         self._method = method
         self._trainer = trainer
+        # With it, ignite goes on with the dead run after an exception: the next round would end without a step.
+        self._trainer.interrupt_resume_enabled = False
         self._seed = seed
         self._site = site
         self._epochs = int(trainer.state.max_epochs)
@@ -124,7 +126,7 @@ class LocalRound:
             state: the private state after round r-1; changed in place and returned.
 
         Raises:
-            TrainingError: a loss or a trained value that is not finite.
+            TrainingError: a loss or a trained value that is not finite, or no optimiser step at all.
         """
         passes = self._method.passes(round_number)
         self._losses, self._progress, self._steps_before = [], progress, 0
@@ -183,6 +185,11 @@ class LocalRound:
         self._trainer.state.max_epochs = self._epochs
         self._trainer.run()
         steps = len(self._losses) - before
+        if not steps:
+            raise TrainingError(
+                f"site {self._site}: training ended without an optimiser step; check the bundle's train#trainer, its "
+                "epochs and its train#dataloader"
+            )
         self._steps_before += steps
         for name in [key for key in state.optimizer if key.startswith(f"{one.copy}/")]:
             del state.optimizer[name]
