@@ -11,7 +11,7 @@ import logging
 
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_component import FLComponent
-from nvflare.apis.fl_constant import FLContextKey
+from nvflare.apis.fl_constant import FilterKey, FLContextKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from torch import Tensor
@@ -53,6 +53,8 @@ class SitePolicy(FLComponent):
         """Have the last word on an answer; never raises, because NVFlare ignores what a handler raises."""
         if event_type != EventType.AFTER_TASK_RESULT_FILTER:
             return
+        if fl_ctx.get_prop(FLContextKey.FILTER_DIRECTION) == FilterKey.IN:
+            return  # a server: its own policy file, or the simulator's, which all participants share
         answer = fl_ctx.get_prop(FLContextKey.TASK_RESULT)
         try:
             self._enforce(answer, fl_ctx)

@@ -10,7 +10,8 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -35,23 +36,26 @@ def environment(*, home: Path, data: Path | None) -> dict[str, str]:
     return result
 
 
-class Simulator:
-    """One run of ``nvflare simulator``.
+def simulator_command(*, job: Path, workspace: Path, threads: int) -> list[str]:
+    """Return NVFlare's own command for a job folder."""
+    return [sys.executable, "-m", "nvflare.cli", "simulator", str(job), "-w", str(workspace), "-t", str(threads)]
+
+
+class ProcessFamily:
+    """A command and everything that it starts.
 
     Args:
-        job: the job folder. workspace: NVFlare empties it. threads: sites that run at once.
-        env: of all processes. log: where everything that they print goes.
+        command: what to run. folder: where. env: of all processes. log: where everything that they print goes.
     """
 
-    def __init__(self, *, job: Path, workspace: Path, threads: int, env: Mapping[str, str], log: Path) -> None:
-        command = [sys.executable, "-m", "nvflare.cli", "simulator", str(job), "-w", str(workspace), "-t", str(threads)]
-        log.parent.mkdir(parents=True, exist_ok=True)
-        workspace.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, command: Sequence[str], *, folder: Path, env: Mapping[str, str], log: Path) -> None:
+        for needed in (folder, log.parent):
+            needed.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as stream:
             self._process = subprocess.Popen(
                 command,
                 env=dict(env),
-                cwd=workspace.parent,
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -60,7 +64,7 @@ class Simulator:
         self._family: dict[int, psutil.Process] = {}
 
     def returncode(self) -> int | None:
-        """Return its exit code, or None while it runs; remembers what it has started so far."""
+        """Return the command's exit code, or None while it runs; remembers what it has started so far."""
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self._process.pid).children(recursive=True):
                 self._family[child.pid] = child
@@ -80,18 +84,32 @@ class Simulator:
         return ended + self._end_family()
 
     def wait_for_stragglers(self) -> list[int]:
-        """After its own end: give its workers time to end, then end those that stayed; return their ids."""
-        psutil.wait_procs(list(self._family.values()), timeout=PATIENCE_S)
+        """After the command's own end: give the rest time, then end what stayed; return the ids of that."""
+        self._wait(PATIENCE_S)
         return self._end_family()
 
     def _end_family(self) -> list[int]:
-        alive = [process for process in self._family.values() if process.is_running()]
+        alive = self._alive()
         for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
-        _, stayed = psutil.wait_procs(alive, timeout=PATIENCE_S / 2)
-        for process in stayed:
+        self._wait(PATIENCE_S / 2)
+        for process in self._alive():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(stayed, timeout=PATIENCE_S)
+        self._wait(PATIENCE_S)
         return [process.pid for process in alive]
+
+    def _wait(self, patience_s: float) -> None:
+        deadline = time.monotonic() + patience_s
+        while self._alive() and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def _alive(self) -> list[psutil.Process]:
+        """Return who still runs; one that has ended and was not waited for by its parent does not."""
+        alive = []
+        for process in self._family.values():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                    alive.append(process)
+        return alive

@@ -24,7 +24,7 @@ from sitelora.federation.server_state import ServerStore
 from sitelora.flare.controller import RESULT
 from sitelora.flare.following import EventFollower, RunView, SiteView
 from sitelora.flare.job_folder import JobFolder
-from sitelora.flare.processes import Simulator, environment
+from sitelora.flare.processes import ProcessFamily, environment, simulator_command
 from sitelora.flare.terminal import RunDisplay
 from sitelora.flare.verdict import problems_of, read_result
 from sitelora.home import home as default_home
@@ -113,7 +113,8 @@ def simulate(
     title = f"{run.job.federation} {run.uid}"
     display = RunDisplay(view, title=title, stream=stream or sys.stdout) if progress else None
     with _sigterm_as_interrupt():
-        simulator = Simulator(job=run.job.path, workspace=run.workspace, threads=threads, env=run.env, log=log)
+        command = simulator_command(job=run.job.path, workspace=run.workspace, threads=threads)
+        simulator = ProcessFamily(command, folder=run.workspace.parent, env=run.env, log=log)
         try:
             code = _follow(simulator, follower, view, display)
             simulator.wait_for_stragglers()
@@ -198,7 +199,7 @@ def _require_disposable(workspace: Path) -> None:
         )
 
 
-def _follow(simulator: Simulator, follower: EventFollower, view: RunView, display: RunDisplay | None) -> int:
+def _follow(simulator: ProcessFamily, follower: EventFollower, view: RunView, display: RunDisplay | None) -> int:
     while True:
         code = simulator.returncode()
         events = follower.poll()

@@ -1,0 +1,79 @@
+"""What the tests of the NVFlare layer share: real contexts over a real workspace, tiny data, a tiny job."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nvflare.apis.fl_constant import FLContextKey
+from nvflare.apis.fl_context import FLContext, FLContextManager
+from nvflare.apis.workspace import Workspace
+from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
+
+from sitelora.data.phantom import TINY, make_phantom
+from sitelora.flare.job_folder import JobFolder
+from sitelora.flare.recipe import FederationRecipe, export_job
+
+BUNDLE = "iat_segmentation"
+SITES = ("site-1", "site-2")
+OVERRIDES: dict[str, Any] = {"base": None, "image_size": 32, "slices": 3, "precision": "fp32"}
+
+
+class Engine:
+    """As much of NVFlare's engine as a component asks for outside a run: its workspace."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def get_workspace(self) -> Workspace:
+        return self._workspace
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data root of three tiny phantom sites."""
+    root = tmp_path_factory.mktemp("data")
+    make_phantom(root, size=TINY, sites=[*SITES, "site-3"])
+    return root
+
+
+@pytest.fixture(scope="session")
+def overrides() -> dict[str, Any]:
+    """Bundle values of a network that trains in a second."""
+    return dict(OVERRIDES)
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Callable[..., FLContext]:
+    """Make contexts as NVFlare hands them to the components of one site."""
+
+    def make(site: str = "site-1", *, simulated: bool = False) -> FLContext:
+        root = tmp_path / "workspaces" / site
+        for folder in ("startup", "local"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        job_id = SimulatorConstants.JOB_NAME if simulated else "5a8bc6a5-b5ad-4cbf-a332-bb5463c73e12"
+        manager = FLContextManager(engine=Engine(Workspace(str(root), site)), identity_name=site, job_id=job_id)
+        fl_ctx = manager.new_context()
+        if simulated:
+            fl_ctx.set_prop(FLContextKey.SIMULATE_MODE, True, private=True, sticky=True)
+        return fl_ctx
+
+    return make
+
+
+@pytest.fixture
+def job_of() -> Callable[..., JobFolder]:
+    """Export a tiny job."""
+
+    def make(folder: Path, **arguments: Any) -> JobFolder:
+        values: dict[str, Any] = {
+            "bundle": BUNDLE,
+            "dataset": "prostate",
+            "sites": list(SITES),
+            "rounds": 2,
+            "overrides": OVERRIDES,
+            **arguments,
+        }
+        return JobFolder.read(export_job(FederationRecipe(**values), folder))
+
+    return make

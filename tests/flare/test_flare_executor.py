@@ -1,0 +1,173 @@
+"""The executor at one site: its data is its own affair, errors are answers, an abort leaves nothing half done."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable
+from nvflare.apis.signal import Signal
+from nvflare.app_common.utils.fl_model_utils import FLModelUtils
+
+import sitelora
+from sitelora.data.phantom import TINY, make_phantom
+from sitelora.federation.identity import BEGIN_ROUND
+from sitelora.flare.executor import SiteExecutor
+from sitelora.flare.place import Place
+from sitelora.flare.protocol import BEGIN, TRAIN, Ticket, task_model
+from sitelora.sharing.wire import cast
+
+Contexts = Callable[..., FLContext]
+
+
+@pytest.fixture
+def executor(overrides: dict[str, Any]) -> SiteExecutor:
+    return SiteExecutor(bundle="iat_segmentation", dataset="prostate", federation="iat_prostate", overrides=overrides)
+
+
+def task(number: int, packet: dict[str, torch.Tensor] | None = None, **ids: str) -> Shareable:
+    ticket = Ticket(**{"federation": "iat_prostate", "uid": "run-1", "round_number": number, **ids})
+    return FLModelUtils.to_shareable(task_model(ticket, packet or {}))
+
+
+def error_of(answer: Shareable) -> str:
+    model = FLModelUtils.from_shareable(answer)
+    assert model.params == {}
+    return model.meta["error"]
+
+
+def test_missing_data_is_an_answer_with_the_sites_name_and_no_path_of_the_site(
+    executor: SiteExecutor, context: Contexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SITELORA_DATA", str(tmp_path / "data"))
+    answer = executor.execute(BEGIN, task(BEGIN_ROUND), context(), Signal())
+    error = error_of(answer)
+    assert "site-1" in error
+    assert "prostate" in error
+    assert "sitelora prepare" in error
+    assert str(tmp_path) not in error
+    events = [json.loads(line) for line in _events(tmp_path / "home").read_text().splitlines()]
+    assert [event["event"] for event in events] == ["task_started", "error"]
+
+
+def test_outside_the_simulator_no_phantom_takes_the_place_of_missing_data(
+    executor: SiteExecutor, context: Contexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("SITELORA_DATA")
+    assert "no data for dataset" in error_of(executor.execute(BEGIN, task(BEGIN_ROUND), context(), Signal()))
+    assert not (tmp_path / "home" / "phantom").exists()
+
+
+def test_a_job_cannot_claim_to_be_simulated(context: Contexts) -> None:
+    fl_ctx = context()
+    fl_ctx.get_job_id = lambda default=None: "simulate_job"  # a server may name a job as it likes
+    assert not Place.of(fl_ctx).simulated
+    assert Place.of(context(simulated=True)).simulated
+
+
+def test_in_the_simulator_a_missing_prostate_site_is_drawn_and_says_so(
+    context: Contexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("SITELORA_DATA")
+    place = Place.of(context("site-2", simulated=True))
+    with caplog.at_level(logging.WARNING):
+        folder, drawn = place.site_folder("prostate")
+    assert drawn
+    assert folder == tmp_path / "home" / "phantom" / "prostate" / "site-2"
+    assert "NO REAL DATA" in caplog.text
+    with pytest.raises(ValueError, match="lungs"):
+        place.site_folder("lungs")
+    monkeypatch.setenv("SITELORA_DATA", str(tmp_path / "mistyped"))
+    with pytest.raises(ValueError, match="mistyped"):
+        place.site_folder("prostate")
+
+
+def test_a_site_may_configure_itself_in_its_local_folder(
+    context: Contexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SITELORA_HOME", "SITELORA_DATA"):
+        monkeypatch.delenv(name)
+    make_phantom(tmp_path / "archive", size=TINY, sites=["site-1"])
+    fl_ctx = context()
+    local = Path(fl_ctx.get_workspace().get_site_config_dir())
+    (local / "sitelora.json").write_text(json.dumps({"home": "state", "data": str(tmp_path / "archive")}))
+    place = Place.of(fl_ctx)
+    assert place.home == local / "state"
+    assert place.site_folder("prostate") == (tmp_path / "archive" / "prostate" / "site-1", False)
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [({"federation": "other"}, "other"), ({"uid": "../../up"}, "names a folder")],
+)
+def test_a_task_of_another_federation_or_with_a_bad_uid_is_refused(
+    ids: dict[str, str], said: str, executor: SiteExecutor, context: Contexts, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
+    assert said in error_of(executor.execute(BEGIN, task(BEGIN_ROUND, **ids), context(), Signal()))
+    assert not (tmp_path / "up").exists()
+
+
+def test_a_site_with_another_version_says_so(
+    executor: SiteExecutor, context: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = task(BEGIN_ROUND)
+    monkeypatch.setattr(sitelora, "__version__", "9.9.9")
+    assert "this site has 9.9.9" in error_of(executor.execute(BEGIN, sent, context(), Signal()))
+
+
+def test_begin_train_and_abort_at_a_real_site(
+    executor: SiteExecutor, context: Contexts, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SITELORA_DATA", str(tiny_data))
+    begun = FLModelUtils.from_shareable(executor.execute(BEGIN, task(BEGIN_ROUND), context(), Signal()))
+    assert begun.meta["report"]["hospital"].startswith("Phantom hospital 1")
+    message = cast(begun.params, torch.bfloat16)
+
+    stop = Signal()
+    stop.trigger(True)
+    answer = executor.execute(TRAIN, task(0, message), context(), stop)
+    assert answer.get_return_code() == ReturnCode.TASK_ABORTED
+    state = tmp_path / "home" / "iat_prostate" / "run-1" / "site-1"
+    assert not list(state.glob("round_*"))
+
+    trained = FLModelUtils.from_shareable(executor.execute(TRAIN, task(0, message), context(), Signal()))
+    assert set(trained.params) == set(message)
+    assert trained.meta["report"]["cases"] == 2
+    assert list(state.glob("round_*"))
+    events = [json.loads(line) for line in _events(tmp_path / "home").read_text().splitlines()]
+    assert [e["event"] for e in events if e["event"] != "step"] == [
+        "task_started", "task_finished", "task_started", "task_started", "task_finished",
+    ]  # fmt: skip
+    assert events[-2]["event"] == "step"
+    assert events[-2]["step"] == events[-2]["steps"] > 0
+
+
+def test_a_message_with_a_wrong_tensor_is_named_and_the_next_right_one_still_works(
+    executor: SiteExecutor, context: Contexts, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SITELORA_DATA", str(tiny_data))
+    begun = FLModelUtils.from_shareable(executor.execute(BEGIN, task(BEGIN_ROUND), context(), Signal()))
+    message = cast(begun.params, torch.bfloat16)
+    name = sorted(message)[0]
+    broken = {**message, name: torch.full_like(message[name], float("nan"))}
+    error = error_of(executor.execute(TRAIN, task(0, broken), context(), Signal()))
+    assert name in error
+    assert "site-1" in error
+    again = FLModelUtils.from_shareable(executor.execute(TRAIN, task(0, message), context(), Signal()))
+    assert "error" not in again.meta
+
+
+def _events(home: Path) -> Path:
+    return home / "iat_prostate" / "run-1" / "site-1" / "events.jsonl"

@@ -1,0 +1,93 @@
+"""The recipe writes every argument that matters, refuses what no bundle has, and keeps sites by name."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sitelora.flare.job_folder import JobFolder
+from sitelora.flare.recipe import FederationRecipe, export_job
+
+Jobs = Callable[..., JobFolder]
+
+
+def test_no_argument_is_lost_on_the_way_into_the_folder(tmp_path: Path) -> None:
+    recipe = FederationRecipe(
+        bundle="iat_segmentation",
+        dataset="prostate",
+        sites=["runmc", "bidmc"],
+        rounds=11,
+        name="trial",
+        min_sites=1,
+        overrides={"method#rank": 4},
+        wire_dtype="float32",
+        clip_norm=2.0,
+        noise_std=0.5,
+        uid="run-1",
+        resume=True,
+        begin_timeout=11,
+        train_timeout=22,
+        evaluate_timeout=33,
+        evaluate=False,
+    )
+    job = JobFolder.read(export_job(recipe, tmp_path))
+    assert dict(job.controller) == {
+        "bundle": "iat_segmentation",
+        "dataset": "prostate",
+        "federation": "trial",
+        "sites": ["runmc", "bidmc"],
+        "rounds": 11,
+        "min_sites": 1,
+        "overrides": {"method#rank": 4},
+        "wire_dtype": "float32",
+        "clip_norm": 2.0,
+        "noise_std": 0.5,
+        "uid": "run-1",
+        "resume": True,
+        "begin_timeout": 11,
+        "train_timeout": 22,
+        "evaluate_timeout": 33,
+        "evaluate": False,
+    }
+    config = json.loads((job.path / "app" / "config" / "config_fed_client.json").read_text())
+    assert config["executors"][0]["executor"]["args"] == {
+        "bundle": "iat_segmentation",
+        "dataset": "prostate",
+        "federation": "trial",
+        "overrides": {"method#rank": 4},
+        "wire_dtype": "float32",
+        "clip_norm": 2.0,
+        "noise_std": 0.5,
+    }
+    assert [(one["path"].rpartition(".")[2], one["args"]) for one in config["task_result_filters"][0]["filters"]] == [
+        ("AllowListFilter", {"bundle": "iat_segmentation", "overrides": {"method#rank": 4}}),
+        ("PrivacyFilter", {"clip_norm": 2.0, "noise_std": 0.5}),
+        ("CastFilter", {"dtype": "float32"}),
+        ("AuditFilter", {}),
+    ]
+
+
+def test_an_export_replaces_an_older_one_and_nothing_else(job_of: Jobs, tmp_path: Path) -> None:
+    job = job_of(tmp_path)
+    (tmp_path / "beside.txt").write_text("mine")
+    again = job_of(tmp_path, rounds=9)
+    assert again.path == job.path
+    assert again.rounds == 9
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["beside.txt", job.path.name]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"bundle": "no_such"}, "no_such"),
+        ({"overrides": {"lerning_rate": 1}}, "lerning_rate"),
+        ({"sites": ["../site"]}, "names a folder"),
+        ({"name": "a b"}, "names a folder|name"),
+        ({"noise_std": 0.1}, "clip_norm"),
+    ],
+)
+def test_mistakes_are_found_when_the_recipe_is_made(change: dict[str, object], said: str) -> None:
+    values = {"bundle": "iat_segmentation", "dataset": "prostate", "sites": ["site-1"], "rounds": 1, **change}
+    with pytest.raises((ValueError, LookupError), match=said):
+        FederationRecipe(**values)

@@ -1,0 +1,241 @@
+"""What surrounds a simulation: the edited job, folders that are not to be emptied, what is shown, the verdict."""
+
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sitelora.federation.events import EventLog
+from sitelora.flare.following import EventFollower, RunView, SiteView
+from sitelora.flare.job_folder import JobFolder, JobFolderError
+from sitelora.flare.processes import ProcessFamily
+from sitelora.flare.simulate import SimulationError, last_unfinished, simulate
+from sitelora.flare.terminal import RunDisplay, block, plain_line
+from sitelora.flare.verdict import problems_of, read_result
+
+Jobs = Callable[..., JobFolder]
+
+
+def test_a_copy_of_the_job_carries_what_was_asked_for_and_the_job_itself_stays(job_of: Jobs, tmp_path: Path) -> None:
+    job = job_of(tmp_path / "jobs", overrides={"base": None})
+    before = {path: path.read_bytes() for path in job.path.rglob("*") if path.is_file()}
+    copy = job.edited(tmp_path / "copy", rounds=7, overrides={"epochs": 3}, uid="run-9", resume=True)
+    assert (copy.rounds, copy.controller["uid"], copy.controller["resume"]) == (7, "run-9", True)
+    assert copy.controller["overrides"] == {"base": None, "epochs": 3}
+    config = json.loads((copy.path / "app" / "config" / "config_fed_client.json").read_text())
+    assert config["executors"][0]["executor"]["args"]["overrides"] == {"base": None, "epochs": 3}
+    assert config["task_result_filters"][0]["filters"][0]["args"]["overrides"] == {"base": None, "epochs": 3}
+    assert before == {path: path.read_bytes() for path in job.path.rglob("*") if path.is_file()}
+    assert job.rounds == 2
+
+
+def test_a_folder_that_is_no_job_is_named(job_of: Jobs, tmp_path: Path) -> None:
+    with pytest.raises(JobFolderError, match=r"meta\.json"):
+        JobFolder.read(tmp_path)
+    (tmp_path / "meta.json").write_text("{}")
+    with pytest.raises(JobFolderError, match=r"config_fed_server\.json"):
+        JobFolder.read(tmp_path)
+    job = job_of(tmp_path / "jobs")
+    server = job.path / "app" / "config" / "config_fed_server.json"
+    config = json.loads(server.read_text())
+    config["workflows"][0]["path"] = "nvflare.app_common.workflows.fedavg.FedAvg"
+    server.write_text(json.dumps(config))
+    with pytest.raises(JobFolderError, match="FedAvg"):
+        JobFolder.read(job.path)
+
+
+@pytest.mark.parametrize("precious", ["thesis.txt", "local"])
+def test_a_workspace_with_something_in_it_is_not_emptied(precious: str, job_of: Jobs, tmp_path: Path) -> None:
+    job = job_of(tmp_path / "jobs")
+    workspace = tmp_path / "work"
+    (workspace / "data").mkdir(parents=True)
+    (workspace / precious).mkdir(exist_ok=True)
+    with pytest.raises(SimulationError, match="would empty it"):
+        simulate(job.path, workspace=workspace, home=tmp_path / "home")
+    assert (workspace / precious).is_dir()
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_run_is_never_begun_twice_and_nothing_is_resumed_from_nothing(job_of: Jobs, tmp_path: Path) -> None:
+    job, home = job_of(tmp_path / "jobs"), tmp_path / "home"
+    with pytest.raises(SimulationError, match="no unfinished run"):
+        simulate(job.path, home=home, resume=True)
+    with pytest.raises(SimulationError, match="no run with uid run-7"):
+        simulate(job.path, home=home, resume=True, uid="run-7")
+    with pytest.raises(SimulationError, match="at least 1"):
+        simulate(job.path, home=home, rounds=0)
+    with pytest.raises(ValueError, match="names a folder"):
+        simulate(job.path, home=home, uid="../up")
+    written = home / "iat_prostate" / "run-7" / "server" / "round_001"
+    written.mkdir(parents=True)
+    (written / "manifest.json").write_text("{}")
+    with pytest.raises(SimulationError, match="resume it"):
+        simulate(job.path, home=home, uid="run-7")
+
+
+def test_the_last_unfinished_run_is_the_one_that_was_worked_on_last(tmp_path: Path) -> None:
+    def run(uid: str, minutes_ago: float, completed: bool | None) -> None:
+        server = tmp_path / "fed" / uid / "server"
+        server.mkdir(parents=True)
+        if completed is not None:
+            (server / "result.json").write_text(json.dumps({"completed": completed}))
+        when = time.time() - 60 * minutes_ago
+        for path in (*server.iterdir(), server):
+            os.utime(path, (when, when))
+
+    assert last_unfinished(tmp_path, "fed") is None
+    run("20261120-a", 30, None)
+    run("20261120-b", 20, False)
+    run("20261120-c", 10, True)
+    assert last_unfinished(tmp_path, "fed") == "20261120-b"
+    assert last_unfinished(tmp_path, "other") is None
+
+
+def result_of(**changes: Any) -> dict[str, Any]:
+    entry = {"status": "ok", "reason": ""}
+    rounds = [{"round": n, "seconds": 1.0, "sites": {"site-1": dict(entry), "site-2": dict(entry)}} for n in range(2)]
+    good = {"completed": True, "error": "", "rounds": rounds, "evaluation": {"site-1": {}, "site-2": {}}}
+    return {**good, **changes}
+
+
+def test_only_all_rounds_of_all_sites_with_clean_logs_are_a_success(job_of: Jobs, tmp_path: Path) -> None:
+    job, workspace = job_of(tmp_path / "jobs"), tmp_path / "work"
+    for who in ("server", "site-1"):
+        (workspace / who).mkdir(parents=True)
+        (workspace / who / "error_log.txt").write_text("")
+    assert problems_of(job, result_of(), workspace, 0) == []
+
+    assert "no result.json" in problems_of(job, None, workspace, 0)[0]
+    assert problems_of(job, result_of(completed=False, error="disk full"), workspace, 0) == ["disk full"]
+    assert "1 rounds were done, expected 2" in problems_of(
+        job, result_of(rounds=result_of()["rounds"][:1]), workspace, 0
+    )
+    assert problems_of(job, result_of(evaluation={"site-1": {}}), workspace, 0) == ["no evaluation from site-2"]
+    assert problems_of(job, result_of(), workspace, 2) == ["NVFlare's simulator ended with exit code 2"]
+    missing = result_of()
+    missing["rounds"][1]["sites"]["site-2"] = {"status": "missing", "reason": "no answer within 5 s"}
+    assert problems_of(job, missing, workspace, 0) == ["round 2: site-2 missing: no answer within 5 s"]
+    (workspace / "site-1" / "error_log.txt").write_text("line one\nValueError: bad image\n")
+    (problem,) = problems_of(job, result_of(), workspace, 0)
+    assert "site-1 logged errors" in problem
+    assert "ValueError: bad image" in problem
+
+
+def test_the_result_is_read_from_the_workspace_of_this_run(tmp_path: Path) -> None:
+    assert read_result(tmp_path) is None
+    folder = tmp_path / "server" / "simulate_job"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text('{"completed": true}')
+    assert read_result(tmp_path) == {"completed": True}
+
+
+def test_the_follower_tells_new_whole_lines_only(tmp_path: Path) -> None:
+    old = EventLog(tmp_path / "server", "server")
+    old.write("finished", completed=False, error="an earlier run")
+    follower = EventFollower(tmp_path)
+    assert follower.poll() == []
+    site = EventLog(tmp_path / "site-1", "site-1")
+    site.write("task_started", task="train", round=0, bytes_down=10)
+    with site.path.open("a") as stream:
+        stream.write('{"time": 1, "who": "site-1", ')
+    assert [event["event"] for event in follower.poll()] == ["task_started"]
+    with site.path.open("a") as stream:
+        stream.write('"event": "step"}\n')
+    assert [event["event"] for event in follower.poll()] == ["step"]
+    assert follower.poll() == []
+
+
+def events_of_a_round() -> list[dict[str, Any]]:
+    started = {"federation": "fed", "uid": "u", "sites": ["site-1", "site-2"], "first_round": 0, "method": "iat"}
+    metrics = {"loss": 0.5, "dice_received": 0.1, "dice_personal": 0.6}
+    lines: list[tuple[str, str, dict[str, Any]]] = [
+        ("server", "federation_started", started),
+        ("site-1", "artificial_data", {"folder": "somewhere"}),
+        ("server", "begun", {"sites": {"site-1": {}, "site-2": {}}}),
+        ("server", "round_started", {"round": 0}),
+        ("site-1", "task_started", {"task": "train", "round": 0, "bytes_down": 2000}),
+        ("site-1", "step", {"round": 0, "step": 3, "steps": 4, "loss": 0.4567}),
+        ("site-1", "left", {"round": 0, "tensors": 2, "bytes": 1000}),
+        ("site-1", "task_finished", {"task": "train", "round": 0, "seconds": 2.0, "metrics": metrics}),
+        ("site-2", "error", {"error": "site-2: no data\nlook there"}),
+        ("server", "update", {"round": 0, "site": "site-1", "status": "ok", "bytes_up": 1000, "metrics": metrics}),
+        ("server", "update", {"round": 0, "site": "site-2", "status": "missing", "reason": "no data"}),
+        ("server", "round_finished", {"round": 0, "seconds": 3.0}),
+    ]
+    return [{"time": n, "who": who, "event": event, **fields} for n, (who, event, fields) in enumerate(lines)]
+
+
+def view_after(events: list[dict[str, Any]]) -> RunView:
+    view = RunView(rounds=5, sites={"site-1": SiteView(), "site-2": SiteView()})
+    for event in events:
+        view.take(event)
+    return view
+
+
+def test_a_view_adds_events_up() -> None:
+    view = view_after(events_of_a_round())
+    assert (view.done, view.phase, view.artificial) == (1, "round 1 of 5", {"site-1"})
+    one, two = view.sites["site-1"], view.sites["site-2"]
+    assert (one.doing, one.step, one.steps, one.loss, one.dice) == ("done", 3, 4, 0.4567, 0.6)
+    assert (one.bytes_up, one.bytes_down) == (1000, 2000)
+    assert two.doing == "missing"
+    assert view.seconds_left() is not None
+    assert view_after(events_of_a_round()[:6]).seconds_left() is None
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_the_block_fits_and_shows_every_site(width: int) -> None:
+    lines = block(view_after(events_of_a_round()), "fed u", width=width)
+    assert all(len(line) <= width for line in lines)
+    text = "\n".join(lines)
+    assert all(word in text for word in ("site-1", "site-2", "1/5", "no real data", "no data"))
+    if width >= 100:
+        assert all(word in text for word in ("loss 0.457", "Dice 0.600", "up 1.0 kB", "down 2.0 kB", "left"))
+
+
+def test_a_terminal_gets_one_block_that_is_redrawn_and_a_log_gets_plain_lines() -> None:
+    view, events = view_after(events_of_a_round()), events_of_a_round()
+    terminal = io.StringIO()
+    display = RunDisplay(view, title="fed u", stream=terminal, live=True)
+    display.show(events[:3])
+    display.show(events[3:])
+    assert terminal.getvalue().count("\x1b[") == 2  # one move up, one erase
+    log = io.StringIO()
+    RunDisplay(view, title="fed u", stream=log).show(events)
+    assert "\x1b" not in log.getvalue()
+    assert "round 1/5: site-1 sent 1.0 kB, loss 0.500, Dice 0.100 -> 0.600" in log.getvalue()
+    assert "round 1/5: site-2 missing: no data" in log.getvalue()
+    assert "NO REAL DATA" in log.getvalue()
+
+
+def test_unknown_events_are_no_harm() -> None:
+    event = {"time": 0, "who": "site-1", "event": "from the future"}
+    view_after([event, {**event, "who": "server"}, {**event, "who": "stranger"}])
+    assert plain_line(event, 5) is None
+
+
+SLEEPERS = """
+import subprocess, sys, time
+child = "import time; time.sleep(120)"
+subprocess.Popen([sys.executable, "-c", child], start_new_session=True)
+time.sleep(120)
+"""
+
+
+def test_ending_a_simulator_ends_workers_with_sessions_of_their_own(tmp_path: Path) -> None:
+    family = ProcessFamily([sys.executable, "-c", SLEEPERS], folder=tmp_path, env=os.environ, log=tmp_path / "log")
+    me, deadline = psutil.Process(), time.monotonic() + 20
+    while len(mine := me.children(recursive=True)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert family.returncode() is None
+    assert len(mine) == 2
+    assert len(family.end()) == 1
+    assert family.returncode() is not None
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in mine)

@@ -1,0 +1,84 @@
+"""What NVFlare's own serialisation makes of an answer: shared names and their values, nothing local, few bytes more."""
+
+import json
+
+import pytest
+import torch
+from nvflare.apis.shareable import Shareable
+from nvflare.app_common.utils.fl_model_utils import FLModelUtils
+from nvflare.app_opt.pt.decomposers import TensorDecomposer
+from nvflare.fuel.utils import fobs
+
+import sitelora
+from sitelora.federation.bundle_config import load_method, meta_network
+from sitelora.flare.protocol import ProtocolError, Ticket, read_reply, read_task, reply_shareable, task_model
+from sitelora.sharing.wire import cast, packet_bytes, packet_sha256
+
+BUNDLE = "iat_segmentation"
+TICKET = Ticket(federation="fed", uid="run-1", round_number=2)
+
+
+def shared_packet() -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """Every shared tensor of the bundle with values, and the names of its local ones."""
+    partition = load_method(BUNDLE).adapt(network := meta_network(BUNDLE), seed=0)
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    generator = torch.Generator().manual_seed(1)
+    values = {name: torch.randn(shapes[name], generator=generator) for name in partition.shared}
+    return cast(values, torch.bfloat16), partition.local
+
+
+def test_a_packet_survives_nvflares_serialisation_bit_for_bit() -> None:
+    fobs.register(TensorDecomposer)
+    packet, _ = shared_packet()
+    raw = fobs.dumps(reply_shareable(TICKET, packet, {"cases": 8}))
+    arrived: Shareable = fobs.loads(raw)
+    reply = read_reply("site-1", TICKET, FLModelUtils.from_shareable(arrived))
+    assert reply.error == ""
+    assert reply.report == {"cases": 8}
+    assert packet_sha256(reply.packet) == packet_sha256(packet)
+
+
+def test_the_serialised_payload_names_shared_tensors_only() -> None:
+    fobs.register(TensorDecomposer)
+    packet, local = shared_packet()
+    assert any(".lora.q.A" in name for name in local)
+    raw = bytes(fobs.dumps(reply_shareable(TICKET, packet, {"cases": 8})))
+    assert [name for name in packet if name.encode() not in raw] == []
+    assert [name for name in local if name.encode() in raw] == []
+    assert len(raw) < 1.05 * packet_bytes(packet) + 20_000
+
+
+def test_a_task_reaches_the_site_as_it_was_sent() -> None:
+    fobs.register(TensorDecomposer)
+    packet, _ = shared_packet()
+    arrived = fobs.loads(fobs.dumps(FLModelUtils.to_shareable(task_model(TICKET, packet))))
+    ticket, received = read_task(arrived)
+    assert ticket == TICKET
+    assert packet_sha256(received) == packet_sha256(packet)
+
+
+def test_a_report_is_plain_json_whatever_a_site_puts_in() -> None:
+    class Version(str):
+        """As torch.__version__: a kind of text that NVFlare cannot send."""
+
+    answer = reply_shareable(TICKET, {}, {"versions": {"torch": Version("2.13")}, "labels": {1: "prostate"}})
+    report = answer["DXO"]["meta"]["report"]
+    assert json.loads(json.dumps(report)) == report
+    assert type(report["versions"]["torch"]) is str
+
+
+def test_replies_to_something_else_become_errors_with_the_sites_name() -> None:
+    other = Ticket(federation="fed", uid="run-1", round_number=1)
+    reply = read_reply("site-4", TICKET, FLModelUtils.from_shareable(reply_shareable(other, {}, {})))
+    assert "site-4" in reply.error
+    assert "round_number=1" in reply.error
+    model = FLModelUtils.from_shareable(reply_shareable(TICKET, {}, {}))
+    model.meta["report"] = "none"
+    assert "expected a packet and a report" in read_reply("site-4", TICKET, model).error
+
+
+def test_versions_are_compared_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = FLModelUtils.to_shareable(task_model(TICKET, {}))
+    monkeypatch.setattr(sitelora, "__version__", "0.0.9")
+    with pytest.raises(ProtocolError, match=r"this site has 0\.0\.9 .* install the same version"):
+        read_task(task)
