@@ -77,7 +77,7 @@ def test_bytes_follow_rank_and_dtype(iat: EgressStatement) -> None:
 )
 def test_statement_equals_what_a_federation_sends(method: dict | None, data: Path, tmp_path: Path) -> None:
     overrides = {**SMALL, **({"method": method} if method else {})}
-    rounds = 3
+    rounds = 2
     result = run_in_process(
         bundle=BUNDLE,
         dataset="prostate",
