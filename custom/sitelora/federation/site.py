@@ -18,6 +18,7 @@ import sitelora
 from sitelora.data.check import check_site_folder
 from sitelora.data.site_folder import SiteFolder
 from sitelora.evaluation.cases import evaluate_cases
+from sitelora.evaluation.numbered import numbered
 from sitelora.federation.adapted import load_model, partition_of, save_merged
 from sitelora.federation.bundle_config import FEDERATED, bundle_sha256, checkpoint_path, read_bundle
 from sitelora.federation.local_round import LocalRound, Progress, paired
@@ -231,7 +232,7 @@ class Site:
         load_model(self.network, personal)
         save_merged(self.network, checkpoint_path(self.settings.run_folder, site))
         write_evaluation(results, folder, folder=self.folder)
-        return Answer({}, {"evaluation": results, "seconds": round(time.monotonic() - started, 2)})
+        return Answer({}, {"evaluation": numbered(results), "seconds": round(time.monotonic() - started, 2)})
 
     def _unpack(self, packet: Packet) -> Received:
         return unpack_message(packet, self.shared_shapes, self.method.program.companions, self.settings.wire)
