@@ -1,0 +1,182 @@
+"""A whole federation in a loop: interrupted anywhere and resumed it is the uninterrupted one, bit for bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sitelora.federation.bundle_config import load_method, meta_network
+from sitelora.federation.coordinator import FederationError
+from sitelora.networks.sam import SamSegmenter
+from sitelora.sharing.wire import WireFormat
+
+Federate = Callable[..., dict[str, Any]]
+SITES = ("site-1", "site-2")
+ROUNDS = 3
+
+
+class Killed(BaseException):
+    """The end of a process."""
+
+
+def audit(home: Path, site: str, uid: str = "u") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (home / "tests" / uid / site / "audit.jsonl").open()]
+
+
+def essence(result: dict[str, Any]) -> dict[str, Any]:
+    """What must be equal bit for bit."""
+    return {
+        "fingerprint": result["fingerprint"],
+        "states": {s: e["state_sha256"] for s, e in result["rounds"][-1]["sites"].items()},
+        "losses": [e["metrics"]["loss"] for r in result["rounds"] for _, e in sorted(r["sites"].items())],
+        "rounds": [r["round"] for r in result["rounds"]],
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(federate: Federate, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    home = tmp_path_factory.mktemp("whole")
+    return {"home": home, "result": federate(home, rounds=ROUNDS, evaluate=True)}
+
+
+def test_all_rounds_ran_and_the_result_is_on_disk(whole: dict[str, Any]) -> None:
+    result = whole["result"]
+    assert (result["completed"], result["rounds_done"], result["warnings"]) == (True, ROUNDS, [])
+    assert (
+        json.loads((whole["home"] / "tests" / "u" / "server" / "result.json").read_text())["fingerprint"]
+        == (result["fingerprint"])
+    )
+    assert all(sorted(r["sites"]) == list(SITES) for r in result["rounds"])
+
+
+@pytest.mark.parametrize(
+    ("place", "at"), [("between two sites", 0), ("before a round", 1), ("between two sites", ROUNDS - 1)]
+)
+def test_killed_and_resumed_it_ends_with_the_same_bits(
+    whole: dict[str, Any], federate: Federate, tmp_path: Path, at: int, place: str
+) -> None:
+    last = {"before a round": "site-1", "between two sites": "site-2"}[place]
+
+    def attends(site: str, round_number: int) -> bool:
+        if (site, round_number) == (last, at):
+            raise Killed
+        return True
+
+    with pytest.raises(Killed):
+        federate(tmp_path, rounds=ROUNDS, attends=attends)
+    result = federate(tmp_path, rounds=ROUNDS, resume=True)
+    assert essence(result) == essence(whole["result"])
+    resent = [line for line in audit(tmp_path, "site-1") if line["round"] == at]
+    once = [line for line in audit(whole["home"], "site-1") if line["round"] == at]
+    times = 2 if place == "between two sites" else 1
+    assert [line["sha256"] for line in resent] == [
+        line["sha256"] for line in once
+    ] * times  # it left twice, and says so
+
+
+def test_more_rounds_later_are_the_same_as_all_at_once(
+    whole: dict[str, Any], federate: Federate, tmp_path: Path
+) -> None:
+    for rounds in (1, 2):
+        federate(tmp_path, rounds=rounds, resume=rounds > 1)
+    assert essence(federate(tmp_path, rounds=ROUNDS, resume=True)) == essence(whole["result"])
+    again = federate(tmp_path, rounds=ROUNDS, resume=True)  # nothing is left to do
+    assert essence(again) == essence(whole["result"])
+
+
+def test_another_uid_is_another_run_with_the_same_bits_and_another_seed_is_not(
+    whole: dict[str, Any], federate: Federate, tmp_path: Path
+) -> None:
+    def first_losses(result: dict[str, Any]) -> list[float]:
+        return [entry["metrics"]["loss"] for _, entry in sorted(result["rounds"][0]["sites"].items())]
+
+    expected = first_losses(whole["result"])
+    assert first_losses(federate(tmp_path, rounds=1, uid="a")) == expected
+    assert first_losses(federate(tmp_path, rounds=1, uid="b")) == expected
+    assert not set(first_losses(federate(tmp_path, rounds=1, uid="c", overrides={"seed": 7}))) & set(expected)
+
+
+def test_the_audit_log_is_what_the_server_counted_and_the_shared_values_in_bf16(whole: dict[str, Any]) -> None:
+    result = whole["result"]
+    shared = sum(entry["bytes"] for entry in result["egress"]["shared"])
+    for site in SITES:
+        lines = audit(whole["home"], site)
+        for entry in result["rounds"]:
+            logged = sum(line["bytes"] for line in lines if line["round"] == entry["round"])
+            assert logged == entry["sites"][site]["bytes_up"] == entry["sites"][site]["bytes_down"] == shared
+        begin = sum(line["bytes"] for line in lines if line["round"] == -1)
+        assert begin == result["sites"][site]["begin_bytes_up"] == shared
+        assert {(line["site"], line["federation"], line["uid"]) for line in lines} == {(site, "tests", "u")}
+        assert {line["dtype"] for line in lines} == {"bfloat16"}
+
+
+def test_no_local_or_frozen_tensor_is_in_any_audit_log(whole: dict[str, Any], federate: Federate) -> None:
+    overrides = {"image_size": 32, "base": None, "method#rank": 2}
+    partition = load_method("iat_segmentation", overrides).adapt(meta_network("iat_segmentation", overrides), seed=0)
+    assert len(partition.local) == 26
+    for site in SITES:
+        names = {line["name"] for line in audit(whole["home"], site)}
+        assert names == set(partition.shared)
+        assert not any(n.startswith("image_encoder") and n.endswith(".A") for n in names)
+        assert not any(n.startswith("mask_decoder") and n.endswith(".B") for n in names)
+
+
+def test_an_absent_site_is_named_and_takes_part_again(federate: Federate, tmp_path: Path) -> None:
+    result = federate(tmp_path, rounds=3, attends=lambda site, number: (site, number) != ("site-2", 1))
+    assert [r["sites"]["site-2"]["status"] for r in result["rounds"]] == ["ok", "missing", "ok"]
+    assert result["warnings"] == ["round 1: site-2 missing: absent"]
+    generations = sorted(path.name for path in (tmp_path / "tests" / "u" / "site-2").glob("round_*"))
+    assert generations == ["round_000", "round_002"]
+
+
+def test_too_few_sites_end_the_run_and_it_goes_on_when_they_are_back(
+    whole: dict[str, Any], federate: Federate, tmp_path: Path
+) -> None:
+    away = {"site-2": 1}
+    with pytest.raises(FederationError, match=r"round 1: 1 usable updates, min_sites is 2: site-2 missing: absent"):
+        federate(tmp_path, rounds=ROUNDS, min_sites=2, attends=lambda site, number: away.get(site) != number)
+    result = federate(tmp_path, rounds=ROUNDS, min_sites=2, resume=True)
+    assert essence(result) == essence(whole["result"])
+
+
+def test_a_run_that_exists_is_neither_overwritten_nor_taken_up_unasked(federate: Federate, tmp_path: Path) -> None:
+    federate(tmp_path, rounds=1)
+    with pytest.raises(FederationError, match="resume it with its uid 'u'"):
+        federate(tmp_path, rounds=1)
+    with pytest.raises(FederationError, match=r"cannot be resumed like this[^>]*bundle_sha256"):
+        federate(tmp_path, rounds=2, resume=True, overrides={"learning_rate": 0.5})
+
+
+def test_noise_is_repeated_when_a_run_is_resumed(federate: Federate, tmp_path: Path) -> None:
+    wire = WireFormat(clip_norm=0.1, noise_std=0.01)
+
+    def attends(site: str, round_number: int) -> bool:
+        if (site, round_number) == ("site-2", 1):
+            raise Killed
+        return True
+
+    with pytest.raises(Killed):
+        federate(tmp_path, rounds=2, wire=wire, attends=attends)
+    federate(tmp_path, rounds=2, wire=wire, resume=True)
+    lines = [line for line in audit(tmp_path, "site-1") if line["round"] == 1]
+    half = len(lines) // 2
+    assert half > 0
+    assert [line["sha256"] for line in lines[:half]] == [line["sha256"] for line in lines[half:]]
+
+
+def test_the_personal_checkpoint_is_a_plain_sam_with_that_sites_scores(whole: dict[str, Any], phantom: Path) -> None:
+    evaluation = whole["result"]["evaluation"]
+    assert set(evaluation) == set(SITES)
+    for site in SITES:
+        assert "not_applicable" in evaluation[site]["global"]
+        assert all(0 <= evaluation[site][kind]["dice"] <= 1 for kind in ("base", "personal", "unseen"))
+        path = whole["home"] / "tests" / "u" / site / "models" / "personal.pt"
+        state = torch.load(path, weights_only=True)["model"]
+        plain = SamSegmenter(arch="sam_tiny", image_size=32, base=None, quiet=True)
+        plain.load_state_dict(state)  # strictly: the base's own names and shapes, all of them
+        assert all(tensor.dtype == torch.float32 for tensor in state.values() if tensor.is_floating_point())
