@@ -227,6 +227,8 @@ def main() -> int:
         say(f"FAILED: {error}")
         return 1
     say(f"done. Everything of this run lies in {layout.root}")
+    for result in layout.root.glob("sitelora/*/*/server/result.json"):
+        say(f"the report: sitelora report {result.parent.parent} --out {layout.root / 'report'}")
     return 0
 
 
