@@ -21,8 +21,8 @@ JOBS = {
         "bundle": "iat_segmentation",
         "dataset": "lungs",
         "sites": ["montgomery", "shenzhen"],
-        "rounds": 5,
-        "overrides": {"pictures": True, "batch_size": 8},
+        "rounds": 20,
+        "overrides": {"pictures": True, "batch_size": 8, "epochs": 1},
     },
 }
 

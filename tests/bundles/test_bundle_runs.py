@@ -246,7 +246,7 @@ def test_readme_says_what_train_json_holds() -> None:
         f"learning rate {train['learning_rate']}, weight decay {train['weight_decay']}",
         f"{loss['lambda_dice']} Dice + {loss['lambda_ce']} cross entropy",
         f"plus {train['method']['sor_weight']} times the regularizer",
-        f"| Batch | {train['batch_size']} volumes of {train['crops_per_volume']} patches |",
+        f"| Batch | volumes: {train['batch_size']}, patches of each: {train['crops_per_volume']} |",
         f"| Epochs | {train['epochs']} a round;",
     ):
         assert sentence in text, sentence
