@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from sitelora.evaluation.numbered import numbered
 from sitelora.federation.adapted import load_model, partition_of, save_merged
 from sitelora.federation.bundle_config import FEDERATED, bundle_sha256, checkpoint_path, read_bundle
 from sitelora.federation.local_round import LocalRound, Progress, paired
+from sitelora.federation.machine import hardware, versions
 from sitelora.federation.packets import Received, accumulate, unpack_evaluation, unpack_message
 from sitelora.federation.serving import personal_model, serve
 from sitelora.federation.state import SiteState, SiteStore, StoredRound
@@ -292,41 +291,3 @@ class Site:
             "frozen_count": len(partition.frozen),
             "model_values": sum(sizes[n] for n in (*partition.frozen, *partition.trained)),
         }
-
-
-def hardware() -> dict[str, Any]:
-    """Return what this machine is, for the record beside every number."""
-    import os
-
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return {
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "gpu": gpu,
-    }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
-    found = {
-        "sitelora": sitelora.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-    for package in ("monai", "segment-anything", "pytorch-ignite", "nibabel", "nvflare"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
