@@ -265,6 +265,8 @@ def test_base_deltas_reach_every_site_once_however_long_it_was_away(tmp_path: Pa
     assert deltas("site-3") == {0, 1}
     play(coordinator)
     assert [deltas(site) for site in SITES] == [{2}] * 3
+    assert coordinator.state is not None
+    assert list(coordinator.state.deltas) == [2]  # what everyone has is not kept for ever
     entries = coordinator.finish({}, completed=True)["rounds"]
     assert entries[1]["sites"]["site-1"]["bytes_down"] == down
     assert entries[2]["sites"]["site-3"]["bytes_down"] > entries[2]["sites"]["site-1"]["bytes_down"]

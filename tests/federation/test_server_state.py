@@ -60,6 +60,17 @@ def test_a_site_gets_the_base_deltas_it_does_not_have_in_order() -> None:
     assert state.deltas_for("site-2")[0]["enc.lora.q"][0][0, 0] == 1
 
 
+def test_a_base_delta_is_kept_until_the_last_site_has_it() -> None:
+    state = full_state()
+    state.forget_deltas(["site-1", "site-2"])
+    assert list(state.deltas) == [0, 1]  # site-2 has none yet
+    state.forget_deltas(["site-1"])
+    assert list(state.deltas) == [1]
+    state.acknowledge("site-1")
+    state.forget_deltas(["site-1"])
+    assert state.deltas == {}
+
+
 def test_a_tensor_that_no_site_trained_keeps_the_value_that_its_reader_had() -> None:
     only = Message(values={"enc.B": torch.full((2,), 9.0)})
     state = full_state().after(2, {ANY_SITE: only, "site-1": only}, {}, history={})

@@ -209,6 +209,7 @@ class Coordinator:
         down = {site: self._bytes_down.get(site) or packet_bytes(self.message_for(site)) for site in self.plan.sites}
         self.record.close_round(round_number, seconds, down)
         self.state = state.after(round_number, messages, rule_state, history=self.record.history())
+        self.state.forget_deltas(self.plan.sites)
         self.store.write(self.state)
         self._updates = {}
         self._bytes_down = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,11 @@ class ServerState:
     def acknowledge(self, site: str) -> None:
         """Note that a site trained from the current message, so it has every base delta in it."""
         self.has_deltas[site] = self.round_number
+
+    def forget_deltas(self, sites: Iterable[str]) -> None:
+        """Drop the base deltas that all of these sites have: each is as large as a message, or larger."""
+        everyone_has = min(self.has_deltas.get(site, -1) for site in sites)
+        self.deltas = {number: pairs for number, pairs in self.deltas.items() if number > everyone_has}
 
     def after(
         self, round_number: int, messages: Messages, rule_state: State, *, history: dict[str, Any]
