@@ -97,7 +97,7 @@ class FederationRecipe(Recipe):
         noise_std: float = 0.0,
         uid: str = "",
         resume: bool = False,
-        begin_timeout: int = 900,
+        begin_timeout: int = 1800,
         train_timeout: int = 1800,
         evaluate_timeout: int = 1800,
         evaluate: bool = True,
