@@ -18,8 +18,9 @@ import sitelora
 from sitelora.data.phantom import TINY, make_phantom
 from sitelora.federation.identity import BEGIN_ROUND
 from sitelora.flare.executor import SiteExecutor
+from sitelora.flare.names import BEGIN, TRAIN
 from sitelora.flare.place import Place
-from sitelora.flare.protocol import BEGIN, TRAIN, Ticket, task_model
+from sitelora.flare.protocol import Ticket, task_model
 from sitelora.sharing.wire import cast
 
 Contexts = Callable[..., FLContext]

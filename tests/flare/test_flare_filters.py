@@ -19,7 +19,8 @@ from sitelora.federation.bundle_config import load_method
 from sitelora.federation.identity import BEGIN_ROUND, site_secret
 from sitelora.federation.packets import Outgoing
 from sitelora.flare.filters import AllowListFilter, AuditFilter, CastFilter, PrivacyFilter
-from sitelora.flare.protocol import TRAIN, Ticket, error_shareable, reply_shareable
+from sitelora.flare.names import TRAIN
+from sitelora.flare.protocol import Ticket, error_shareable, reply_shareable
 from sitelora.sharing.wire import EgressError, WireFormat, packet_sha256
 
 BUNDLE = "iat_segmentation"

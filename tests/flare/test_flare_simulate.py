@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -239,3 +240,13 @@ def test_ending_a_simulator_ends_workers_with_sessions_of_their_own(tmp_path: Pa
     assert len(family.end()) == 1
     assert family.returncode() is not None
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in mine)
+
+
+def test_the_runner_itself_needs_neither_torch_nor_monai_nor_nvflare() -> None:
+    """It sits beside six sites and a server while they work; each of these costs it hundreds of megabytes."""
+    code = (
+        "import sys, sitelora.flare.simulate; heavy = {'torch', 'monai', 'nvflare', 'numpy'} & set(sys.modules); "
+        "sys.exit(f'imports {heavy}' if heavy else 0)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    assert run.returncode == 0

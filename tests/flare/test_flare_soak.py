@@ -39,7 +39,8 @@ import os
 import torch
 from nvflare.apis.filter import Filter
 from sitelora.flare.executor import SiteExecutor
-from sitelora.flare.protocol import TRAIN, read_task
+from sitelora.flare.names import TRAIN
+from sitelora.flare.protocol import read_task
 
 
 class MortalExecutor(SiteExecutor):

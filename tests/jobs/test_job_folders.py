@@ -10,7 +10,7 @@ import pytest
 from sitelora.bundle import bundle_names
 from sitelora.federation.bundle_config import load_method
 from sitelora.flare.job_folder import JobFolder
-from sitelora.flare.protocol import TASKS
+from sitelora.flare.names import TASKS
 
 
 @pytest.fixture(scope="module")

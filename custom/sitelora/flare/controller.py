@@ -26,11 +26,10 @@ from sitelora.federation.coordinator import Coordinator, FederationError, Federa
 from sitelora.federation.events import EventLog
 from sitelora.federation.files import write_json
 from sitelora.federation.identity import BEGIN_ROUND, checked_name, new_uid
+from sitelora.flare.names import BEGIN, EVALUATE, RESULT, SERVER, TRAIN
 from sitelora.flare.place import Place
-from sitelora.flare.protocol import BEGIN, EVALUATE, TRAIN, Reply, Ticket, read_reply, task_model
+from sitelora.flare.protocol import Reply, Ticket, read_reply, task_model
 from sitelora.sharing.wire import Packet, WireFormat, packet_bytes
-
-RESULT = "result.json"
 
 _REASONS = {
     ReturnCode.TASK_RESULT_FILTER_ERROR: "a filter kept its answer back",
@@ -150,7 +149,7 @@ class FederationController(ModelController):
                 "start a new run, with this uid or another, and leave resume out"
             )
         self._coordinator = coordinator
-        self._events = EventLog(plan.run_folder / "server", "server")
+        self._events = EventLog(plan.run_folder / SERVER, SERVER)
         self.info(f"federation {plan.federation}, uid {plan.uid}: state in {plan.run_folder}")
         self._note(
             "federation_started",

@@ -21,11 +21,9 @@ from nvflare.fuel.utils import fobs
 
 from sitelora.federation.events import EventLog
 from sitelora.flare.filters import site_folder_of_run
+from sitelora.flare.names import BEGIN, EVALUATE, TRAIN
 from sitelora.flare.place import Place
 from sitelora.flare.protocol import (
-    BEGIN,
-    EVALUATE,
-    TRAIN,
     ProtocolError,
     Ticket,
     error_shareable,

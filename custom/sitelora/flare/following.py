@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sitelora.flare.protocol import EVALUATE, TRAIN
+from sitelora.flare.names import EVALUATE, EVENTS, SERVER, TRAIN
 
 Event = dict[str, Any]
 
@@ -38,7 +38,7 @@ class EventFollower:
         return sorted(events, key=lambda event: float(event["time"]))
 
     def _logs(self) -> Iterable[Path]:
-        return sorted(self._folder.glob("*/events.jsonl"))
+        return sorted(self._folder.glob(f"*/{EVENTS}"))
 
 
 @dataclass
@@ -77,7 +77,7 @@ class RunView:
     def take(self, event: Event) -> None:
         """Take one event into account; unknown ones are no harm."""
         who, what = str(event["who"]), str(event["event"])
-        if who == "server":
+        if who == SERVER:
             self._server(what, event)
         elif who in self.sites:
             self._site(self.sites[who], who, what, event)

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sitelora.federation.files import write_json
-
 SERVER_CONFIG = "config_fed_server.json"
 CLIENT_CONFIG = "config_fed_client.json"
 _CONTROLLER = "sitelora.flare.controller.FederationController"
@@ -93,13 +91,13 @@ class JobFolder:
             if rounds is not None:
                 args["rounds"] = rounds
             _add(args, overrides)
-            write_json(path, config)
+            path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         for path in target.glob(f"*/config/{CLIENT_CONFIG}"):
             config = _read(path, target)
             for component in _components(config):
                 if component["path"] in _TAKES_OVERRIDES:
                     _add(component.setdefault("args", {}), overrides)
-            write_json(path, config)
+            path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         return JobFolder.read(target)
 
 

@@ -19,9 +19,6 @@ from torch import Tensor
 import sitelora
 from sitelora.federation.identity import BEGIN_ROUND, checked_name
 
-BEGIN, TRAIN, EVALUATE = "begin", "train", "evaluate"
-TASKS = (BEGIN, TRAIN, EVALUATE)
-
 
 class ProtocolError(ValueError):
     """A task or an answer that is not what this version of SiteLoRA sends."""

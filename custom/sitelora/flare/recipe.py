@@ -21,7 +21,7 @@ from sitelora.federation.identity import checked_name
 from sitelora.flare.controller import FederationController
 from sitelora.flare.executor import SiteExecutor
 from sitelora.flare.filters import AllowListFilter, AuditFilter, CastFilter, PrivacyFilter
-from sitelora.flare.protocol import TASKS
+from sitelora.flare.names import TASKS
 
 APP = "app"
 MARKER = "README.md"

@@ -7,6 +7,7 @@ afterwards. Interrupted at any moment, the same command with ``resume`` ends wit
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import sys
@@ -18,12 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from sitelora.federation.files import read_json
 from sitelora.federation.identity import checked_name, new_uid
-from sitelora.federation.server_state import ServerStore
-from sitelora.flare.controller import RESULT
 from sitelora.flare.following import EventFollower, RunView, SiteView
 from sitelora.flare.job_folder import JobFolder
+from sitelora.flare.names import RESULT, SERVER
 from sitelora.flare.processes import ProcessFamily, environment, simulator_command
 from sitelora.flare.terminal import RunDisplay
 from sitelora.flare.verdict import problems_of, read_result
@@ -32,7 +31,7 @@ from sitelora.home import home as default_home
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 0.5
-_OURS = {"local", "startup", "server"}
+_OURS = {"local", "startup", SERVER}
 
 
 class SimulationError(RuntimeError):
@@ -139,9 +138,9 @@ def simulate(
 def last_unfinished(home: Path, federation: str) -> str | None:
     """Return the uid of the run of a federation that was worked on last and is not completed, or None."""
     found: list[tuple[float, str]] = []
-    for server in (home / federation).glob("*/server"):
+    for server in (home / federation).glob(f"*/{SERVER}"):
         result = server / RESULT
-        if not (result.is_file() and read_json(result).get("completed")):
+        if not (result.is_file() and json.loads(result.read_text(encoding="utf-8")).get("completed")):
             found.append((max(path.stat().st_mtime for path in (server, *server.iterdir())), server.parent.name))
     return max(found)[1] if found else None
 
@@ -169,7 +168,7 @@ def _decide(
             )
     uid = checked_name("uid", uid or new_uid())
     folder = root / source.federation / uid
-    written = ServerStore(folder / "server").exists()
+    written = any((folder / SERVER).glob("round_*/manifest.json"))
     if written and not resume:
         raise SimulationError(f"there is a run with uid {uid} in {folder}; resume it, or choose another uid")
     if resume and not folder.exists():
@@ -192,7 +191,7 @@ def _require_disposable(workspace: Path) -> None:
     if workspace.is_file():
         raise SimulationError(f"workspace {workspace} is a file, expected a folder that may be emptied")
     found = {path.name for path in workspace.iterdir()} if workspace.is_dir() else set()
-    if found and not (workspace / "server" / "simulate_job").is_dir() and found - _OURS:
+    if found and not (workspace / SERVER / "simulate_job").is_dir() and found - _OURS:
         raise SimulationError(
             f"workspace {workspace} holds {', '.join(sorted(found)[:5])} and NVFlare would empty it; expected an empty "
             "folder or one of an earlier simulation. Name another folder"

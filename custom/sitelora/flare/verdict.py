@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sitelora.federation.files import read_json
-from sitelora.flare.controller import RESULT
 from sitelora.flare.job_folder import JobFolder
+from sitelora.flare.names import RESULT, SERVER
 
 _TAIL = 12
 
 
 def read_result(workspace: Path) -> dict[str, Any] | None:
     """Return the ``result.json`` of the run that last had this workspace, which is emptied before every run."""
-    path = workspace / "server" / "simulate_job" / RESULT
-    return read_json(path) if path.is_file() else None
+    path = workspace / SERVER / "simulate_job" / RESULT
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
 def problems_of(job: JobFolder, result: Mapping[str, Any] | None, workspace: Path, returncode: int | None) -> list[str]:
