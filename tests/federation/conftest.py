@@ -19,6 +19,8 @@ FAST: dict[str, Any] = {
     "slices": 3,
     "crops_per_volume": 1,
     "batch_size": 1,
+    "epochs": 1,
+    "learning_rate": 0.002,
     "precision": "fp32",
     "method#rank": 2,
 }

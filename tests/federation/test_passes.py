@@ -76,7 +76,8 @@ def test_the_subspace_regularizer_is_silent_in_the_first_round_and_acts_in_the_s
 
 def test_the_proximal_term_holds_the_personal_copy_near_what_was_received(make_site: MakeSite, tmp_path: Path) -> None:
     def distance(weight: float) -> float:
-        site = make_site(tmp_path / str(weight), overrides=method("ditto", weight=weight))
+        faster = {"learning_rate": 0.01, "epochs": 4}
+        site = make_site(tmp_path / str(weight), overrides={**method("ditto", weight=weight), **faster})
         message = cast({n: t + 0.1 for n, t in site.begin().tensors.items()}, torch.bfloat16)
         site.train(0, message)
         stored = site.store.generation(0)
@@ -85,4 +86,4 @@ def test_the_proximal_term_holds_the_personal_copy_near_what_was_received(make_s
         moved = [copies[f"personal/{n}"] - t.float() for n, t in message.items() if n.endswith(".B")]
         return float(torch.cat([t.flatten() for t in moved]).norm())
 
-    assert distance(1000.0) < 0.9 * distance(0.0)
+    assert distance(1000.0) < 0.5 * distance(0.0)
