@@ -15,14 +15,15 @@ import sitelora
 
 def hardware() -> dict[str, Any]:
     """Return what this machine is, for the record beside every number."""
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return {
+    found = {
         "machine": platform.machine(),
         "processor": _processor(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
-        "gpu": gpu,
     }
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name(0)
+    return found
 
 
 def _processor() -> str:

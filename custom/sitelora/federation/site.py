@@ -145,7 +145,7 @@ class Site:
             "base_sha256": getattr(self.network, "base_fingerprint", None),
             "initial_sha256": packet_sha256(tensors),
             "image_size": int(self._parser.get_parsed_content("image_size")),
-            "base": f"{self._parser['arch']} ({self._parser['base']})",
+            "base": f"{self._parser['arch']} ({Path(str(self._parser['base'])).name})",
             "partition": self._partition_summary(),
             "seed": self.seed,
             "hardware": hardware(),

@@ -78,6 +78,7 @@ thead th { position: sticky; top: 0; z-index: 1; background: var(--paper); color
 tbody th, tfoot th { font-weight: 500; white-space: nowrap; }
 tfoot th, tfoot td { font-weight: 600; border-bottom: 0; }
 th.n, td.n { text-align: right; white-space: nowrap; }
+th small { white-space: normal; min-width: 96px; }
 td small, th small { display: block; color: var(--muted); font-size: 12.5px; font-weight: 400; }
 .names th { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
   font-size: 13px; font-weight: 400; }
