@@ -93,6 +93,17 @@ def test_without_any_update_the_weights_are_the_case_shares(make_updates: Make) 
     )
 
 
+def test_a_site_without_an_update_gets_the_case_shares_and_the_others_keep_theirs() -> None:
+    d = directions()
+    d[1] = 0
+    weights = similarity_weights(d, CASES, 0.1)
+    torch.testing.assert_close(weights[1], CASES / 8)
+    similar = float((torch.cosine_similarity(d[0], d[2], dim=0) / 0.1).exp())
+    own = float(torch.tensor(10.0).exp())
+    expected = torch.tensor([1 * own, 2 * 1.0, 5 * similar], dtype=torch.float64)
+    torch.testing.assert_close(weights[0], expected / expected.sum(), rtol=1e-5, atol=0)
+
+
 def test_every_site_gets_its_own_and_a_stranger_the_mean(make_updates: Make) -> None:
     updates = make_updates(s2=2, s1=1, s3=5)
     messages, state = SimilarityGuided()(updates, {}, 0)

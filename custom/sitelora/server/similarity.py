@@ -21,16 +21,14 @@ def similarity_weights(directions: Tensor, cases: Tensor, temperature: float) ->
     """Return the row-stochastic weights ``w [K, K]``.
 
     Args:
-        directions: ``[K, n]`` float64, one flattened difference a site; a zero row counts as similarity 0.
+        directions: ``[K, n]`` float64, one flattened difference a site; a zero row has nothing to
+            compare: similarity 0 to every site, so its weights are the case shares.
         cases: ``[K]`` float64.
         temperature: tau > 0.
     """
     norms = directions.norm(dim=1, keepdim=True)
     unit = directions / norms.clamp_min(torch.finfo(torch.float64).tiny)
-    if bool((norms == 0).any()):  # nothing to compare yet: all equally similar
-        similarity = torch.zeros(len(directions), len(directions), dtype=torch.float64)
-    else:
-        similarity = unit @ unit.T
+    similarity = unit @ unit.T
     return torch.softmax(similarity / temperature + cases.log(), dim=1)
 
 
