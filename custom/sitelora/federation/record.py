@@ -64,6 +64,7 @@ class FederationRecord:
         """Note that a round is done."""
         entry = self._round(round_number)
         entry["seconds"] = round(seconds, 2)
+        entry["sites"] = dict(sorted(entry["sites"].items()))  # not in the order in which they happened to answer
         for site, count in bytes_down.items():
             if site in entry["sites"]:
                 entry["sites"][site]["bytes_down"] = count
