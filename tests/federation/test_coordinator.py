@@ -1,4 +1,4 @@
-"""The server's side, step by step: who must agree, what is rejected, what a site gets, what survives a crash."""
+"""The server's side of a round: what is rejected, what the rule sees, what a site gets, what survives a crash."""
 
 from __future__ import annotations
 
@@ -60,55 +60,6 @@ def play(coordinator: Coordinator, *, missing: tuple[str, ...] = ()) -> None:
             seed = 100 * coordinator.next_round + number
             assert coordinator.receive(site, values(seed, 0.1), trained(number + 1))
     coordinator.close_round(1.0)
-
-
-# begin
-
-
-@pytest.mark.parametrize("key", MUST_AGREE)
-def test_sites_that_disagree_are_named_with_what_they_have(tmp_path: Path, key: str) -> None:
-    coordinator = make(tmp_path, begin=False)
-    answers = {site: (values(0), report()) for site in SITES}
-    answers["site-2"] = (values(0), report(**{key: "other"}))
-    with pytest.raises(FederationError, match="do not agree, nothing was trained") as caught:
-        coordinator.begin(answers)
-    assert f"{key}: other at site-2; same at site-1, site-3" in str(caught.value)
-    assert not coordinator.store.exists()
-
-
-def test_a_site_that_did_not_answer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FederationError, match="no answer to begin from site-1, site-3; nothing was trained"):
-        make(tmp_path, begin=False).begin({"site-2": (values(0), report())})
-
-
-def test_initial_tensors_that_differ_in_spite_of_equal_hashes_are_caught(tmp_path: Path) -> None:
-    answers = {site: (values(0), report()) for site in SITES} | {"site-3": (values(1), report())}
-    with pytest.raises(FederationError, match="initial tensors differ"):
-        make(tmp_path, begin=False).begin(answers)
-
-
-def test_an_initial_tensor_that_is_not_shared_here_is_caught(tmp_path: Path) -> None:
-    narrow = replace(METHOD, share=ShareRule(shared=("enc.**",)))
-    with pytest.raises(FederationError, match=r"sent head\.w, which the share rule of m does not share"):
-        make(tmp_path, narrow)
-
-
-def test_the_first_message_is_the_initial_tensors(tmp_path: Path) -> None:
-    coordinator = make(tmp_path)
-    assert coordinator.next_round == 0
-    for site in (*SITES, ANY_SITE):
-        assert packet_sha256(coordinator.message_for(site)) == packet_sha256(values(0))
-
-
-def test_begin_comes_first(tmp_path: Path) -> None:
-    with pytest.raises(FederationError, match="begin comes first"):
-        make(tmp_path, begin=False).message_for("site-1")
-
-
-@pytest.mark.parametrize(("plan", "found"), [({"rounds": 0}, "rounds is 0"), ({"min_sites": 4}, "expected 1 to 3")])
-def test_a_plan_that_cannot_be_is_refused(tmp_path: Path, plan: dict[str, int], found: str) -> None:
-    with pytest.raises(ValueError, match=found):
-        make(tmp_path, **plan)
 
 
 # updates
@@ -327,14 +278,6 @@ def test_a_run_that_exists_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(FederationError, match="resume it with its uid 'u', or start a run with another uid"):
         make(tmp_path)
     make(tmp_path, uid="v")
-
-
-@pytest.mark.parametrize("key", MUST_AGREE)
-def test_a_run_is_not_resumed_with_another_bundle_base_or_version(tmp_path: Path, key: str) -> None:
-    play(make(tmp_path))
-    again = make(tmp_path, resume=True, begin=False)
-    with pytest.raises(FederationError, match=f"{key}: other at .*now.*; same at .*began"):
-        again.begin({site: (values(0), report(**{key: "other"})) for site in SITES})
 
 
 def test_result_json_is_the_proof(tmp_path: Path) -> None:
