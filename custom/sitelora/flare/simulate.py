@@ -94,7 +94,7 @@ def simulate(
         home: where all participants keep their state. data: root of the site folders; both by default as configured.
         threads: sites that run at once; by default all. Fewer start a new process for every task.
         rounds: instead of the job's. overrides: bundle values, added to the job's.
-        uid: of the run; a new one by default, or with ``resume`` the last run of this federation that is unfinished.
+        uid: of the run; by default the job's, else a new one, or with ``resume`` the last unfinished run.
         resume: go on after the last round that is written.
         progress: show what happens on ``stream``, by default standard output.
         log_file: what NVFlare prints; by default ``simulator.log`` in the run's folder.
@@ -118,7 +118,8 @@ def simulate(
             code = _follow(simulator, follower, view, display)
             simulator.wait_for_stragglers()
         except KeyboardInterrupt:
-            simulator.end()
+            with _deaf():
+                simulator.end()
             return _interrupted(run, job, log)
         except BaseException:
             simulator.end()
@@ -158,6 +159,8 @@ def _decide(
 ) -> _Run:
     source = JobFolder.read(job)
     root = (home or default_home()).absolute()
+    uid = uid or source.controller.get("uid") or None
+    resume = resume or bool(source.controller.get("resume"))
     if rounds is not None and rounds < 1:
         raise SimulationError(f"rounds is {rounds}; expected at least 1")
     if resume and uid is None:
@@ -239,3 +242,17 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Let nobody interrupt the end of an interrupted run: a second Ctrl-C would leave processes behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
