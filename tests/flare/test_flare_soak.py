@@ -12,9 +12,11 @@ from typing import Any
 
 import psutil
 import pytest
+from nvflare.recipe import SimEnv
 
 from sitelora.federation.in_process import run_in_process
 from sitelora.flare.job_folder import CLIENT_CONFIG, JobFolder
+from sitelora.flare.recipe import FederationRecipe
 from sitelora.flare.simulate import simulate
 
 Jobs = Callable[..., JobFolder]
@@ -184,6 +186,46 @@ def test_a_site_that_dies_and_a_job_that_cheats_are_named_and_the_rest_goes_on(
     assert sorted(result["evaluation"]) == ["site-1", "site-3"]
     policy = [json.loads(line) for line in (done.run_folder / "site-3" / "policy.jsonl").open()]
     assert {line["round"] for line in policy} == {-1, 0}, "what the policy kept back is not logged as sent"
+
+
+def test_a_site_without_data_stops_the_run_before_training_and_says_what_to_do(
+    job_of: Jobs, tiny_data: Path, tmp_path: Path
+) -> None:
+    job = job_of(tmp_path, sites=["site-1", "site-4"])
+    done = simulate(job.path, home=tmp_path / "home", data=tiny_data, uid="run-1")
+    assert not done.ok
+    assert done.result is not None
+    assert not done.result["completed"]
+    assert done.result["rounds_done"] == 0
+    error = done.result["error"]
+    assert "nothing was trained" in error
+    assert "site site-4: no data for dataset 'prostate'" in error
+    assert "sitelora prepare" in error
+    assert str(tmp_path) not in error
+    assert done.problems[0] == error
+    assert not list(done.run_folder.glob("*/round_*"))
+
+
+def test_the_recipe_runs_in_nvflares_own_simulation_environment(
+    tiny_data: Path, overrides: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("SITELORA_HOME", str(home))
+    monkeypatch.setenv("SITELORA_DATA", str(tiny_data))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    recipe = FederationRecipe(
+        bundle="iat_segmentation",
+        dataset="prostate",
+        sites=["site-1", "site-2"],
+        rounds=2,
+        overrides=overrides,
+        uid="run-1",
+    )
+    recipe.run(SimEnv(clients=recipe.sites, workspace_root=str(tmp_path / "simulation")))
+    result = json.loads((home / "iat_prostate" / "run-1" / "server" / "result.json").read_text())
+    assert result["completed"]
+    before = expected(("site-1", "site-2"), tiny_data, overrides, tmp_path / "in_process", 2)
+    assert result["fingerprint"] == before["fingerprint"]
 
 
 def _is_in_round(events: Path, number: int) -> bool:

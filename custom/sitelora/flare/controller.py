@@ -173,7 +173,7 @@ class FederationController(ModelController):
             )
         nothing: dict[str, Packet] = {site: {} for site in coordinator.plan.sites}
         replies = list(self._ask(BEGIN, BEGIN_ROUND, nothing, timeout=self.begin_timeout))
-        failed = [f"{reply.site}: {reply.error}" for reply in replies if reply.error]
+        failed = [r.error if r.site in r.error else f"{r.site}: {r.error}" for r in replies if r.error]
         if failed:
             raise FederationError("nothing was trained:\n  " + "\n  ".join(sorted(failed)))
         coordinator.begin({reply.site: (reply.packet, reply.report) for reply in replies})

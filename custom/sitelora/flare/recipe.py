@@ -21,7 +21,7 @@ from sitelora.federation.identity import checked_name
 from sitelora.flare.controller import FederationController
 from sitelora.flare.executor import SiteExecutor
 from sitelora.flare.filters import AllowListFilter, AuditFilter, CastFilter, PrivacyFilter
-from sitelora.flare.names import TASKS
+from sitelora.flare.names import SERVER, TASKS
 
 APP = "app"
 MARKER = "README.md"
@@ -105,6 +105,8 @@ class FederationRecipe(Recipe):
         read_bundle(bundle, overrides)
         job_name = name or f"{bundle.partition('_')[0]}_{dataset}"
         self.sites = [checked_name("site", site) for site in sites]
+        if SERVER in self.sites or len(set(self.sites)) != len(self.sites):
+            raise ValueError(f"sites {self.sites}: expected every name once, and none of them {SERVER!r}")
         self.controller = FederationController(
             bundle=bundle,
             dataset=dataset,
