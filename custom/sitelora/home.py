@@ -55,11 +55,7 @@ def _read(config: Path) -> dict[str, str]:
             f'"home" and "data"; write it or leave it out and set {HOME_VARIABLE} and {DATA_VARIABLE}'
         ) from error
     keys = {"home", "data"}
-    if (
-        not isinstance(settings, dict)
-        or set(settings) - keys
-        or not all(isinstance(v, str) for v in settings.values())
-    ):
+    if not isinstance(settings, dict) or set(settings) - keys or not all(isinstance(v, str) for v in settings.values()):
         found = sorted(settings) if isinstance(settings, dict) else type(settings).__name__
         raise ValueError(
             f"site configuration {config}: found {found}, expected a JSON object with no other keys than "

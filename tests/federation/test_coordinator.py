@@ -291,3 +291,9 @@ def test_result_json_is_the_proof(tmp_path: Path) -> None:
     assert entry["bytes_up"] == entry["bytes_down"] == 2 * sum(torch.zeros(s).numel() for s in SHAPES.values())
     assert entry["metrics"] == {"loss": 0.5}
     assert written["evaluation"]["site-1"]["personal"]["dice"] == 0.5
+
+
+def test_metrics_that_are_no_mapping_are_rejected_by_name(tmp_path: Path) -> None:
+    coordinator = make(tmp_path)
+    assert not coordinator.receive("site-1", values(7), {"cases": 3, "metrics": "0.9"})
+    assert "site-1: reports metrics as str" in coordinator.record.reasons(0)

@@ -65,6 +65,13 @@ def load_method(bundle: str, overrides: Mapping[str, Any] | None = None) -> Meth
     return method
 
 
+def set_torch_threads(bundle: str, overrides: Mapping[str, Any] | None = None) -> int:
+    """Use the bundle's number of torch threads in this process; equal bits are promised at equal numbers only."""
+    threads = int(read_bundle(bundle, overrides).get_parsed_content("torch_threads"))
+    torch.set_num_threads(threads)
+    return threads
+
+
 def meta_network(bundle: str, overrides: Mapping[str, Any] | None = None) -> nn.Module:
     """Return the bundle's network without values (on the meta device): for counting tensors and bytes."""
     parser = read_bundle(bundle, overrides)

@@ -167,6 +167,10 @@ class Coordinator:
             cases = report.get("cases")
             if not isinstance(cases, int) or cases < 1:
                 raise PacketError(f"{site}: reports {cases!r} training cases, expected a number above 0")
+            if not isinstance(report.get("metrics", {}), Mapping):
+                raise PacketError(
+                    f"{site}: reports metrics as {type(report['metrics']).__name__}, expected names and numbers"
+                )
         except PacketError as error:
             logger.warning("round %d: update rejected: %s", round_number, error)
             self.record.note_site(round_number, site, "rejected", str(error), report, 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.data.site_folder import find_site_folder
-from sitelora.federation.bundle_config import load_method
+from sitelora.federation.bundle_config import load_method, set_torch_threads
 from sitelora.federation.coordinator import Coordinator, FederationPlan
 from sitelora.federation.identity import BEGIN_ROUND, new_uid, site_secret
 from sitelora.federation.packets import Outgoing
@@ -69,6 +69,7 @@ def run_in_process(
         overrides=overrides,
         wire=wire,
     )
+    set_torch_threads(bundle, overrides)
     method = load_method(bundle, overrides)
     coordinator = Coordinator(plan, method, resume=resume)
     members: dict[str, Site] = {}

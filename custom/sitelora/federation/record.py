@@ -42,12 +42,13 @@ class FederationRecord:
         self, round_number: int, site: str, status: str, reason: str, report: Mapping[str, Any], bytes_up: int
     ) -> None:
         """Note one site in one round: "ok", "missing" or "rejected"."""
+        metrics = report.get("metrics")
         entry = {
             "status": status,
             "reason": reason,
             "cases": report.get("cases"),
             "seconds": report.get("seconds"),
-            "metrics": dict(report.get("metrics", {})),
+            "metrics": dict(metrics) if isinstance(metrics, Mapping) else {},
             "state_sha256": report.get("state_sha256"),
             "bytes_up": bytes_up,
             "bytes_down": 0,

@@ -26,6 +26,7 @@ from sitelora.federation.serving import personal_model, serve
 from sitelora.federation.state import SiteState, SiteStore, StoredRound
 from sitelora.method import Method
 from sitelora.report.site_pictures import write_evaluation
+from sitelora.sharing.patterns import clean_name
 from sitelora.sharing.wire import Packet, PacketError, WireFormat, difference, packet_sha256
 
 logger = logging.getLogger(__name__)
@@ -283,7 +284,7 @@ class Site:
 
     def _partition_summary(self) -> dict[str, Any]:
         partition = partition_of(self.network)
-        sizes = {name.replace("module.", ""): t.numel() for name, t in self.network.state_dict().items()}
+        sizes = {clean_name(name): t.numel() for name, t in self.network.state_dict().items()}
         return {
             "shared": {name: list(shape) for name, shape in self.shared_shapes.items()},
             "local_count": len(partition.local),

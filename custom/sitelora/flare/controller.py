@@ -21,7 +21,7 @@ from nvflare.app_common.workflows.model_controller import ModelController
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
-from sitelora.federation.bundle_config import load_method
+from sitelora.federation.bundle_config import load_method, set_torch_threads
 from sitelora.federation.coordinator import Coordinator, FederationError, FederationPlan
 from sitelora.federation.events import EventLog
 from sitelora.federation.files import write_json
@@ -142,6 +142,7 @@ class FederationController(ModelController):
             overrides=self.overrides or {},
             wire=self._wire,
         )
+        set_torch_threads(self.bundle, self.overrides)
         coordinator = Coordinator(plan, load_method(self.bundle, self.overrides), resume=self.resume)
         if self.resume and coordinator.state is None:
             raise FederationError(

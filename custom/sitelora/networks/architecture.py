@@ -27,9 +27,7 @@ class Architecture:
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "vit_b": Architecture(
-        width=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11), meta_file="sam_vit_b_01ec64.pth"
-    ),
+    "vit_b": Architecture(width=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11), meta_file="sam_vit_b_01ec64.pth"),
     "vit_l": Architecture(
         width=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23), meta_file="sam_vit_l_0b3195.pth"
     ),

@@ -40,9 +40,7 @@ class FoldedAttention(_Attention):
         out = F.scaled_dot_product_attention(q, k, v, scale=scale)[..., : x.shape[-1] // self.num_heads]
         return self.proj(out.transpose(1, 2).reshape(batch, height, width, -1))
 
-    def _fold(
-        self, q: Tensor, k: Tensor, v: Tensor, height: int, width: int
-    ) -> tuple[Tensor, Tensor, Tensor, float]:
+    def _fold(self, q: Tensor, k: Tensor, v: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, float]:
         """Append positions: ``[B, heads, N, d]`` becomes ``[B, heads, N, d + height + width]``."""
         grid = q.unflatten(2, (height, width))
         rows = _image_encoder.get_rel_pos(height, height, self.rel_pos_h).to(q.dtype)

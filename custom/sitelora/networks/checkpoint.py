@@ -158,9 +158,7 @@ def _where_to_get(path: Path, arch: str, shape: Architecture) -> str:
 
 def _warn_if_unknown(path: Path, shape: Architecture) -> None:
     known = {
-        entry.meta_file[-10:-4]: entry.meta_file
-        for entry in ARCHITECTURES.values()
-        if entry.meta_file is not None
+        entry.meta_file[-10:-4]: entry.meta_file for entry in ARCHITECTURES.values() if entry.meta_file is not None
     }
     sha256 = file_sha256(path)
     if sha256[:6] not in known:
@@ -173,9 +171,7 @@ def _warn_if_unknown(path: Path, shape: Architecture) -> None:
 
 def _embedded(arch: str) -> Path:
     if arch != "sam_tiny":
-        raise ValueError(
-            f"base='{EMBEDDED}' is sam_tiny only, found arch={arch!r}; name the path of its checkpoint"
-        )
+        raise ValueError(f"base='{EMBEDDED}' is sam_tiny only, found arch={arch!r}; name the path of its checkpoint")
     return Path(str(files("sitelora.networks.weights") / EMBEDDED_FILE))
 
 

@@ -39,9 +39,7 @@ class FlapMaskDecoder(_MaskDecoder):
     def __init__(self, *, embedding: int, heads: int, hidden: int, classes: int, stages: int) -> None:
         super().__init__(
             transformer_dim=embedding,
-            transformer=_modeling.TwoWayTransformer(
-                depth=2, embedding_dim=embedding, mlp_dim=hidden, num_heads=heads
-            ),
+            transformer=_modeling.TwoWayTransformer(depth=2, embedding_dim=embedding, mlp_dim=hidden, num_heads=heads),
             num_multimask_outputs=classes,
             iou_head_depth=3,
             iou_head_hidden_dim=embedding,
@@ -52,9 +50,7 @@ class FlapMaskDecoder(_MaskDecoder):
             _MLP(embedding, embedding, channels, 3) for _ in range(classes + 1)
         )
 
-    def forward(
-        self, image: Tensor, position: Tensor, sparse: Tensor, dense: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, position: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
         """Return one mask per class and the predicted quality of each.
 
         Args:

@@ -40,6 +40,4 @@ def draw(network: nn.Module, name: str, *, seed: int) -> Tensor:
             return value
     if type(module).__name__ == "LayerNorm2d":
         return torch.ones(shape) if leaf == "weight" else torch.zeros(shape)
-    raise ValueError(
-        f"{name}: no initial distribution is known for a {type(module).__name__}; add it to {__name__}"
-    )
+    raise ValueError(f"{name}: no initial distribution is known for a {type(module).__name__}; add it to {__name__}")

@@ -66,9 +66,7 @@ class SamSegmenter(nn.Module):
                 f"found image_size={image_size}, expected a positive multiple of {arch}'s patch {shape.patch}"
             )
         if classes < 1 or point_grid < 0:
-            raise ValueError(
-                f"found classes={classes}, point_grid={point_grid}; expected at least 1 and at least 0"
-            )
+            raise ValueError(f"found classes={classes}, point_grid={point_grid}; expected at least 1 and at least 0")
         self.arch, self.image_size, self.classes, self.point_grid = arch, image_size, classes, point_grid
         self.base_fingerprint: str | None = None
         device = torch.get_default_device()
@@ -114,8 +112,7 @@ class SamSegmenter(nn.Module):
             provided = read_base(self, base, arch=self.arch, shape=shape)
         elif not quiet:
             _log.warning(
-                "%s has a RANDOM base (base=None, seed %d): fine for a test, useless for images; "
-                "name a checkpoint",
+                "%s has a RANDOM base (base=None, seed %d): fine for a test, useless for images; name a checkpoint",
                 self.arch,
                 seed,
             )
@@ -147,11 +144,7 @@ class SamSegmenter(nn.Module):
             ValueError: another shape.
         """
         side = self.image_size
-        if (
-            image.ndim not in (4, 5)
-            or image.shape[1] not in (1, 3)
-            or tuple(image.shape[2:4]) != (side, side)
-        ):
+        if image.ndim not in (4, 5) or image.shape[1] not in (1, 3) or tuple(image.shape[2:4]) != (side, side):
             raise ValueError(
                 f"found an input of shape {tuple(image.shape)}, expected [B, 1 or 3, {side}, {side}] or "
                 f"[B, 1 or 3, {side}, {side}, N]: resize or crop to image_size={side}, or build the "
@@ -223,7 +216,5 @@ def base_fingerprint(network: SamSegmenter) -> str:
         ValueError: the network is on the meta device and has no values.
     """
     if network.base_fingerprint is None:
-        raise ValueError(
-            f"{network.arch} was built on the meta device: it has no values, hence no fingerprint"
-        )
+        raise ValueError(f"{network.arch} was built on the meta device: it has no values, hence no fingerprint")
     return network.base_fingerprint

@@ -33,9 +33,7 @@ def load_modeling() -> ModuleType:
         _ALIAS, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     if spec is None or spec.loader is None:
-        raise ModuleNotFoundError(
-            f"segment-anything has no modeling package at {folder}; reinstall version 1.0"
-        )
+        raise ModuleNotFoundError(f"segment-anything has no modeling package at {folder}; reinstall version 1.0")
     module = importlib.util.module_from_spec(spec)
     sys.modules[_ALIAS] = module
     try:
