@@ -34,9 +34,7 @@ TEST_CASES = 40
 
 def read_hospital(folder: Path, train_cases: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return training images ``[n, 1, 128, 128]`` and masks ``[n, 128, 128]``, then test ones."""
-    names = sorted(
-        (path.name for path in (folder / "masks").glob("*.png")), key=lambda name: derive_seed(0, name)
-    )
+    names = sorted((path.name for path in (folder / "masks").glob("*.png")), key=lambda name: derive_seed(0, name))
     images, masks = [], []
     for name in names[: TEST_CASES + train_cases]:
         picture = Image.open(folder / "images" / name.replace("_mask", "")).convert("L")
@@ -55,6 +53,19 @@ def mean_dice(network: SamSegmenter, images: Tensor, masks: Tensor) -> float:
     found = torch.cat([network(part).argmax(1) == 1 for part in images.split(8)])
     network.train()
     return (2 * (found & masks).sum((1, 2)) / (found.sum((1, 2)) + masks.sum((1, 2)))).mean().item()
+
+
+def augmented(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Turn, scale and shift each picture ``[B, 1, H, W]`` with its mask ``[B, H, W]``, and change its gamma."""
+    draws = torch.rand(len(images), 5, generator=generator) * 2 - 1
+    angle, scale = draws[:, 0] * 0.2, 1 + draws[:, 1] * 0.15
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    shift_x, shift_y = draws[:, 2] * 0.1, draws[:, 3] * 0.1
+    matrix = torch.stack([cos, -sin, shift_x, sin, cos, shift_y], -1).view(-1, 2, 3)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    moved = F.grid_sample(images, grid, align_corners=False, padding_mode="zeros")
+    mask = F.grid_sample(masks[:, None].float(), grid, align_corners=False, mode="nearest")[:, 0] > 0.5
+    return moved.clamp(0, 1) ** (draws[:, 4] * 0.4).exp()[:, None, None, None], mask
 
 
 def loss_of(logits: Tensor, target: Tensor) -> Tensor:
@@ -83,8 +94,11 @@ def adapt(args: argparse.Namespace, hospital: Path, steps: list[int]) -> tuple[d
     spent_s = 0.0
     for step in range(1, max(steps) + 1):
         rows = torch.randint(len(train_images), (args.batch,), generator=generator)
+        images, masks = train_images[rows], train_masks[rows]
+        if args.augment:
+            images, masks = augmented(images, masks, generator)
         started = time.process_time()
-        loss = loss_of(network(train_images[rows]), train_masks[rows])
+        loss = loss_of(network(images), masks)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -95,9 +109,7 @@ def adapt(args: argparse.Namespace, hospital: Path, steps: list[int]) -> tuple[d
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--arch", default="sam_tiny")
@@ -108,6 +120,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--train-cases", type=int, default=200)
+    parser.add_argument("--augment", action="store_true", help="turn, scale, shift and gamma while training")
     parser.add_argument("--precision", default="auto")
     args = parser.parse_args()
     torch.set_num_threads(1)
