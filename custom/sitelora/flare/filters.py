@@ -49,8 +49,8 @@ class PacketFilter(Filter):
         return result
 
     def filtered(self, packet: Mapping[str, Tensor], ticket: Ticket, place: Place) -> dict[str, Tensor]:
-        """Return the packet that goes on."""
-        raise NotImplementedError
+        """Return the packet that goes on; every filter says it in its own words."""
+        raise TypeError(f"{type(self).__name__} does not say what it lets through")
 
 
 class AllowListFilter(PacketFilter):
