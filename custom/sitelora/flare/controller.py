@@ -121,10 +121,11 @@ class FederationController(ModelController):
         except RunAborted:
             self._finish({}, error=f"stopped on request; resume with uid {self._uid_of_run()!r}")
         except Exception as error:
+            text = str(error) if isinstance(error, FederationError | ValueError) else repr(error)
             if not isinstance(error, FederationError):
-                self.exception(f"the federation failed: {error}")
-            self._finish({}, error=str(error) if isinstance(error, FederationError) else repr(error))
-            self.panic(str(error))
+                self.exception(f"the federation failed: {text}")
+            self._finish({}, error=text)
+            self.panic(text)
 
     def _open(self) -> Coordinator:
         home = Place.of(self.fl_ctx).home
@@ -237,7 +238,7 @@ class FederationController(ModelController):
         for site, packet in packets.items():
             model = task_model(ticket, packet)
             self.send_model(task, model, targets=[site], timeout=timeout, callback=receiver(site))
-        waiting = set(packets)
+        waiting, asked = set(packets), time.monotonic()
         while waiting:
             ended = not self.get_num_standing_tasks()  # asked first: what comes before a task's end is in the inbox
             try:
@@ -252,7 +253,7 @@ class FederationController(ModelController):
                 waiting.discard(reply.site)
                 yield reply
         for site in sorted(waiting):
-            yield Reply(site=site, error=f"no answer within {timeout} s")
+            yield Reply(site=site, error=f"no answer within {time.monotonic() - asked:.0f} s")
 
     def _accept_train_result(
         self, client_name: str, result: Shareable, fl_ctx: FLContext, is_unknown_task: bool = False
