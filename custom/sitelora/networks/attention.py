@@ -77,5 +77,10 @@ def use_attention(encoder: nn.Module, choice: str) -> None:
             )
 
 
-AUTO_FOLDS_FROM_TOKENS = 1024
-"""Tokens in one attention (a window or the image) from which `auto` folds; see benchmarks/attention.json."""
+AUTO_FOLDS_FROM_TOKENS = 4096
+"""Tokens in one attention (a window or the image) from which `auto` folds: SAM at 1024 px.
+
+Our choice from benchmarks/results/attention.json (one AMD EPYC core, one picture, one block, training): at 4,096 tokens
+folding keeps 0.3 GB instead of 1.3 (bf16) and 0.5 instead of 2.5 (fp32) and takes 1.8 and 1.3 times as long; below, what
+it saves is small beside the network, and in bf16 segment_anything's own is always faster.
+"""
