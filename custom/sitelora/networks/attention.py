@@ -60,7 +60,7 @@ def use_attention(encoder: nn.Module, choice: str) -> None:
 
     Args:
         encoder: segment_anything's `ImageEncoderViT`, still on the meta device.
-        choice: ``segment_anything``, ``folded``, or ``auto``: what `benchmarks/attention.py` measured to win
+        choice: ``segment_anything``, ``folded``, or ``auto``: folded where `benchmarks/attention.py` found it to win
             at the size.
 
     Raises:
@@ -80,7 +80,7 @@ def use_attention(encoder: nn.Module, choice: str) -> None:
 AUTO_FOLDS_FROM_TOKENS = 4096
 """Tokens in one attention (a window or the image) from which `auto` folds: SAM at 1024 px.
 
-Our choice from benchmarks/results/attention.json (one AMD EPYC core, one picture, one block, training): at 4,096 tokens
-folding keeps 0.3 GB instead of 1.3 (bf16) and 0.5 instead of 2.5 (fp32) and takes 1.8 and 1.3 times as long; below, what
-it saves is small beside the network, and in bf16 segment_anything's own is always faster.
+Our choice from benchmarks/results/attention.json (one AMD EPYC core, one picture, one block, training): at 4,096
+tokens folding keeps 0.3 GB instead of 1.3 (bf16) and 0.5 instead of 2.5 (fp32) and takes 1.8 and 1.3 times as long;
+below, what it saves is small beside the network, and in bf16 segment_anything's own is always faster.
 """
