@@ -14,6 +14,8 @@ from sitelora.home import DATA_VARIABLE, data_root
 
 DATALIST = "dataset.json"
 SPLITS = ("training", "validation", "test")
+WITH_PHANTOM = ("prostate",)
+"""Datasets of which ``<dataset>_phantom`` draws an artificial version."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FILES = ("image", "label")
 
@@ -150,10 +152,11 @@ def find_site_folder(dataset: str, site: str, root: Path | None = None) -> Path:
     folder = base / dataset / site
     if not (folder / DATALIST).is_file():
         found = "a folder without it" if folder.is_dir() else "no such folder"
+        drawn = f" (or, artificial, with `sitelora prepare {dataset}_phantom --out {base}`)"
         raise SiteDataError(
             f"site {site}: no data for dataset {dataset!r}: looked for {folder / DATALIST}, found {found}. "
-            f"Make it with `sitelora prepare {dataset} --source DIR --out {base}` (or, artificial, with "
-            f"`sitelora prepare prostate_phantom --out {base}`), or set {DATA_VARIABLE} to the folder that "
+            f"Make it with `sitelora prepare {dataset} --source DIR --out {base}`"
+            f"{drawn if dataset in WITH_PHANTOM else ''}, or set {DATA_VARIABLE} to the folder that "
             f"holds {dataset}/{site}"
         )
     return folder
