@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import shlex
@@ -21,9 +20,8 @@ import torch
 from sitelora.data.pooled import POOLED, content_sha256, own_name, own_patient, pool_sites
 from sitelora.data.site_folder import SPLITS, SiteFolder, find_site_folder
 from sitelora.evaluation.scores import CaseScore, summarise
-from sitelora.federation.bundle_config import read_bundle
+from sitelora.federation.bundle_config import method_config, read_bundle
 from sitelora.federation.in_process import run_in_process
-from sitelora.methods import find_method
 from sitelora.networks.checkpoint import EMBEDDED, EMBEDDED_FILE, file_sha256
 from sitelora.networks.precision import resolve_precision
 
@@ -85,7 +83,7 @@ class Job:
             "epochs": self.setup.epochs,
             "torch_threads": 1,
             "seed": self.seed,
-            "method": method_config(name, self.setup.overrides, self.setup.arguments.get(name, {})),
+            "method": method_config(BUNDLE, name, self.setup.overrides, **self.setup.arguments.get(name, {})),
         }
 
     @property
@@ -101,16 +99,6 @@ class Job:
         """The command that makes the run again."""
         which = ("--methods", self.method, "--seeds", str(self.seed))
         return shlex.join((*SCRIPT, self.dataset, "--data", EXAMPLE_DATA, *self.options, *which))
-
-
-def method_config(name: str, overrides: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the bundle's own ``method`` when it is the one asked for, else the named one at the bundle's rank."""
-    own: Mapping[str, Any] = read_bundle(BUNDLE, overrides)["method"]
-    target = f"sitelora.methods.{name}.{name}"
-    if own["_target_"] == target:
-        return {**own, **arguments}
-    takes_rank = "rank" in inspect.signature(find_method(name)).parameters
-    return {"_target_": target, **({"rank": own["rank"]} if takes_rank else {}), **arguments}
 
 
 def run_job(job: Job) -> str:

@@ -49,7 +49,7 @@ class LocalProgram:
         Args:
             view: the travelling pass as it ended; ``memory`` may be changed and survives.
             steps: optimiser steps that the site made in it.
-            learning_rate: the optimiser's, at the end.
+            learning_rate: mean of the optimiser's over the steps.
         """
         return {}
 

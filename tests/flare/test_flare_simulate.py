@@ -13,11 +13,13 @@ from typing import Any
 import psutil
 import pytest
 
+from sitelora.federation.bundle_config import load_method
 from sitelora.federation.events import EventLog
+from sitelora.flare.chosen_run import STOPPED, SimulationError, choose_run, last_unfinished
 from sitelora.flare.following import EventFollower, RunView, SiteView
-from sitelora.flare.job_folder import JobFolder, JobFolderError
+from sitelora.flare.job_folder import CLIENT_CONFIG, JobFolder, JobFolderError
 from sitelora.flare.processes import ProcessFamily
-from sitelora.flare.simulate import SimulationError, last_unfinished, simulate
+from sitelora.flare.simulate import simulate
 from sitelora.flare.terminal import RunDisplay, block, plain_line
 from sitelora.flare.verdict import problems_of, read_result
 
@@ -97,6 +99,54 @@ def test_the_last_unfinished_run_is_the_one_that_was_worked_on_last(tmp_path: Pa
     run("20261120-c", 10, True)
     assert last_unfinished(tmp_path, "fed") == "20261120-b"
     assert last_unfinished(tmp_path, "other") is None
+
+
+def choose(job: Path, home: Path, **changes: Any) -> Any:
+    nothing = {"workspace": None, "data": None, "rounds": None, "method": None, "uid": None}
+    return choose_run(job, home=home, **{**nothing, "overrides": {}, "resume": False, "new": False, **changes})
+
+
+def test_the_same_request_goes_on_with_the_run_that_was_stopped_and_another_one_does_not(
+    job_of: Jobs, tmp_path: Path
+) -> None:
+    job, home = job_of(tmp_path / "jobs").path, tmp_path / "home"
+    first = choose(job, home)
+    assert not first.found
+    assert choose(job, home).uid != first.uid  # it was not stopped on request: it may still be at work
+    written = first.folder / "server" / "round_000"
+    written.mkdir(parents=True)
+    (written / "manifest.json").write_text("{}")
+    (first.folder / STOPPED).write_text(json.dumps({"request": first.request}))
+    again = choose(job, home)
+    assert (again.uid, again.found, again.resume) == (first.uid, True, True)
+    others: list[dict[str, Any]] = [
+        {"rounds": 9},
+        {"overrides": {"epochs": 9}},
+        {"method": "local"},
+        {"data": tmp_path},
+        {"new": True},
+    ]
+    for other in others:
+        found = choose(job, home, **other)
+        assert not found.found, other
+        assert found.uid != first.uid
+
+
+def test_another_method_is_another_federation_at_the_same_rank(job_of: Jobs, tmp_path: Path) -> None:
+    job = job_of(tmp_path / "jobs")
+    chosen = choose(job.path, tmp_path / "home", method="fedavg_lora", overrides={"epochs": 2})
+    assert chosen.job.federation == "fedavg_lora_prostate"
+    assert chosen.folder.parent.name == "fedavg_lora_prostate"
+    rank = load_method(job.bundle, job.overrides).adapters[0].rank
+    wanted = {"_target_": "sitelora.methods.fedavg_lora.fedavg_lora", "rank": rank}
+    assert chosen.job.overrides == {**job.overrides, "epochs": 2, "method": wanted}
+    client = json.loads((chosen.job.path / "app" / "config" / CLIENT_CONFIG).read_text())
+    executor = client["executors"][0]["executor"]["args"]
+    assert executor["federation"] == "fedavg_lora_prostate"
+    assert executor["overrides"]["method"] == wanted
+    assert load_method(job.bundle, chosen.job.overrides).name != load_method(job.bundle, job.overrides).name
+    with pytest.raises(ValueError, match="no method is called 'nothing'; there are: "):
+        choose(job.path, tmp_path / "home", method="nothing")
 
 
 def result_of(**changes: Any) -> dict[str, Any]:

@@ -14,9 +14,11 @@ HELP = "run a job folder in NVFlare's simulator on this machine, and say truly w
 EXAMPLES = """\
   sitelora simulate jobs/iat_prostate                       draws the phantom when there is no data
   sitelora simulate jobs/iat_prostate --rounds 2 --set learning_rate=0.001 --report report
+  sitelora simulate jobs/iat_prostate --method local        the same job without sharing, to compare with
   sitelora simulate jobs/iat_lungs --data data --home state
-  sitelora simulate jobs/iat_prostate --resume              go on with the last unfinished run
+  sitelora simulate jobs/iat_prostate --resume              go on with the last unfinished run, whatever ended it
 
+Ctrl-C ends every process, and the same command goes on after the last round that was written; --new begins anew.
 State goes to HOME/<federation>/<uid>. NVFlare empties its workspace; the state is elsewhere and survives.
 Exit code 0: every round, every site, no error logged; 1: something of that is not so, with what and where."""
 
@@ -30,8 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, metavar="N", help="sites that work at once (default: all)")
     parser.add_argument("--rounds", type=positive, metavar="N", help="rounds, in place of the job's")
     add_bundle_values(parser)
-    parser.add_argument("--uid", help="name of the run (default: a new one; with --resume the last unfinished one)")
+    parser.add_argument("--method", metavar="NAME", help="another method at the same rank, e.g. local, to compare with")
+    parser.add_argument("--uid", help="name of the run (default: a new one)")
     parser.add_argument("--resume", action="store_true", help="go on after the last round that was written")
+    parser.add_argument("--new", action="store_true", help="begin a new run even where the same one was stopped")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write the report there afterwards")
     parser.add_argument("--quiet", action="store_true", help="show no progress, only what came of it")
 
@@ -53,8 +57,10 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads,
         rounds=args.rounds,
         overrides=as_overrides(args.values),
+        method=args.method,
         uid=args.uid,
         resume=args.resume,
+        new=args.new,
         progress=not args.quiet,
     )
     if (done.run_folder / "server" / "result.json").is_file() and not done.interrupted:

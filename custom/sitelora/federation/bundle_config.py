@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import nn
 
 from sitelora.bundle import bundle_path
 from sitelora.method import Method
+from sitelora.methods import find_method
 
 FEDERATED: dict[str, Any] = {"train#handlers": [], "validate#handlers": []}
 """What a round replaces in a bundle's train.json: the round has handlers of its own and writes elsewhere."""
@@ -63,6 +65,25 @@ def load_method(bundle: str, overrides: Mapping[str, Any] | None = None) -> Meth
     if not isinstance(method, Method):
         raise TypeError(f"bundle {bundle}: id 'method' gives a {type(method).__name__}, expected a sitelora Method")
     return method
+
+
+def method_config(bundle: str, name: str, overrides: Mapping[str, Any], **arguments: Any) -> dict[str, Any]:
+    """Return the bundle's ``method`` for another method of this package, at the rank of the bundle's own.
+
+    Args:
+        name: of the method; the bundle's own keeps all its arguments.
+        overrides: of the bundle. arguments: of the method, to be set or replaced.
+
+    Raises:
+        ValueError: no such method; names those that exist.
+    """
+    own: Mapping[str, Any] = read_bundle(bundle, overrides)["method"]
+    function = find_method(name)
+    target = f"{function.__module__}.{name}"
+    if own["_target_"] == target:
+        return {**own, **arguments}
+    takes_rank = "rank" in inspect.signature(function).parameters and "rank" in own
+    return {"_target_": target, **({"rank": own["rank"]} if takes_rank else {}), **arguments}
 
 
 def set_torch_threads(bundle: str, overrides: Mapping[str, Any] | None = None) -> int:

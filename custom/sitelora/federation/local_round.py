@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from sitelora.adapters.lora import set_base_delta
 from sitelora.federation.adapted import load_values, partition_of, trained_parameters
+from sitelora.federation.schedules import RateSetter, Schedule
 from sitelora.federation.state import SiteState
 from sitelora.method import TRAVELLING, Method, Pass
 from sitelora.regularizers.base import Penalty, SiteView
@@ -72,9 +73,19 @@ class LocalRound:
         trainer: the bundle's ignite trainer over that network.
         seed: the experiment's seed.
         site: the site's name.
+        schedule: of the learning rate over the federation; by default the optimiser's rate throughout.
     """
 
-    def __init__(self, *, network: nn.Module, method: Method, trainer: SupervisedTrainer, seed: int, site: str) -> None:
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        method: Method,
+        trainer: SupervisedTrainer,
+        seed: int,
+        site: str,
+        schedule: Schedule | None = None,
+    ) -> None:
         self._network = network
         self._method = method
         self._trainer = trainer
@@ -82,6 +93,8 @@ class LocalRound:
         self._trainer.interrupt_resume_enabled = False
         self._seed = seed
         self._site = site
+        self._rate = RateSetter(trainer.optimizer, schedule or Schedule())
+        self._rate.attach(trainer)
         self._epochs = int(trainer.state.max_epochs)
         self._partition = partition_of(network)
         self._parameters = trained_parameters(network)
@@ -146,6 +159,7 @@ class LocalRound:
                 companions=companions,
                 memory=state.memory,
             )
+            self._rate.begin(round_number)
             steps = self._train(one, view, state, (self._seed, self._site, round_number, number))
             after = {name: p.detach().clone() for name, p in self._parameters.items()}
             self._require_finite(after, round_number)
@@ -155,9 +169,7 @@ class LocalRound:
             trained = {name: after[name] for name in self._partition.shared}
             state.local = {name: after[name] for name in self._partition.local}
             state.steps += steps
-            outgoing = self._method.program.after_training(
-                view, steps=steps, learning_rate=float(self._trainer.optimizer.param_groups[0]["lr"])
-            )
+            outgoing = self._method.program.after_training(view, steps=steps, learning_rate=self._rate.mean_rate)
         sent = self._method.sent_in(round_number, self._partition.shared)
         return RoundOutcome(
             trained={name: trained[name] for name in sent},

@@ -111,6 +111,7 @@ class Site:
                 trainer=self._parser.get_parsed_content("train#trainer"),
                 seed=self.seed,
                 site=self.settings.site,
+                schedule=self._parser.get_parsed_content("schedule") if "schedule" in self._parser else None,
             )
         return self._rounds
 

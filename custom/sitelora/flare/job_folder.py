@@ -6,6 +6,7 @@ bundle overrides.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -16,7 +17,8 @@ from typing import Any
 SERVER_CONFIG = "config_fed_server.json"
 CLIENT_CONFIG = "config_fed_client.json"
 _CONTROLLER = "sitelora.flare.controller.FederationController"
-_TAKES_OVERRIDES = ("sitelora.flare.executor.SiteExecutor", "sitelora.flare.filters.AllowListFilter")
+_EXECUTOR = "sitelora.flare.executor.SiteExecutor"
+_TAKES_OVERRIDES = (_EXECUTOR, "sitelora.flare.filters.AllowListFilter")
 
 
 class JobFolderError(ValueError):
@@ -68,12 +70,43 @@ class JobFolder:
         return str(self.controller["federation"])
 
     @property
+    def bundle(self) -> str:
+        """Name of the bundle."""
+        return str(self.controller["bundle"])
+
+    @property
+    def dataset(self) -> str:
+        """Name of the sites' dataset."""
+        return str(self.controller["dataset"])
+
+    @property
+    def overrides(self) -> Mapping[str, Any]:
+        """Bundle values that the job sets."""
+        return dict(self.controller.get("overrides") or {})
+
+    @property
     def evaluates(self) -> bool:
         """Whether the models are scored after the last round."""
         return bool(self.controller.get("evaluate", True))
 
+    def request(self, *, rounds: int | None, overrides: Mapping[str, Any], data: Path | None) -> str:
+        """Return a hash of what a run of this job is asked to compute, by which the same request is known again."""
+        total = hashlib.sha256()
+        for path in sorted(path for path in self.path.rglob("*.json") if path.is_file()):
+            total.update(f"{path.relative_to(self.path).as_posix()}|".encode() + path.read_bytes())
+        asked = {"rounds": rounds, "overrides": dict(overrides), "data": str(data.absolute()) if data else None}
+        total.update(json.dumps(asked, sort_keys=True).encode())
+        return total.hexdigest()
+
     def edited(
-        self, target: Path, *, rounds: int | None, overrides: Mapping[str, Any], uid: str, resume: bool
+        self,
+        target: Path,
+        *,
+        rounds: int | None,
+        overrides: Mapping[str, Any],
+        uid: str,
+        resume: bool,
+        federation: str | None = None,
     ) -> JobFolder:
         """Write a copy of the job with these values and return it.
 
@@ -81,13 +114,15 @@ class JobFolder:
             target: where the copy goes; what is there is replaced.
             rounds: None keeps the job's. overrides: added to the job's.
             uid: of the run. resume: go on with that uid.
+            federation: its name; None keeps the job's.
         """
+        named = {"federation": federation or self.federation}
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(self.path, target)
         for path in target.glob(f"*/config/{SERVER_CONFIG}"):
             config = _read(path, target)
             args = _controller(config, path)["args"]
-            args.update(uid=uid, resume=resume)
+            args.update(uid=uid, resume=resume, **named)
             if rounds is not None:
                 args["rounds"] = rounds
             _add(args, overrides)
@@ -95,6 +130,8 @@ class JobFolder:
         for path in target.glob(f"*/config/{CLIENT_CONFIG}"):
             config = _read(path, target)
             for component in _components(config):
+                if component["path"] == _EXECUTOR:
+                    component.setdefault("args", {}).update(named)
                 if component["path"] in _TAKES_OVERRIDES:
                     _add(component.setdefault("args", {}), overrides)
             path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

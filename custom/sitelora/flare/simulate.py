@@ -2,7 +2,7 @@
 
 It changes nothing about how a job runs: a copy of the job folder with uid, rounds and overrides filled in goes to
 ``nvflare simulator``, the participants' event logs are read while it works, and everything it started is gone
-afterwards. Interrupted at any moment, the same command with ``resume`` ends with the same bits.
+afterwards. Stopped at any moment, the same command goes on and ends with the same bits.
 """
 
 from __future__ import annotations
@@ -15,27 +15,19 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from sitelora.federation.identity import checked_name, new_uid
+from sitelora.flare.chosen_run import STOPPED, ChosenRun, choose_run
 from sitelora.flare.following import EventFollower, RunView, SiteView
-from sitelora.flare.job_folder import JobFolder
-from sitelora.flare.names import RESULT, SERVER
-from sitelora.flare.processes import ProcessFamily, environment, simulator_command
+from sitelora.flare.processes import ProcessFamily, simulator_command
 from sitelora.flare.terminal import RunDisplay
 from sitelora.flare.verdict import problems_of, read_result
-from sitelora.home import home as default_home
 
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 0.5
-_OURS = {"local", "startup", SERVER}
-
-
-class SimulationError(RuntimeError):
-    """A simulation cannot begin; nothing was touched."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,18 +51,6 @@ class SimulationResult:
     interrupted: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """A run that was decided on: which, where, and whether it goes on."""
-
-    job: JobFolder
-    folder: Path
-    workspace: Path
-    uid: str
-    resume: bool
-    env: Mapping[str, str] = field(repr=False)
-
-
 def simulate(
     job: Path,
     *,
@@ -80,8 +60,10 @@ def simulate(
     threads: int | None = None,
     rounds: int | None = None,
     overrides: Mapping[str, Any] | None = None,
+    method: str | None = None,
     uid: str | None = None,
     resume: bool = False,
+    new: bool = False,
     progress: bool = True,
     log_file: Path | None = None,
     stream: TextIO | None = None,
@@ -94,16 +76,29 @@ def simulate(
         home: where all participants keep their state. data: root of the site folders; both by default as configured.
         threads: sites that run at once; by default all. Fewer start a new process for every task.
         rounds: instead of the job's. overrides: bundle values, added to the job's.
-        uid: of the run; by default the job's, else a new one, or with ``resume`` the last unfinished run.
+        method: name of another method at the job's rank, for a comparison; the federation is then called
+            ``<method>_<dataset>``.
+        uid: of the run; by default the job's, else that of a run which was stopped on request and asked for just
+            the same, else a new one; with ``resume`` the last unfinished run.
         resume: go on after the last round that is written.
+        new: begin a new run even where one was stopped that asked for just the same.
         progress: show what happens on ``stream``, by default standard output.
         log_file: what NVFlare prints; by default ``simulator.log`` in the run's folder.
 
     Raises:
         SimulationError, JobFolderError: nothing to run, nothing to resume, or a workspace that may be precious.
     """
-    run = _decide(
-        job, workspace=workspace, home=home, data=data, rounds=rounds, overrides=overrides, uid=uid, resume=resume
+    run = choose_run(
+        job,
+        workspace=workspace,
+        home=home,
+        data=data,
+        rounds=rounds,
+        overrides=overrides or {},
+        method=method,
+        uid=uid,
+        resume=resume,
+        new=new,
     )
     threads = min(threads or len(run.job.sites), len(run.job.sites))
     log = (log_file or run.folder / "simulator.log").absolute()
@@ -111,6 +106,9 @@ def simulate(
     follower = EventFollower(run.folder)
     title = f"{run.job.federation} {run.uid}"
     display = RunDisplay(view, title=title, stream=stream or sys.stdout) if progress else None
+    if display is not None and run.found:
+        display.say(f"going on with {run.uid}, which was stopped; --new begins another run")
+    (run.folder / STOPPED).unlink(missing_ok=True)
     with _sigterm_as_interrupt():
         command = simulator_command(job=run.job.path, workspace=run.workspace, threads=threads)
         simulator = ProcessFamily(command, folder=run.workspace.parent, env=run.env, log=log)
@@ -120,7 +118,8 @@ def simulate(
         except KeyboardInterrupt:
             with _deaf():
                 simulator.end()
-            return _interrupted(run, job, log)
+                (run.folder / STOPPED).write_text(json.dumps({"request": run.request}) + "\n", encoding="utf-8")
+            return _interrupted(run, log)
         except BaseException:
             simulator.end()
             raise
@@ -136,71 +135,6 @@ def simulate(
     )
 
 
-def last_unfinished(home: Path, federation: str) -> str | None:
-    """Return the uid of the run of a federation that was worked on last and is not completed, or None."""
-    found: list[tuple[float, str]] = []
-    for server in (home / federation).glob(f"*/{SERVER}"):
-        result = server / RESULT
-        if not (result.is_file() and json.loads(result.read_text(encoding="utf-8")).get("completed")):
-            found.append((max(path.stat().st_mtime for path in (server, *server.iterdir())), server.parent.name))
-    return max(found)[1] if found else None
-
-
-def _decide(
-    job: Path,
-    *,
-    workspace: Path | None,
-    home: Path | None,
-    data: Path | None,
-    rounds: int | None,
-    overrides: Mapping[str, Any] | None,
-    uid: str | None,
-    resume: bool,
-) -> _Run:
-    source = JobFolder.read(job)
-    root = (home or default_home()).absolute()
-    uid = uid or source.controller.get("uid") or None
-    resume = resume or bool(source.controller.get("resume"))
-    if rounds is not None and rounds < 1:
-        raise SimulationError(f"rounds is {rounds}; expected at least 1")
-    if resume and uid is None:
-        uid = last_unfinished(root, source.federation)
-        if uid is None:
-            raise SimulationError(
-                f"nothing to resume: {root / source.federation} holds no unfinished run; leave resume out"
-            )
-    uid = checked_name("uid", uid or new_uid())
-    folder = root / source.federation / uid
-    written = any((folder / SERVER).glob("round_*/manifest.json"))
-    if written and not resume:
-        raise SimulationError(f"there is a run with uid {uid} in {folder}; resume it, or choose another uid")
-    if resume and not folder.exists():
-        raise SimulationError(f"nothing to resume: there is no run with uid {uid}, looked for {folder}")
-    place = (workspace or folder / "workspace").absolute()
-    _require_disposable(place)
-    edited = source.edited(
-        folder / "job" / source.name,
-        rounds=rounds,
-        overrides=overrides or {},
-        uid=uid,
-        resume=written,  # a run that was stopped before its first round was written has nothing to go on with
-    )
-    env = environment(home=root, data=data.absolute() if data else None)
-    return _Run(job=edited, folder=folder, workspace=place, uid=uid, resume=written, env=env)
-
-
-def _require_disposable(workspace: Path) -> None:
-    """Refuse a folder that NVFlare would empty although it holds something else."""
-    if workspace.is_file():
-        raise SimulationError(f"workspace {workspace} is a file, expected a folder that may be emptied")
-    found = {path.name for path in workspace.iterdir()} if workspace.is_dir() else set()
-    if found and not (workspace / SERVER / "simulate_job").is_dir() and found - _OURS:
-        raise SimulationError(
-            f"workspace {workspace} holds {', '.join(sorted(found)[:5])} and NVFlare would empty it; expected an empty "
-            "folder or one of an earlier simulation. Name another folder"
-        )
-
-
 def _follow(simulator: ProcessFamily, follower: EventFollower, view: RunView, display: RunDisplay | None) -> int:
     while True:
         code = simulator.returncode()
@@ -214,14 +148,13 @@ def _follow(simulator: ProcessFamily, follower: EventFollower, view: RunView, di
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _interrupted(run: _Run, job: Path, log: Path) -> SimulationResult:
-    how = f"sitelora simulate {job} --resume --uid {run.uid}"
+def _interrupted(run: ChosenRun, log: Path) -> SimulationResult:
     return SimulationResult(
         ok=False,
         uid=run.uid,
         run_folder=run.folder,
         result=read_result(run.workspace),
-        problems=(f"stopped on request; all processes are ended. Go on with the same options and: {how}",),
+        problems=("stopped on request; all processes are ended. The same command goes on with it",),
         log=log,
         interrupted=True,
     )

@@ -1,0 +1,137 @@
+"""Which run a simulation is: a new one, one that was stopped and is asked for again, or one that is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sitelora.federation.identity import checked_name, new_uid
+from sitelora.flare.job_folder import JobFolder
+from sitelora.flare.names import RESULT, SERVER
+from sitelora.flare.processes import environment
+from sitelora.home import home as default_home
+
+STOPPED = "stopped.json"
+"""In the folder of a run that was stopped on request: what it was asked for, so that the same command finds it."""
+_OURS = {"local", "startup", SERVER}
+
+
+class SimulationError(RuntimeError):
+    """A simulation cannot begin; nothing was touched."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenRun:
+    """A run that was decided on: which, where, and whether it goes on."""
+
+    job: JobFolder
+    folder: Path
+    workspace: Path
+    uid: str
+    resume: bool
+    env: Mapping[str, str] = field(repr=False)
+    request: str
+    found: bool
+
+
+def last_unfinished(home: Path, federation: str) -> str | None:
+    """Return the uid of the run of a federation that was worked on last and is not completed, or None."""
+    found: list[tuple[float, str]] = []
+    for server in (home / federation).glob(f"*/{SERVER}"):
+        result = server / RESULT
+        if not (result.is_file() and json.loads(result.read_text(encoding="utf-8")).get("completed")):
+            found.append((max(path.stat().st_mtime for path in (server, *server.iterdir())), server.parent.name))
+    return max(found)[1] if found else None
+
+
+def stopped_before(home: Path, federation: str, request: str) -> str | None:
+    """Return the uid of the newest run of a federation that was stopped on request and asked for the same, or None."""
+    found = [
+        path.parent.name
+        for path in (home / federation).glob(f"*/{STOPPED}")
+        if json.loads(path.read_text(encoding="utf-8")).get("request") == request
+    ]
+    return max(found, default=None)
+
+
+def choose_run(
+    job: Path,
+    *,
+    workspace: Path | None,
+    home: Path | None,
+    data: Path | None,
+    rounds: int | None,
+    overrides: Mapping[str, Any],
+    method: str | None,
+    uid: str | None,
+    resume: bool,
+    new: bool,
+) -> ChosenRun:
+    """Decide which run it is and write its job; the arguments are those of `simulate`.
+
+    Raises:
+        SimulationError, JobFolderError: nothing to run, nothing to resume, or a workspace that may be precious.
+    """
+    source = JobFolder.read(job)
+    federation = source.federation
+    if method is not None:
+        from sitelora.federation.bundle_config import method_config  # torch and MONAI, which only this needs
+
+        federation = f"{method}_{source.dataset}"
+        overrides = {**overrides, "method": method_config(source.bundle, method, source.overrides)}
+    root = (home or default_home()).absolute()
+    uid = uid or source.controller.get("uid") or None
+    resume = resume or bool(source.controller.get("resume"))
+    request = source.request(rounds=rounds, overrides=overrides, data=data)
+    before = None if uid or resume or new else stopped_before(root, federation, request)
+    if before:
+        uid, resume = before, True
+    if rounds is not None and rounds < 1:
+        raise SimulationError(f"rounds is {rounds}; expected at least 1")
+    if resume and uid is None:
+        uid = last_unfinished(root, federation)
+        if uid is None:
+            raise SimulationError(f"nothing to resume: {root / federation} holds no unfinished run; leave resume out")
+    uid = checked_name("uid", uid or new_uid())
+    folder = root / federation / uid
+    written = any((folder / SERVER).glob("round_*/manifest.json"))
+    if written and not resume:
+        raise SimulationError(f"there is a run with uid {uid} in {folder}; resume it, or choose another uid")
+    if resume and not folder.exists():
+        raise SimulationError(f"nothing to resume: there is no run with uid {uid}, looked for {folder}")
+    place = (workspace or folder / "workspace").absolute()
+    require_disposable(place)
+    edited = source.edited(
+        folder / "job" / source.name,
+        rounds=rounds,
+        overrides=overrides,
+        federation=federation,
+        uid=uid,
+        resume=written,  # a run that was stopped before its first round was written has nothing to go on with
+    )
+    env = environment(home=root, data=data.absolute() if data else None)
+    return ChosenRun(
+        job=edited,
+        folder=folder,
+        workspace=place,
+        uid=uid,
+        resume=written,
+        env=env,
+        request=request,
+        found=bool(before),
+    )
+
+
+def require_disposable(workspace: Path) -> None:
+    """Refuse a folder that NVFlare would empty although it holds something else."""
+    if workspace.is_file():
+        raise SimulationError(f"workspace {workspace} is a file, expected a folder that may be emptied")
+    found = {path.name for path in workspace.iterdir()} if workspace.is_dir() else set()
+    if found and not (workspace / SERVER / "simulate_job").is_dir() and found - _OURS:
+        raise SimulationError(
+            f"workspace {workspace} holds {', '.join(sorted(found)[:5])} and NVFlare would empty it; expected an empty "
+            "folder or one of an earlier simulation. Name another folder"
+        )
