@@ -49,6 +49,7 @@ class Canvas:
     value: Array = field(init=False)  # [channels, 128, 128]
     kinds: Array = field(init=False)
     objects: list[Array] = field(default_factory=list)
+    inner: Array | None = None  # the part of the principal thing that a second class names
 
     def __post_init__(self) -> None:
         rng = self.rng
@@ -56,6 +57,8 @@ class Canvas:
         plane = axis[None] + 1j * axis[:, None]
         turn = rng.normal(0, 0.08) if rng.random() < 0.85 else rng.uniform(-np.pi, np.pi)
         zoom = np.exp(rng.normal(0.02, 0.12))
+        if rng.random() < 0.1:  # a small picture in a large field
+            zoom *= rng.uniform(1.2, 1.9)
         shift = complex(*rng.normal(0, 0.06, 2))
         plane = (plane - shift) * np.exp(1j * turn) * zoom
         plane = plane.real * np.exp(rng.normal(0, 0.06)) + 1j * plane.imag

@@ -18,6 +18,8 @@ class Drawing:
     image: Array  # [3, 128, 128] float32, unclipped
     principal: Array  # [128, 128] bool: what a picture of this layout is usually segmented for
     has_principal: bool
+    inner: Array  # [128, 128] bool: the part of it that a second class names; empty where has_inner is false
+    has_inner: bool
     kinds: Array  # [14, 128, 128] bool
     objects: Array  # [n, 128, 128] bool: single visible things, for prompts
 
@@ -42,19 +44,22 @@ def draw(seed: int, index: int, textures: Textures) -> Drawing:
         value = value + np.float32(rng.uniform(0.0, 0.08)) * textures.cut(rng)
     if rng.random() < 0.12:
         value = value.max() - value
-    masks = [principal[None], canvas.kinds, *(mask[None] for mask in canvas.objects)]
+    inner = np.zeros_like(principal) if canvas.inner is None else canvas.inner & principal
+    masks = [principal[None], inner[None], canvas.kinds, *(mask[None] for mask in canvas.objects)]
     stacked = np.concatenate(masks)
     if rng.random() < 0.5:
         value, stacked = value[..., ::-1], stacked[..., ::-1]
     if rng.random() < 0.08:
         value, stacked = value[:, ::-1], stacked[:, ::-1]
-    objects = stacked[1 + len(KINDS) :]
+    objects = stacked[2 + len(KINDS) :]
     visible = objects.sum(axis=(1, 2)) >= 24
     image = np.broadcast_to(value, (3, SIDE_PX, SIDE_PX)).astype(np.float32)
     return Drawing(
         image,
         stacked[0].copy(),
         layout is not layouts.shapes,
-        stacked[1 : 1 + len(KINDS)].copy(),
+        stacked[1].copy(),
+        canvas.inner is not None,
+        stacked[2 : 2 + len(KINDS)].copy(),
         objects[visible],
     )

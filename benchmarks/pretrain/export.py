@@ -21,15 +21,15 @@ from sitelora.networks.checkpoint import EMBEDDED_FILE, OUR_FORMAT, file_sha256
 from sitelora.networks.sam import SamSegmenter
 
 WEIGHTS = Path(__file__).parents[2] / "custom" / "sitelora" / "networks" / "weights" / EMBEDDED_FILE
-EXPORTED_TOKENS = 2
+CLASSES = 2
 
 
 def export(run: Path, target: Path) -> None:
-    """Write the run's weights in fp16, for one class, and the manifest that says how they were made."""
+    """Write the run's weights in fp16, for two classes, and the manifest that says how they were made."""
     saved = torch.load(run / "last.pt", weights_only=True)
     with torch.device("meta"):
-        wanted = SamSegmenter(arch="sam_tiny", image_size=SIDE_PX, classes=EXPORTED_TOKENS - 1).state_dict()
-    state = {name: saved["network"][name][: want.shape[0]].half().contiguous() for name, want in wanted.items()}
+        wanted = SamSegmenter(arch="sam_tiny", image_size=SIDE_PX, classes=CLASSES).state_dict()
+    state = {name: saved["network"][name].half().contiguous() for name in wanted}
     save_file(state, target, metadata={"format": OUR_FORMAT, "arch": "sam_tiny", "image_size": str(SIDE_PX)})
     target.chmod(0o644)
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -38,8 +38,8 @@ def export(run: Path, target: Path) -> None:
         {
             "step": part[-1]["step"],
             **{
-                key: round(sum(x[key] for x in part) / len(part), 4)
-                for key in ("principal", "kinds", "prompted", "dice", "prompted_dice")
+                key: round(sum(x[key] for x in part if key in x) / sum(key in x for x in part), 4)
+                for key in ("principal", "nested", "kinds", "prompted", "dice", "prompted_dice")
             },
         }
         for part in (lines[i : i + size] for i in range(0, len(lines), size))
@@ -55,7 +55,7 @@ def export(run: Path, target: Path) -> None:
         "steps": saved["step"],
         "pictures": saved["step"] * saved["settings"]["batch"],
         "minutes": round(saved["spent_s"] / 60, 1),
-        "threads": 1,
+        "threads": saved["settings"]["threads"],
         "reproducible": "settings and pictures yes, bits no: the learning rate follows the clock",
         "hardware": _processor(),
         "versions": {

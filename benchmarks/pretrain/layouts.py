@@ -17,20 +17,20 @@ def chest(c: Canvas) -> Array:
     air, tissue = rng.uniform(0.0, 0.15), rng.uniform(0.5, 0.85)
     level = max(0.0, tissue - rng.uniform(0.12, 0.55))
     c.value += air
-    trunk = c.blob(
-        0.15j,
-        rng.uniform(0.85, 1.4),
-        rng.uniform(1.1, 1.7),
-        rough=0.03,
-        power=rng.uniform(2.5, 5),
-        taper=0.08,
-    )
+    wide = rng.uniform(0.72, 1.4)
+    trunk = c.blob(0.15j, wide, rng.uniform(1.1, 1.7), rough=0.03, power=rng.uniform(2.5, 5), taper=0.08)
     neck = c.blob(-1.0j, rng.uniform(0.2, 0.35), 0.5, rough=0.02, power=3)
     body = np.maximum(trunk, neck)
+    if rng.random() < 0.6:  # shoulders and arms: air between arm and trunk is no lung
+        body = np.maximum(body, c.blob(rng.uniform(-0.7, -0.35) * 1j, wide + 0.25, 0.3, rough=0.03, power=3))
+        lean, away = rng.uniform(-0.15, 0.45), rng.uniform(0.05, 0.3)
+        for side in (-1, 1):
+            arm = c.blob(side * (wide + away) + 0.3j, rng.uniform(0.1, 0.22), 0.9, turn=-side * lean, power=3)
+            body = np.maximum(body, arm)
     mask = c.paint(body, tissue, texture=rng.uniform(0, 0.08), soft_px=rng.uniform(1, 5))
     c.thing(mask, "body", opaque=False)
     middle, top, bottom = rng.normal(0, 0.04), rng.uniform(-0.88, -0.6), rng.uniform(0.3, 0.75)
-    spread, reach = rng.uniform(0.36, 0.5), rng.uniform(0.28, 0.4)
+    spread, reach = min(rng.uniform(0.36, 0.5), 0.52 * wide), min(rng.uniform(0.28, 0.4), 0.42 * wide)
     soft = rng.uniform(1, 4)
     heart = c.blob(
         complex(middle + rng.uniform(0.08, 0.2), bottom - rng.uniform(0.1, 0.4)), rng.uniform(0.2, 0.4),
@@ -151,7 +151,7 @@ def pelvis(c: Canvas) -> Array:
     c.thing(organ, "central_organ")
     if rng.random() < 0.75:
         core = c.blob(centre - 0.2j * size, size * 0.75, size * 0.6, rough=0.1)
-        c.paint(np.minimum(core, shell), rng.uniform(0.2, 0.7), texture=rng.uniform(0.04, 0.18), opacity=0.8)
+        c.inner = c.paint(np.minimum(core, shell), rng.uniform(0.2, 0.7), texture=rng.uniform(0.04, 0.18), opacity=0.8)
     return organ
 
 
@@ -209,6 +209,40 @@ def cells(c: Canvas) -> Array:
     return nuclei
 
 
+def blood(c: Canvas) -> Array:
+    """One large stained cell with a nucleus of one to four lobes among pale round cells."""
+    rng = c.rng
+    colour = rng.random() < 0.9
+    paper = rng.uniform([0.75, 0.7, 0.55], [1.0, 0.97, 0.95]) if colour else rng.uniform(0.7, 0.95, 1)
+    red = paper * (rng.uniform([0.8, 0.6, 0.55], [1.0, 0.95, 0.95]) if colour else rng.uniform(0.6, 0.9, 1))
+    dye = rng.uniform([0.2, 0.05, 0.3], [0.6, 0.45, 0.75]) if colour else rng.uniform(0.05, 0.4, 1)
+    c.value = np.repeat(c.value, len(paper), axis=0) + paper[:, None, None].astype(np.float32)
+    c.value = c.value + np.float32(rng.uniform(0.01, 0.06)) * c.textures.cut(rng)
+    size = rng.uniform(0.25, 0.75)
+    for _ in range(rng.integers(0, 9)):
+        turned = size * rng.uniform(0.5, 0.9)
+        disc = c.blob(complex(*rng.uniform(-1.2, 1.2, 2)), turned, turned * rng.uniform(0.8, 1.0), rough=0.05)
+        c.thing(c.paint(disc, red, texture=0.03, opacity=rng.uniform(0.6, 1.0)))
+        if rng.random() < 0.5:
+            c.paint(disc - 0.5 * turned, paper, opacity=0.5, soft_px=6)
+    centre = complex(*rng.normal(0, 0.12, 2))
+    cell = c.blob(centre, size, size * rng.uniform(0.8, 1.0), turn=rng.uniform(0, 3.14), rough=0.08)
+    body = paper * (1 - rng.uniform(0.1, 0.8) * (1 - dye) * rng.uniform(0.2, 0.7))
+    mask = c.paint(cell, body, texture=rng.uniform(0.01, 0.1), soft_px=rng.uniform(1, 3))
+    c.thing(mask, "lesion")
+    lobes = rng.integers(1, 5)
+    nucleus = np.full(cell.shape, -1, np.float32)
+    around, turned = rng.uniform(0, 6.28), size * (rng.uniform(0.55, 0.92) if lobes == 1 else rng.uniform(0.25, 0.45))
+    for lobe in range(lobes):
+        bent = around + lobe * rng.uniform(0.7, 1.8)
+        place = centre + (0.15 if lobes == 1 else 0.5) * size * complex(np.cos(bent), np.sin(bent))
+        part = c.blob(place, turned, turned * rng.uniform(0.7, 1.0), turn=rng.uniform(0, 3.14), rough=0.1)
+        nucleus = np.maximum(nucleus, part)
+    c.inner = c.paint(np.minimum(nucleus, cell), dye, texture=rng.uniform(0.02, 0.1), soft_px=rng.uniform(1, 3))
+    c.thing(c.inner, "nuclei")
+    return mask
+
+
 def fundus(c: Canvas) -> Array:
     rng = c.rng
     colour = rng.random() < 0.7
@@ -222,7 +256,8 @@ def fundus(c: Canvas) -> Array:
     disc = c.paint(depth, ground + rng.uniform(0.15, 0.45), texture=0.03, opacity=rng.uniform(0.6, 1.0))
     c.thing(disc, "optic_disc")
     cup = c.blob(centre, size * rng.uniform(0.3, 0.7), size * rng.uniform(0.3, 0.7), rough=0.05)
-    c.thing(c.paint(cup, ground + rng.uniform(0.4, 0.6), opacity=0.8), opaque=False)
+    c.inner = c.paint(np.minimum(cup, depth), ground + rng.uniform(0.4, 0.6), opacity=0.8)
+    c.thing(c.inner, opaque=False)
     z = c.plane - np.complex64(centre)
     for _ in range(rng.integers(3, 8)):
         way = z * np.exp(1j * np.float32(rng.uniform(0, 6.28)))
@@ -267,6 +302,6 @@ def shapes(c: Canvas) -> Array:
 def shares() -> list[tuple[Callable[[Canvas], Array], float]]:
     """Return every layout with its share of the pictures."""
     return [
-        (chest, 0.30), (pelvis, 0.20), (abdomen, 0.12), (cells, 0.12), (fundus, 0.08),
-        (lesion, 0.08), (shapes, 0.10),
+        (chest, 0.28), (pelvis, 0.20), (abdomen, 0.12), (blood, 0.12), (cells, 0.07),
+        (fundus, 0.08), (lesion, 0.06), (shapes, 0.07),
     ]  # fmt: skip

@@ -4,9 +4,11 @@
     python benchmarks/pretrain/pretrain.py --minutes 70 --resume RUN     # after an interruption
     python benchmarks/pretrain/export.py RUN                             # the embedded weights and their manifest
 
-Three losses share one encoding of each picture. Mask tokens 0 and 1 answer both "background or what such a
-picture is segmented for", with no prompt, and "background or this thing", with points or a box (Kirillov et
-al., 2023). Tokens 2 and up answer for 14 kinds of structure and are not exported. The learning rate follows
+Four losses share one encoding of each picture. Mask tokens 0 and 1 alone answer both "background or what such
+a picture is segmented for", with no prompt, and "background or this thing", with points or a box (Kirillov et
+al., 2023). Tokens 0, 1 and 2 together answer "background, outer part or inner part" where a thing has both:
+the decoder's tokens attend to each other, so each number of classes is trained as it will be used. A head
+that is not exported answers for 14 kinds of structure. The learning rate follows
 the share of the minutes that is over, so a run fits its budget on any machine; the log holds every step's
 rate.
 """
@@ -24,8 +26,9 @@ import torch
 import torch.nn.functional as F
 from batches import image_batch, prompts
 from drawings import KINDS, SIDE_PX, Textures, draw
-from torch import Tensor
+from torch import Tensor, nn
 
+from sitelora.networks.architecture import architecture
 from sitelora.networks.sam import SamSegmenter
 
 
@@ -47,6 +50,49 @@ def kinds_loss(logits: Tensor, target: Tensor) -> Tensor:
     shown = truth.sum((2, 3)) > 0
     dice = (2 * (share * truth).sum((2, 3)) + 1) / (share.sum((2, 3)) + truth.sum((2, 3)) + 1)
     return 2 * F.binary_cross_entropy_with_logits(logits, truth) + (1 - dice)[shown].sum() / shown.sum().clamp(min=1)
+
+
+def nested_loss(logits: Tensor, outer: Tensor, inner: Tensor) -> Tensor:
+    """Cross-entropy plus soft Dice of two nested classes: logits ``[B, 3, H, W]``, masks ``[B, H, W]`` bool."""
+    target = outer.long() + (outer & inner).long()
+    share = logits.softmax(1)[:, 1:]
+    truth = torch.stack([target == 1, target == 2], 1).float()
+    dice = (2 * (share * truth).sum((2, 3)) + 1) / (share.sum((2, 3)) + truth.sum((2, 3)) + 1)
+    return F.cross_entropy(logits, target) + (1 - dice).mean()
+
+
+class FirstRows(nn.Module):
+    """The first rows of an embedding table, as a table of their own that trains the same values."""
+
+    def __init__(self, table: nn.Embedding, rows: int) -> None:
+        super().__init__()
+        self._table, self._rows = [table], rows
+
+    @property
+    def weight(self) -> Tensor:
+        return self._table[0].weight[: self._rows]
+
+
+def with_classes(network: SamSegmenter, classes: int) -> SamSegmenter:
+    """Return a network of fewer classes that shares every parameter of ``network``."""
+    few = SamSegmenter(arch=network.arch, image_size=network.image_size, classes=classes, quiet=True)
+    few.image_encoder, few.prompt_encoder = network.image_encoder, network.prompt_encoder
+    ours, theirs = few.mask_decoder, network.mask_decoder
+    ours.transformer, ours.output_upscaling, ours.iou_token = (
+        theirs.transformer,
+        theirs.output_upscaling,
+        theirs.iou_token,
+    )
+    ours.output_hypernetworks_mlps = theirs.output_hypernetworks_mlps[: classes + 1]
+    ours.mask_tokens = FirstRows(theirs.mask_tokens, classes + 1)
+    return few
+
+
+def kinds_head(embedding: int) -> nn.Sequential:
+    """Return the head that is not exported: ``[B, D, 16, 16]`` to ``[B, 14, 64, 64]``."""
+    return nn.Sequential(
+        nn.ConvTranspose2d(embedding, 64, 2, 2), nn.GELU(), nn.ConvTranspose2d(64, len(KINDS), 2, 2)
+    )  # fmt: skip
 
 
 def dice_of(logits: Tensor, target: Tensor) -> float:
@@ -76,11 +122,15 @@ def train(args: argparse.Namespace) -> None:
     run = args.resume or args.out
     run.mkdir(parents=True, exist_ok=True)
     checkpoint = run / "last.pt"
-    network = SamSegmenter(arch="sam_tiny", image_size=SIDE_PX, classes=len(KINDS) + 1, seed=args.seed, quiet=True)
+    network = SamSegmenter(arch="sam_tiny", image_size=SIDE_PX, classes=2, seed=args.seed, quiet=True)
+    one_class = with_classes(network, 1)
+    torch.manual_seed(args.seed)
+    kinds_of = kinds_head(architecture("sam_tiny").embedding)
     with torch.no_grad():
         network.image_encoder.pos_embed.copy_(sines(network.image_encoder.pos_embed.shape))
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
+    trained = [*network.parameters(), *kinds_of.parameters()]
+    decayed = [p for p in trained if p.ndim > 1]
+    others = [p for p in trained if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
         lr=args.peak_lr,
@@ -90,6 +140,7 @@ def train(args: argparse.Namespace) -> None:
     if args.resume:
         saved = torch.load(checkpoint, weights_only=True)
         network.load_state_dict(saved["network"])
+        kinds_of.load_state_dict(saved["kinds_of"])
         optimizer.load_state_dict(saved["optimizer"])
         step, spent_s = saved["step"], saved["spent_s"]
     textures = Textures(args.seed)
@@ -103,21 +154,27 @@ def train(args: argparse.Namespace) -> None:
         drawings = [draw(args.seed, step * args.batch + i, textures) for i in range(args.batch)]
         images = image_batch(drawings, rng)
         embedding = network.encode(images)
-        logits = network.decode(embedding)
         meant = torch.tensor([d.has_principal for d in drawings])
-        principal = torch.from_numpy(np.stack([d.principal for d in drawings]))
+        principal = torch.from_numpy(np.stack([d.principal for d in drawings]))[meant]
         kinds = torch.from_numpy(np.stack([d.kinds for d in drawings]))
+        logits = one_class.decode(embedding[meant])
         losses = {
-            "principal": two_way_loss(logits[meant, :2], principal[meant]),
-            "kinds": kinds_loss(logits[:, 2:, ::2, ::2], kinds[:, :, ::2, ::2]),
+            "principal": two_way_loss(logits, principal),
+            "kinds": kinds_loss(kinds_of(embedding.float()), kinds[:, :, ::2, ::2]),
         }
         rows, given, target = prompts(drawings, rng)
-        prompted = network.decode(embedding[rows], **given)
-        losses["prompted"] = two_way_loss(prompted[:, :2], target)
+        prompted = one_class.decode(embedding[rows], **given)
+        losses["prompted"] = two_way_loss(prompted, target)
+        nested = [row for row, d in enumerate(drawings) if d.has_inner]
+        if nested:
+            outer = torch.from_numpy(np.stack([drawings[row].principal for row in nested]))
+            inner = torch.from_numpy(np.stack([drawings[row].inner for row in nested]))
+            losses["nested"] = nested_loss(network.decode(embedding[nested]), outer, inner)
         loss = losses["principal"] + 0.5 * losses["kinds"] + 0.7 * losses["prompted"]
+        loss = loss + len(nested) / len(drawings) * losses.get("nested", 0.0)
         optimizer.zero_grad()
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         step += 1
         spent_s = kept_s + time.monotonic() - started
@@ -125,7 +182,7 @@ def train(args: argparse.Namespace) -> None:
         line |= {
             "step": step, "minutes": round(spent_s / 60, 2), "lr": round(rate, 7),
             "norm": round(norm.item(), 3),
-            "dice": round(dice_of(logits[meant, :2], principal[meant]), 4),
+            "dice": round(dice_of(logits, principal), 4),
             "prompted_dice": round(dice_of(prompted, target), 4),
         }  # fmt: skip
         log.write(json.dumps(line) + "\n")
@@ -133,22 +190,24 @@ def train(args: argparse.Namespace) -> None:
             log.flush()
             print(line, flush=True)
         if step % 100 == 0:
-            _save(checkpoint, network, optimizer, step, spent_s, args)
-    _save(checkpoint, network, optimizer, step, spent_s, args)
+            _save(checkpoint, network, kinds_of, optimizer, step, spent_s, args)
+    _save(checkpoint, network, kinds_of, optimizer, step, spent_s, args)
 
 
 def _save(
     path: Path,
     network: SamSegmenter,
+    kinds_of: nn.Module,
     optimizer: torch.optim.Optimizer,
     step: int,
     spent_s: float,
     args: argparse.Namespace,
 ) -> None:
-    settings = {"seed": args.seed, "batch": args.batch, "peak_lr": args.peak_lr, "minutes": args.minutes}
+    settings = {"seed": args.seed, "batch": args.batch, "peak_lr": args.peak_lr, "minutes": args.minutes,
+                "threads": args.threads}  # fmt: skip
     torch.save(
-        {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
-         "spent_s": spent_s, "settings": settings},
+        {"network": network.state_dict(), "kinds_of": kinds_of.state_dict(), "optimizer": optimizer.state_dict(),
+         "step": step, "spent_s": spent_s, "settings": settings},
         path.with_suffix(".tmp"),
     )  # fmt: skip
     path.with_suffix(".tmp").replace(path)
@@ -162,9 +221,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=70.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peak-lr", type=float, default=1e-3)
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     train(args)
 
 
