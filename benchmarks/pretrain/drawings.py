@@ -28,7 +28,7 @@ def draw(seed: int, index: int, textures: Textures) -> Drawing:
     """Return the picture of ``index``: the layout, then bias field, grain, inversion and flips."""
     rng = np.random.default_rng([seed, 2, index])
     canvas = Canvas(rng=rng, textures=textures)
-    choices = layouts.shares()
+    choices = layouts.shares(index)
     layout = choices[rng.choice(len(choices), p=[share for _, share in choices])][0]
     principal = layout(canvas)
     value = canvas.value

@@ -10,6 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 from canvas import KINDS, SIDE_PX, Array, Canvas
+from prostate import prostate
+
+DETAIL_FROM = 16_000
+"""Index of the first picture of the second part of the curriculum."""
 
 
 def chest(c: Canvas) -> Array:
@@ -299,9 +303,9 @@ def shapes(c: Canvas) -> Array:
     return np.zeros((SIDE_PX, SIDE_PX), bool)
 
 
-def shares() -> list[tuple[Callable[[Canvas], Array], float]]:
-    """Return every layout with its share of the pictures."""
-    return [
-        (chest, 0.28), (pelvis, 0.20), (abdomen, 0.12), (blood, 0.12), (cells, 0.07),
-        (fundus, 0.08), (lesion, 0.06), (shapes, 0.07),
-    ]  # fmt: skip
+def shares(index: int) -> list[tuple[Callable[[Canvas], Array], float]]:
+    """Return every layout with its share of the pictures: the simple pelvis gives way to the detailed prostate."""
+    pelves = [(pelvis, 0.20)] if index < DETAIL_FROM else [(pelvis, 0.04), (prostate, 0.18)]
+    others = [(chest, 0.28), (abdomen, 0.12), (blood, 0.12), (cells, 0.07), (fundus, 0.08), (lesion, 0.06)]
+    rest = 1 - sum(share for _, share in (*pelves, *others))
+    return [*pelves, *others, (shapes, rest)]

@@ -143,6 +143,8 @@ def train(args: argparse.Namespace) -> None:
         kinds_of.load_state_dict(saved["kinds_of"])
         optimizer.load_state_dict(saved["optimizer"])
         step, spent_s = saved["step"], saved["spent_s"]
+        lines = (run / "log.jsonl").read_text().splitlines(keepends=True)
+        (run / "log.jsonl").write_text("".join(lines[:step]))
     textures = Textures(args.seed)
     log = (run / "log.jsonl").open("a")
     kept_s, started = spent_s, time.monotonic()
