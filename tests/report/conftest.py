@@ -20,6 +20,7 @@ HOSPITALS = {
     "site-6": "phantom HK",
 }
 LABELS = {1: "prostate"}
+BEGIN = {"begin_bytes_up": 123_904}
 SPACING_MM = (0.6, 0.6, 3.0)
 AFFINE = np.diag([-0.6, -0.6, 3.0, 1.0])  # an LPS volume, as scanners write it
 SKILL = {"base": 0.12, "personal": 0.9, "unseen": 0.6}
@@ -46,6 +47,7 @@ def make_run(folder: Path, *, sites=tuple(HOSPITALS), rounds=5, cases=3, overlay
         "image_size": 128,
         "sites": {
             site: {"hospital": HOSPITALS.get(site, site), "cases": {"training": 8, "validation": 2, "test": cases}}
+            | BEGIN
             for site in sites
         },
         "egress": egress(),
@@ -85,7 +87,7 @@ def egress() -> dict:
         "local_count": 36,
         "local_bytes": 159_744,
         "frozen_count": 214,
-        "full_model_bytes_bf16": 19_482_624,
+        "full_model_bytes": 19_482_624,
     }
 
 

@@ -23,7 +23,7 @@ def dices(**models):
 def test_the_verdict_of_a_good_run(run_dir):
     text = verdict(read_run(run_dir))
     assert text.startswith("6 sites trained together for 5 rounds. The personal model is better than the base at all 6")
-    assert "A site sent 124 kB a round, 1/157 of what the whole model would take." in text
+    assert "A site sent 124 kB a round, 1/157 of what full fine-tuning would send." in text
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_sites_below_their_base_or_their_received_model_are_warned_of(tmp_path):
     }
     found = warnings(run_of(tmp_path, evaluation=evaluation, sites={"c": {}}))
     assert "The personal model is not above the base at b." in found
-    assert "The unseen model is not above the base at a." in found
+    assert "The unseen-site model is not above the base at a." in found
     assert "Local training did not improve on the received model at a and b." in found
     assert "There is no evaluation from c." in found
 
@@ -88,5 +88,46 @@ def test_the_headline_counts_all_bytes(run_dir):
     told = headline(run)
     assert told["bytes_up"] == 123_904 * 29
     assert told["bytes_down"] == 123_904 * 30
+    assert told["full_fine_tuning_bytes_up"] == 19_482_624 * 29
+    assert told["full_fine_tuning_bytes_down"] == 19_482_624 * 30
+    assert told["full_fine_tuning_ratio"] == pytest.approx(19_482_624 / 123_904)
+    assert told["begin_bytes_up"] == 123_904 * 6
     assert told["mean_dice"]["global"] is None
     assert main_model(run) == "personal"
+
+
+@pytest.mark.parametrize(("lost", "share"), [(0.05, None), (0.1000001, "1.0 %"), (0.5, "25.0 %")])
+def test_a_truncation_that_drops_energy_is_warned_of(tmp_path, lost, share):
+    rounds = [
+        {"round": n, "sites": {"a": entry()}, "server": {"truncation_lost": value}}
+        for n, value in ((0, 0.01), (1, lost))
+    ]
+    found = [line for line in warnings(run_of(tmp_path, rounds=rounds)) if "truncation" in line]
+    assert len(found) == (share is not None)
+    if share:
+        assert f"energy in 1 of 2 rounds, at most {share} (round 1)" in found[0]
+
+
+def test_drawn_data_is_warned_of_however_it_shows(tmp_path):
+    sites = {
+        "a": {"hospital": "Phantom hospital 1"},
+        "b": {"hospital": "General"},
+        "c": {"artificial": True},
+        "d": {"hospital": "St Phantomas"},
+    }
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "events.jsonl").write_text(
+        '{"event": "begin"}\n{"event": "artificial_data", "folder": "x"}\n{"ev'
+    )
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "events.jsonl").write_text('{"event": "begin", "note": "artificial_data"}\n')
+    run = run_of(tmp_path, sites=sites)
+    assert run.artificial == ["a", "b", "c"]
+    assert warnings(run)[0].startswith("Artificial data at a, b and c: drawn")
+
+
+def test_a_run_that_sends_nothing_says_so(tmp_path):
+    rounds = [{"round": 0, "sites": {"a": entry(up=0) | {"bytes_down": 0}}}]
+    run = run_of(tmp_path, rounds=rounds, egress={"shared": [], "full_model_bytes": 1000})
+    assert verdict(run).endswith("Nothing was sent.")
+    assert headline(run)["full_fine_tuning_ratio"] is None

@@ -6,7 +6,7 @@ from sitelora.evaluation.scores import CaseScore
 from sitelora.report.case_picture import draw_case, radiological
 from sitelora.report.overlays import PREDICTION, TRUTH, best_slice, draw_overlay, select_cases, window_of
 
-STRIP = 32  # pixels of black above and below the picture
+STRIP = 38  # pixels of black above and below the picture
 
 
 def disc(shape, centre, radius):

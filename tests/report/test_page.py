@@ -103,6 +103,15 @@ def test_every_site_hospital_and_number_is_there(page, run_dir):
     assert "2 cores, 1 torch thread" in page.text
     assert "124 kB" in page.text
     assert "site-4 was missing in round 2: no answer within 1800 s." in page.text
+    for bytes_told in ("full fine-tuning: 1.15 GB", "this run: 7.31 MB, 1/157 of it", "1/157 of full fine-tuning"):
+        assert bytes_told in page.text
+    assert "Before the first round the sites sent 743 kB once" in page.text
+    assert "Artificial data at every site" in page.text
+    for each in run.rounds:
+        for site, entry in each.sites.items():
+            if entry.status == "ok":
+                told = f"{entry.metrics['dice_received']:.3f} → {entry.metrics['dice_personal']:.3f}"
+                assert told in page.text, (each.number, site)
     assert "every site keeps encoder A and decoder B to itself" in page.text
     assert "image_encoder.blocks.{0–11}.attn.qkv.q.B" in page.text
     assert "36 local tensors (160 kB)" in page.text
@@ -122,7 +131,7 @@ def test_every_case_is_a_row_that_sorts(page):
 
 def test_every_figure_is_svg_in_the_pages_own_colours_with_words_and_ids_of_its_own(page):
     drawn = re.findall(r'<svg role="img".*?</svg>', page.source, re.DOTALL)
-    assert len(drawn) == 8  # six sites, final Dice, bytes
+    assert len(drawn) == 9  # six sites, final Dice, bytes by round and in all
     for svg in drawn:
         assert re.search(r'aria-label="[^"]{20,}"', svg)
         assert not [tone.light for tone in TONES.values() if tone.light in svg]
@@ -148,7 +157,11 @@ def test_results_json_holds_the_numbers_without_nan(built, run_dir):
 
 def test_plots_are_also_png_files(built):
     names = sorted(path.name for path in (built / "figures").iterdir())
-    assert names == ["bytes.png", *(f"dice-{end}.png" for end in ["final", *(f"site-{n}" for n in range(1, 7))])]
+    assert names == [
+        "bytes-total.png",
+        "bytes.png",
+        *(f"dice-{end}.png" for end in ["final", *(f"site-{n}" for n in range(1, 7))]),
+    ]
     for name in names:
         with Image.open(built / "figures" / name) as picture:
             picture.verify()
@@ -210,7 +223,7 @@ def test_a_site_name_cannot_lead_out_of_a_folder(maker, run_dir, tmp_path):
     (tmp_path / "run" / "server" / "result.json").write_text(json.dumps(result))
     page = Page(build_report(tmp_path / "run", tmp_path / "out").read_text(encoding="utf-8"))
     names = sorted(path.name for path in (tmp_path / "out" / "figures").iterdir())
-    assert names == ["bytes.png", "dice-___other_site-1.png", "dice-final.png", "dice-site-1.png"]
+    assert names == ["bytes-total.png", "bytes.png", "dice-___other_site-1.png", "dice-final.png", "dice-site-1.png"]
     assert not page.all("img")
 
 

@@ -9,7 +9,9 @@ HELP = "write the report of a run: one self-contained HTML page, its numbers as 
 EXAMPLES = """\
   sitelora report iat_prostate                          the newest run of that federation
   sitelora report 20261120-074512-1f00aa55 -o report    a run by its uid
-  sitelora report ~/.sitelora/iat_prostate/20261120-074512-1f00aa55 --open"""
+  sitelora report ~/.sitelora/iat_prostate/20261120-074512-1f00aa55 --open
+  sitelora report iat_prostate --beside local_prostate  with every site's local model beside it
+  sitelora report iat_prostate --picture run.png        also one wide picture, for a README or a slide"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,25 +20,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "name", metavar="RUN", help="a run's folder, its uid, or a federation's name for its newest run"
     )
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="where to write (default: RUN/report)")
+    parser.add_argument(
+        "--beside",
+        metavar="RUN",
+        help="a second run to compare with, usually the same job with method local; named like RUN",
+    )
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="also draw one wide PNG of the run")
     parser.add_argument("--home", type=Path, metavar="DIR", help="where runs are kept (default: $SITELORA_HOME)")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the report and show its summary."""
+    from sitelora.commands import CommandError
     from sitelora.report.page import build_report
     from sitelora.report.results import read_run
     from sitelora.report.text import summary_text
 
+    if args.picture is not None and args.picture.suffix.lower() != ".png":
+        raise CommandError(f"--picture {args.picture} does not end in .png: the picture is a PNG, name it so")
     folder = find_run(args.name, args.home)
-    page = build_report(folder, args.out or folder / "report").absolute()
-    print(summary_text(read_run(folder)))
+    beside = None if args.beside is None else find_run(args.beside, args.home)
+    page = build_report(folder, args.out or folder / "report", beside=beside).absolute()
+    print(summary_text(read_run(folder), None if beside is None else read_run(beside)))
+    if args.picture is not None:
+        _picture(folder, beside, args.picture)
     print(f"\n{page}")
     if args.open:
         import webbrowser
 
         webbrowser.open(page.as_uri())
     return 0
+
+
+def _picture(folder: Path, beside: Path | None, file: Path) -> None:
+    """Draw the wide picture of a run."""
+    from sitelora.report.beside import with_beside
+    from sitelora.report.picture import demo_picture
+    from sitelora.report.results import read_run
+
+    run = read_run(folder)
+    picture = demo_picture(run if beside is None else with_beside(run, read_run(beside)))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(picture)
+    print(f"\n{file.absolute()}")
 
 
 def find_run(name: str, home_folder: Path | None = None) -> Path:

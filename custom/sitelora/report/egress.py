@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sitelora.report.costs import Cost, begin_bytes, cost_of, ratio_text
 from sitelora.report.html_table import Cell, Column, html_table
 from sitelora.report.results import Run, mapping, number, objects
 from sitelora.report.words import ABSENT, bytes_text, count_text, seconds_text
@@ -106,43 +107,46 @@ def stayed(run: Run) -> str:
 
 
 def traffic_table(run: Run) -> str:
-    """Return bytes and training time of every site over the whole run; empty without rounds."""
+    """Return bytes of every site over the whole run, beside those of full fine-tuning; empty without rounds."""
     if not run.rounds:
         return ""
     columns = [
         Column("Site", numeric=False),
-        Column("Rounds"),
+        Column("Rounds", hint="rounds in which its update was used"),
         Column("Received"),
         Column("Sent"),
-        Column("Sent a round"),
-        Column("Time"),
+        Column("Full fine-tuning", hint="both directions, every value of the model in every message"),
+        Column("Share", hint="received and sent, of full fine-tuning"),
+        Column("Training", hint="time the site worked"),
     ]
-    rows, totals = [], [0, 0]
+    rows = []
     for site in run.sites:
         entries = [each.sites[site] for each in run.rounds if site in each.sites]
         if not entries:
             continue
         done = sum(entry.status == "ok" for entry in entries)
-        down, up = sum(entry.bytes_down for entry in entries), sum(entry.bytes_up for entry in entries)
         times = [entry.seconds for entry in entries if entry.seconds is not None]
-        sent = sum(entry.bytes_up > 0 for entry in entries)
-        totals = [totals[0] + down, totals[1] + up]
-        rows.append(
-            [
-                Cell(site),
-                Cell(f"{done} of {len(run.rounds)}"),
-                Cell(bytes_text(down)),
-                Cell(bytes_text(up)),
-                Cell(bytes_text(up / sent) if sent else ABSENT),
-                Cell(seconds_text(sum(times)) if times else ABSENT),
-            ]
-        )
-    footer = [
-        Cell("In all"),
-        Cell(""),
-        Cell(bytes_text(totals[0])),
-        Cell(bytes_text(totals[1])),
-        Cell(""),
-        Cell(""),
+        time = seconds_text(sum(times)) if times else ABSENT
+        rows.append([Cell(site), Cell(f"{done} of {len(run.rounds)}"), *_amounts(cost_of(run, site=site)), Cell(time)])
+    return html_table(columns, rows, footer=[Cell("In all"), Cell(""), *_amounts(cost_of(run)), Cell("")])
+
+
+def before_rounds(run: Run) -> str:
+    """Return one sentence on what the sites sent once before the first round, empty when that is nothing."""
+    sent = begin_bytes(run)
+    if not sent:
+        return ""
+    return (
+        f"Before the first round the sites sent {bytes_text(sent)} once: their initial tensors, from before "
+        "any training. The table and the plots count the rounds alone."
+    )
+
+
+def _amounts(cost: Cost) -> list[Cell]:
+    """Return received, sent, full fine-tuning and the share as cells."""
+    return [
+        Cell(bytes_text(cost.bytes_down)),
+        Cell(bytes_text(cost.bytes_up)),
+        Cell(bytes_text(cost.full)),
+        Cell(ratio_text(cost.ratio) or ABSENT),
     ]
-    return html_table(columns, rows, footer=footer)

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from sitelora.report.costs import cost_of, ratio_text
 from sitelora.report.results import Run
 from sitelora.report.style import TONES, Picture, canvas, finish, model_style
-from sitelora.report.words import bytes_text, dice_text
+from sitelora.report.words import bytes_text, dice_text, shortened
 
 # metric of a round -> the model it is drawn as
 ROUND_CURVES = {"dice_received": "received", "dice_personal": "personal"}
@@ -29,7 +30,7 @@ def dice_by_round(run: Run, site: str) -> Picture | None:
     curves = {m: [e.metrics.get(m) if e else None for e in entries] for m in ROUND_CURVES}
     if all(value is None for values in curves.values() for value in values):
         return None
-    with canvas(280, 172) as (figure, axes):
+    with canvas(280, 186) as (figure, axes):
         for metric, values in curves.items():
             _curve(axes, numbers, values, ROUND_CURVES[metric])
         _last_values(axes, numbers, curves)
@@ -40,9 +41,10 @@ def dice_by_round(run: Run, site: str) -> Picture | None:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.grid(axis="x", visible=False)
         hospital = run.hospital(site)
-        title = f"{site} · {hospital}" if hospital else site
-        title = title if len(title) <= 38 else f"{title[:37]}…"
-        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+        axes.set_title(shortened(site, 34), loc="left", fontsize=11, fontweight="bold", pad=20 if hospital else 6)
+        if hospital:
+            tone, words = TONES["muted"].light, shortened(hospital, 42)
+            axes.annotate(words, (0, 1), (0, 6), "axes fraction", "offset points", color=tone, fontsize=10)
         last = [dice_text(next((v for v in reversed(values) if v is not None), None)) for values in curves.values()]
         words = f"Validation Dice by round at {site}: last received {last[0]}, last after training {last[1]}"
         return finish(figure, name=f"dice-{_slug(site)}", words=words)
@@ -77,7 +79,7 @@ def final_dice(run: Run) -> Picture | None:
     if not sites:
         return None
     models = [m for m in run.models if any(_dice(run, s, m) is not None for s in sites)]
-    with canvas(400, 56 + 36 * len(sites)) as (figure, axes):
+    with canvas(360, 56 + 36 * len(sites)) as (figure, axes):
         for row, site in enumerate(sites):
             values = [value for m in models if (value := _dice(run, site, m)) is not None]
             axes.plot([min(values), max(values)], [row, row], color=TONES["rule"].light, linewidth=3.5, zorder=1)
@@ -92,7 +94,7 @@ def final_dice(run: Run) -> Picture | None:
                     axes.plot(score.interval, [row + shift] * 2, color=colour, linewidth=1.2, alpha=0.75, zorder=2)
                 face = TONES["paper"].light if model == "base" else colour
                 axes.plot(score.dice, row + shift, marker, color=colour, markerfacecolor=face, mew=1.5, ms=6.5)
-        axes.set(xlim=(0, 1), ylim=(len(sites) - 0.5, -0.5), yticks=range(len(sites)), yticklabels=sites)
+        axes.set(xlim=(-0.02, 1), ylim=(len(sites) - 0.5, -0.5), yticks=range(len(sites)), yticklabels=sites)
         axes.set_xlabel("Dice on test data")
         axes.grid(axis="y", visible=False)
         for label in axes.get_yticklabels():
@@ -112,7 +114,7 @@ def bytes_by_round(run: Run) -> Picture | None:
     most = max([*up, *down], default=0)
     if not most:
         return None
-    with canvas(400, 224) as (figure, axes):
+    with canvas(360, 216) as (figure, axes):
         groups = [[site] for site in run.sites] if segmented(run) else [list(run.sites)]
         gap = 0.7 if segmented(run) else 0.0
         for direction, model, shift in (("bytes_down", "received", -0.2), ("bytes_up", "personal", 0.2)):
@@ -128,13 +130,38 @@ def bytes_by_round(run: Run) -> Picture | None:
         axes.set_xlabel("Round")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
-        axes.yaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: bytes_text(value).replace(".00 ", " ") if value else "0")
-        )
+        axes.yaxis.set_major_formatter(FuncFormatter(_axis_bytes))
         axes.grid(axis="x", visible=False)
         totals = f"{bytes_text(sum(down))} to the sites and {bytes_text(sum(up))} from them"
         words = f"Bytes by round and site, in all {totals}"
         return finish(figure, name="bytes", words=words)
+
+
+def bytes_in_all(run: Run) -> Picture | None:
+    """Draw all bytes of the rounds as one bar beside those of full fine-tuning, on one linear axis.
+
+    ``None`` when nothing travelled or the size of the whole model is not known.
+    """
+    cost = cost_of(run)
+    if not cost.total or not cost.full:
+        return None
+    bars = (("full fine-tuning", cost.full, "base", ""), ("this run", cost.total, "personal", ratio_text(cost.ratio)))
+    with canvas(360, 128) as (figure, axes):
+        for row, (name, size, tone, share) in enumerate(bars):
+            axes.barh(row, size, 0.42, color=TONES[tone].light)
+            words = f"{name}: {bytes_text(size)}" + (f", {share} of it" if share else "")
+            axes.annotate(words, (0, row - 0.3), (0, 1), textcoords="offset points", color=TONES["ink"].light)
+        axes.set(xlim=(0, max(cost.full, cost.total)), ylim=(1.3, -0.75), yticks=[])
+        axes.grid(visible=False)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
+        axes.xaxis.set_major_formatter(FuncFormatter(_axis_bytes))
+        words = f"Bytes of all rounds: this run {bytes_text(cost.total)}, full fine-tuning {bytes_text(cost.full)}"
+        return finish(figure, name="bytes-total", words=words)
+
+
+def _axis_bytes(value: float, _: object) -> str:
+    """Return a size for an axis, round sizes without their zeros."""
+    return bytes_text(value).replace(".00 ", " ").replace(".0 ", " ") if value else "0"
 
 
 def segmented(run: Run) -> bool:

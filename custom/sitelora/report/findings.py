@@ -6,8 +6,15 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from sitelora.report.results import Round, Run, items, mapping, number
+from sitelora.report.beside import below_beside, beside_difference, difference_text
+from sitelora.report.costs import begin_bytes, cost_of, full_model_bytes, ratio_text
+from sitelora.report.results import Round, Run, items, number
+from sitelora.report.style import model_word
 from sitelora.report.words import bytes_text, count_text, dice_text, listed
+
+TRUNCATION = "truncation_lost"
+"""In a round's ``server``: the largest share (Frobenius norm) of a mean product that a rank truncation dropped."""
+LOUD_ENERGY = 0.01  # share of the energy (squared norm) above which it is a warning; our choice
 
 
 def planned_rounds(run: Run) -> int | None:
@@ -59,8 +66,9 @@ def upload_per_round(run: Run) -> float | None:
 
 
 def verdict(run: Run) -> str:
-    """Return what happened, how good it is and what travelled, in at most four sentences."""
-    return " ".join(part for part in (_what_happened(run), _how_good(run), _what_travelled(run)) if part)
+    """Return what happened, how good it is and what travelled, in at most five sentences."""
+    parts = (_what_happened(run), _how_good(run), _beside(run), _what_travelled(run))
+    return " ".join(part for part in parts if part)
 
 
 def _what_happened(run: Run) -> str:
@@ -81,7 +89,7 @@ def _how_good(run: Run) -> str:
     above, not_above = compared(run, model)
     total, value = len(above) + len(not_above), dice_text(mean_dice(run, model))
     if not total:
-        return f"The {model} model reaches a mean Dice of {value} on test data; the base was not scored."
+        return f"The {model_word(model)} model reaches a mean Dice of {value} on test data; the base was not scored."
     where = (
         f"at {'the one site' if total == 1 else f'all {total} sites'}"
         if not not_above
@@ -90,39 +98,55 @@ def _how_good(run: Run) -> str:
         else f"at {len(above)} of {total} sites"
     )
     base = dice_text(mean_dice(run, "base"))
-    return f"The {model} model is better than the base {where}: mean Dice {value} against {base} on test data."
+    return (
+        f"The {model_word(model)} model is better than the base {where}: mean Dice {value} against {base} on test data."
+    )
+
+
+def _beside(run: Run) -> str:
+    """Say how the personal models stand against those of the run beside."""
+    above, not_above = compared(run, "personal", run.beside)
+    if not above and not not_above:
+        return ""
+    total = len(above) + len(not_above)
+    where = "at every site" if not not_above else "at no site" if not above else f"at {len(above)} of {total} sites"
+    if total == 1:
+        where = "at the one site of both" if above else "not at the one site of both"
+    gain = difference_text(beside_difference(run))
+    caution = "; the two runs differ in more than the method" if run.beside_notes else ""
+    return f"It is above the {run.beside} run beside {where}: {gain} Dice on average{caution}."
 
 
 def _what_travelled(run: Run) -> str:
-    sent, egress = upload_per_round(run), mapping(run.facts, "egress")
+    sent = upload_per_round(run)
     if sent is None:
-        return ""
-    text = f"A site sent {bytes_text(sent)} a round"
-    full = number(egress.get("full_model_bytes_bf16"))
+        return "Nothing was sent." if run.rounds and run.facts.get("egress") else ""
+    text, full = f"A site sent {bytes_text(sent)} a round", full_model_bytes(run)
     if full and full > sent:
-        text += f", {_share(full / sent)} of what the whole model would take"
+        text += f", {ratio_text(full / sent)} of what full fine-tuning would send"
     return f"{text}."
-
-
-def _share(ratio: float) -> str:
-    """Return ``a third``-like words for one in ``ratio``."""
-    return f"1/{ratio:,.0f}" if ratio >= 9.5 else f"{100 / ratio:.0f} %"
 
 
 def warnings(run: Run) -> list[str]:
     """Return every warning once: those of the run, then those that its numbers show."""
     told = [str(text) for text in items(run.facts, "warnings")]
-    found = [text for text in told if text not in _told_absences(run)] + list(run.notes)
+    found = [text for text in told if text not in _told_absences(run)] + [*run.notes, *run.beside_notes]
     if run.facts.get("error"):
         found.insert(0, f"The run ended with an error: {run.facts['error']}")
     done, planned = rounds_done(run), planned_rounds(run)
     if run.facts and run.facts.get("completed") is not True:
         found.append(f"The run is not complete: {done} of {planned if planned is not None else '?'} rounds are done.")
+    if run.artificial:
+        every = len(run.artificial) == len(run.sites) > 1
+        where = "every site" if every else listed(list(run.artificial))
+        found.insert(0, f"Artificial data at {where}: drawn, not measured, so these scores say nothing about patients.")
     found += _absences(run)
+    found += below_beside(run)
+    found += _truncations(run)
     for model in ("personal", "global", "received", "unseen"):
         _, not_above = compared(run, model)
         if not_above:
-            found.append(f"The {model} model is not above the base at {listed(not_above)}.")
+            found.append(f"The {model_word(model)} model is not above the base at {listed(not_above)}.")
     _, unhelped = compared(run, "personal", "received")
     if unhelped:
         found.append(f"Local training did not improve on the received model at {listed(unhelped)}.")
@@ -131,6 +155,20 @@ def warnings(run: Run) -> list[str]:
     elif silent := [site for site in run.sites if site not in run.evaluation]:
         found.append(f"There is no evaluation from {listed(silent)}.")
     return list(dict.fromkeys(found))
+
+
+def _truncations(run: Run) -> list[str]:
+    """Return one line when a server rule's rank truncation dropped a notable share of the energy."""
+    lost = {each.number: share**2 for each in run.rounds if (share := number(each.server.get(TRUNCATION))) is not None}
+    loud = [round_number for round_number, share in lost.items() if share > LOUD_ENERGY]
+    if not loud:
+        return []
+    worst = max(loud, key=lambda round_number: lost[round_number])
+    return [
+        f"The server's rank truncation dropped more than {100 * LOUD_ENERGY:.0f} % of a mean product's energy in "
+        f"{len(loud)} of {count_text(len(run.rounds), 'round')}, at most {100 * lost[worst]:.1f} % (round {worst}): a "
+        "higher rank keeps more."
+    ]
 
 
 def _told_absences(run: Run) -> set[str]:
@@ -161,11 +199,19 @@ def _absences(run: Run) -> list[str]:
 def headline(run: Run) -> dict[str, Any]:
     """Return the numbers of the page's first screen, for `results.json` and the terminal."""
     models: Mapping[str, float | None] = {name: mean_dice(run, name) for name in run.models}
+    cost = cost_of(run)
     return {
         "mean_dice": dict(models),
+        "beside": run.beside or None,
+        "personal_minus_beside": beside_difference(run),
         "rounds_done": rounds_done(run),
         "rounds_planned": planned_rounds(run),
         "sites": list(run.sites),
-        "bytes_up": sum(e.bytes_up for r in run.rounds for e in r.sites.values()),
-        "bytes_down": sum(e.bytes_down for r in run.rounds for e in r.sites.values()),
+        "artificial_sites": list(run.artificial),
+        "bytes_up": cost.bytes_up,
+        "bytes_down": cost.bytes_down,
+        "begin_bytes_up": begin_bytes(run),
+        "full_fine_tuning_bytes_up": cost.full_up,
+        "full_fine_tuning_bytes_down": cost.full_down,
+        "full_fine_tuning_ratio": cost.ratio,
     }

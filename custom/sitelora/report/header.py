@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from sitelora.report.beside import beside_pairs
+from sitelora.report.costs import full_model_bytes, ratio_text
 from sitelora.report.findings import (
     attended,
     main_model,
@@ -18,7 +20,7 @@ from sitelora.report.findings import (
 )
 from sitelora.report.results import Run, mapping, number
 from sitelora.report.style import SHORT
-from sitelora.report.words import bytes_text, count_text, dice_text, seconds_text
+from sitelora.report.words import bytes_text, count_text, dice_text, listed, seconds_text
 
 
 def header(run: Run) -> str:
@@ -46,7 +48,9 @@ def _tiles(run: Run) -> str:
     main = main_model(run)
     if main is not None:
         base = mean_dice(run, "base")
-        beside = f"mean over sites; base {dice_text(base)}" if base is not None else "mean over sites"
+        beside = "mean over sites" + (f"; base {dice_text(base)}" if base is not None else "")
+        if beside_pairs(run):
+            beside += f"; {run.beside} {dice_text(mean_dice(run, run.beside))}"
         tiles.append((f"Dice, {SHORT.get(main, main).lower()} model", dice_text(mean_dice(run, main)), beside))
     if run.rounds:
         planned = planned_rounds(run)
@@ -55,9 +59,9 @@ def _tiles(run: Run) -> str:
         tiles.append(("Rounds done", f"{rounds_done(run)} of {planned or '?'}", beside))
         always = sum(all(site in attended(each) for each in run.rounds) for site in run.sites)
         tiles.append(("Sites", str(len(run.sites)), f"{always} took part in every round"))
-    sent, full = upload_per_round(run), number(mapping(run.facts, "egress").get("full_model_bytes_bf16"))
+    sent, full = upload_per_round(run), full_model_bytes(run)
     if sent is not None:
-        beside = f"the whole model: {bytes_text(full)}" if full else ""
+        beside = f"{ratio_text(full / sent)} of full fine-tuning ({bytes_text(full)})" if full else ""
         tiles.append(("Sent a round by a site", bytes_text(sent), beside))
     cells = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(beside)}</small></dd></div>"
@@ -75,7 +79,7 @@ def _facts(run: Run) -> str:
         "Base": _base(mapping(facts, "base")),
         "Input size": f"{size:.0f} × {size:.0f} pixels" if size is not None else None,
         "Seed": facts.get("seed"),
-        "Hardware": _hardware(mapping(facts, "hardware")),
+        "Hardware": _all_hardware(run),
         "Versions": ", ".join(f"{name} {version}" for name, version in mapping(facts, "versions").items()),
         "Run": facts.get("uid"),
         "Result written": run.written,
@@ -91,6 +95,18 @@ def _facts(run: Run) -> str:
 def _base(base: Mapping[str, Any]) -> str:
     sha256 = str(base.get("sha256") or "")
     return " ".join(part for part in (str(base.get("name") or ""), f"(sha256 {sha256[:12]})" if sha256 else "") if part)
+
+
+def _all_hardware(run: Run) -> str:
+    """Return the hardware, by site where the run tells it of every site and it differs."""
+    sites = mapping(run.facts, "sites")
+    by_site = {site: _hardware(mapping(mapping(sites, site), "hardware")) for site in run.sites if site in sites}
+    kinds = list(dict.fromkeys(text for text in by_site.values() if text))
+    if not kinds:
+        return _hardware(mapping(run.facts, "hardware"))
+    if len(kinds) == 1:
+        return kinds[0]
+    return "; ".join(f"{listed([s for s in by_site if by_site[s] == kind])}: {kind}" for kind in kinds)
 
 
 def _hardware(hardware: Mapping[str, Any]) -> str:

@@ -21,11 +21,13 @@ from scipy.ndimage import binary_fill_holes
 from skimage.measure import find_contours
 
 from sitelora.evaluation.scores import CaseScore
+from sitelora.report.words import shortened
 
 TRUTH, PREDICTION = "#7cc8f5", "#ff8a1f"
+TEXT_PT = 12.0
 LineStyle = tuple[float, tuple[float, ...]]
 LINE_STYLES: tuple[LineStyle, ...] = ((0, ()), (0, (4, 1.6)), (0, (1.2, 1.4)), (0, (4, 1.4, 1.2, 1.4)))
-WIDTH_PX, STRIP_PX = 480, 32
+WIDTH_PX, STRIP_PX = 480, 38  # shown at about 270 on a phone: letters of 17 px there are 9
 
 
 def draw_overlay(
@@ -65,7 +67,7 @@ def draw_overlay(
     height_px = round(WIDTH_PX * rows * float(pixel_mm[0]) / (columns * float(pixel_mm[1])))
     height_px = min(max(height_px, WIDTH_PX // 4), WIDTH_PX * 2)
     total_px = height_px + 2 * STRIP_PX
-    with matplotlib.rc_context({"text.parse_math": False, "font.size": 10.5}):
+    with matplotlib.rc_context({"text.parse_math": False, "font.size": TEXT_PT}):
         figure = Figure(figsize=(WIDTH_PX / 100, total_px / 100), dpi=100, facecolor="black")
         axes = figure.add_axes((0, STRIP_PX / total_px, 1, height_px / total_px))
         axes.set_axis_off()
@@ -81,7 +83,8 @@ def draw_overlay(
             _outline(axes, _region(prediction, value), PREDICTION, width=2.0, style=style)
         if left_letter:
             axes.text(0.015, 0.5, left_letter, transform=axes.transAxes, color="#c9d1d9", va="center")
-        figure.text(0.02, 1 - STRIP_PX / total_px / 2, title, color="#e4e8ec", va="center", ha="left")
+        shown_title = shortened(title, 46)
+        figure.text(0.02, 1 - STRIP_PX / total_px / 2, shown_title, color="#e4e8ec", va="center", ha="left")
         _legend(figure, {value: (labels or {}).get(value, str(value)) for value in classes})
         path.parent.mkdir(parents=True, exist_ok=True)
         FigureCanvasAgg(figure)
@@ -149,14 +152,20 @@ def _legend(figure: Figure, classes: Mapping[int, str]) -> None:
         for place, name in enumerate(classes.values()):
             style = LINE_STYLES[place % len(LINE_STYLES)]
             handles.append(Line2D([], [], color="#c9d1d9", linewidth=1.4, linestyle=style, label=name))
-    figure.legend(
+    legend = figure.legend(
         handles=handles,
         loc="lower left",
         ncols=len(handles),
         frameon=False,
         labelcolor="#c9d1d9",
-        fontsize=10.5,
-        borderaxespad=0.35,
-        handlelength=1.8,
-        columnspacing=1.4,
+        fontsize=TEXT_PT,
+        borderaxespad=0.3,
+        borderpad=0.25,
+        handlelength=1.7,
+        handletextpad=0.5,
+        columnspacing=1.1,
     )
+    width_px = legend.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width
+    if width_px > WIDTH_PX:  # many classes or long names
+        for words in legend.get_texts():
+            words.set_fontsize(max(TEXT_PT * 0.95 * WIDTH_PX / width_px, 6.0))

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.report import figures, sections
+from sitelora.report.beside import with_beside
 from sitelora.report.findings import headline, verdict, warnings
 from sitelora.report.header import header
 from sitelora.report.results import Run, read_run
 from sitelora.report.template import document
 
 
-def build_report(run_dir: Path, out: Path) -> Path:
+def build_report(run_dir: Path, out: Path, *, beside: Path | None = None) -> Path:
     """Write ``index.html``, ``results.json`` and ``figures/*.png`` into ``out``.
 
     The same run gives the same bytes. The page needs no other file and no network.
@@ -22,21 +23,25 @@ def build_report(run_dir: Path, out: Path) -> Path:
     Args:
         run_dir: holds ``server/result.json`` and ``<site>/evaluation/`` of as many sites as are at hand.
         out: made when absent; files of an earlier report are replaced.
+        beside: folder of a second run, usually the same job with method ``local``; its personal Dice stands
+            beside this run's, and every site below it is warned of.
 
     Returns:
         The path of ``index.html``.
 
     Raises:
-        ReportError: there is no result in ``run_dir``, or a file in it is broken.
+        ReportError: there is no result in ``run_dir``, a file in it is broken, or the runs cannot be compared.
     """
     run = read_run(run_dir)
+    if beside is not None:
+        run = with_beside(run, read_run(beside))
     panels = [panel for site in run.sites if (panel := figures.dice_by_round(run, site))]
-    final, traffic = figures.final_dice(run), figures.bytes_by_round(run)
+    final, traffic, total = figures.final_dice(run), figures.bytes_by_round(run), figures.bytes_in_all(run)
     chapters = [
         header(run),
         sections.quality(run, final),
         sections.round_by_round(run, panels),
-        sections.travelled(run, traffic),
+        sections.travelled(run, traffic, total),
         sections.pictures(run),
         sections.cases(run),
         sections.glossary(),
@@ -44,7 +49,7 @@ def build_report(run_dir: Path, out: Path) -> Path:
         "nothing. For research; not a medical device.</footer>",
     ]
     out.mkdir(parents=True, exist_ok=True)
-    for picture in [*panels, *(p for p in (final, traffic) if p)]:
+    for picture in [*panels, *(p for p in (final, traffic, total) if p)]:
         (out / "figures").mkdir(exist_ok=True)
         (out / "figures" / f"{picture.name}.png").write_bytes(picture.png)
     numbers = json.dumps(collected(run, run_dir), indent=1, allow_nan=False, ensure_ascii=False)

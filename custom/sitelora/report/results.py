@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.evaluation.scores import CaseScore, summarise
+from sitelora.report.artificial import artificial_sites
 from sitelora.report.style import MODELS
 
 FORMAT = 1
@@ -71,7 +72,13 @@ class Overlay:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Everything the report shows; ``facts`` is the top level of `result.json` as it was written."""
+    """Everything the report shows; ``facts`` is the top level of `result.json` as it was written.
+
+    Attributes:
+        artificial: sites whose data was drawn.
+        beside: name in ``evaluation`` of the model of another run; empty without one.
+        beside_notes: what makes the comparison with that run unfair.
+    """
 
     facts: Mapping[str, Any]
     sites: Sequence[str]
@@ -80,12 +87,16 @@ class Run:
     overlays: Mapping[str, Sequence[Overlay]]
     notes: Sequence[str]
     written: str = ""
+    artificial: Sequence[str] = ()
+    beside: str = ""
+    beside_notes: Sequence[str] = ()
 
     @property
     def models(self) -> list[str]:
         """Names of the models that some site scored or declared not applicable, in reading order."""
         found = {name for scores in self.evaluation.values() for name in scores}
-        return [name for name in MODELS if name in found] + sorted(found - set(MODELS))
+        order = [name for known in MODELS for name in ((self.beside, known) if known == "personal" else (known,))]
+        return [name for name in order if name in found] + sorted(found - set(order))
 
     def hospital(self, site: str) -> str:
         """Return the hospital behind a site's name, empty when it is not told or the same."""
@@ -129,6 +140,7 @@ def read_run(run_dir: Path) -> Run:
         overlays={site: found for site, found in pictures.items() if found},
         notes=notes,
         written=_written(result),
+        artificial=artificial_sites(run_dir, mapping(facts, "sites")),
     )
 
 

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from html import escape
 
 from sitelora.report.case_table import case_table
-from sitelora.report.egress import shared_table, stayed, traffic_table
+from sitelora.report.costs import full_model_bytes
+from sitelora.report.egress import before_rounds, shared_table, stayed, traffic_table
 from sitelora.report.figures import segmented
 from sitelora.report.findings import main_model, mean_dice
 from sitelora.report.glossary import GLOSSARY
 from sitelora.report.inlined import inlined_overlay
+from sitelora.report.overlays import PREDICTION, TRUTH
 from sitelora.report.results import Run
 from sitelora.report.style import Picture, model_style
-from sitelora.report.tables import not_applicable, round_table, site_table
-from sitelora.report.words import count_text
+from sitelora.report.tables import not_applicable, round_site_table, round_table, site_table
+from sitelora.report.words import bytes_text, count_text
 
 
 def quality(run: Run, final: Picture | None) -> str:
@@ -24,11 +26,13 @@ def quality(run: Run, final: Picture | None) -> str:
     drawn = [model for model in run.models if mean_dice(run, model) is not None]
     caption = "How to read it: one row a site; further right is better. Thin lines are 95 % intervals."
     notes = "".join(f'<p class="note">{escape(line)}</p>' for line in not_applicable(run))
+    told = f" {run.beside}: the personal model of another run, with that method. Difference: personal minus it."
+    beside = escape(told) if run.beside else ""
     return f"""<h2>How good the models are</h2>
 <p>Dice on every site's own test cases, which no model was trained on: 0 is no overlap, 1 is perfect.</p>
 {key(drawn) if final else ""}
 <div class="two">{_figure(final, caption)}<div>{site_table(run)}
-<p class="note">Cases: training / validation / test. Small numbers: 95 % intervals over patients.</p>
+<p class="note">Cases: training / validation / test. Small numbers: 95 % intervals over patients.{beside}</p>
 {notes}</div></div>"""
 
 
@@ -37,17 +41,22 @@ def round_by_round(run: Run, panels: Sequence[Picture]) -> str:
     if not run.rounds:
         return ""
     curves = "".join(f"<figure>{panel.svg}</figure>" for panel in panels)
-    drawn = f"""{key(["received", "personal"], {"personal": "After training at the site"}, cross=True)}
+    labels = {"received": "Received from the server (global)", "personal": "After training at the site (personal)"}
+    drawn = f"""{key(["received", "personal"], labels, cross=True)}
 <div class="panels">{curves}</div>
 <p class="note">How to read it: one panel a site, all with the same axes; rounds run to the right, Dice upwards, and
 the number is the last value.</p>"""
+    table = round_site_table(run)
+    numbers = f"<h3>Dice of each round, site by site: received → after training</h3>\n{table}" if table else ""
     return f"""<h2>Round by round</h2>
 <p>Dice on every site's validation cases: of the model as it arrived, and after the site trained it.</p>
 {drawn if panels else ""}
+{numbers}
+<h3>Dice and bytes of each round, all sites together</h3>
 {round_table(run)}"""
 
 
-def travelled(run: Run, traffic: Picture | None) -> str:
+def travelled(run: Run, traffic: Picture | None, total: Picture | None) -> str:
     """Return the chapter on bytes and names that left a site."""
     shared, sites = shared_table(run), traffic_table(run)
     if not (shared or sites):
@@ -55,12 +64,21 @@ def travelled(run: Run, traffic: Picture | None) -> str:
     labels = {"received": "To the sites", "personal": "From the sites"}
     caption = f"How to read it: one pair of bars a round{', one segment a site' if segmented(run) else ''}."
     names = f'<h3>What a site sends, by name</h3><div class="names">{shared}</div>' if shared else ""
+    full = full_model_bytes(run)
+    against = (
+        f" Full fine-tuning would put every value of the model ({bytes_text(full)} as sent) into every message."
+        if full
+        else ""
+    )
+    legend = key(["received", "personal"], labels, squares=True) if traffic else ""
+    scale = "All rounds, both directions, on one scale." if total else ""
     return f"""<h2>What travelled</h2>
 <p>Tensors and numbers only. Images, labels and local tensors are not part of any message; every site's own audit log
-lists each tensor it sent.</p>
-{key(["received", "personal"], labels, squares=True) if traffic else ""}
-<div class="two">{_figure(traffic, caption)}
-<div>{sites}</div></div>
+lists each tensor it sent.{against}</p>
+<div class="two"><div>{_figure(total, scale)}
+{legend}{_figure(traffic, caption)}</div>
+<div>{sites}
+<p class="note">{escape(before_rounds(run))}</p></div></div>
 {names}
 <p class="note">{escape(stayed(run))}</p>"""
 
@@ -70,9 +88,9 @@ def pictures(run: Run) -> str:
     if not run.overlays:
         return ""
     parts = [
-        "<h2>Pictures</h2>\n<p>Every site's best, median and worst test case: truth in blue, prediction in orange, on "
-        "the slice with the largest true area. Pictures never leave a site; they are here because this page was made "
-        "where they are.</p>"
+        "<h2>Pictures</h2>\n<p>Every site's best, median and worst test case, a volume on the slice with the largest "
+        "true area. Pictures never leave a site; they are here because this page was made where they are.</p>\n"
+        + outlines_key()
     ]
     for site, overlays in run.overlays.items():
         hospital = run.hospital(site)
@@ -110,6 +128,7 @@ def key(
         "s": '<rect x="2.5" y="2.5" width="9" height="9"/>',
         "D": '<path d="M7 1.5 12.5 7 7 12.5 1.5 7z"/>',
         "^": '<path d="M7 2 12.5 12H1.5z"/>',
+        "v": '<path d="M7 12 12.5 2H1.5z"/>',
         "X": '<path d="M3 3l8 8M11 3l-8 8"/>',
     }
     entries = []
@@ -131,6 +150,17 @@ def key(
         for look, shape, words in entries
     )
     return f'<ul class="key">{lines}</ul>'
+
+
+def outlines_key() -> str:
+    """Return the legend of the overlays: two colours; classes differ by the kind of line, named in each picture."""
+    entries = (("Truth (thick)", TRUTH, 3.5), ("Prediction (thin)", PREDICTION, 2.2))
+    lines = "".join(
+        f'<li><svg width="24" height="12" aria-hidden="true"><rect width="24" height="12" fill="#15191e" rx="2"/>'
+        f'<path d="M3 6h18" stroke="{colour}" stroke-width="{width}"/></svg>{words}</li>'
+        for words, colour, width in entries
+    )
+    return f'<ul class="key">{lines}<li>Several classes: solid, dashed and dotted lines</li></ul>'
 
 
 def _figure(picture: Picture | None, caption: str) -> str:

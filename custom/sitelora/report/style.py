@@ -42,6 +42,8 @@ TONES: dict[str, Tone] = {
     "personal": Tone("#d55e00", "#ff9850"),
     "unseen": Tone("#009e73", "#3ccb9f"),
     "global": Tone("#b0578d", "#e29cc4"),
+    "beside": Tone("#3b3f45", "#cfd5db"),
+    "shadow": Tone("#9aa4af", "#000000"),
     "alert": Tone("#a8410a", "#ffb27a"),
 }
 
@@ -62,7 +64,7 @@ SHORT = {
     "unseen": "Unseen",
 }
 
-_RC: dict[Any, Any] = {
+HOUSE_STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 11.0,
     "text.parse_math": False,  # names of sites and hospitals are text, dollar signs included
@@ -93,14 +95,19 @@ _RC: dict[Any, Any] = {
 
 
 def model_style(name: str) -> tuple[str, str, str]:
-    """Return ``(tone, marker, words)`` of a model; a name we do not know is grey and speaks for itself."""
-    return MODELS.get(name, ("muted", "X", name))
+    """Return ``(tone, marker, words)`` of a model; a name we do not know, a run beside's, speaks for itself."""
+    return MODELS.get(name, ("beside", "v", f"Personal model of the run beside: {name}"))
+
+
+def model_word(name: str) -> str:
+    """Return a model's name as it stands before the word "model" in a sentence."""
+    return {"unseen": "unseen-site"}.get(name, name)
 
 
 @contextmanager
 def canvas(width_px: float, height_px: float) -> Iterator[tuple[Figure, Axes]]:
     """Yield a figure of this size with one axes, in the house style and free of pyplot's global state."""
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(HOUSE_STYLE):
         size = (width_px / PIXELS_PER_INCH, height_px / PIXELS_PER_INCH)
         figure = Figure(figsize=size, dpi=PIXELS_PER_INCH, layout="constrained")
         figure.patch.set_alpha(0.0)

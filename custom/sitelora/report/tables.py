@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import statistics
 
+from sitelora.report.beside import beside_difference, beside_pairs, difference_text
+from sitelora.report.costs import cost_of, full_model_bytes
 from sitelora.report.findings import attended, mean_dice
 from sitelora.report.html_table import Cell, Column, html_table
 from sitelora.report.results import ModelScore, Round, Run, mapping, number
@@ -21,18 +23,34 @@ from sitelora.report.words import (
 
 
 def site_table(run: Run) -> str:
-    """Return Dice of every model at every site, each with its 95 % interval below it."""
+    """Return Dice of every model at every site, each with its 95 % interval below it.
+
+    With a run beside, the difference of the two personal models stands after them.
+    """
     sites = [site for site in run.sites if site in run.evaluation]
     models = [model for model in run.models if mean_dice(run, model) is not None]
+    pairs = beside_pairs(run)
     columns = [Column("Site", numeric=False)]
-    columns += [Column(SHORT.get(model, model), hint=model_style(model)[2]) for model in models]
+    for model in models:
+        columns.append(Column(SHORT.get(model, model), hint=model_style(model)[2]))
+        if model == "personal" and pairs:
+            columns.append(Column("Difference", hint=f"personal minus {run.beside}"))
     columns += [Column("Cases", hint="training / validation / test")]
     rows = []
     for site in sites:
-        scores = [_model_cell(run.evaluation[site].get(model)) for model in models]
-        rows.append([Cell(site, run.hospital(site)), *scores, _case_counts(run, site)])
-    means = [Cell(dice_text(mean_dice(run, model))) for model in models]
-    return html_table(columns, rows, footer=[Cell("Mean"), *means, Cell("")] if len(sites) > 1 else None)
+        row = [Cell(site, run.hospital(site))]
+        for model in models:
+            row.append(_model_cell(run.evaluation[site].get(model)))
+            if model == "personal" and pairs:
+                gain = pairs[site][0] - pairs[site][1] if site in pairs else None
+                row.append(Cell(difference_text(gain) or ABSENT, "below" if gain is not None and gain < 0 else ""))
+        rows.append([*row, _case_counts(run, site)])
+    means = [Cell("Mean")]
+    for model in models:
+        means.append(Cell(dice_text(mean_dice(run, model))))
+        if model == "personal" and pairs:
+            means.append(Cell(difference_text(beside_difference(run))))
+    return html_table(columns, rows, footer=[*means, Cell("")] if len(sites) > 1 else None)
 
 
 def not_applicable(run: Run) -> list[str]:
@@ -70,23 +88,46 @@ def round_table(run: Run) -> str:
     columns = [
         Column("Round", numeric=False),
         Column("Sites"),
-        Column("Received", hint="mean validation Dice of the received model"),
-        Column("After training", hint="mean validation Dice after local training"),
+        Column("Dice received", hint="mean validation Dice of the received model"),
+        Column("Dice after training", hint="mean validation Dice after local training"),
         Column("To sites"),
         Column("From sites"),
-        Column("Time"),
     ]
+    against = full_model_bytes(run) is not None
+    if against:
+        columns.append(Column("Full fine-tuning", hint="both directions, every value of the model in every message"))
+    columns.append(Column("Time"))
     noted = any(each.server for each in run.rounds)
     if noted:
         columns.append(Column("Server", numeric=False))
     rows = []
     for each in run.rounds:
+        cost = cost_of(run, [each])
         row = [Cell(str(each.number)), _attendance(each)]
         row += [Cell(dice_text(_mean_metric(each, name))) for name in ("dice_received", "dice_personal")]
-        row += [Cell(bytes_text(sum(entry.bytes_down for entry in each.sites.values())))]
-        row += [Cell(bytes_text(sum(entry.bytes_up for entry in each.sites.values())))]
+        row += [Cell(bytes_text(cost.bytes_down)), Cell(bytes_text(cost.bytes_up))]
+        row += [Cell(bytes_text(cost.full))] * against
         row += [Cell(seconds_text(each.seconds))]
         rows.append(row + [Cell(_note(each))] * noted)
+    return html_table(columns, rows)
+
+
+def round_site_table(run: Run) -> str:
+    """Return the validation Dice of every site in every round, received and after training; empty without any."""
+    names = ("dice_received", "dice_personal")
+    sites = [s for s in run.sites if any(_metric(each, s, name) is not None for each in run.rounds for name in names)]
+    if not sites:
+        return ""
+    columns = [Column("Round", numeric=False), *(Column(site, hint=run.hospital(site)) for site in sites)]
+    rows = []
+    for each in run.rounds:
+        row = [Cell(str(each.number))]
+        for site in sites:
+            values = [_metric(each, site, name) for name in names]
+            entry = each.sites.get(site)
+            gone = "" if entry is None or entry.status == "ok" else entry.status
+            row.append(Cell(" → ".join(map(dice_text, values)) if any(v is not None for v in values) else ABSENT, gone))
+        rows.append(row)
     return html_table(columns, rows)
 
 
@@ -98,6 +139,11 @@ def _attendance(each: Round) -> Cell:
 def _mean_metric(each: Round, name: str) -> float | None:
     values = [v for entry in each.sites.values() if (v := entry.metrics.get(name)) is not None]
     return statistics.fmean(values) if values else None
+
+
+def _metric(each: Round, site: str, name: str) -> float | None:
+    entry = each.sites.get(site)
+    return entry.metrics.get(name) if entry else None
 
 
 def _note(each: Round) -> str:

@@ -49,8 +49,10 @@ p { margin: 0 0 10px; max-width: 72ch; text-wrap: pretty; }
 .warnings h2 { font-size: 15px; margin: 0 0 4px; color: var(--alert); }
 .warnings ul { margin: 0; padding-left: 18px; font-size: 15px; }
 .warnings li { margin: 3px 0; max-width: 80ch; }
-.two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 12px
-  44px; align-items: start; margin-top: 14px; }
+.two { display: grid; grid-template-columns: minmax(0, 1fr); gap: 12px 36px; align-items: start;
+  margin-top: 14px; }
+.two > * { min-width: 0; }
+@media screen and (min-width: 900px) { .two { grid-template-columns: minmax(0, 37fr) minmax(0, 63fr); } }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 280px), 1fr)); gap:
   20px 28px; margin-top: 14px; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); gap:
@@ -65,10 +67,12 @@ figcaption b { color: var(--ink); font-weight: 600; }
 .key li { display: flex; align-items: center; gap: 7px; }
 .key svg { flex: none; }
 .long { max-height: 640px; }
-.scroll { overflow: auto; margin: 14px 0 10px; }
+.scroll { overflow: auto; margin: 14px 0 10px; --shade: radial-gradient(farthest-side at 100% 50%,
+  var(--shadow), transparent); background: linear-gradient(to left, var(--paper) 40%, transparent) 100% 0 / 36px
+  100% no-repeat local, var(--shade) 100% 0 / 14px 100% no-repeat scroll; }
 table { border-collapse: collapse; width: 100%; font-size: 14.5px; line-height: 1.35;
   font-variant-numeric: tabular-nums; }
-th, td { padding: 7px 14px 7px 0; text-align: left; vertical-align: top; border-bottom: 1px solid
+th, td { padding: 7px 12px 7px 0; text-align: left; vertical-align: top; border-bottom: 1px solid
   var(--rule); }
 .n + td:not(.n), .n + th:not(.n) { padding-left: 14px; }
 th:last-child, td:last-child { padding-right: 2px; }
@@ -78,7 +82,7 @@ thead th { position: sticky; top: 0; z-index: 1; background: var(--paper); color
 tbody th, tfoot th { font-weight: 500; white-space: nowrap; }
 tfoot th, tfoot td { font-weight: 600; border-bottom: 0; }
 th.n, td.n { text-align: right; white-space: nowrap; }
-th small { white-space: normal; min-width: 96px; }
+th small { white-space: normal; min-width: 130px; max-width: 260px; }
 td small, th small { display: block; color: var(--muted); font-size: 12.5px; font-weight: 400; }
 .names th { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
   font-size: 13px; font-weight: 400; }
@@ -104,8 +108,10 @@ footer { margin-top: 64px; padding-top: 14px; border-top: 1px solid var(--rule);
   .tiles { grid-template-columns: 1fr 1fr; gap: 16px 20px; }
   .tiles dd { font-size: 22px; }
   table { font-size: 14px; }
+  th small { min-width: 96px; }
   tbody th, tfoot th, thead th:first-child { position: sticky; left: 0; background: var(--paper); }
   thead th:first-child { z-index: 2; }
+  .names tbody th { white-space: normal; overflow-wrap: anywhere; min-width: 150px; }
   .names tbody th, .names tfoot th, .names thead th:first-child { position: static; }
   .pictures { display: flex; overflow-x: auto; scroll-snap-type: x proximity; gap: 12px; padding-bottom: 6px; }
   .pictures figure { flex: 0 0 82%; scroll-snap-align: start; }

@@ -6,6 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
+from sitelora.report.beside import beside_difference, beside_pairs, difference_text, with_beside
 from sitelora.report.findings import mean_dice, verdict, warnings
 from sitelora.report.results import Run
 from sitelora.report.style import SHORT
@@ -14,13 +15,18 @@ from sitelora.report.words import ABSENT, bytes_text, dice_text
 NARROWEST = 40
 
 
-def summary_text(run: Run, *, width: int | None = None) -> str:
+def summary_text(run: Run, beside: Run | None = None, *, width: int | None = None) -> str:
     """Return the summary of a run.
 
     Args:
         run: what :func:`sitelora.report.results.read_run` returned.
+        beside: a second run, usually with method ``local``, whose personal Dice gets a column.
         width: columns of the terminal; ``None`` asks it (80 when there is none).
+
+    Raises:
+        ReportError: the two runs cannot be compared.
     """
+    run = run if beside is None else with_beside(run, beside)
     width = max(NARROWEST, width or shutil.get_terminal_size((80, 24)).columns)
     facts = run.facts
     title = " · ".join(str(facts[k]) for k in ("federation", "method", "paper", "dataset") if facts.get(k))
@@ -36,33 +42,38 @@ def summary_text(run: Run, *, width: int | None = None) -> str:
 
 
 def _table(run: Run, width: int) -> str:
-    """Return one line a site: Dice of every model, Dice by round after training, bytes sent.
+    """Return one line a site: Dice of every scored model, what it gains on the run beside, bytes sent, its course.
 
     Columns that do not fit are left out from the right, the course of the rounds first.
     """
     if not run.sites:
         return ""
-    head = [
-        "site",
-        *(SHORT.get(model, model).lower() for model in run.models),
-        "sent",
-        "after training, by round",
-    ]
+    models = [model for model in run.models if mean_dice(run, model) is not None]
+    pairs = beside_pairs(run)
+    gains = {site: difference_text(one - two) for site, (one, two) in pairs.items()}
+    head = ["site"]
+    for model in models:
+        head += [SHORT.get(model, model).lower()] + [f"vs {run.beside}"] * (model == "personal" and bool(pairs))
     rows = []
     for site in run.sites:
         scores = run.evaluation.get(site, {})
-        dice = [
-            "n/a" if m in scores and scores[m].not_applicable else dice_text(scores[m].dice if m in scores else None)
-            for m in run.models
-        ]
+        row = [site]
+        for model in models:
+            score = scores.get(model)
+            row.append("n/a" if score and score.not_applicable else dice_text(score.dice if score else None))
+            row += [gains.get(site, ABSENT)] * (model == "personal" and bool(pairs))
         entries = [each.sites.get(site) for each in run.rounds]
         sent = sum(entry.bytes_up for entry in entries if entry)
         course = [entry.metrics.get("dice_personal") if entry else None for entry in entries]
         words = " ".join(ABSENT if value is None else f"{value:.2f}" for value in course)
-        rows.append([site, *dice, bytes_text(sent) if sent else ABSENT, words])
-    if len(run.sites) > 1 and run.models:
-        rows.append(["mean", *(dice_text(mean_dice(run, model)) for model in run.models), "", ""])
-    return _aligned([head, *rows], width)
+        rows.append([*row, bytes_text(sent) if sent else ABSENT, words])
+    if len(run.sites) > 1 and models:
+        row = ["mean"]
+        for model in models:
+            row.append(dice_text(mean_dice(run, model)))
+            row += [difference_text(beside_difference(run))] * (model == "personal" and bool(pairs))
+        rows.append([*row, "", ""])
+    return _aligned([[*head, "sent", "after training, by round"], *rows], width)
 
 
 def _aligned(rows: Sequence[Sequence[str]], width: int) -> str:

@@ -53,3 +53,8 @@ def count_text(count: int, noun: str) -> str:
 def listed(names: list[str]) -> str:
     """Return ``a``, ``a and b`` or ``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most so many characters, cut with an ellipsis."""
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"

@@ -1,0 +1,74 @@
+"""What the rounds cost against full fine-tuning: every value of the model in every message, in the same wire dtype.
+
+The count is of messages that really travelled: a site that missed a round is counted on neither side. What the
+sites send once before the first round (their seeded initial tensors) is told apart from the rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sitelora.report.results import Round, Run, mapping, number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Bytes of some rounds; ``full_up`` and ``full_down`` are those of full fine-tuning, ``None`` if not known."""
+
+    bytes_up: int
+    bytes_down: int
+    full_up: int | None
+    full_down: int | None
+
+    @property
+    def total(self) -> int:
+        """Bytes in both directions."""
+        return self.bytes_up + self.bytes_down
+
+    @property
+    def full(self) -> int | None:
+        """Bytes in both directions with full fine-tuning."""
+        return None if self.full_up is None or self.full_down is None else self.full_up + self.full_down
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times as much full fine-tuning would have cost; ``None`` when not known or nothing travelled."""
+        return self.full / self.total if self.full and self.total else None
+
+
+def full_model_bytes(run: Run) -> int | None:
+    """Return the bytes of one message that holds the whole model."""
+    size = number(mapping(run.facts, "egress").get("full_model_bytes"))
+    return int(size) if size else None
+
+
+def cost_of(run: Run, rounds: Sequence[Round] | None = None, *, site: str | None = None) -> Cost:
+    """Return the cost of some rounds, all by default, of one site or of all."""
+    entries = [
+        entry
+        for each in (run.rounds if rounds is None else rounds)
+        for name, entry in each.sites.items()
+        if site in (None, name)
+    ]
+    full = full_model_bytes(run)
+    return Cost(
+        bytes_up=sum(entry.bytes_up for entry in entries),
+        bytes_down=sum(entry.bytes_down for entry in entries),
+        full_up=None if full is None else full * sum(entry.bytes_up > 0 for entry in entries),
+        full_down=None if full is None else full * sum(entry.bytes_down > 0 for entry in entries),
+    )
+
+
+def begin_bytes(run: Run, site: str | None = None) -> int:
+    """Return what one site or all sent once, before the first round."""
+    sites = mapping(run.facts, "sites")
+    names = list(sites) if site is None else [site]
+    return sum(int(number(mapping(sites, name).get("begin_bytes_up")) or 0) for name in names)
+
+
+def ratio_text(ratio: float | None) -> str:
+    """Return ``1/31``, or a percentage when the saving is small; empty when not known."""
+    if ratio is None:
+        return ""
+    return f"1/{ratio:,.0f}" if ratio >= 9.5 else f"{100 / ratio:.0f} %"

@@ -1,0 +1,206 @@
+"""One wide picture of a run for a README: overlays of up to three sites, Dice by round, mean Dice at the end.
+
+1600 x 700 px on white, drawn so that every letter is still read at half that width.
+"""
+
+from __future__ import annotations
+
+import io
+import statistics
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from PIL import Image
+
+from sitelora.report.costs import full_model_bytes, ratio_text
+from sitelora.report.figures import ROUND_CURVES
+from sitelora.report.findings import mean_dice, rounds_done, upload_per_round
+from sitelora.report.overlays import LINE_STYLES, PREDICTION, STRIP_PX, TRUTH
+from sitelora.report.results import Overlay, ReportError, Run, mapping, natural
+from sitelora.report.style import HOUSE_STYLE, TONES, model_style
+from sitelora.report.words import bytes_text, count_text, dice_text, shortened
+
+WIDTH_PX, HEIGHT_PX, DPI = 1600, 700, 100
+SITES = 3
+INK, MUTED = TONES["ink"].light, TONES["muted"].light
+
+
+def demo_picture(run: Run) -> bytes:
+    """Return the picture as PNG.
+
+    Raises:
+        ReportError: the run holds nothing that could be drawn.
+    """
+    tiles = [(site, chosen) for site in run.sites if (chosen := _median(run.overlays.get(site, ())))][:SITES]
+    bars = [m for m in ("base", run.beside, "global", "personal") if m and mean_dice(run, m) is not None]
+    if not tiles and not bars and not run.rounds:
+        raise ReportError("the run holds neither overlays nor scores nor rounds: picture a run that has finished")
+    with matplotlib.rc_context(
+        {**HOUSE_STYLE, "font.size": 17, "axes.labelsize": 17, "xtick.labelsize": 16, "ytick.labelsize": 16}
+    ):
+        figure = Figure(figsize=(WIDTH_PX / DPI, HEIGHT_PX / DPI), dpi=DPI, facecolor="white")
+        figure.text(0.02, 0.95, _title(run), fontsize=24, fontweight="bold", va="center", color=INK)
+        figure.text(0.02, 0.885, shortened(_subtitle(run), 118), fontsize=17, va="center", color=MUTED)
+        left = 0.58 if tiles else 0.02
+        _draw_tiles(figure, run, tiles, right=left)
+        _draw_rounds(figure.add_axes((left + 0.085, 0.43, 0.895 - left, 0.335)), run)
+        _draw_bars(figure.add_axes((left + 0.085, 0.075, 0.895 - left, 0.2)), run, bars)
+        buffer = io.BytesIO()
+        FigureCanvasAgg(figure)
+        figure.savefig(buffer, dpi=DPI, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _title(run: Run) -> str:
+    model = "personal" if mean_dice(run, "personal") is not None else "global"
+    value = mean_dice(run, model)
+    told = f"{count_text(len(run.sites), 'site')}, {count_text(rounds_done(run), 'round')}, no picture shared"
+    return told if value is None else f"{told}: mean Dice {value:.2f}"
+
+
+def _subtitle(run: Run) -> str:
+    """Say with what it was made and what a site sent."""
+    sent, full = upload_per_round(run), full_model_bytes(run)
+    parts = [f"method {run.facts['method']}" if run.facts.get("method") else ""]
+    parts += [
+        f"data {run.facts['dataset']}{' (artificial)' if run.artificial else ''}" if run.facts.get("dataset") else ""
+    ]
+    if sent is not None:
+        share = f", {ratio_text(full / sent)} of full fine-tuning" if full else ""
+        parts += [f"a site sends {bytes_text(sent)} a round{share}"]
+    return " · ".join(part for part in parts if part)
+
+
+def _median(overlays: Sequence[Overlay]) -> Overlay | None:
+    """Return the picture of a site's median case, else its first."""
+    return next((each for each in overlays if each.which == "median"), overlays[0] if overlays else None)
+
+
+def _draw_tiles(figure: Figure, run: Run, tiles: Sequence[tuple[str, Overlay]], *, right: float) -> None:
+    """Draw the overlays side by side, each cut around its outlines to the shape of its place."""
+    if not tiles:
+        return
+    start, gap, low, high = 0.02, 0.012, 0.115, 0.71
+    width = (right - start - gap * (len(tiles) - 1)) / len(tiles)
+    aspect = width * WIDTH_PX / ((high - low) * HEIGHT_PX)
+    for place, (site, overlay) in enumerate(tiles):
+        x = start + place * (width + gap)
+        axes = figure.add_axes((x, low, width, high - low))
+        axes.imshow(cut_around_outlines(_pixels(overlay), aspect), interpolation="lanczos", aspect="auto")
+        axes.set_axis_off()
+        score = "" if overlay.dice is None else f"  Dice {overlay.dice:.2f}"
+        figure.text(x, 0.795, f"{shortened(site, 16)}{score}", fontsize=18, fontweight="bold", va="center", color=INK)
+        letters = int(width * WIDTH_PX / 10.8)
+        hospital = shortened(run.hospital(site) or "median test case", letters)
+        figure.text(x, 0.745, hospital, fontsize=14, va="center", color=MUTED)
+    handles = [
+        Line2D([], [], color=colour, linewidth=thick, label=words)
+        for words, colour, thick in (("truth", TRUTH, 5.0), ("prediction", PREDICTION, 3.5))
+    ]
+    classes = _classes(run)
+    for nth, name in enumerate(classes):
+        style = LINE_STYLES[nth % len(LINE_STYLES)]
+        handles.append(Line2D([], [], color=MUTED, linewidth=2.5, linestyle=style, label=shortened(name, 14)))
+    corner = (start - 0.004, 0.025)
+    figure.legend(handles=handles, loc=corner, ncols=len(handles), frameon=False, fontsize=16, labelcolor=INK)
+    if not classes:
+        figure.text(right, 0.06, "median test case of each site", fontsize=15, ha="right", va="center", color=MUTED)
+
+
+def _classes(run: Run) -> list[str]:
+    """Return the names of the first sites' classes when there are several; they differ by the kind of line."""
+    sites = mapping(run.facts, "sites")
+    labels = next((told for site in sites if (told := mapping(mapping(sites, site), "labels"))), {})
+    names = [str(labels[value]) for value in sorted(labels, key=natural) if str(value) != "0"]
+    return names[:3] if len(names) > 1 else []
+
+
+def _draw_rounds(axes: Axes, run: Run) -> None:
+    """Draw every site's validation Dice by round as a thin line, the mean over sites as a thick one."""
+    axes.patch.set_alpha(0.0)
+    axes.set_title("Validation Dice by round", loc="left", fontsize=18, fontweight="bold", pad=14, color=INK)
+    numbers = [each.number for each in run.rounds]
+    for metric, words in (("dice_received", "received (global)"), ("dice_personal", "after training (personal)")):
+        tone, marker, _ = model_style(ROUND_CURVES[metric])
+        colour = TONES[tone].light
+        lines = [
+            [each.sites[site].metrics.get(metric) if site in each.sites else None for each in run.rounds]
+            for site in run.sites
+        ]
+        for values in lines:
+            axes.plot(numbers, [_nan(v) for v in values], color=colour, linewidth=1.3, alpha=0.35)
+        means = [_mean([values[place] for values in lines]) for place in range(len(numbers))]
+        shown = marker if len(numbers) <= 15 else None
+        axes.plot(numbers, [_nan(v) for v in means], color=colour, linewidth=3.6, marker=shown, ms=9, label=words)
+    if len(run.sites) > 1:
+        axes.set_title("thin: each site", loc="right", fontsize=14, pad=14, color=MUTED)
+    axes.set(ylim=(0, 1), yticks=[0, 0.5, 1])
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+    axes.grid(axis="x", visible=False)
+    axes.legend(loc="lower right", frameon=False, fontsize=16, labelcolor=INK, handlelength=1.6, borderaxespad=0.1)
+
+
+def _draw_bars(axes: Axes, run: Run, bars: Sequence[str]) -> None:
+    """Draw one bar a model: its mean Dice over sites on test data."""
+    axes.patch.set_alpha(0.0)
+    axes.set_title("Mean Dice on test data", loc="left", fontsize=18, fontweight="bold", pad=12, color=INK)
+    for row, model in enumerate(bars):
+        value = mean_dice(run, model) or 0.0
+        axes.barh(row, value, 0.66, color=TONES[model_style(model)[0]].light)
+        axes.annotate(dice_text(value), (value, row), (8, 0), textcoords="offset points", va="center", color=INK)
+    names = {"base": "base", "personal": "personal", "global": "global"}
+    axes.set(xlim=(0, 1.14), ylim=(len(bars) - 0.45, -0.55), xticks=[])
+    axes.set_yticks(
+        range(len(bars)), [shortened(names.get(model, model), 12) for model in bars], fontsize=17, color=INK
+    )
+    axes.grid(visible=False)
+    axes.spines["bottom"].set_visible(False)
+
+
+def cut_around_outlines(pixels: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:
+    """Return the part of an overlay around its outlines, as wide as ``aspect`` times its height.
+
+    Args:
+        pixels: an overlay without its strips, RGB ``[H, W, 3]``.
+        aspect: width over height of the part.
+    """
+    rows, columns = pixels.shape[:2]
+    near = np.zeros((rows, columns), bool)
+    for colour in (TRUTH, PREDICTION):
+        wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        near |= np.abs(pixels.astype(int) - wanted).max(axis=2) < 24
+    where = np.argwhere(near) if near.sum() > 20 else np.array([[0, 0], [rows - 1, columns - 1]])
+    low, high = where.min(axis=0), where.max(axis=0) + 1
+    height = max(1.9 * (high[0] - low[0]), 1.5 * (high[1] - low[1]) / aspect, 0.45 * rows)
+    height = min(height, float(rows), columns / aspect)
+    width = height * aspect
+    middle = (low + high) / 2
+    top = round(float(min(max(middle[0] - height / 2, 0), rows - height)))
+    left = round(float(min(max(middle[1] - width / 2, 0), columns - width)))
+    return pixels[top : top + max(1, round(height)), left : left + max(1, round(width))]
+
+
+def _pixels(overlay: Overlay) -> NDArray[np.uint8]:
+    """Return an overlay without its strips of words, ``[H, W, 3]``."""
+    try:
+        with Image.open(overlay.path) as opened:
+            pixels = np.asarray(opened.convert("RGB"))
+    except OSError as error:
+        raise ReportError(f"{overlay.path} is not a readable picture ({error}): draw it again") from error
+    return pixels[STRIP_PX:-STRIP_PX] if pixels.shape[0] > 4 * STRIP_PX else pixels
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return statistics.fmean(present) if present else None
+
+
+def _nan(value: float | None) -> float:
+    return float("nan") if value is None else value
