@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
+from monai.transforms import Compose
 from PIL import Image
 
 from sitelora.bundle import bundle_path
 from sitelora.data.phantom import TINY, make_phantom
 from sitelora.data.site_folder import SiteFolder
+from sitelora.federation.bundle_config import read_bundle
 from sitelora.networks.sam import SamSegmenter
 
 BUNDLE = bundle_path("iat_segmentation")
@@ -233,6 +235,28 @@ def test_pictures_keep_their_shape(speckled: Path, tmp_path: Path) -> None:
     )
     mask = np.asarray(Image.open(tmp_path / "out" / "wide_seg.png"))
     assert (mask.shape, mask.dtype) == ((40, 56), np.uint8)
+
+
+@pytest.mark.parametrize("config", ["train", "inference"])
+def test_the_network_sees_slices_and_pictures_upright(config: str, tmp_path: Path) -> None:
+    """As SAM saw its pictures: a base that knows up from down would otherwise have to learn it again."""
+    pixels = np.zeros((40, 40), np.uint8)
+    pixels[:10] = 200  # above
+    pixels[:, 30:] += 50  # to the right
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    body = np.zeros((30, 30, 4), np.float32)
+    body[:, 22:] = 200  # the second axis runs to the front
+    body[22:] += 50  # the first runs to the patient's left
+    nibabel.save(nibabel.Nifti1Image(body, np.diag([-1.0, 1, 1, 1])), tmp_path / "volume.nii.gz")
+    for name, pictures in (("picture.png", True), ("volume.nii.gz", False)):
+        parser = read_bundle(BUNDLE.name, {"pictures": pictures, "image_size": 32, "slices": 1}, config=config)
+        key = "train#deterministic_transforms" if config == "train" else "preprocessing#transforms"
+        sample = {"image": str(tmp_path / name), "label": str(tmp_path / name)}
+        seen = Compose(parser.get_parsed_content(key))(sample)["image"][0]
+        seen = seen if pictures else seen[..., 0]
+        above, below, right, left = seen[:4].mean(), seen[-4:].mean(), seen[16:, -4:].mean(), seen[16:, :4].mean()
+        assert above > below, name
+        assert right > left, name
 
 
 def test_readme_says_what_train_json_holds() -> None:
