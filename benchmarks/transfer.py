@@ -1,19 +1,23 @@
 """How well a base transfers: LoRA on q, v of encoder and decoder plus the heads, lungs of two hospitals.
 
-    python benchmarks/transfer.py --data ../shared/data/chest_xray --out transfer.json --base embedded --steps
-    100 400
+    python benchmarks/transfer.py --data ../shared/data/chest_xray                       three seeds, 100 and 400 steps
+    python benchmarks/transfer.py --data ../shared/data/chest_xray --seeds 0 --steps 1600
+    python benchmarks/transfer.py --data ../shared/data/chest_xray --base none --seeds 0 the same from random values
 
-One network per hospital, trained on its own pictures; Dice on its held-out pictures. One thread, so seeds
-decide.
+One network per hospital and number of steps, trained on the hospital's own pictures; Dice on its held-out pictures.
+Each run ends its own cosine. One thread, so seeds decide. Runs are added to the file one by one; what is there is not
+run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +27,8 @@ from torch import Tensor
 
 from sitelora.adapters.base import insert_adapters
 from sitelora.adapters.lora import LoRA
+from sitelora.federation.machine import hardware
+from sitelora.federation.schedules import Cosine
 from sitelora.networks.names import HEADS
 from sitelora.networks.precision import set_precision
 from sitelora.networks.sam import SamSegmenter, base_fingerprint
@@ -30,6 +36,7 @@ from sitelora.seeding import derive_seed
 
 SIDE_PX = 128
 TEST_CASES = 40
+HOSPITALS = ("montgomery", "shenzhen")
 
 
 def read_hospital(folder: Path, train_cases: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -76,23 +83,27 @@ def loss_of(logits: Tensor, target: Tensor) -> Tensor:
     return 0.2 * F.cross_entropy(logits, target.long()) + 0.8 * (1 - dice)
 
 
-def adapt(args: argparse.Namespace, hospital: Path, steps: list[int]) -> tuple[dict[str, float], float, str]:
+def adapt(args: argparse.Namespace, hospital: Path, steps: int, seed: int) -> dict[str, Any]:
+    """Train on one hospital for a number of steps and return what came of it."""
     base = None if args.base == "none" else args.base
-    network = SamSegmenter(arch=args.arch, image_size=SIDE_PX, base=base, seed=args.seed, quiet=True)
+    network = SamSegmenter(arch=args.arch, image_size=SIDE_PX, base=base, seed=seed, quiet=True)
     network.requires_grad_(False)
     specs = [LoRA(where="image_encoder", rank=args.rank), LoRA(where="mask_decoder", rank=args.rank)]
-    insert_adapters(network, specs, seed=args.seed)
+    insert_adapters(network, specs, seed=seed)
     heads = tuple(pattern.removesuffix("**") for pattern in HEADS)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name.startswith(heads) or name.endswith((".A", ".B")))
     set_precision(network, args.precision)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=args.lr, weight_decay=0.01)
+    schedule = Cosine(rounds=1, warmup_steps=10)
     train_images, train_masks, test_images, test_masks = read_hospital(hospital, args.train_cases)
-    generator = torch.Generator().manual_seed(derive_seed(args.seed, hospital.name))
-    scores = {"0": round(mean_dice(network, test_images, test_masks), 4)}
+    generator = torch.Generator().manual_seed(derive_seed(seed, hospital.name))
+    untrained = mean_dice(network, test_images, test_masks)
     spent_s = 0.0
-    for step in range(1, max(steps) + 1):
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = args.lr * schedule.factor(round_number=0, step=step, steps=steps)
         rows = torch.randint(len(train_images), (args.batch,), generator=generator)
         images, masks = train_images[rows], train_masks[rows]
         if args.augment:
@@ -103,48 +114,58 @@ def adapt(args: argparse.Namespace, hospital: Path, steps: list[int]) -> tuple[d
         loss.backward()
         optimizer.step()
         spent_s += time.process_time() - started
-        if step in steps:
-            scores[str(step)] = round(mean_dice(network, test_images, test_masks), 4)
-    return scores, spent_s / max(steps) / args.batch, base_fingerprint(network)
+    return {
+        "hospital": hospital.name,
+        "train_cases": len(train_images),
+        "test_cases": len(test_images),
+        "test_dice_before": round(untrained, 4),
+        "test_dice": round(mean_dice(network, test_images, test_masks), 4),
+        "train_ms_per_picture": round(1000 * spent_s / steps / args.batch, 1),
+        "base_fingerprint": base_fingerprint(network),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="folder with montgomery and shenzhen")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "transfer.json")
     parser.add_argument("--arch", default="sam_tiny")
     parser.add_argument("--base", default="embedded", help="embedded, none (random) or a path")
     parser.add_argument("--steps", type=int, nargs="+", default=[100, 400])
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rank", type=int, default=8)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--train-cases", type=int, default=200)
-    parser.add_argument("--augment", action="store_true", help="turn, scale, shift and gamma while training")
+    parser.add_argument("--train-cases", type=int, default=200, help="at most so many pictures of a hospital")
+    parser.add_argument("--augment", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--precision", default="auto")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    scores, seconds, prints = {}, [], ""
-    for hospital in ("montgomery", "shenzhen"):
-        scores[hospital], each_s, prints = adapt(args, args.data / hospital, args.steps)
-        seconds.append(each_s)
-        print(hospital, scores[hospital], flush=True)
-    keys = ["0", *map(str, args.steps)]
-    result = {
-        "settings": {key: str(value) if isinstance(value, Path) else value
-                     for key, value in vars(args).items() if key not in ("data", "out")},
-        "resolution_px": SIDE_PX,
-        "test_cases": TEST_CASES,
-        "base_fingerprint": prints,
-        "test_dice": scores,
-        "mean_test_dice": {key: round(float(np.mean([s[key] for s in scores.values()])), 4) for key in keys},
-        "train_ms_per_picture": round(1000 * float(np.mean(seconds)), 1),
-        "threads": 1,
-        "hardware": platform.processor() or platform.machine(),
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
-    }  # fmt: skip
-    args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(result["mean_test_dice"], result["train_ms_per_picture"], "ms a picture")
+    runs = json.loads(args.out.read_text())["runs"] if args.out.is_file() else []
+    given = ("arch", "rank", "lr", "batch", "augment", "precision")
+    for steps, seed in itertools.product(args.steps, args.seeds):
+        settings = {**{key: getattr(args, key) for key in given}, "base": Path(args.base).name}
+        settings |= {"steps": steps, "seed": seed, "most_train_cases": args.train_cases}
+        if any(run["settings"] == settings for run in runs):
+            continue
+        hospitals = [adapt(args, args.data / name, steps, seed) for name in HOSPITALS]
+        run = {
+            "settings": settings,
+            "mean_test_dice": round(float(np.mean([one["test_dice"] for one in hospitals])), 4),
+            "hospitals": hospitals,
+            "resolution_px": SIDE_PX,
+            "threads": 1,
+            "hardware": hardware(),
+            "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        }
+        print(json.dumps({**settings, **{one["hospital"]: one["test_dice"] for one in hospitals}}), flush=True)
+        runs.append(run)
+        partial = args.out.with_suffix(".partial")
+        partial.write_text(json.dumps({"runs": runs}, indent=1) + "\n", encoding="utf-8")
+        partial.replace(args.out)
+    for base, steps in sorted({(run["settings"]["base"], run["settings"]["steps"]) for run in runs}):
+        dice = [r["mean_test_dice"] for r in runs if (r["settings"]["base"], r["settings"]["steps"]) == (base, steps)]
+        print(f"{base}, {steps} steps: mean test Dice {np.mean(dice):.3f} over {len(dice)} seeds, {dice}")
 
 
 if __name__ == "__main__":
