@@ -28,14 +28,14 @@ from sitelora.methods import method_names
 
 METHODS = ("iat", "local", "fedavg_lora", "centralised")
 SEEDS = (0, 1, 2)
-PICTURES = {"pictures": True, "crops_per_volume": 1, "batch_size": 8}
+PICTURES = {"pictures": True, "batch_size": 8, "learning_rate": 0.004}
 SETUPS = {
     "lungs": Setup(
         title="Lungs in the chest X-rays of two hospitals",
         cite="Jaeger et al. 2014, NLM; free for research with citation",
         source="chest_xray",
         sites=("montgomery", "shenzhen"),
-        rounds=10,
+        rounds=8,
         epochs=2,
         overrides=PICTURES,
         goal_dice=0.94,
@@ -46,7 +46,7 @@ SETUPS = {
         cite="Zheng et al. 2018, Micron 107:55-71; GPL-3.0; no patient is named, so every picture counts as its own",
         source="white_blood_cells",
         sites=("jiangxi_tecom", "cellavision"),
-        rounds=10,
+        rounds=8,
         epochs=2,
         overrides={**PICTURES, "classes": 2},
     ),

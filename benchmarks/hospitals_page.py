@@ -20,7 +20,9 @@ from sitelora.report.words import bytes_text, count_text, dice_text, listed, sec
 Run = Mapping[str, Any]
 REFERENCE = "local"
 PERSONAL = "personal"
-MUST_AGREE = ("rounds", "epochs", "batch_size", "learning_rate", "weight_decay", "precision", "torch_threads")
+MUST_AGREE = (
+    "rounds", "epochs", "batch_size", "learning_rate", "schedule", "weight_decay", "precision", "torch_threads",
+)  # fmt: skip
 
 
 def write_page(dataset: str, setup: Setup, folder: Path, pages: Path) -> Path:
@@ -176,7 +178,7 @@ def introduction(setup: Setup, runs: Mapping[str, list[Run]], sites: Sequence[st
         f"Images: {setup.cite}.",
         f"Base {base['arch']} ({base['name']}) at {first['image_size']} px; {count_text(budget['rounds'], 'round')} of "
         f"{count_text(budget['epochs'], 'epoch')}, batch {budget['batch_size']}, learning rate "
-        f"{budget['learning_rate']}, {budget['precision']}, the same for every method.",
+        f"{budget['learning_rate']} ({budget['schedule']}), {budget['precision']}, the same for every method.",
     ]
     steps = {method: sum(each[0]["budget"]["steps"].values()) for method, each in runs.items()}
     for method in runs:

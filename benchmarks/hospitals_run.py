@@ -81,6 +81,7 @@ class Job:
         return {
             **self.setup.overrides,
             "epochs": self.setup.epochs,
+            "schedule_rounds": self.setup.rounds,
             "torch_threads": 1,
             "seed": self.seed,
             "method": method_config(BUNDLE, name, self.setup.overrides, **self.setup.arguments.get(name, {})),
@@ -177,6 +178,7 @@ def budget(job: Job, result: Mapping[str, Any]) -> dict[str, Any]:
         "steps": steps,
         "batch_size": parser["batch_size"],
         "learning_rate": parser["learning_rate"],
+        "schedule": f"{parser['schedule']['_target_'].rpartition('.')[2]} over {parser['schedule_rounds']} rounds",
         "weight_decay": parser["weight_decay"],
         "precision": resolve_precision(parser["precision"], device),
         "torch_threads": result["hardware"]["torch_threads"],
