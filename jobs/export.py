@@ -24,6 +24,14 @@ JOBS = {
         "rounds": 20,
         "overrides": {"pictures": True, "batch_size": 8, "epochs": 1},
     },
+    # Blood cells of two real laboratories, cytoplasm and nucleus: `sitelora prepare cells` makes the site folders.
+    "iat_cells": {
+        "bundle": "iat_segmentation",
+        "dataset": "cells",
+        "sites": ["cellavision", "jiangxi_tecom"],
+        "rounds": 20,
+        "overrides": {"pictures": True, "batch_size": 8, "epochs": 1, "classes": 2},
+    },
 }
 
 
