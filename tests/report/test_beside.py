@@ -44,7 +44,7 @@ def test_the_other_runs_personal_dice_is_one_more_model(pair):
     assert [both.evaluation[site]["local"].dice for site in "abc"] == [0.7, 0.65, 0.7]
     assert beside_difference(both) == pytest.approx((0.2 - 0.05 + 0) / 3)
     assert headline(both)["personal_minus_beside"] == pytest.approx(0.05)
-    assert "It is above the local run beside at 1 of 3 sites: +0.050 Dice on average. " in f"{verdict(both)} "
+    assert "Against the local run it is better at 1 of 3 sites, mean difference +0.050." in verdict(both)
     assert pair[0].models == ["base", "personal", "unseen"]  # untouched
 
 
@@ -69,7 +69,7 @@ def test_a_fair_pair_has_no_note_on_fairness(pair):
             {"sites": {s: {"cases": {"training": 9, "validation": 2, "test": 4}} for s in "abc"}},
             "at a, b and c (8 / 2 / 4",
         ),
-        ({"completed": False}, "run beside is not complete"),
+        ({"completed": False}, "The local run is not complete"),
     ],
 )
 def test_what_makes_the_comparison_unfair_is_said(tmp_path, facts, words):
@@ -114,7 +114,7 @@ def test_a_method_of_the_same_name_keeps_a_column_of_its_own(tmp_path, method):
 
 def test_the_table_and_the_terminal_show_it_with_the_base(pair):
     table = site_table(with_beside(*pair))
-    for words in (">local<", ">Difference<", ">+0.200<", ">\N{MINUS SIGN}0.050<small>below</small><", ">+0.050<"):
+    for words in (">local run<", ">Difference<", ">+0.200<", ">\N{MINUS SIGN}0.050<small>below</small><", ">+0.050<"):
         assert words in table
     lines = summary_text(*pair, width=100).splitlines()
     head = next(line for line in lines if line.startswith("site "))
@@ -131,9 +131,22 @@ def test_the_table_and_the_terminal_show_it_with_the_base(pair):
 
 def test_the_page_and_its_json_hold_both(pair, tmp_path):
     page = build_report(tmp_path / "iat", tmp_path / "out", beside=tmp_path / "local").read_text(encoding="utf-8")
-    assert "Personal model of the run beside: local" in page
+    assert "Personal model of the local run" in page
     assert "b is below its model of the local run" in page
     assert "mean over sites; base 0.100; local 0.683" in page
     results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
     assert results["evaluation"]["b"]["local"]["dice"] == 0.65
     assert results["headline"]["beside"] == "local"
+
+
+@pytest.mark.parametrize(
+    ("dice", "words"),
+    [
+        ({"a": 0.9, "b": 0.8}, "better at every site, mean difference +0.150."),
+        ({"a": 0.6, "b": 0.7}, "better at none of 2 sites, mean difference \N{MINUS SIGN}0.050."),
+        ({"a": 0.9}, "better at 1 of 1 site, mean difference +0.200; the two runs differ in more than the method."),
+    ],
+)
+def test_the_verdict_says_where_it_is_better(tmp_path, dice, words):
+    mine = run_of(tmp_path / "iat", dice)
+    assert words in verdict(with_beside(mine, run_of(tmp_path / "local", {"a": 0.7, "b": 0.7}, method="local")))

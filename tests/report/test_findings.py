@@ -31,6 +31,7 @@ def test_the_verdict_of_a_good_run(run_dir):
     [
         ({"a": dices(base=0.5, personal=0.6), "b": dices(base=0.5, personal=0.4)}, "at 1 of 2 sites"),
         ({"a": dices(base=0.5, personal=0.5)}, "better than the base at no site: mean Dice 0.500 against 0.500"),
+        ({s: dices(base=0.5, personal=0.6) for s in "ab"}, "better than the base at both sites: mean"),
         ({"a": dices(base=0.2, personal=0.6)}, "at the one site: mean Dice 0.600 against 0.200"),
         ({"a": dices(personal=0.6)}, "mean Dice of 0.600 on test data; the base was not scored"),
         ({"a": dices(base=0.1, **{"global": 0.4})}, "The global model is better than the base at the one site"),

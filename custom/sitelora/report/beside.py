@@ -78,7 +78,7 @@ def difference_text(value: float | None) -> str:
 
 def _unfair(run: Run, other: Run, name: str) -> list[str]:
     """Return every difference between the runs that a fair comparison must not have."""
-    lead = f"Not the same as in the {name} run beside"
+    lead = f"Not the same as in the {name} run"
     lines = []
     here, there = set(run.sites), set(other.sites)
     if here != there:
@@ -104,7 +104,7 @@ def _unfair(run: Run, other: Run, name: str) -> list[str]:
     for (what, one, two), sites in by_difference.items():
         lines.append(f"{lead}: {what} at {listed(sites)} ({one} here, {two} there).")
     if other.facts.get("completed") is not True:
-        lines.append(f"The {name} run beside is not complete.")
+        lines.append(f"The {name} run is not complete.")
     return lines
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from sitelora.report.findings import main_model
 from sitelora.report.html_table import Cell, Column, html_table
 from sitelora.report.results import Run, number
-from sitelora.report.style import SHORT, model_style
+from sitelora.report.style import model_style, short_name
 from sitelora.report.words import dice_text, distance_text
 
 Metrics = Mapping[str, float | None]
@@ -19,29 +19,29 @@ def case_table(run: Run) -> tuple[str, int]:
     if not rows:
         return "", 0
     main = main_model(run)
-    models = [model for model in run.models if any(model in scores for scores in rows.values())]
+    found = [model for model in run.models if any(model in scores for scores in rows.values())]
+    models = sorted(found, key=lambda model: model != main)  # the one the page is about comes first
     several = len({label for _, _, label in rows}) > 1
     distance, unit = _distance(rows)
     columns = [Column("Case", numeric=False), Column("Site", numeric=False)]
     columns += [Column("Label", numeric=False)] * several
-    columns += [Column(f"Dice {SHORT.get(m, m).lower()}", hint=model_style(m)[2]) for m in models]
-    if main in models:
-        hints = (
-            f"95 % of both borders of the {main} model lie closer",
-            "share of both borders within the tolerance",
-        )
-        columns += [Column(f"HD95 ({unit})", hint=hints[0]), Column("NSD", hint=hints[1])]
+    for model in models:
+        columns.append(Column(f"Dice {short_name(model).lower()}", hint=model_style(model)[2]))
+        if model == main:
+            hint = f"95 % of both borders of the {main} model lie closer"
+            columns.append(Column(f"HD95 ({unit})", hint=hint))
+            columns.append(Column("NSD", hint="share of both borders within the tolerance"))
     lines = []
     for (site, case, label), scores in rows.items():
         cells = [Cell(case), Cell(site)] + [Cell(label)] * several
         for model in models:
-            value = number(scores.get(model, {}).get("dice"))
+            metrics = scores.get(model, {})
+            value, far, near = (number(metrics.get(name)) for name in ("dice", distance, "nsd"))
             cells.append(Cell(dice_text(value), sort=value))
-        if main in models:
-            far, near = (number(scores.get(main or "", {}).get(metric)) for metric in (distance, "nsd"))
-            cells += [Cell(distance_text(far), sort=far), Cell(dice_text(near), sort=near)]
+            if model == main:
+                cells += [Cell(distance_text(far), sort=far), Cell(dice_text(near), sort=near)]
         lines.append(cells)
-    place = columns.index(next(c for c in columns if c.head == f"Dice {SHORT.get(main or '', main or '').lower()}"))
+    place = 2 + several
     lines.sort(key=lambda cells: (2.0 if cells[place].sort is None else cells[place].sort, cells[0].text))
     return html_table(columns, lines, sortable=True), len(lines)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sitelora.report.beside import below_beside, beside_difference, difference_text
 from sitelora.report.costs import begin_bytes, cost_of, full_model_bytes, ratio_text
-from sitelora.report.results import Round, Run, items, number
+from sitelora.report.results import Round, Run, items, mapping, natural, number
 from sitelora.report.style import model_word
 from sitelora.report.words import bytes_text, count_text, dice_text, listed
 
@@ -59,6 +59,14 @@ def main_model(run: Run) -> str | None:
     return None
 
 
+def class_names(run: Run) -> list[str]:
+    """Return the names of the classes in the order of their label values, empty when there is only one."""
+    sites = mapping(run.facts, "sites")
+    labels = next((told for site in sites if (told := mapping(mapping(sites, site), "labels"))), {})
+    names = [str(labels[value]) for value in sorted(labels, key=natural) if value != "0"]
+    return names if len(names) > 1 else []
+
+
 def upload_per_round(run: Run) -> float | None:
     """Return the mean bytes that one site sent in one round."""
     sent = [entry.bytes_up for each in run.rounds for entry in each.sites.values() if entry.bytes_up]
@@ -91,7 +99,7 @@ def _how_good(run: Run) -> str:
     if not total:
         return f"The {model_word(model)} model reaches a mean Dice of {value} on test data; the base was not scored."
     where = (
-        f"at {'the one site' if total == 1 else f'all {total} sites'}"
+        f"at {'the one site' if total == 1 else 'both sites' if total == 2 else f'all {total} sites'}"
         if not not_above
         else "at no site"
         if not above
@@ -109,12 +117,10 @@ def _beside(run: Run) -> str:
     if not above and not not_above:
         return ""
     total = len(above) + len(not_above)
-    where = "at every site" if not not_above else "at no site" if not above else f"at {len(above)} of {total} sites"
-    if total == 1:
-        where = "at the one site of both" if above else "not at the one site of both"
-    gain = difference_text(beside_difference(run))
+    where = "every site" if not not_above and total > 1 else f"{len(above) or 'none'} of {count_text(total, 'site')}"
     caution = "; the two runs differ in more than the method" if run.beside_notes else ""
-    return f"It is above the {run.beside} run beside {where}: {gain} Dice on average{caution}."
+    gain = difference_text(beside_difference(run))
+    return f"Against the {run.beside} run it is better at {where}, mean difference {gain}{caution}."
 
 
 def _what_travelled(run: Run) -> str:

@@ -21,9 +21,9 @@ from PIL import Image
 
 from sitelora.report.costs import full_model_bytes, ratio_text
 from sitelora.report.figures import ROUND_CURVES
-from sitelora.report.findings import mean_dice, rounds_done, upload_per_round
+from sitelora.report.findings import class_names, mean_dice, rounds_done, upload_per_round
 from sitelora.report.overlays import LINE_STYLES, PREDICTION, STRIP_PX, TRUTH
-from sitelora.report.results import Overlay, ReportError, Run, mapping, natural
+from sitelora.report.results import Overlay, ReportError, Run
 from sitelora.report.style import HOUSE_STYLE, TONES, model_style
 from sitelora.report.words import bytes_text, count_text, dice_text, shortened
 
@@ -104,7 +104,7 @@ def _draw_tiles(figure: Figure, run: Run, tiles: Sequence[tuple[str, Overlay]], 
         Line2D([], [], color=colour, linewidth=thick, label=words)
         for words, colour, thick in (("truth", TRUTH, 5.0), ("prediction", PREDICTION, 3.5))
     ]
-    classes = _classes(run)
+    classes = class_names(run)[:3]
     for nth, name in enumerate(classes):
         style = LINE_STYLES[nth % len(LINE_STYLES)]
         handles.append(Line2D([], [], color=MUTED, linewidth=2.5, linestyle=style, label=shortened(name, 14)))
@@ -112,14 +112,6 @@ def _draw_tiles(figure: Figure, run: Run, tiles: Sequence[tuple[str, Overlay]], 
     figure.legend(handles=handles, loc=corner, ncols=len(handles), frameon=False, fontsize=16, labelcolor=INK)
     if not classes:
         figure.text(right, 0.06, "median test case of each site", fontsize=15, ha="right", va="center", color=MUTED)
-
-
-def _classes(run: Run) -> list[str]:
-    """Return the names of the first sites' classes when there are several; they differ by the kind of line."""
-    sites = mapping(run.facts, "sites")
-    labels = next((told for site in sites if (told := mapping(mapping(sites, site), "labels"))), {})
-    names = [str(labels[value]) for value in sorted(labels, key=natural) if str(value) != "0"]
-    return names[:3] if len(names) > 1 else []
 
 
 def _draw_rounds(axes: Axes, run: Run) -> None:

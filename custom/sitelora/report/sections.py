@@ -9,10 +9,10 @@ from sitelora.report.case_table import case_table
 from sitelora.report.costs import full_model_bytes
 from sitelora.report.egress import before_rounds, shared_table, stayed, traffic_table
 from sitelora.report.figures import segmented
-from sitelora.report.findings import main_model, mean_dice
+from sitelora.report.findings import class_names, main_model, mean_dice
 from sitelora.report.glossary import GLOSSARY
 from sitelora.report.inlined import inlined_overlay
-from sitelora.report.overlays import PREDICTION, TRUTH
+from sitelora.report.overlays import LINE_STYLES, PREDICTION, TRUTH
 from sitelora.report.results import Run
 from sitelora.report.style import Picture, model_style
 from sitelora.report.tables import not_applicable, round_site_table, round_table, site_table
@@ -26,7 +26,7 @@ def quality(run: Run, final: Picture | None) -> str:
     drawn = [model for model in run.models if mean_dice(run, model) is not None]
     caption = "How to read it: one row a site; further right is better. Thin lines are 95 % intervals."
     notes = "".join(f'<p class="note">{escape(line)}</p>' for line in not_applicable(run))
-    told = f" {run.beside}: the personal model of another run, with that method. Difference: personal minus it."
+    told = f" The {run.beside} run is another run, put beside this one; difference: this run's personal Dice minus its."
     beside = escape(told) if run.beside else ""
     return f"""<h2>How good the models are</h2>
 <p>Dice on every site's own test cases, which no model was trained on: 0 is no overlap, 1 is perfect.</p>
@@ -90,7 +90,7 @@ def pictures(run: Run) -> str:
     parts = [
         "<h2>Pictures</h2>\n<p>Every site's best, median and worst test case, a volume on the slice with the largest "
         "true area. Pictures never leave a site; they are here because this page was made where they are.</p>\n"
-        + outlines_key()
+        + outlines_key(run)
     ]
     for site, overlays in run.overlays.items():
         hospital = run.hospital(site)
@@ -152,15 +152,18 @@ def key(
     return f'<ul class="key">{lines}</ul>'
 
 
-def outlines_key() -> str:
-    """Return the legend of the overlays: two colours; classes differ by the kind of line, named in each picture."""
-    entries = (("Truth (thick)", TRUTH, 3.5), ("Prediction (thin)", PREDICTION, 2.2))
+def outlines_key(run: Run) -> str:
+    """Return the legend of the overlays: colour says truth or prediction, the kind of line says the class."""
+    entries = [("Truth (thick)", TRUTH, 3.5, ""), ("Prediction (thin)", PREDICTION, 2.2, "")]
+    for place, name in enumerate(class_names(run)):
+        dashes = " ".join(f"{2.2 * part:.1f}" for part in LINE_STYLES[place % len(LINE_STYLES)][1])
+        entries.append((name, "#c9d1d9", 2.2, f' stroke-dasharray="{dashes}"' if dashes else ""))
     lines = "".join(
-        f'<li><svg width="24" height="12" aria-hidden="true"><rect width="24" height="12" fill="#15191e" rx="2"/>'
-        f'<path d="M3 6h18" stroke="{colour}" stroke-width="{width}"/></svg>{words}</li>'
-        for words, colour, width in entries
+        f'<li><svg width="40" height="14" aria-hidden="true"><rect width="40" height="14" fill="#000" rx="3"/>'
+        f'<path d="M5 7h30" stroke="{colour}" stroke-width="{width}"{dashes}/></svg>{escape(words)}</li>'
+        for words, colour, width, dashes in entries
     )
-    return f'<ul class="key">{lines}<li>Several classes: solid, dashed and dotted lines</li></ul>'
+    return f'<ul class="key">{lines}</ul>'
 
 
 def _figure(picture: Picture | None, caption: str) -> str:

@@ -96,7 +96,12 @@ HOUSE_STYLE: dict[Any, Any] = {
 
 def model_style(name: str) -> tuple[str, str, str]:
     """Return ``(tone, marker, words)`` of a model; a name we do not know, a run beside's, speaks for itself."""
-    return MODELS.get(name, ("beside", "v", f"Personal model of the run beside: {name}"))
+    return MODELS.get(name, ("beside", "v", f"Personal model of the {name} run"))
+
+
+def short_name(name: str) -> str:
+    """Return a model's name for the head of a column; a name we do not know is a run beside's method."""
+    return SHORT.get(name, f"{name} run")
 
 
 def model_word(name: str) -> str:

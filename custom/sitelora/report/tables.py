@@ -10,7 +10,7 @@ from sitelora.report.costs import cost_of, full_model_bytes
 from sitelora.report.findings import attended, mean_dice
 from sitelora.report.html_table import Cell, Column, html_table
 from sitelora.report.results import ModelScore, Round, Run, mapping, number
-from sitelora.report.style import SHORT, model_style
+from sitelora.report.style import model_style, short_name
 from sitelora.report.words import (
     ABSENT,
     bytes_text,
@@ -32,9 +32,9 @@ def site_table(run: Run) -> str:
     pairs = beside_pairs(run)
     columns = [Column("Site", numeric=False)]
     for model in models:
-        columns.append(Column(SHORT.get(model, model), hint=model_style(model)[2]))
+        columns.append(Column(short_name(model), hint=model_style(model)[2]))
         if model == "personal" and pairs:
-            columns.append(Column("Difference", hint=f"personal minus {run.beside}"))
+            columns.append(Column("Difference", hint=f"personal minus {run.beside} run"))
     columns += [Column("Cases", hint="training / validation / test")]
     rows = []
     for site in sites:
@@ -62,8 +62,7 @@ def not_applicable(run: Run) -> list[str]:
                 reasons.setdefault((model, score.not_applicable), []).append(site)
     everywhere = len(run.evaluation)
     return [
-        f"{SHORT.get(model, model)}: not applicable"
-        f"{'' if len(sites) == everywhere else f' at {listed(sites)}'} ({reason})."
+        f"{short_name(model)}: not applicable{'' if len(sites) == everywhere else f' at {listed(sites)}'} ({reason})."
         for (model, reason), sites in reasons.items()
     ]
 

@@ -81,6 +81,7 @@ thead th { position: sticky; top: 0; z-index: 1; background: var(--paper); color
   0; }
 tbody th, tfoot th { font-weight: 500; white-space: nowrap; }
 tfoot th, tfoot td { font-weight: 600; border-bottom: 0; }
+.sortable td { white-space: nowrap; }
 th.n, td.n { text-align: right; white-space: nowrap; }
 th small { white-space: normal; min-width: 130px; max-width: 260px; }
 td small, th small { display: block; color: var(--muted); font-size: 12.5px; font-weight: 400; }
@@ -111,8 +112,10 @@ footer { margin-top: 64px; padding-top: 14px; border-top: 1px solid var(--rule);
   th small { min-width: 96px; }
   tbody th, tfoot th, thead th:first-child { position: sticky; left: 0; background: var(--paper); }
   thead th:first-child { z-index: 2; }
-  .names tbody th { white-space: normal; overflow-wrap: anywhere; min-width: 150px; }
-  .names tbody th, .names tfoot th, .names thead th:first-child { position: static; }
+  .names tr { display: grid; grid-template-columns: 1fr 4em 7em; padding: 6px 0; border-bottom: 1px solid var(--rule); }
+  .names th, .names td { border: 0; box-shadow: none; padding: 1px 2px 1px 0; }
+  .names thead th, .names tbody th, .names tfoot th { position: static; }
+  .names th:first-child { grid-column: 1 / -1; white-space: normal; overflow-wrap: anywhere; }
   .pictures { display: flex; overflow-x: auto; scroll-snap-type: x proximity; gap: 12px; padding-bottom: 6px; }
   .pictures figure { flex: 0 0 82%; scroll-snap-align: start; }
 }
@@ -120,7 +123,11 @@ footer { margin-top: 64px; padding-top: 14px; border-top: 1px solid var(--rule);
   :root { color-scheme: light; PRINT_VARIABLES }
   main { max-width: none; padding: 0; }
   body { font-size: 11pt; }
-  .scroll { overflow: visible; max-height: none; }
+  .scroll { overflow: visible; max-height: none; background: none; }
+  table { font-size: 9pt; }
+  th, td { padding-right: 8px; }
+  thead th, .names th, td small, th small { font-size: 8.5pt; }
+  .names th { white-space: normal; overflow-wrap: anywhere; }
   h2, h3, h2 + p, .key, dt { break-after: avoid; }
   tr, .pictures { break-inside: avoid; }
   tfoot { display: table-row-group; }
