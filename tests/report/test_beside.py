@@ -3,11 +3,12 @@ import json
 import pytest
 
 from sitelora.report.beside import beside_difference, with_beside
-from sitelora.report.findings import headline, verdict, warnings
+from sitelora.report.findings import headline, verdict
 from sitelora.report.page import build_report
 from sitelora.report.results import ReportError, read_run
 from sitelora.report.tables import site_table
 from sitelora.report.text import summary_text
+from sitelora.report.warned import warnings
 
 
 def run_of(folder, dice, **facts):

@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from sitelora.report.findings import headline, main_model, verdict, warnings
+from sitelora.report.findings import headline, main_model, verdict
 from sitelora.report.results import read_run
+from sitelora.report.warned import warnings
 
 
 def run_of(folder, **facts):

@@ -3,9 +3,10 @@ import shutil
 
 import pytest
 
-from sitelora.report.findings import verdict, warnings
+from sitelora.report.findings import verdict
 from sitelora.report.results import ReportError, read_run
 from sitelora.report.text import summary_text
+from sitelora.report.warned import warnings
 
 
 def write(folder, result, site=None):

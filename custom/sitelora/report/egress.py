@@ -93,17 +93,19 @@ def shared_table(run: Run) -> str:
 
 
 def stayed(run: Run) -> str:
-    """Return one sentence on what never left a site, empty when the run does not say."""
+    """Return a sentence on how values were sent and one on what never left; empty when the run does not say."""
     egress = mapping(run.facts, "egress")
     local, frozen = number(egress.get("local_count")), number(egress.get("frozen_count"))
+    told = str(egress.get("dtype") or "")
+    sent = f"Sent as {told}. " if told and objects(egress, "shared") else ""
     parts = []
     if local is not None:
         size = number(egress.get("local_bytes"))
-        told = f" ({bytes_text(size)})" if size is not None else ""
-        parts.append(f"{count_text(int(local), 'local tensor')}{told} belong to each site alone")
+        held = f" ({bytes_text(size)})" if size is not None else ""
+        parts.append(f"{count_text(int(local), 'local tensor')}{held} belong to each site alone")
     if frozen is not None:
         parts.append(f"{count_text(int(frozen), 'frozen tensor')} of the base never change")
-    return f"What stayed: {'; '.join(parts)}." if parts else ""
+    return f"{sent}What stayed: {'; '.join(parts)}." if parts else sent.strip()
 
 
 def traffic_table(run: Run) -> str:

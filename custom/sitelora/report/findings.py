@@ -1,4 +1,4 @@
-"""What a run means in plain words: one verdict, and every warning a careful reader would want to see."""
+"""What a run means in plain words: one verdict, and the numbers behind it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from sitelora.report.beside import below_beside, beside_difference, difference_text
+from sitelora.report.beside import beside_difference, difference_text
 from sitelora.report.costs import begin_bytes, cost_of, full_model_bytes, ratio_text
-from sitelora.report.results import Round, Run, items, mapping, natural, number
+from sitelora.report.results import Round, Run, mapping, natural, number
 from sitelora.report.style import model_word
-from sitelora.report.words import bytes_text, count_text, dice_text, listed
-
-TRUNCATION = "truncation_lost"
-"""In a round's ``server``: the largest share (Frobenius norm) of a mean product that a rank truncation dropped."""
-LOUD_ENERGY = 0.01  # share of the energy (squared norm) above which it is a warning; our choice
+from sitelora.report.words import bytes_text, count_text, dice_text
 
 
 def planned_rounds(run: Run) -> int | None:
@@ -131,75 +127,6 @@ def _what_travelled(run: Run) -> str:
     if full and full > sent:
         text += f", {ratio_text(full / sent)} of what full fine-tuning would send"
     return f"{text}."
-
-
-def warnings(run: Run) -> list[str]:
-    """Return every warning once: those of the run, then those that its numbers show."""
-    told = [str(text) for text in items(run.facts, "warnings")]
-    found = [text for text in told if text not in _told_absences(run)] + [*run.notes, *run.beside_notes]
-    if run.facts.get("error"):
-        found.insert(0, f"The run ended with an error: {run.facts['error']}")
-    done, planned = rounds_done(run), planned_rounds(run)
-    if run.facts and run.facts.get("completed") is not True:
-        found.append(f"The run is not complete: {done} of {planned if planned is not None else '?'} rounds are done.")
-    if run.artificial:
-        every = len(run.artificial) == len(run.sites) > 1
-        where = "every site" if every else listed(list(run.artificial))
-        found.insert(0, f"Artificial data at {where}: drawn, not measured, so these scores say nothing about patients.")
-    found += _absences(run)
-    found += below_beside(run)
-    found += _truncations(run)
-    for model in ("personal", "global", "received", "unseen"):
-        _, not_above = compared(run, model)
-        if not_above:
-            found.append(f"The {model_word(model)} model is not above the base at {listed(not_above)}.")
-    _, unhelped = compared(run, "personal", "received")
-    if unhelped:
-        found.append(f"Local training did not improve on the received model at {listed(unhelped)}.")
-    if not run.evaluation:
-        found.append("There is no evaluation on test data.")
-    elif silent := [site for site in run.sites if site not in run.evaluation]:
-        found.append(f"There is no evaluation from {listed(silent)}.")
-    return list(dict.fromkeys(found))
-
-
-def _truncations(run: Run) -> list[str]:
-    """Return one line when a server rule's rank truncation dropped a notable share of the energy."""
-    lost = {each.number: share**2 for each in run.rounds if (share := number(each.server.get(TRUNCATION))) is not None}
-    loud = [round_number for round_number, share in lost.items() if share > LOUD_ENERGY]
-    if not loud:
-        return []
-    worst = max(loud, key=lambda round_number: lost[round_number])
-    return [
-        f"The server's rank truncation dropped more than {100 * LOUD_ENERGY:.0f} % of a mean product's energy in "
-        f"{len(loud)} of {count_text(len(run.rounds), 'round')}, at most {100 * lost[worst]:.1f} % (round {worst}): a "
-        "higher rank keeps more."
-    ]
-
-
-def _told_absences(run: Run) -> set[str]:
-    """Return the server's own lines on absences, which :func:`_absences` says with rounds gathered."""
-    return {
-        f"round {each.number}: {site} {entry.status}: {entry.reason}"
-        for each in run.rounds
-        for site, entry in each.sites.items()
-        if entry.status != "ok"
-    }
-
-
-def _absences(run: Run) -> list[str]:
-    """Return one line for every site and reason it missed rounds or had updates rejected."""
-    gathered: dict[tuple[str, str, str], list[str]] = {}
-    for each in run.rounds:
-        for site, entry in each.sites.items():
-            if entry.status != "ok":
-                gathered.setdefault((site, entry.status, entry.reason), []).append(str(each.number))
-    lines = []
-    for (site, status, reason), numbers in gathered.items():
-        word = "Rounds" if len(numbers) > 1 else "Round"
-        what = {"missing": "was missing", "rejected": "sent an update that was rejected"}.get(status, status)
-        lines.append(f"{site} {what} in {word.lower()} {listed(numbers)}{f': {reason}' if reason else ''}.")
-    return lines
 
 
 def headline(run: Run) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from sitelora.report.findings import (
     rounds_done,
     upload_per_round,
     verdict,
-    warnings,
 )
 from sitelora.report.results import Run, mapping, number
 from sitelora.report.style import SHORT
+from sitelora.report.warned import warnings
 from sitelora.report.words import bytes_text, count_text, dice_text, listed, seconds_text
 
 

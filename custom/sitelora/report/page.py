@@ -9,10 +9,11 @@ from typing import Any
 
 from sitelora.report import figures, sections
 from sitelora.report.beside import with_beside
-from sitelora.report.findings import headline, verdict, warnings
+from sitelora.report.findings import headline, verdict
 from sitelora.report.header import header
 from sitelora.report.results import Run, read_run
 from sitelora.report.template import document
+from sitelora.report.warned import warnings
 
 
 def build_report(run_dir: Path, out: Path, *, beside: Path | None = None) -> Path:

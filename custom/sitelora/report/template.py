@@ -127,7 +127,9 @@ footer { margin-top: 64px; padding-top: 14px; border-top: 1px solid var(--rule);
   table { font-size: 9pt; }
   th, td { padding-right: 8px; }
   thead th, .names th, td small, th small { font-size: 8.5pt; }
-  .names th { white-space: normal; overflow-wrap: anywhere; }
+  .names th:first-child { white-space: normal; overflow-wrap: anywhere; }
+  .tiles { grid-template-columns: repeat(4, 1fr); }
+  .two figure svg { max-width: 380px; }
   h2, h3, h2 + p, .key, dt { break-after: avoid; }
   tr, .pictures { break-inside: avoid; }
   tfoot { display: table-row-group; }

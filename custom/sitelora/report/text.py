@@ -7,9 +7,10 @@ import textwrap
 from collections.abc import Sequence
 
 from sitelora.report.beside import beside_difference, beside_pairs, difference_text, with_beside
-from sitelora.report.findings import mean_dice, verdict, warnings
+from sitelora.report.findings import mean_dice, verdict
 from sitelora.report.results import Run
 from sitelora.report.style import SHORT
+from sitelora.report.warned import warnings
 from sitelora.report.words import ABSENT, bytes_text, dice_text
 
 NARROWEST = 40
