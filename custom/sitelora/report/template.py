@@ -131,7 +131,7 @@ footer { margin-top: 64px; padding-top: 14px; border-top: 1px solid var(--rule);
   .tiles { grid-template-columns: repeat(4, 1fr); }
   .two figure svg { max-width: 380px; }
   h2, h3, h2 + p, .key, dt { break-after: avoid; }
-  tr, .pictures { break-inside: avoid; }
+  tr, .pictures, .key { break-inside: avoid; }
   tfoot { display: table-row-group; }
   .panels { grid-template-columns: 1fr 1fr 1fr; }
   .pictures { display: grid; grid-template-columns: 1fr 1fr 1fr; }
