@@ -1,0 +1,160 @@
+"""Every bundle in this process: it trains, and what a federation scores is what `inference.json` serves."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+from torch import nn
+
+from sitelora.bundle import bundle_names, bundle_path
+from sitelora.data.phantom import TINY, make_phantom
+from sitelora.data.site_folder import SiteFolder
+from sitelora.evaluation.cases import predict
+from sitelora.federation.adapted import save_merged, trained_parameters
+from sitelora.federation.bundle_config import FEDERATED, read_bundle
+
+SIDE = 32
+KEEPS_ITS_ADAPTERS = "fedsca_segmentation"
+PROCESS_OF_ITS_OWN = "iat_segmentation"  # test_bundle_runs.py trains this one through MONAI's command line
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_phantom(tmp_path_factory.mktemp("data"), size=TINY, sites=["site-1"]) / "site-1"
+
+
+def workflow(bundle: str, *configs: str, kind: str = "inference", **values: Any) -> ConfigWorkflow:
+    root = bundle_path(bundle)
+    return ConfigWorkflow(
+        workflow_type=kind,
+        config_file=[str(root / "configs" / f"{name}.json") for name in configs],
+        logging_file=False,
+        **{"bundle_root": str(root), "image_size": SIDE, **values},
+    )
+
+
+def start(run: ConfigWorkflow) -> None:
+    run.initialize()
+    run.run()
+
+
+def trained_like(bundle: str, site: Path, precision: str) -> nn.Module:
+    """The network that the bundle trains, each trained tensor moved away from where it began."""
+    values = {**FEDERATED, "dataset_dir": str(site), "image_size": SIDE, "precision": precision}
+    network = read_bundle(bundle, values).get_parsed_content("network")
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in trained_parameters(network).values():
+            parameter += 0.15 * torch.randn(parameter.shape, generator=generator)
+    return network
+
+
+def served(bundle: str, site: Path, checkpoint: Path, out: Path, **values: Any) -> dict[str, np.ndarray]:
+    start(workflow(bundle, "inference", dataset_dir=str(site), ckpt=str(checkpoint), output_dir=str(out), **values))
+    return {path.name.removesuffix("_seg.nii.gz"): np.asanyarray(nibabel.load(path).dataobj) for path in out.iterdir()}
+
+
+def scored(bundle: str, site: Path, network: nn.Module) -> dict[str, np.ndarray]:
+    """As a site scores its models: training's network, the inference config's transforms."""
+    pipeline = read_bundle(bundle, {"image_size": SIDE}, config="inference")
+    pipeline["device"] = "cpu"
+    images = [Path(case["image"]) for case in SiteFolder.read(site).cases("test")]
+    return {path.name.removesuffix(".nii.gz"): predict(network, path, pipeline.get_parsed_content) for path in images}
+
+
+@pytest.mark.parametrize("bundle", bundle_names())
+def test_what_is_scored_is_what_is_served(bundle: str, site: Path, tmp_path: Path) -> None:
+    network = trained_like(bundle, site, "fp32")
+    checkpoint = save_merged(network, tmp_path / "personal.pt")
+    expected = scored(bundle, site, network)
+    exact = {"precision": "fp32"} if bundle == KEEPS_ITS_ADAPTERS else {"network_def#precision": "fp32"}
+    found = served(bundle, site, checkpoint, tmp_path / "out", **exact)
+    assert found.keys() == expected.keys()
+    for case, labels in expected.items():
+        assert 0.02 < labels.mean() < 0.98, "the test needs masks that are neither empty nor full"
+        different = np.mean(found[case] != labels)
+        # adapters that are merged into the base add up in another order
+        assert different == 0 if bundle == KEEPS_ITS_ADAPTERS else different < 1e-3
+
+
+@pytest.mark.parametrize("precision", ["bf16", "auto"])
+def test_fedsca_serves_the_very_masks_that_it_scored_at_the_precision_of_its_training(
+    precision: str, site: Path, tmp_path: Path
+) -> None:
+    network = trained_like(KEEPS_ITS_ADAPTERS, site, precision)
+    checkpoint = save_merged(network, tmp_path / "personal.pt")
+    expected = scored(KEEPS_ITS_ADAPTERS, site, network)
+    found = served(KEEPS_ITS_ADAPTERS, site, checkpoint, tmp_path / "out", precision=precision)
+    for case, labels in expected.items():
+        np.testing.assert_array_equal(found[case], labels)
+
+
+def test_fedscas_checkpoint_holds_every_adapter_and_opens_strictly_here_and_nowhere_else(
+    site: Path, tmp_path: Path
+) -> None:
+    network = trained_like(KEEPS_ITS_ADAPTERS, site, "fp32")
+    checkpoint = save_merged(network, tmp_path / "personal.pt")
+    saved = torch.load(checkpoint, weights_only=True)["model"]
+    hosts = {name.partition(".adapter.")[0] for name in saved if ".adapter." in name}
+    assert hosts == {f"image_encoder.blocks.{block}.{part}" for block in range(6) for part in ("attn", "mlp")}
+    assert {value.dtype for value in saved.values()} == {torch.float32}
+
+    here = read_bundle(KEEPS_ITS_ADAPTERS, {"image_size": SIDE, "precision": "fp32"}, config="inference")
+    opened = here.get_parsed_content("network_def")
+    opened.load_state_dict(saved, strict=True)
+    image = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(opened.eval()(image), network.eval()(image))
+
+    elsewhere = workflow(
+        "iat_segmentation", "inference", dataset_dir=str(site), ckpt=str(checkpoint), output_dir=str(tmp_path / "out")
+    )
+    with pytest.raises(RuntimeError) as caught:
+        elsewhere.initialize()
+    assert "adapter" in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_fedsca_refuses_a_checkpoint_without_its_adapters(site: Path, tmp_path: Path) -> None:
+    network = trained_like("iat_segmentation", site, "fp32")
+    checkpoint = save_merged(network, tmp_path / "plain.pt")
+    run = workflow(
+        KEEPS_ITS_ADAPTERS, "inference", dataset_dir=str(site), ckpt=str(checkpoint), output_dir=str(tmp_path)
+    )
+    with pytest.raises(RuntimeError) as caught:
+        run.initialize()
+    assert "adapter.down" in f"{caught.value} {caught.value.__cause__}"
+
+
+@pytest.mark.parametrize("bundle", [name for name in bundle_names() if name != PROCESS_OF_ITS_OWN])
+def test_trains_alone_evaluates_and_segments(bundle: str, site: Path, tmp_path: Path) -> None:
+    out = tmp_path / "trained"
+    start(workflow(bundle, "train", kind="train", dataset_dir=str(site), output_dir=str(out), epochs=1))
+    checkpoint = out / "model.pt"
+    saved = torch.load(checkpoint, weights_only=True)["model"]
+    plain = read_bundle(bundle, {"image_size": SIDE}, config="inference").get_parsed_content("network_def")
+    assert saved.keys() == plain.state_dict().keys()
+
+    report = tmp_path / "evaluated"
+    values = {"dataset_dir": str(site), "ckpt": str(checkpoint)}
+    start(workflow(bundle, "train", "evaluate", kind="train", output_dir=str(report), **values))
+    cases = SiteFolder.read(site).cases("test")
+    with (report / "val_mean_dice_raw.csv").open() as stream:
+        assert [row["filename"] for row in csv.DictReader(stream)] == [case["image"] for case in cases]
+    assert len(served(bundle, site, checkpoint, tmp_path / "segmented")) == len(cases)
+
+
+def test_every_metadata_tells_its_own_story() -> None:
+    told = [
+        json.loads((bundle_path(name) / "configs" / "metadata.json").read_text(encoding="utf-8"))
+        for name in bundle_names()
+    ]
+    for key in ("name", "task", "description"):
+        assert len({content[key] for content in told}) == len(told), key
+    for key in ("network_data_format", "required_packages_version", "schema", "intended_use", "label_classes"):
+        assert all(content[key] == told[0][key] for content in told), key
