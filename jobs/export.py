@@ -32,7 +32,34 @@ JOBS = {
         "rounds": 20,
         "overrides": {"pictures": True, "batch_size": 8, "epochs": 1, "classes": 2},
     },
+    # FLAP-SAM's schedule is for 200 rounds. A short job needs a larger rate, less warm-up and a plan of its own: twice
+    # its rounds, as the paper's code stops half-way through its plan. Epochs and batch are those of IAT's jobs.
+    "flap_sam_prostate": {
+        "bundle": "flap_sam_segmentation",
+        "dataset": "prostate",
+        "sites": [f"site-{number}" for number in range(1, 7)],
+        "rounds": 5,
+        "min_sites": 4,
+        "overrides": {"epochs": 3, "learning_rate": 0.004, "schedule_rounds": 10, "warmup_steps": 10},
+    },
+    "flap_sam_lungs": {
+        "bundle": "flap_sam_segmentation",
+        "dataset": "lungs",
+        "sites": ["montgomery", "shenzhen"],
+        "rounds": 20,
+        "overrides": {
+            "pictures": True,
+            "batch_size": 8,
+            "epochs": 1,
+            "learning_rate": 0.004,
+            "schedule_rounds": 40,
+            "warmup_steps": 10,
+        },
+    },
 }
+# The bundle has iat_segmentation's settings, so the job has those of IAT's job: one is compared with the other.
+for dataset in ("prostate", "lungs"):
+    JOBS[f"fedsca_{dataset}"] = {**JOBS[f"iat_{dataset}"], "bundle": "fedsca_segmentation"}
 
 
 def export_all(folder: Path) -> list[Path]:

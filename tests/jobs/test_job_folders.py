@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from sitelora.bundle import bundle_names
-from sitelora.federation.bundle_config import load_method
+from sitelora.federation.bundle_config import load_method, read_bundle
 from sitelora.flare.job_folder import JobFolder
 from sitelora.flare.names import TASKS
 
@@ -78,3 +78,26 @@ def test_the_prostate_job_runs_with_no_flag_on_six_named_sites(repository: Path)
     assert job.sites == tuple(f"site-{number}" for number in range(1, 7))
     assert job.rounds >= 5
     assert job.evaluates
+
+
+def test_every_methods_job_of_the_roadmap_is_there_on_the_sites_of_iats(repository: Path) -> None:
+    for dataset in ("prostate", "lungs"):
+        iat = JobFolder.read(repository / "jobs" / f"iat_{dataset}")
+        for method in ("flap_sam", "fedsca"):
+            job = JobFolder.read(repository / "jobs" / f"{method}_{dataset}")
+            assert (job.sites, job.rounds) == (iat.sites, iat.rounds)
+            assert job.controller["min_sites"] == iat.controller["min_sites"]
+            one, two = (read_bundle(each.controller["bundle"], each.controller.get("overrides")) for each in (iat, job))
+            for key in ("epochs", "batch_size", "crops_per_volume", "pictures", "image_size", "classes", "base"):
+                assert two[key] == one[key], f"{job.path.name} and {iat.path.name}, so that they compare: {key}"
+
+
+def test_flap_sams_short_jobs_stop_half_way_through_their_plan_and_warm_up_within_the_first_round(
+    repository: Path,
+) -> None:
+    for dataset in ("prostate", "lungs"):
+        job = JobFolder.read(repository / "jobs" / f"flap_sam_{dataset}")
+        schedule = read_bundle(job.controller["bundle"], job.controller["overrides"]).get_parsed_content("schedule")
+        assert schedule.rounds == 2 * job.rounds
+        assert schedule.power == 7
+        assert schedule.warmup_steps <= 10
