@@ -11,6 +11,7 @@ from sitelora.adapters.base import AdapterSpec, adapter_tensor_names, insert_ada
 from sitelora.regularizers.base import Regularizer, SiteView
 from sitelora.server.types import LowRank, ServerRule
 from sitelora.sharing.patterns import clean_name, matches_any
+from sitelora.sharing.ranks import SiteRanks
 from sitelora.sharing.rule import Partition, ShareRule
 
 TRAVELLING = ""
@@ -26,11 +27,14 @@ class Pass:
         copy: which copy of the trained tensors it works on: ``TRAVELLING``, or the name of a private copy that
             starts at the seeded initial values and never leaves the site (Ditto's personal model).
         regularizers: what is added to the task loss.
+        strengths: factors of the LoRA adapters' outputs by role, 1 where not named (FedDPA trains its global adapter
+            alone and its local one beside a weakened global).
     """
 
     trains: tuple[str, ...] = ("**",)
     copy: str = TRAVELLING
     regularizers: tuple[Regularizer, ...] = ()
+    strengths: Mapping[str, float] = field(default_factory=dict)
 
     def trains_tensor(self, name: str) -> bool:
         """Say whether the tensor moves in this pass."""
@@ -60,10 +64,12 @@ class Model:
 
     Attributes:
         values: trained tensors by name. base_delta: pairs that act beside the base.
+        strengths: factors of the LoRA adapters' outputs by role, 1 where not named.
     """
 
     values: Mapping[str, Tensor]
     base_delta: Mapping[str, LowRank] = field(default_factory=dict)
+    strengths: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,17 +82,35 @@ class ServingRule:
 
     Args:
         personal_copy: the copy of the trained tensors that is the personal model.
+        strengths: factors of the LoRA adapters' outputs by role, for every kind of model that has some. An adapter
+            at 0 is not part of that model, so its local tensors keep no model from being global.
     """
 
     personal_copy: str = TRAVELLING
+    strengths: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def strengths_of(self, kind: str) -> Mapping[str, float]:
+        """Return the adapters' strengths in a kind of model."""
+        return self.strengths.get(kind, {})
 
     def why_not(self, kind: str, partition: Partition) -> str | None:
         """Return why a method has no model of this kind, or None if it has."""
         if kind in ("global", "unseen") and not partition.shared:
             return "nothing is shared, so there is no model beyond the sites' own"
-        if kind == "global" and partition.local:
-            return f"{len(partition.local)} tensors of the model are local to a site"
+        absent = [f"**.{role}.**" for role, strength in self.strengths_of(kind).items() if strength == 0]
+        local = [name for name in partition.local if not matches_any(absent, name)]
+        if kind == "global" and local:
+            return f"{len(local)} tensors of the model are local to a site"
         return None
+
+
+UNSTATED = "unstated"
+EXACT = "exact"
+BEST_RANK = "best rank r"
+INEXACT = "inexact"
+NO_MEAN = "not applicable"
+"""What may be claimed of the sites' model after a round against ``sum_k p_k s B_k A_k``: it is that sum, its best
+rank-r part, something else, or there is no such sum (no pair is shared whole, or every site gets another model)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +127,10 @@ class Method:
         regularizers: of the default pass.
         program: what a site does beside load, train, return.
         serving: which tensors make which model.
+        ranks: where sites have different LoRA ranks.
+        fresh_moments: patterns of the tensors whose optimiser moments every round forgets, because the server replaces
+            them by something else than a mean; a site keeps the others.
+        mean_product: EXACT, BEST_RANK, INEXACT or NO_MEAN; the conformance tests hold the method to it.
     """
 
     name: str
@@ -114,6 +142,9 @@ class Method:
     phases: Callable[[int], tuple[Pass, ...]] | None = None
     program: LocalProgram = field(default_factory=LocalProgram)
     serving: ServingRule = field(default_factory=ServingRule)
+    ranks: SiteRanks = field(default_factory=SiteRanks)
+    fresh_moments: tuple[str, ...] = ()
+    mean_product: str = UNSTATED
 
     def passes(self, round_number: int) -> tuple[Pass, ...]:
         """Return the passes of a round, the travelling copy first."""

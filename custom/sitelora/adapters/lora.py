@@ -8,7 +8,7 @@ Gaussian), drawn by seed and tensor name so that all sites agree; B is zero, so 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sitelora.adapters.base import AdapterModule, attach
+from sitelora.adapters.base import AdapterModule, adapters_of, attach
 from sitelora.seeding import gaussian
 from sitelora.sharing.patterns import matches
 
@@ -28,6 +28,7 @@ class LowRankPair(nn.Module):
 
     Attributes:
         A: ``[r, d_in]``. B: ``[d_out, r]``. scale: s. rows: the slice of the host's outputs it adds to.
+        strength: a further factor, for adapters that weigh in differently from pass to pass (FedDPA).
         delta: ``None`` or factors ``(B [d_out, k], A [k, d_in])`` in units of the scale.
     """
 
@@ -41,22 +42,24 @@ class LowRankPair(nn.Module):
             self.A.data.copy_(gaussian((rank, d_in), std=std, seed=seed, name=f"{name}.A"))
         self.rows = rows
         self.scale = scale
+        self.strength = 1.0
         self.delta: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``s (B A + delta) x`` for ``x [..., d_in]``, shape ``[..., d_out]``."""
+        """Return ``s (B A + delta) x``, times the strength, for ``x [..., d_in]``, shape ``[..., d_out]``."""
         out = functional.linear(functional.linear(x, self.A), self.B)
         if self.delta is not None:
             left, right = self.delta
             out = out + functional.linear(functional.linear(x, right), left)
-        return out if self.scale == 1 else out * self.scale
+        factor = self.scale * self.strength
+        return out if factor == 1 else out * factor
 
     def product(self) -> Tensor:
-        """Return ``s (B A + delta)``, ``[d_out, d_in]`` fp32."""
+        """Return ``s (B A + delta)``, times the strength, ``[d_out, d_in]`` fp32."""
         full = self.B.detach().float() @ self.A.detach().float()
         if self.delta is not None:
             full = full + self.delta[0].float() @ self.delta[1].float()
-        return full * self.scale
+        return full * (self.scale * self.strength)
 
 
 class LoRAModule(AdapterModule):
@@ -78,6 +81,8 @@ class LoRAModule(AdapterModule):
             return output
         width = output.shape[-1]
         for pair in self.pairs():
+            if pair.strength == 0:
+                continue
             change = pair(inputs[0])
             if pair.rows == slice(0, width):
                 output = output + change
@@ -228,3 +233,21 @@ def set_base_delta(network: nn.Module, deltas: dict[str, tuple[Tensor, Tensor]])
                 )
             device = pair.A.device
             pair.delta = (left.to(device, torch.float32), right.to(device, torch.float32))
+
+
+def set_strengths(network: nn.Module, strengths: Mapping[str, float]) -> None:
+    """Weigh the LoRA adapters' outputs by role; a role that is not named has strength 1.
+
+    Raises:
+        ValueError: a role that no LoRA adapter of the network has.
+    """
+    roles: dict[str, list[LowRankPair]] = {}
+    for name, _, adapter in adapters_of(network):
+        if isinstance(adapter, LoRAModule):
+            roles.setdefault(name.rsplit(".", 1)[-1], []).extend(adapter.pairs())
+    unknown = sorted(set(strengths) - set(roles))
+    if unknown:
+        raise ValueError(f"a strength for the role {unknown[0]!r}, but the network's LoRA roles are {sorted(roles)}")
+    for role, pairs in roles.items():
+        for pair in pairs:
+            pair.strength = float(strengths.get(role, 1.0))

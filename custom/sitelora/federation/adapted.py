@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sitelora.adapters.base import merge_adapters, remove_adapters
-from sitelora.adapters.lora import LowRankPair, set_base_delta
+from sitelora.adapters.lora import LowRankPair, set_base_delta, set_strengths
 from sitelora.method import Method, Model
 from sitelora.networks.precision import set_precision
 from sitelora.sharing.patterns import clean_name
@@ -61,8 +61,9 @@ def load_values(network: nn.Module, values: Mapping[str, Tensor]) -> None:
 
 
 def load_model(network: nn.Module, model: Model) -> None:
-    """Turn the network into one served model: its values and base delta."""
+    """Turn the network into one served model: its values, base delta and adapters' strengths."""
     load_values(network, model.values)
+    set_strengths(network, model.strengths)
     if model.base_delta or any(isinstance(m, LowRankPair) and m.delta is not None for m in network.modules()):
         set_base_delta(network, dict(model.base_delta))
 

@@ -18,6 +18,7 @@ from sitelora.federation.packets import pack_evaluation, pack_message
 from sitelora.federation.record import FederationRecord
 from sitelora.federation.server_state import ServerState, ServerStore
 from sitelora.method import Method
+from sitelora.server.numbers import round_numbers
 from sitelora.server.types import ANY_SITE, Message, Update
 from sitelora.sharing.wire import (
     Packet,
@@ -141,7 +142,9 @@ class Coordinator:
         """Return the packet that a site must load before the next round; ``ANY_SITE`` for one never seen."""
         state = self._begun()
         message = state.message_for(site)
-        return pack_message(message.values, message.companions, state.deltas_for(site), self.plan.wire)
+        ranks = self.method.ranks
+        values, companions = ranks.cut(message.values, site), ranks.cut(message.companions, site)
+        return pack_message(values, companions, state.deltas_for(site), self.plan.wire)
 
     def evaluation_packet(self, site: str) -> dict[str, Tensor]:
         """Return what a site needs to score all models: its message, and what a site never seen would get."""
@@ -155,11 +158,12 @@ class Coordinator:
         """
         state = self._begun()
         round_number = self.next_round
-        base = state.message_for(site).values
+        ranks = self.method.ranks
+        base = ranks.padded(ranks.cut(state.message_for(site).values, site))
         sent = self.method.sent_in(round_number, tuple(sorted(base)))
-        shapes = {name: tuple(base[name].shape) for name in sent}
+        shapes = ranks.cut_shapes({name: tuple(base[name].shape) for name in sent}, site)
         for companion in self.method.program.companions:
-            shapes.update({f"@{companion}/{name}": tuple(base[name].shape) for name in sent})
+            shapes.update({f"@{companion}/{name}": shapes[name] for name in sent})
         try:
             if site not in self.plan.sites:
                 raise PacketError(f"{site}: not a site of this federation ({', '.join(self.plan.sites)})")
@@ -175,10 +179,11 @@ class Coordinator:
             logger.warning("round %d: update rejected: %s", round_number, error)
             self.record.note_site(round_number, site, "rejected", str(error), report, 0)
             return False
+        change = ranks.padded(packet)
         self._updates[site] = Update(
-            values={name: base[name] + packet[name].float() for name in sent},
+            values={name: base[name] + change[name].float() for name in sent},
             received={name: base[name] for name in sent},
-            companions={name[1:]: packet[name].float() for name in packet if name.startswith("@")},
+            companions={name[1:]: change[name].float() for name in change if name.startswith("@")},
             cases=cases,
             metrics=dict(report.get("metrics", {})),
         )
@@ -211,7 +216,8 @@ class Coordinator:
         updates = {site: self._updates[site] for site in sorted(self._updates)}
         messages, rule_state = self.method.server(updates, state.rule_state, round_number)
         down = {site: self._bytes_down.get(site) or packet_bytes(self.message_for(site)) for site in self.plan.sites}
-        self.record.close_round(round_number, seconds, down)
+        numbers, details = round_numbers(self.method.server, updates, messages)
+        self.record.close_round(round_number, seconds, down, server=numbers, details=details)
         self.state = state.after(round_number, messages, rule_state, history=self.record.history())
         self.state.forget_deltas(self.plan.sites)
         self.store.write(self.state)

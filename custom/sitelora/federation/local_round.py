@@ -21,13 +21,14 @@ from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 
-from sitelora.adapters.lora import set_base_delta
+from sitelora.adapters.lora import set_base_delta, set_strengths
 from sitelora.federation.adapted import load_values, partition_of, trained_parameters
 from sitelora.federation.schedules import RateSetter, Schedule
 from sitelora.federation.state import SiteState
 from sitelora.method import TRAVELLING, Method, Pass
 from sitelora.regularizers.base import Penalty, SiteView
 from sitelora.seeding import derive_seed
+from sitelora.sharing.patterns import matches_any
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +146,7 @@ class LocalRound:
         self._losses, self._progress, self._steps_before = [], progress, 0
         self._steps_total = len(passes) * self._epochs * len(self._trainer.data_loader)  # type: ignore[arg-type]
         set_base_delta(self._network, paired(state.delta))
+        state.optimizer = self._kept_moments(state.optimizer)
         trained: dict[str, Tensor] = dict(received)
         outgoing: dict[str, Tensor] = {}
         for number, one in enumerate(passes):
@@ -158,7 +160,9 @@ class LocalRound:
                 received=received,
                 companions=companions,
                 memory=state.memory,
+                site=self._site,
             )
+            set_strengths(self._network, one.strengths)
             self._rate.begin(round_number)
             steps = self._train(one, view, state, (self._seed, self._site, round_number, number))
             after = {name: p.detach().clone() for name, p in self._parameters.items()}
@@ -177,6 +181,14 @@ class LocalRound:
             state=state,
             metrics={"loss": float(np.mean(self._losses)), "steps": float(len(self._losses))},
         )
+
+    def _kept_moments(self, moments: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the moments without those of tensors that the server has replaced."""
+        return {
+            key: value
+            for key, value in moments.items()
+            if not matches_any(self._method.fresh_moments, key.partition("/")[2].rpartition("/")[0])
+        }
 
     def _values_of(self, copy: str, shared: Mapping[str, Tensor], state: SiteState) -> dict[str, Tensor]:
         if copy == TRAVELLING:

@@ -61,9 +61,25 @@ class FederationRecord:
         """Note something that a reader of the results has to know."""
         self._warnings.append(text)
 
-    def close_round(self, round_number: int, seconds: float, bytes_down: Mapping[str, int]) -> None:
-        """Note that a round is done."""
+    def close_round(
+        self,
+        round_number: int,
+        seconds: float,
+        bytes_down: Mapping[str, int],
+        *,
+        server: Mapping[str, float] | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Note that a round is done.
+
+        Args:
+            server: numbers of the aggregation. details: the same by layer or by site.
+        """
         entry = self._round(round_number)
+        if server:
+            entry["server"] = dict(server)
+        if details:
+            entry["details"] = dict(details)
         entry["seconds"] = round(seconds, 2)
         entry["sites"] = dict(sorted(entry["sites"].items()))  # not in the order in which they happened to answer
         for site, count in bytes_down.items():

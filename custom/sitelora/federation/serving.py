@@ -16,11 +16,12 @@ from sitelora.sharing.rule import Partition
 def personal_model(method: Method, shared: Mapping[str, Tensor], state: SiteState) -> Model:
     """Return a site's own model: its personal copy, or what it received with its local tensors."""
     copy = method.serving.personal_copy
+    strengths = method.serving.strengths_of("personal")
     if copy == TRAVELLING:
-        return Model({**shared, **state.local}, paired(state.delta))
+        return Model({**shared, **state.local}, paired(state.delta), strengths)
     prefix = f"{copy}/"
     values = {n.removeprefix(prefix): t for n, t in state.copies.items() if n.startswith(prefix)}
-    return Model(values, paired(state.delta))
+    return Model(values, paired(state.delta), strengths)
 
 
 def serve(
@@ -43,8 +44,8 @@ def serve(
     models: dict[str, Model | str] = {
         "base": Model(dict(initial)),
         "personal": personal_model(method, received.values, state),
-        "global": Model(dict(stranger.values), delta),
-        "unseen": Model({**stranger.values, **untouched}, delta),
+        "global": Model({**stranger.values, **untouched}, delta, method.serving.strengths_of("global")),
+        "unseen": Model({**stranger.values, **untouched}, delta, method.serving.strengths_of("unseen")),
     }
     for kind in ("global", "unseen"):
         reason = method.serving.why_not(kind, partition)

@@ -15,6 +15,7 @@ class SiteView:
 
     Attributes:
         round_number: the round, from 0.
+        site: name of the site.
         parameters: the tensors in training, fp32, by name; their values change under the trainer.
         shared: names of the shared tensors among all trained ones.
         local: names of the local tensors among all trained ones.
@@ -30,6 +31,7 @@ class SiteView:
     received: Mapping[str, Tensor]
     companions: Mapping[str, Tensor] = field(default_factory=dict)
     memory: MutableMapping[str, Tensor] = field(default_factory=dict)
+    site: str = ""
 
 
 class Penalty(Protocol):

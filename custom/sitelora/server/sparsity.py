@@ -1,0 +1,38 @@
+"""Sparsity-weighted aggregation (HetLoRA, Cho et al. 2024, arXiv 2401.06432): a pair weighs by the norm of its product.
+
+Factors of lower rank are filled with zeros; ``w_k = ||B_k A_k||_F / sum_j ||B_j A_j||_F``, adapter by adapter (our
+choice), and both factors are averaged with it. Where all products are zero, and for every other shared tensor, the
+sites weigh by their cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sitelora.server.lowrank import frobenius, pair_prefixes
+from sitelora.server.mean import mean_of_values, weighted_mean
+from sitelora.server.types import ANY_SITE, LowRank, Message, Messages, State, Update, site_weights
+
+
+def norm_weights(pairs: Mapping[str, LowRank]) -> dict[str, float] | None:
+    """Return every site's share of the norms ``||B_k A_k||_F``, or None where all products are zero."""
+    norms = {site: frobenius(*pairs[site]) for site in sorted(pairs)}
+    total = sum(norms.values())
+    return {site: norm / total for site, norm in norms.items()} if total > 0 else None
+
+
+@dataclass(frozen=True)
+class SparsityWeightedMean:
+    """Both factors of every pair are averaged by the norms of the sites' products."""
+
+    def __call__(self, updates: Mapping[str, Update], state: State, round_number: int) -> tuple[Messages, State]:
+        """Return one message for all sites, at the full rank; keeps no state."""
+        values = mean_of_values(updates)
+        for prefix in pair_prefixes(sorted(values)):
+            b, a = f"{prefix}.B", f"{prefix}.A"
+            pairs = {site: (u.values[b], u.values[a]) for site, u in updates.items()}
+            weights = norm_weights(pairs) or site_weights(updates)
+            values[b] = weighted_mean({site: pair[0] for site, pair in pairs.items()}, weights)
+            values[a] = weighted_mean({site: pair[1] for site, pair in pairs.items()}, weights)
+        return {ANY_SITE: Message(values=values)}, state
