@@ -7,7 +7,7 @@ is what the site received. A site therefore takes twice the steps of the other m
 from __future__ import annotations
 
 from sitelora.adapters.lora import LoRA
-from sitelora.method import Method, Pass, ServingRule
+from sitelora.method import INEXACT, Method, Pass, ServingRule
 from sitelora.networks.names import HEADS
 from sitelora.regularizers.proximal import Proximal
 from sitelora.server.mean import WeightedMean
@@ -29,4 +29,5 @@ def ditto(*, rank: int = 8, scale: float = 1.0, weight: float = 0.1) -> Method:
         server=WeightedMean(),
         phases=lambda round_number: passes,
         serving=ServingRule(personal_copy="personal"),
+        mean_product=INEXACT,
     )

@@ -8,7 +8,7 @@ the decoder's output layers stay local (our choice).
 from __future__ import annotations
 
 from sitelora.adapters.bottleneck import BottleneckAdapters
-from sitelora.method import Method
+from sitelora.method import NO_MEAN, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.similarity import SimilarityGuided
 from sitelora.sharing.rule import ShareRule
@@ -33,4 +33,5 @@ def fedsca(*, blocks: int = 6, low_blocks: int | None = None, reduction: int = 4
         adapters=(BottleneckAdapters(reduction=reduction),),
         share=ShareRule(shared=tuple(adapters[:low]), local=(*adapters[low:], *HEADS)),
         server=SimilarityGuided(temperature=temperature),
+        mean_product=NO_MEAN,
     )

@@ -8,7 +8,7 @@ hyper-networks and mask tokens, shared by default), the regularizer's weight, th
 from __future__ import annotations
 
 from sitelora.adapters.lora import LoRA
-from sitelora.method import Method
+from sitelora.method import NO_MEAN, Method
 from sitelora.networks.names import HEADS
 from sitelora.regularizers.subspace import SubspaceOrthogonality
 from sitelora.server.mean import WeightedMean
@@ -65,4 +65,5 @@ def iat(
         ),
         server=WeightedMean(),
         regularizers=(SubspaceOrthogonality(weight=sor_weight, norm=sor_norm),) if sor_weight else (),
+        mean_product=NO_MEAN,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sitelora.adapters.lora import LoRA
-from sitelora.method import Method
+from sitelora.method import NO_MEAN, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
@@ -21,4 +21,5 @@ def local(*, rank: int = 8, scale: float = 1.0) -> Method:
         adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
         share=ShareRule(local=("**.A", "**.B", *HEADS)),
         server=WeightedMean(),
+        mean_product=NO_MEAN,
     )

@@ -7,7 +7,7 @@ in every round (our choice: the paper has none).
 from __future__ import annotations
 
 from sitelora.adapters.lora import LoRA
-from sitelora.method import Method, Pass
+from sitelora.method import EXACT, Method, Pass
 from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
@@ -31,4 +31,5 @@ def rolora(*, rank: int = 8, scale: float = 1.0) -> Method:
         share=ShareRule(shared=("**.A", "**.B", *HEADS)),
         server=WeightedMean(),
         phases=alternate,
+        mean_product=EXACT,
     )

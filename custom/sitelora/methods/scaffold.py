@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sitelora.adapters.lora import LoRA
-from sitelora.method import LocalProgram, Method
+from sitelora.method import INEXACT, LocalProgram, Method
 from sitelora.networks.names import HEADS
 from sitelora.regularizers.base import SiteView
 from sitelora.server.mean import mean_of_values, weighted_mean
@@ -109,4 +109,5 @@ def scaffold(*, rank: int = 8, scale: float = 1.0) -> Method:
         server=MeanWithControl(),
         regularizers=(LinearCorrection(),),
         program=ControlUpdate(),
+        mean_product=INEXACT,
     )

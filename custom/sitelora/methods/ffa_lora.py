@@ -1,0 +1,29 @@
+"""FFA-LoRA (Sun et al. 2024, arXiv 2403.12313): A stays at its seeded value, B is trained and averaged. Exact.
+
+With one A at all sites ``mean(B_k) A = mean(B_k A)``. A is frozen, so half of the factors never travel. The heads train
+and travel as in the other methods (our choice: the paper has none).
+"""
+
+from __future__ import annotations
+
+from sitelora.adapters.lora import LoRA
+from sitelora.method import EXACT, Method
+from sitelora.networks.names import HEADS
+from sitelora.server.mean import WeightedMean
+from sitelora.sharing.rule import REST_OF_BASE, ShareRule
+
+
+def ffa_lora(*, rank: int = 8, scale: float = 1.0) -> Method:
+    """Return FFA-LoRA.
+
+    Args:
+        rank: r of every pair. scale: s.
+    """
+    return Method(
+        name="ffa_lora",
+        paper="arXiv:2403.12313",
+        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
+        share=ShareRule(shared=("**.B", *HEADS), frozen=("**.A", REST_OF_BASE)),
+        server=WeightedMean(),
+        mean_product=EXACT,
+    )

@@ -1,0 +1,29 @@
+"""Share-B (the rule of Fed-ALoRA, arXiv 2509.25414): B is shared and averaged, A stays; FedSA-LoRA turned round.
+
+Every site's model is ``Bbar A_k``, so there is no mean product to keep. All A begin at one seeded value, so the first
+mean of B is of factors that belong together.
+"""
+
+from __future__ import annotations
+
+from sitelora.adapters.lora import LoRA
+from sitelora.method import NO_MEAN, Method
+from sitelora.networks.names import HEADS
+from sitelora.server.mean import WeightedMean
+from sitelora.sharing.rule import ShareRule
+
+
+def share_b(*, rank: int = 8, scale: float = 1.0) -> Method:
+    """Return the share-B rule in encoder and decoder.
+
+    Args:
+        rank: r of every pair. scale: s.
+    """
+    return Method(
+        name="share_b",
+        paper="arXiv:2509.25414",
+        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
+        share=ShareRule(shared=("**.B", *HEADS), local=("**.A",)),
+        server=WeightedMean(),
+        mean_product=NO_MEAN,
+    )
