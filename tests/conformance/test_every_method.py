@@ -1,199 +1,216 @@
-"""What every file in ``methods/`` must hold; a method receives these tests by being in the folder."""
+"""What every file in ``methods/`` must hold in a federation; a method receives these tests by being in the folder."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from sitelora.adapters.base import adapter_tensor_names
-from sitelora.data.phantom import TINY, make_phantom
-from sitelora.federation.adapted import adapted_network, trained_parameters
-from sitelora.federation.bundle_config import load_method
+from sitelora.adapters.base import adapter_tensor_names, adapters_of, merge_adapters, unmerge_adapters
+from sitelora.adapters.lora import LowRankPair, set_strengths
+from sitelora.egress import egress_statement
+from sitelora.federation.adapted import trained_parameters
 from sitelora.federation.in_process import run_in_process
-from sitelora.federation.site import Site, SiteSettings
-from sitelora.methods import find_method, method_names
+from sitelora.federation.serving import personal_model
+from sitelora.method import BEST_RANK, EXACT, INEXACT, NO_MEAN
+from sitelora.methods import find_method
 from sitelora.networks.sam import SamSegmenter
-from sitelora.server.lowrank import pair_prefixes
-from sitelora.server.types import ANY_SITE, Message, Update
-
-BUNDLE = "iat_segmentation"
-SITES = ("site-1", "site-2")
-FAST = {"image_size": 32, "base": None, "crops_per_volume": 1, "precision": "fp32", "method": {}}
+from sitelora.sharing.rule import bytes_of
+from sitelora.sharing.wire import packet_bytes
 
 
-def overrides(name: str) -> dict[str, Any]:
-    return {**FAST, "method": {"_target_": f"sitelora.methods.{name}.{name}"}}
-
-
-def network() -> SamSegmenter:
-    return SamSegmenter(arch="sam_tiny", image_size=32, base=None, quiet=True, precision="fp32")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    make_phantom(root, size=TINY, sites=SITES)
-    return root
-
-
-@pytest.fixture(scope="module", params=method_names())
-def run(request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Two uninterrupted rounds of one method, with site-2 away in the first."""
-    name: str = request.param
-    home = tmp_path_factory.mktemp(f"home_{name}")
-    result = federate(name, data, home, rounds=2)
-    return {"name": name, "home": home, "result": result, "folder": home / "conformance" / "whole"}
-
-
-def federate(name: str, data: Path, home: Path, *, rounds: int, uid: str = "whole", **options: Any) -> Any:
-    return run_in_process(
-        bundle=BUNDLE,
-        dataset="prostate",
-        sites=SITES,
-        rounds=rounds,
-        federation="conformance",
-        overrides=overrides(name),
-        data=data,
-        home_folder=home,
-        uid=uid,
-        **options,
-        attends=lambda site, round_number: (site, round_number) != ("site-2", 0),
-    )
-
-
-def audit_lines(folder: Path, site: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / site / "audit.jsonl").read_text().splitlines()]
+def tensor_name(name: str) -> str:
+    """The shared tensor that something on the wire belongs to."""
+    return name.partition("/")[2] if name.startswith("@") else name
 
 
 def last_states(result: dict[str, Any]) -> dict[str, str]:
     return {site: entry["state_sha256"] for site, entry in result["rounds"][-1]["sites"].items()}
 
 
-def test_the_file_and_the_method_have_one_name(run: dict[str, Any]) -> None:
-    assert find_method(run["name"])().name == run["name"]
+def declared(run: Any, site: str, round_number: int) -> dict[str, tuple[int, ...]]:
+    """What the method says a site sends in a round: name on the wire and shape."""
+    names = run.method.sent_in(round_number, run.partition.shared)
+    shapes = run.method.ranks.cut_shapes({name: run.shapes[name] for name in names}, site)
+    return shapes | {f"@{c}/{name}": shapes[name] for c in run.method.program.companions for name in names}
 
 
-def test_the_partition_is_total_and_disjoint(run: dict[str, Any]) -> None:
-    net = network()
-    base = set(net.state_dict())
-    partition = find_method(run["name"])().adapt(net, seed=0)
+def test_file_function_and_method_have_one_name_and_say_their_paper_and_claim(run: Any) -> None:
+    module = importlib.import_module(f"sitelora.methods.{run.name}")
+    assert find_method(run.name)().name == run.name
+    assert run.method.paper.removeprefix("arXiv:") in (module.__doc__ or "").splitlines()[0] + " baseline"
+    assert run.method.mean_product in (EXACT, BEST_RANK, INEXACT, NO_MEAN)
+    if any(isinstance(m, LowRankPair) for m in run.network.modules()):
+        assert {"rank", "scale"} <= set(inspect.signature(find_method(run.name)).parameters)
+
+
+def test_the_partition_is_total_and_disjoint(run: Any) -> None:
+    partition = run.partition
     names = [*partition.shared, *partition.local, *partition.frozen]
-    assert sorted(names) == sorted(net.state_dict())
-    assert base - set(partition.frozen) <= set(partition.trained)
-    assert adapter_tensor_names(net) <= {*partition.trained, *partition.frozen}
+    assert sorted(names) == sorted(run.shapes)
+    assert adapter_tensor_names(run.network) <= {*partition.trained, *partition.frozen}
+    assert set(trained_parameters(run.network)) == set(partition.trained)
 
 
-def test_the_adapted_network_starts_as_the_base(run: dict[str, Any]) -> None:
+def test_the_adapted_network_starts_as_the_base(run: Any) -> None:
     picture = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(1))
-    plain, net = network().eval(), network().eval()
-    adapted_network(net, find_method(run["name"])(), seed=3, precision="fp32", device="cpu")
+    plain = SamSegmenter(arch="sam_tiny", image_size=32, base=None, quiet=True, precision="fp32").eval()
+    plain.load_state_dict(run.base)
     with torch.no_grad():
-        assert torch.equal(plain(picture), net(picture))
+        assert torch.equal(plain(picture), run.network(picture))
 
 
-def test_all_rounds_ran_and_the_absent_site_is_named(run: dict[str, Any]) -> None:
-    result = run["result"]
-    assert result["completed"]
-    assert result["rounds_done"] == 2
-    assert result["rounds"][0]["sites"]["site-2"]["status"] == "missing"
-    assert all(entry["status"] == "ok" for entry in result["rounds"][1]["sites"].values())
+def test_nvflares_serialised_payload_holds_the_shared_values_and_nothing_else(run: Any) -> None:
+    kept = [*run.partition.local, *run.partition.frozen]
+    for (site, round_number), raw in run.raw.items():
+        packet = run.sent[site, round_number]
+        assert {tensor_name(name) for name in packet} <= set(run.partition.shared)
+        assert [name for name in packet if name.encode() not in raw] == []
+        assert [name for name in kept if name.encode() in raw] == []
+        assert len(raw) < 1.05 * packet_bytes(packet) + 30_000
 
 
-def test_only_shared_tensors_ever_left(run: dict[str, Any]) -> None:
-    method = load_method(BUNDLE, overrides(run["name"]))
-    partition = method.adapt(network(), seed=0)
-    for site in SITES:
-        for line in audit_lines(run["folder"], site):
-            name = line["name"]
-            if name.startswith("@"):
-                companion, _, name = name[1:].partition("/")
-                assert companion in method.program.companions
-            assert name in partition.shared
-            assert name not in partition.local
+def test_ranks_and_shapes_travel_as_declared(run: Any) -> None:
+    for (site, round_number), message in run.received.items():
+        sent = {name: tuple(tensor.shape) for name, tensor in run.sent[site, round_number].items()}
+        assert sent == declared(run, site, round_number)
+        shapes = run.method.ranks.cut_shapes({name: run.shapes[name] for name in run.partition.shared}, site)
+        plain = {name: tuple(tensor.shape) for name, tensor in message.items() if not name.startswith("@")}
+        assert plain == shapes
+    if "rank" in inspect.signature(find_method(run.name)).parameters:
+        rank = inspect.signature(find_method(run.name)).parameters["rank"].default
+        assert {m.A.shape[0] for m in run.network.modules() if isinstance(m, LowRankPair)} == {rank}
 
 
-def test_the_ledger_is_the_audit_log_is_the_shared_values_in_bf16(run: dict[str, Any]) -> None:
-    method = load_method(BUNDLE, overrides(run["name"]))
-    net = network()
-    partition = method.adapt(net, seed=0)
-    size = {name: tensor.numel() * 2 for name, tensor in net.state_dict().items()}
-    for round_number in range(2):
-        sent = method.sent_in(round_number, partition.shared)
-        expected = sum(size[name] for name in sent) * (1 + len(method.program.companions))
-        for site, entry in run["result"]["rounds"][round_number]["sites"].items():
-            logged = [line for line in audit_lines(run["folder"], site) if line["round"] == round_number]
-            attended = entry["status"] == "ok"
-            assert entry["bytes_up"] == (expected if attended else 0)
-            assert sum(line["bytes"] for line in logged) == entry["bytes_up"]
+def test_ledger_audit_log_and_egress_statement_are_one_number(run: Any) -> None:
+    statement = egress_statement(run.bundle, run.overrides, rounds=2, sites=2)
+    for round_number, entry in enumerate(run.result["rounds"]):
+        for site, ledger in entry["sites"].items():
+            log = (run.folder / site / "audit.jsonl").read_text().splitlines()
+            lines = [line for line in map(json.loads, log) if line["round"] == round_number]
+            shapes = declared(run, site, round_number) if ledger["status"] == "ok" else {}
+            assert ledger["bytes_up"] == bytes_of(shapes, shapes, bytes_per_value=2)
+            assert sum(line["bytes"] for line in lines) == ledger["bytes_up"]
+            assert sorted(line["name"] for line in lines) == sorted(shapes)
+            assert ledger["bytes_up"] <= statement.bytes_up[round_number]
+            if ledger["status"] == "ok":
+                assert ledger["bytes_down"] == packet_bytes(run.received[site, round_number])
+    assert run.result["rounds"][0]["sites"]["site-1"]["bytes_up"] == statement.bytes_up[0]  # it has the full rank
+    assert run.result["sites"]["site-1"]["begin_bytes_up"] == statement.begin_bytes_up
 
 
-def test_frozen_tensors_do_not_move_and_trained_ones_do(run: dict[str, Any], data: Path, tmp_path: Path) -> None:
-    settings = SiteSettings(
-        site="site-1",
-        federation="frozen",
-        uid="u",
-        bundle=BUNDLE,
-        data=data / "prostate" / "site-1",
-        home=tmp_path,
-        overrides=overrides(run["name"]),
+def test_frozen_tensors_are_bit_identical_after_training_and_serving(run: Any) -> None:
+    for site in run.sites:
+        after = run.frozen_after[site]
+        assert [name for name, tensor in run.frozen_before[site].items() if not torch.equal(tensor, after[name])] == []
+
+
+def test_every_kind_of_trained_tensor_moved(run: Any) -> None:
+    assert run.moved <= set(run.partition.trained)
+    for kind in ("shared", "local"):
+        names = set(getattr(run.partition, kind))
+        assert not names or names & run.moved, f"no {kind} tensor moved in two rounds"
+
+
+def test_local_tensors_are_bit_identical_on_disk_and_in_the_personal_model(run: Any) -> None:
+    for (site, round_number), local in run.local.items():
+        stored = run.sites[site].store.generation(round_number)
+        state = stored.state()
+        assert sorted(state.local) == list(run.partition.local)
+        if not run.method.private_copies():
+            assert [name for name, tensor in local.items() if not torch.equal(tensor, state.local[name])] == []
+            served = personal_model(run.method, {}, state).values
+            assert [name for name, tensor in local.items() if not torch.equal(tensor, served[name])] == []
+
+
+def test_a_missing_site_is_named_and_goes_on_from_the_current_message(run: Any) -> None:
+    first, second = run.result["rounds"]
+    assert run.result["completed"]
+    assert first["sites"]["site-2"]["status"] == "missing"
+    assert {entry["status"] for entry in second["sites"].values()} == {"ok"}
+    mine, other = run.received["site-1", 1], run.received["site-2", 1]
+    assert {n for n in other if n.startswith("@delta")} == {n for n in mine if n.startswith("@delta")}
+
+
+def test_interrupted_is_uninterrupted_bit_for_bit(run: Any) -> None:
+    resumed = run_in_process(
+        bundle=run.bundle,
+        dataset="prostate",
+        sites=run.sites_there,
+        rounds=2,
+        federation="conformance",
+        overrides=run.overrides,
+        data=run.data,
+        home_folder=run.copy,
+        uid="whole",
+        resume=True,
+        evaluate=False,
+        attends=run.attends,
     )
-    site = Site(settings)
-    before = {name: tensor.clone() for name, tensor in site.network.state_dict().items()}
-    answer = site.begin()
-    packet = {name: tensor.bfloat16() for name, tensor in answer.tensors.items()}
-    moved: set[str] = set()
-    for round_number in range(2):
-        site.train(round_number, packet)
-        after = site.network.state_dict()
-        moved |= {name for name in before if not torch.equal(before[name], after[name])}
-    trained = set(trained_parameters(site.network))
-    assert moved <= trained
-    assert {name for name in trained if name.endswith((".B", "up.weight"))} & moved
+    assert resumed["fingerprint"] == run.result["fingerprint"]
+    assert last_states(resumed) == last_states(run.result)
 
 
-def test_interrupted_is_uninterrupted_bit_for_bit(run: dict[str, Any], data: Path, tmp_path: Path) -> None:
-    federate(run["name"], data, tmp_path, rounds=1, uid="cut", evaluate=False)
-    resumed = federate(run["name"], data, tmp_path, rounds=2, uid="cut", resume=True, evaluate=False)
-    assert resumed["fingerprint"] == run["result"]["fingerprint"]
-    assert last_states(resumed) == last_states(run["result"])
+def bad_updates(packet: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """By the words that the rejection must hold."""
+    bad = {"unexpected tensor": {**packet, "mask_decoder.smuggled.weight": torch.zeros(2, dtype=torch.bfloat16)}}
+    if packet:
+        name = sorted(packet)[len(packet) // 2]
+        good = packet[name]
+        for value in (float("nan"), float("inf")):
+            broken = good.clone()
+            broken.view(-1)[0] = value
+            bad[f"{name}: 1 values are NaN or infinite" + " " * (value > 0)] = {**packet, name: broken}
+        bad[f"{name}: shape"] = {**packet, name: torch.cat([good, good])}
+        bad[f"{name}: dtype"] = {**packet, name: good.double()}
+        bad[f"{name}: missing"] = {n: t for n, t in packet.items() if n != name}
+    return bad
 
 
-def test_every_kind_of_model_is_scored_or_says_why_not(run: dict[str, Any]) -> None:
-    for evaluation in run["result"]["evaluation"].values():
+def test_a_broken_or_oversized_update_is_rejected_by_name(run: Any) -> None:
+    for words, packet in bad_updates(dict(run.sent["site-1", 0])).items():
+        assert not run.coordinator.receive("site-1", packet, {"cases": 3})
+        reason = run.coordinator.record.history()["rounds"][-1]["sites"]["site-1"]["reason"]
+        assert reason.startswith("site-1: ")
+        assert words.strip() in reason
+
+
+def test_every_kind_of_model_is_scored_or_says_why_not(run: Any) -> None:
+    for site, evaluation in run.result["evaluation"].items():
         assert set(evaluation) == {"base", "personal", "global", "unseen"}
-        assert "cases" in evaluation["personal"]
-        for kind in ("global", "unseen"):
-            assert evaluation[kind].get("not_applicable") or 0 <= evaluation[kind]["dice"] <= 1
+        for kind, scores in evaluation.items():
+            reason = run.method.serving.why_not(kind, run.partition)
+            assert scores.get("not_applicable") == reason
+            assert reason or 0 <= scores["dice"] <= 1
+        assert (run.folder / site / "models" / "personal.pt").is_file()
 
 
-def test_identical_updates_are_a_fixed_point(run: dict[str, Any]) -> None:
-    """Products are compared, not factors: a refactored pair is another pair with the same product."""
-    method = find_method(run["name"])()
-    generator = torch.Generator().manual_seed(5)
-    net = network()
-    partition = method.adapt(net, seed=0)
-    values = {name: torch.randn(net.state_dict()[name].shape, generator=generator) for name in partition.shared}
-    companions = {f"{c}/{n}": torch.zeros_like(t) for c in method.program.companions for n, t in values.items()}
-    update = Update(values=values, received=dict.fromkeys(values, torch.zeros(())), companions=companions, cases=3)
-    same = Update(**{**vars(update), "received": {n: torch.zeros_like(t) for n, t in values.items()}})
-    messages, _ = method.server({"a": same, "b": same, "c": same}, {}, 0)
-    result = messages.get("a", messages[ANY_SITE])
-    pairs = set(pair_prefixes(sorted(values)))
-    for prefix in pairs:
-        before = values[f"{prefix}.B"] @ values[f"{prefix}.A"]
-        torch.testing.assert_close(product(result, prefix), before, rtol=1e-4, atol=1e-4)
-    for name, tensor in values.items():
-        if name[:-2] not in pairs:
-            torch.testing.assert_close(result.values[name], tensor)
-
-
-def product(message: Message, prefix: str) -> torch.Tensor:
-    full = message.values[f"{prefix}.B"] @ message.values[f"{prefix}.A"]
-    if prefix in message.base_delta:
-        left, right = message.base_delta[prefix]
-        full = full + left @ right
-    return full
+def test_merging_keeps_the_output_and_unmerging_the_bits(run: Any) -> None:
+    network = run.network
+    picture = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(2))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    generator = torch.Generator().manual_seed(3)
+    try:
+        for pair in (m for m in network.modules() if isinstance(m, LowRankPair)):
+            pair.B.data = torch.randn(pair.B.shape, generator=generator) / 4
+        set_strengths(network, run.method.serving.strengths_of("personal"))
+        adapted = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        with torch.no_grad():
+            expected = network(picture)
+            if not all(type(a).__module__.endswith("lora") for _, _, a in adapters_of(network)):
+                with pytest.raises(TypeError, match="cannot be merged"):
+                    merge_adapters(network)
+                return
+            merge_adapters(network)
+            torch.testing.assert_close(network(picture), expected, atol=2e-3, rtol=1e-3)
+            unmerge_adapters(network)
+            assert torch.equal(network(picture), expected)
+        assert [n for n, t in network.state_dict().items() if not torch.equal(t, adapted[n])] == []
+    finally:
+        set_strengths(network, {})
+        network.load_state_dict(before)

@@ -1,0 +1,145 @@
+"""One small federation a method, driven by hand so that a test can look at every packet, state and network of it.
+
+Two sites, two rounds, site-2 away in the first. Every packet goes through NVFlare's own serialisation. What is left on
+disk after the first round is copied: going on from the copy must end like the whole run.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from nvflare.app_common.utils.fl_model_utils import FLModelUtils
+from nvflare.app_opt.pt.decomposers import TensorDecomposer
+from nvflare.fuel.utils import fobs
+from torch import Tensor
+
+from sitelora.data.phantom import TINY, make_phantom
+from sitelora.federation.adapted import trained_parameters
+from sitelora.federation.bundle_config import load_method
+from sitelora.federation.coordinator import Coordinator, FederationPlan
+from sitelora.federation.identity import BEGIN_ROUND
+from sitelora.federation.packets import Outgoing
+from sitelora.federation.site import Answer, Site, SiteSettings
+from sitelora.flare.protocol import Ticket, read_reply, read_task, reply_shareable, task_model
+from sitelora.methods import method_names
+from sitelora.networks.sam import SamSegmenter
+from sitelora.sharing.wire import WireFormat
+
+BUNDLE, FEDERATION, UID = "iat_segmentation", "conformance", "whole"
+SITES = ("site-1", "site-2")
+ROUNDS = 2
+FAST = {"image_size": 32, "base": None, "crops_per_volume": 1, "slices": 2, "epochs": 1, "precision": "fp32"}
+
+
+def attends(site: str, round_number: int) -> bool:
+    return (site, round_number) != ("site-2", 0)
+
+
+class Drive:
+    """A federation of one method, and everything that travelled in it."""
+
+    def __init__(self, name: str, data: Path, home: Path) -> None:
+        fobs.register(TensorDecomposer)
+        self.name, self.data, self.home, self.copy = name, data, home / "home", home / "copy"
+        self.bundle, self.sites_there, self.attends = BUNDLE, SITES, attends
+        self.overrides = {**FAST, "method": {"_target_": f"sitelora.methods.{name}.{name}"}}
+        self.method = load_method(BUNDLE, self.overrides)
+        self.folder = self.home / FEDERATION / UID
+        self.network = SamSegmenter(arch="sam_tiny", image_size=32, base=None, quiet=True, precision="fp32").eval()
+        self.base = {n: t.clone() for n, t in self.network.state_dict().items()}
+        self.partition = self.method.adapt(self.network, seed=0)
+        self.shapes = {n: tuple(t.shape) for n, t in self.network.state_dict().items()}
+        self.sites = {site: self._site(site) for site in SITES}
+        self.raw: dict[tuple[str, int], bytes] = {}
+        self.sent: dict[tuple[str, int], Mapping[str, Tensor]] = {}
+        self.received: dict[tuple[str, int], Mapping[str, Tensor]] = {}
+        self.local: dict[tuple[str, int], dict[str, Tensor]] = {}
+        self.moved: set[str] = set()
+        plan = FederationPlan(
+            federation=FEDERATION,
+            uid=UID,
+            bundle=BUNDLE,
+            dataset="prostate",
+            sites=SITES,
+            rounds=ROUNDS,
+            home=self.home,
+            overrides=self.overrides,
+        )
+        self.coordinator = Coordinator(plan, self.method)
+        self.frozen_before = {site: self._frozen(site) for site in SITES}
+        self.result = self._run()
+        self.frozen_after = {site: self._frozen(site) for site in SITES}
+
+    def _site(self, site: str) -> Site:
+        settings = SiteSettings(
+            site=site,
+            federation=FEDERATION,
+            uid=UID,
+            bundle=BUNDLE,
+            data=self.data / "prostate" / site,
+            home=self.home,
+            overrides=self.overrides,
+        )
+        return Site(settings)
+
+    def _frozen(self, site: str) -> dict[str, Tensor]:
+        state = self.sites[site].network.state_dict()
+        return {name: state[name].clone() for name in self.partition.frozen}
+
+    def _run(self) -> dict[str, Any]:
+        begun = {name: site.begin() for name, site in self.sites.items()}
+        self.coordinator.begin({name: (self._up(name, BEGIN_ROUND, a), a.report) for name, a in begun.items()})
+        for round_number in range(ROUNDS):
+            for name, site in self.sites.items():
+                if not attends(name, round_number):
+                    self.coordinator.note_missing(name, "absent")
+                    continue
+                before = {n: p.detach().clone() for n, p in trained_parameters(site.network).items()}
+                answer = site.train(round_number, self._down(name, round_number))
+                after = {n: p.detach().clone() for n, p in trained_parameters(site.network).items()}
+                self.local[name, round_number] = {n: after[n] for n in self.partition.local}
+                self.moved |= {n for n in after if not torch.equal(before[n], after[n])}
+                assert self.coordinator.receive(name, self._up(name, round_number, answer), answer.report)
+            self.coordinator.close_round(1.0)
+            if round_number == 0:
+                shutil.copytree(self.home, self.copy)
+        packets = {name: self.coordinator.evaluation_packet(name) for name in SITES}
+        scores = {name: site.evaluate(packets[name]).report["evaluation"] for name, site in self.sites.items()}
+        return copy.deepcopy(self.coordinator.finish(scores, completed=True))
+
+    def _up(self, site: str, round_number: int, answer: Answer) -> Mapping[str, Tensor]:
+        leave = Outgoing(method=self.method, wire=WireFormat(), audit_log=self.folder / site / "audit.jsonl")
+        packet = leave(answer.tensors, federation=FEDERATION, uid=UID, site=site, round=round_number)
+        ticket = Ticket(federation=FEDERATION, uid=UID, round_number=round_number)
+        raw = bytes(fobs.dumps(reply_shareable(ticket, packet, {"cases": 1})))
+        reply = read_reply(site, ticket, FLModelUtils.from_shareable(fobs.loads(raw)))
+        assert reply.error == ""
+        self.raw[site, round_number], self.sent[site, round_number] = raw, packet
+        return reply.packet
+
+    def _down(self, site: str, round_number: int) -> Mapping[str, Tensor]:
+        packet = self.coordinator.message_for(site)
+        ticket = Ticket(federation=FEDERATION, uid=UID, round_number=round_number)
+        _, arrived = read_task(fobs.loads(fobs.dumps(FLModelUtils.to_shareable(task_model(ticket, packet)))))
+        self.received[site, round_number] = packet
+        return arrived
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("conformance_data")
+    make_phantom(root, size=TINY, sites=SITES)
+    return root
+
+
+@pytest.fixture(scope="module", params=method_names())
+def run(request: pytest.FixtureRequest, phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Drive:
+    """The federation of one method; every test of this folder sees it, and none trains again."""
+    torch.set_num_threads(1)
+    return Drive(request.param, phantom, tmp_path_factory.mktemp(f"conformance_{request.param}"))
