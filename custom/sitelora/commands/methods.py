@@ -1,26 +1,90 @@
-"""`sitelora methods`: the methods that are installed, each with the first line of its module."""
+"""`sitelora methods`: every method with its paper, what it shares, and what a round costs on SAM ViT-B at 224 px."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
+import textwrap
 
-HELP = "list the methods that are installed"
+from sitelora.commands._values import positive
+
+HELP = "list the methods: paper, what is shared, values and bytes per round"
 EXAMPLES = """\
-  sitelora methods"""
+  sitelora methods
+  sitelora methods --rank 8 --sites 3     every method at one rank
+  sitelora methods iat                    what one method is, and its arguments"""
+
+SIZE, BLOCKS = 224, 12  # FLAP-SAM's counts are those of SAM ViT-B at 224 px
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare no argument."""
+    """Declare the arguments."""
+    parser.add_argument("method", nargs="?", metavar="METHOD", help="tell about this one")
+    parser.add_argument("--rank", type=positive, metavar="R", help="of every method that has one (its own default)")
+    parser.add_argument("--classes", type=positive, default=1, metavar="C", help="foreground classes (1)")
+    parser.add_argument("--sites", type=positive, default=6, metavar="N", help="in a round; stacks grow with them (6)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print one line a method."""
+    """Print one line a method, or one method's own words."""
     from sitelora import methods
 
-    names = methods.method_names()
-    width = max(len(name) for name in names)
-    for name in names:
-        documentation = importlib.import_module(f"{methods.__name__}.{name}").__doc__ or ""
-        print(f"{name:<{width}}  {documentation.strip().splitlines()[0]}")
+    if args.method is None:
+        return _table(methods.method_names(), args)
+    function = methods.find_method(args.method)
+    module = importlib.import_module(function.__module__)
+    print((module.__doc__ or "").strip())
+    print()
+    for name, parameter in inspect.signature(function).parameters.items():
+        print(f"  method#{name}={parameter.default!r}")
     return 0
+
+
+def _table(names: list[str], args: argparse.Namespace) -> int:
+    import torch
+
+    from sitelora.commands._method_costs import method_cost
+    from sitelora.networks.sam import SamSegmenter
+    from sitelora.report.words import bytes_text
+
+    with torch.device("meta"):
+        network = SamSegmenter(arch="vit_b", image_size=SIZE, classes=args.classes)
+    arguments = {"blocks": BLOCKS, **({"rank": args.rank} if args.rank else {})}
+    rows = [("method", "paper", "shared", "values", "up", "down", "mean product")]
+    for name in names:
+        cost = method_cost(name, network, sites=args.sites, arguments=arguments)
+        up = dict.fromkeys(bytes_text(count) for count in cost.bytes_up)
+        values = dict.fromkeys(f"{count:,}" for count in cost.values)
+        rows.append(
+            (
+                name,
+                cost.method.paper,
+                cost.shared,
+                " / ".join(values),
+                " / ".join(up),
+                bytes_text(cost.bytes_down),
+                cost.method.mean_product,
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    numeric = (3, 4, 5)
+    for row in rows:
+        cells = [
+            text.rjust(w) if i in numeric else text.ljust(w)
+            for i, (text, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+    print()
+    print(textwrap.fill(_note(args), width=118))
+    return 0
+
+
+def _note(args: argparse.Namespace) -> str:
+    rank = f"rank {args.rank}" if args.rank else "each method's own rank"
+    return (
+        f"SAM ViT-B at {SIZE} px, C={args.classes}, {rank}. Values and bytes (bf16) that one site of the full rank "
+        f"sends and receives in a round of {args.sites} sites; where rounds differ, of one and of the next. Heads: "
+        "upscaling, hyper-networks and mask tokens of the decoder. Mean product: what the sites have after a round, "
+        "against the weighted mean of their products B A. `sitelora methods NAME` tells about one."
+    )

@@ -1,0 +1,132 @@
+"""What a method shares and what it costs on the wire, on a network without values and without a federation."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from sitelora.adapters.base import adapters_of
+from sitelora.method import Method
+from sitelora.methods import find_method
+from sitelora.networks.names import HEADS
+from sitelora.seeding import gaussian
+from sitelora.server.lowrank import pair_prefixes
+from sitelora.server.types import ANY_SITE, Update
+from sitelora.sharing.patterns import clean_name, matches_any
+from sitelora.sharing.wire import WireFormat
+
+Shapes = Mapping[str, tuple[int, ...]]
+PARTS = {"image_encoder": "encoder", "mask_decoder": "decoder"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodCost:
+    """A method's row.
+
+    Attributes:
+        shared: what travels, in words.
+        values: values that a site of the full rank sends, in each of two rounds that follow each other.
+        bytes_up: the same in bytes of the wire. bytes_down: what it receives between the two.
+    """
+
+    method: Method
+    shared: str
+    values: tuple[int, int]
+    bytes_up: tuple[int, int]
+    bytes_down: int
+
+
+def method_cost(name: str, network: nn.Module, *, sites: int, arguments: Mapping[str, Any]) -> MethodCost:
+    """Return a method's row.
+
+    Args:
+        name: of the method. network: on the meta device; stays as it is.
+        sites: in a round; a base delta grows with them.
+        arguments: of the method, as far as it takes them.
+    """
+    function = find_method(name)
+    takes = inspect.signature(function).parameters
+    method = function(**{key: value for key, value in arguments.items() if key in takes})
+    network = copy.deepcopy(network)
+    with torch.device("meta"):
+        partition = method.adapt(network, seed=0)
+    shapes = {clean_name(n): tuple(tensor.shape) for n, tensor in network.state_dict().items()}
+    size = WireFormat().torch_dtype.itemsize
+    sets = 1 + len(method.program.companions)
+    values = [_count(shapes, method.sent_in(number, partition.shared)) * sets for number in range(2)]
+    down = _count(shapes, partition.shared) * sets + delta_values(method, shapes, partition.shared, sites)
+    return MethodCost(
+        method=method,
+        shared=shared_in_words(network, partition.shared, partition.trained),
+        values=(values[0], values[1]),
+        bytes_up=(values[0] * size, values[1] * size),
+        bytes_down=down * size,
+    )
+
+
+def delta_values(method: Method, shapes: Shapes, shared: Iterable[str], sites: int) -> int:
+    """Return the values of a round's base delta: the rule is rehearsed on one pair of every size."""
+    by_size: dict[tuple[Any, Any], list[str]] = {}
+    for prefix in pair_prefixes(list(shared)):
+        by_size.setdefault((shapes[f"{prefix}.B"], shapes[f"{prefix}.A"]), []).append(prefix)
+    chosen = [f"{prefixes[0]}.{factor}" for prefixes in by_size.values() for factor in "AB"]
+    sent = method.sent_in(0, tuple(sorted(chosen)))
+    if not sent:
+        return 0
+    updates = {}
+    for number in range(sites):
+        drawn = {name: gaussian(shapes[name], std=1.0, seed=number, name=name) for name in sent}
+        companions = {f"{c}/{name}": tensor for c in method.program.companions for name, tensor in drawn.items()}
+        updates[f"site-{number + 1}"] = Update(values=drawn, received=drawn, companions=companions)
+    delta = method.server(updates, {}, 0)[0][ANY_SITE].base_delta
+    return sum(
+        len(prefixes) * sum(factor.numel() for factor in delta[prefixes[0]])
+        for prefixes in by_size.values()
+        if prefixes[0] in delta
+    )
+
+
+def shared_in_words(network: nn.Module, shared: tuple[str, ...], trained: tuple[str, ...]) -> str:
+    """Return what is shared, for example ``LoRA encoder B, decoder A; heads``."""
+    if not shared:
+        return "nothing"
+    prefixes = {clean_name(name) + ".": type(adapter).__name__ for name, _, adapter in adapters_of(network)}
+    factors: dict[str, set[str]] = {}
+    roles: set[str] = set()
+    others = False
+    for prefix, kind in prefixes.items():
+        inside = [name for name in shared if name.startswith(prefix)]
+        if kind == "Bottleneck":
+            others = others or bool(inside)
+        elif inside:
+            roles.add(prefix.split(".")[-2])
+            factors.setdefault(PARTS[prefix.split(".")[0]], set()).update(name[-1] for name in inside)
+    words = [_factor_words(factors, roles)] if factors else []
+    if others:
+        blocks = sorted({int(name.split(".")[2]) for name in shared if ".adapter." in name})
+        words.append(f"bottleneck adapters of blocks {blocks[0]} to {blocks[-1]}")
+    rest = [name for name in shared if not name.startswith(tuple(prefixes))]
+    heads = [name for name in rest if matches_any(HEADS, name)]
+    if heads and len(heads) == len(rest):
+        words.append("heads")
+    elif rest:
+        words.append("the whole network" if shared == trained and not prefixes else "parts of the base")
+    return "; ".join(words)
+
+
+def _factor_words(factors: Mapping[str, set[str]], roles: set[str]) -> str:
+    told = {part: " and ".join(sorted(letters)) for part, letters in factors.items()}
+    role = f"{roles.pop()} " if roles != {"lora"} and len(roles) == 1 else ""
+    if len(set(told.values())) == 1 and len(told) == len(PARTS):
+        return f"{role}LoRA {next(iter(told.values()))}"
+    return f"{role}LoRA " + ", ".join(f"{part} {letters}" for part, letters in told.items())
+
+
+def _count(shapes: Shapes, names: Iterable[str]) -> int:
+    return sum(torch.Size(shapes[name]).numel() for name in names)
