@@ -17,9 +17,10 @@ from sitelora.egress import egress_statement
 from sitelora.federation.adapted import trained_parameters
 from sitelora.federation.in_process import run_in_process
 from sitelora.federation.serving import personal_model
-from sitelora.method import BEST_RANK, EXACT, INEXACT, NO_MEAN
+from sitelora.method import BEST_RANK, EXACT, INEXACT, NO_MEAN, TRAVELLING
 from sitelora.methods import find_method
 from sitelora.networks.sam import SamSegmenter
+from sitelora.sharing.patterns import matches_any
 from sitelora.sharing.rule import bytes_of
 from sitelora.sharing.wire import packet_bytes
 
@@ -59,7 +60,7 @@ def test_the_partition_is_total_and_disjoint(run: Any) -> None:
 
 def test_the_adapted_network_starts_as_the_base(run: Any) -> None:
     picture = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(1))
-    plain = SamSegmenter(arch="sam_tiny", image_size=32, base=None, quiet=True, precision="fp32").eval()
+    plain = SamSegmenter(arch="sam_tiny", image_size=32, base="embedded", precision="fp32").eval()
     plain.load_state_dict(run.base)
     with torch.no_grad():
         assert torch.equal(plain(picture), run.network(picture))
@@ -126,6 +127,18 @@ def test_local_tensors_are_bit_identical_on_disk_and_in_the_personal_model(run: 
             assert [name for name, tensor in local.items() if not torch.equal(tensor, state.local[name])] == []
             served = personal_model(run.method, {}, state).values
             assert [name for name, tensor in local.items() if not torch.equal(tensor, served[name])] == []
+
+
+def test_moments_go_on_but_for_factors_that_the_server_replaced(run: Any) -> None:
+    before, after = (run.sites["site-1"].store.generation(round_number).state() for round_number in range(2))
+    in_the_round = after.steps - before.steps
+    for key, steps in ((k, int(t)) for k, t in after.optimizer.items() if k.endswith("/step")):
+        owner, name = key.partition("/")[0], key.partition("/")[2].removesuffix("/step")
+        if owner == TRAVELLING and matches_any(run.method.fresh_moments, name):
+            assert steps <= in_the_round
+        else:
+            assert steps >= int(before.optimizer.get(key, 0))
+            assert not run.method.fresh_moments or steps > in_the_round
 
 
 def test_a_missing_site_is_named_and_goes_on_from_the_current_message(run: Any) -> None:

@@ -28,23 +28,27 @@ class Adapted:
 
     def __init__(self, method: Method) -> None:
         self.method = method
-        self.network: nn.Module = SamSegmenter(
-            arch="sam_tiny", image_size=32, base=None, quiet=True, precision="fp32"
-        ).eval()
+        self.network: nn.Module = SamSegmenter(arch="sam_tiny", image_size=32, base="embedded", precision="fp32")
         self.partition: Partition = method.adapt(self.network, seed=0)
         initial = {name: p.detach().clone() for name, p in trained_parameters(self.network).items()}
         self.received = {n: initial[n] + self.drawn(n, "received", 0.1) for n in self.partition.shared}
+        self.made: dict[tuple[str, int], Update] = {}
 
     def drawn(self, name: str, who: str, std: float) -> Tensor:
         parameter = trained_parameters(self.network)[name]
         return gaussian(tuple(parameter.shape), std=std, seed=7, name=f"{who}/{name}")
 
     def update(self, site: str, round_number: int, cases: int) -> Update:
+        if (site, round_number) not in self.made:
+            self.made[site, round_number] = self.make(site, round_number)
+        return replace(self.made[site, round_number], cases=cases)
+
+    def make(self, site: str, round_number: int) -> Update:
         sent = self.method.sent_in(round_number, self.partition.shared)
         values = {name: self.received[name] + self.drawn(name, site, 0.1) for name in sent}
         companions = {f"{c}/{n}": self.drawn(n, site, 0.1) for c in self.method.program.companions for n in sent}
         received = {name: self.received[name] for name in sent}
-        return Update(values=values, received=received, companions=companions, cases=cases)
+        return Update(values=values, received=received, companions=companions)
 
     def updates(self, round_number: int, cases: Mapping[str, int] = CASES) -> dict[str, Update]:
         return {site: self.update(site, round_number, count) for site, count in cases.items()}
@@ -136,10 +140,11 @@ def test_the_product_after_broadcast_is_what_the_method_claims(adapted: Adapted)
         messages, _ = adapted.method.server(updates, {}, round_number)
         found = adapted.products(messages[ANY_SITE].values, messages[ANY_SITE].base_delta)
         for name, product in found.items():
-            u, s, vh = torch.linalg.svd(mean[name], full_matrices=False)
-            best = (u[:, :rank] * s[:rank]) @ vh[:rank]
-            for kind, wanted in ((EXACT, mean[name]), (BEST_RANK, best)):
-                worst[kind] = max(worst[kind], float((product - wanted).norm() / mean[name].norm()))
+            worst[EXACT] = max(worst[EXACT], float((product - mean[name]).norm() / mean[name].norm()))
+            if worst[EXACT] > 1e-5:
+                u, s, vh = torch.linalg.svd(mean[name], full_matrices=False)
+                best = (u[:, :rank] * s[:rank]) @ vh[:rank]
+                worst[BEST_RANK] = max(worst[BEST_RANK], float((product - best).norm() / mean[name].norm()))
     reached = next((kind for kind, error in worst.items() if error < 1e-5), INEXACT)
     assert reached == claim, worst
     assert claim == EXACT or worst[EXACT] > 1e-3
