@@ -18,6 +18,7 @@ LAYER = {
     "cli": 4,
     "commands": 4,
     "flare": 4,
+    "comparison": 4,
     "federation": 3,
     "evaluation": 3,
     "report": 3,

@@ -143,6 +143,9 @@ def train(args: argparse.Namespace) -> None:
         kinds_of.load_state_dict(saved["kinds_of"])
         optimizer.load_state_dict(saved["optimizer"])
         step, spent_s = saved["step"], saved["spent_s"]
+        args.earlier_plans = saved["settings"].get("earlier_plans", [])
+        if saved["settings"]["minutes"] != args.minutes:  # the rate follows the plan, so a changed plan is told
+            args.earlier_plans = [*args.earlier_plans, {"minutes": saved["settings"]["minutes"], "until_step": step}]
         lines = (run / "log.jsonl").read_text().splitlines(keepends=True)
         (run / "log.jsonl").write_text("".join(lines[:step]))
     textures = Textures(args.seed)
@@ -206,7 +209,7 @@ def _save(
     args: argparse.Namespace,
 ) -> None:
     settings = {"seed": args.seed, "batch": args.batch, "peak_lr": args.peak_lr, "minutes": args.minutes,
-                "threads": args.threads}  # fmt: skip
+                "threads": args.threads, "earlier_plans": args.earlier_plans}  # fmt: skip
     torch.save(
         {"network": network.state_dict(), "kinds_of": kinds_of.state_dict(), "optimizer": optimizer.state_dict(),
          "step": step, "spent_s": spent_s, "settings": settings},
@@ -226,6 +229,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peak-lr", type=float, default=1e-3)
     args = parser.parse_args()
+    args.earlier_plans = []
     torch.set_num_threads(args.threads)
     train(args)
 

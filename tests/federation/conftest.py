@@ -10,7 +10,8 @@ import pytest
 
 from sitelora.data.phantom import TINY, make_phantom
 from sitelora.federation.in_process import run_in_process
-from sitelora.federation.site import Site, SiteSettings
+from sitelora.federation.site import Site
+from sitelora.federation.site_settings import SiteSettings
 
 BUNDLE, FEDERATION, SITES = "iat_segmentation", "tests", ("site-1", "site-2", "site-3")
 FAST: dict[str, Any] = {

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from sitelora.federation.adapted import partition_of, trained_parameters
-from sitelora.federation.site import Answer, Site
+from sitelora.federation.site import Site
+from sitelora.federation.site_settings import Answer
 from sitelora.sharing.wire import cast, packet_sha256
 
 MakeSite = Callable[..., Site]

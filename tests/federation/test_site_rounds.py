@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sitelora.federation.adapted import partition_of, trained_parameters
 from sitelora.federation.local_round import TrainingError
-from sitelora.federation.site import Answer, Site, SiteError
+from sitelora.federation.site import Site
+from sitelora.federation.site_settings import Answer, SiteError
 from sitelora.sharing.wire import PacketError, cast, packet_sha256
 
 MakeSite = Callable[..., Site]

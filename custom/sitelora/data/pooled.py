@@ -1,7 +1,7 @@
 """All sites' cases in ONE folder: the centralised baseline that a federation is measured against, and never is.
 
 THIS NEEDS EVERY SITE'S IMAGES IN ONE PLACE. No federation has that, and the project exists because hospitals must not
-do it. Use it on public data alone, to say what the separation costs; nothing but benchmarks may call it.
+do it. Use it on public data alone, to say what the separation costs; nothing but comparisons of methods may call it.
 """
 
 from __future__ import annotations

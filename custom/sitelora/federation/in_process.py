@@ -13,9 +13,10 @@ from sitelora.federation.bundle_config import load_method, set_torch_threads
 from sitelora.federation.coordinator import Coordinator, FederationPlan
 from sitelora.federation.identity import BEGIN_ROUND, new_uid, site_secret
 from sitelora.federation.packets import Outgoing
-from sitelora.federation.site import Answer, Site, SiteSettings
+from sitelora.federation.site import Site
+from sitelora.federation.site_settings import Answer, SiteSettings
 from sitelora.home import data_root, home
-from sitelora.sharing.wire import WireFormat
+from sitelora.sharing.wire import Packet, WireFormat
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ def run_in_process(
     attends: Callable[[str, int], bool] = lambda site, round_number: True,
     on_round: Callable[[int, Mapping[str, Any]], None] | None = None,
     evaluate: bool = True,
+    afterwards: Callable[[Mapping[str, Site], Callable[[str], Packet]], None] | None = None,
 ) -> dict[str, Any]:
     """Run a federation and return the content of its ``result.json``.
 
@@ -50,6 +52,8 @@ def run_in_process(
         attends: says whether a site is there in a round.
         on_round: called after each round with the record of it.
         evaluate: score the models after the last round.
+        afterwards: called at the end with the sites by name and a function from a site's name to its evaluation
+            packet, for what only an experiment on public data may do: scoring models on other sites' cases.
 
     Raises:
         FederationError: the sites disagree, or too few updates in a round.
@@ -116,4 +120,6 @@ def run_in_process(
     if evaluate:
         for name, site in members.items():
             evaluations[name] = site.evaluate(coordinator.evaluation_packet(name)).report["evaluation"]
+    if afterwards is not None:
+        afterwards(members, coordinator.evaluation_packet)
     return coordinator.finish(evaluations, completed=True)

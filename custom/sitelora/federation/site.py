@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import sitelora
 from sitelora.data.check import check_site_folder
@@ -23,53 +22,15 @@ from sitelora.federation.local_round import LocalRound, Progress, paired
 from sitelora.federation.machine import hardware, versions
 from sitelora.federation.packets import Received, accumulate, unpack_evaluation, unpack_message
 from sitelora.federation.serving import personal_model, serve
+from sitelora.federation.site_settings import Answer, SiteError, SiteSettings
 from sitelora.federation.state import SiteState, SiteStore, StoredRound
-from sitelora.method import Method
+from sitelora.method import Method, Model
 from sitelora.report.site_pictures import write_evaluation
+from sitelora.server.types import ANY_SITE
 from sitelora.sharing.patterns import clean_name
-from sitelora.sharing.wire import Packet, PacketError, WireFormat, difference, packet_sha256
+from sitelora.sharing.wire import Packet, PacketError, difference, packet_sha256
 
 logger = logging.getLogger(__name__)
-
-
-class SiteError(RuntimeError):
-    """A site cannot do what it is asked to; the message says what was found, expected and to be done."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SiteSettings:
-    """Everything a site needs to take part; the data folder and home are the site's own affair.
-
-    Args:
-        site: its name in the federation.
-        federation: name of the federation. uid: this run of it.
-        bundle: name of an installed MONAI bundle. overrides: bundle values that the job sets.
-        data: the site folder.
-        home: where private state is kept.
-        wire: how values travel.
-    """
-
-    site: str
-    federation: str
-    uid: str
-    bundle: str
-    data: Path
-    home: Path
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    wire: WireFormat = field(default_factory=WireFormat)
-
-    @property
-    def run_folder(self) -> Path:
-        """Folder of this run of the federation: one sub-folder a site."""
-        return self.home / self.federation / self.uid
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a site gives back: tensors on their way to the wire, and numbers."""
-
-    tensors: dict[str, Tensor]
-    report: dict[str, Any]
 
 
 class Site:
@@ -184,6 +145,7 @@ class Site:
         after = self._dice(personal_model(self.method, after_values, outcome.state), "validation")
         tensors = difference(outcome.trained, received.values)
         tensors.update({f"@{name}": tensor for name, tensor in outcome.companions.items()})
+        tensors = self.method.ranks.cut(tensors, self.settings.site)
         metrics = {**outcome.metrics, "dice_received": before, "dice_personal": after}
         report: dict[str, Any] = {
             "cases": self.folder.case_counts()["training"],
@@ -203,31 +165,15 @@ class Site:
         """
         started = time.monotonic()
         site = self.settings.site
-        own, other = unpack_evaluation(packet)
-        received, stranger = self._unpack(own), self._unpack(other)
-        state = self._state_before(10**9, received)
-        models = serve(
-            self.method,
-            partition_of(self.network),
-            received=received,
-            stranger=stranger,
-            state=state,
-            initial=self.local_round.initial,
-        )
+        models = self.served_models(packet)
         folder = self.store.folder / "evaluation"
         results: dict[str, Any] = {}
         for kind, model in models.items():
             if isinstance(model, str):
                 results[kind] = {"not_applicable": model}
                 continue
-            load_model(self.network, model)
-            results[kind] = evaluate_cases(
-                self.network,
-                self.folder,
-                "test",
-                pipeline=self._pipeline(),
-                keep_predictions=folder / "predictions" if kind == "personal" else None,
-            )
+            keep = folder / "predictions" if kind == "personal" else None
+            results[kind] = self.score(model, self.folder, keep_predictions=keep)
         personal = models["personal"]
         assert not isinstance(personal, str)
         load_model(self.network, personal)
@@ -235,8 +181,31 @@ class Site:
         write_evaluation(results, folder, folder=self.folder)
         return Answer({}, {"evaluation": numbered(results), "seconds": round(time.monotonic() - started, 2)})
 
-    def _unpack(self, packet: Packet) -> Received:
-        return unpack_message(packet, self.shared_shapes, self.method.program.companions, self.settings.wire)
+    def served_models(self, packet: Packet) -> dict[str, Model | str]:
+        """Return every model by kind (base, global, personal, unseen), or why there is none; as for `evaluate`."""
+        own, other = unpack_evaluation(packet)
+        received, stranger = self._unpack(own), self._unpack(other, ANY_SITE)
+        return serve(
+            self.method,
+            partition_of(self.network),
+            received=received,
+            stranger=stranger,
+            state=self._state_before(10**9, received),
+            initial=self.local_round.initial,
+        )
+
+    def score(self, model: Model, folder: SiteFolder, *, keep_predictions: Path | None = None) -> dict[str, Any]:
+        """Score a model on a folder's test cases; another site's folder is at hand only where all data is public."""
+        load_model(self.network, model)
+        pipeline = self._pipeline()
+        return evaluate_cases(self.network, folder, "test", pipeline=pipeline, keep_predictions=keep_predictions)
+
+    def _unpack(self, packet: Packet, reader: str | None = None) -> Received:
+        """Read this site's message, or another reader's; where ranks differ, filled up to the full one."""
+        ranks = self.method.ranks
+        shapes = ranks.cut_shapes(self.shared_shapes, reader or self.settings.site)
+        received = unpack_message(packet, shapes, self.method.program.companions, self.settings.wire)
+        return Received(ranks.padded(received.values), ranks.padded(received.companions), received.deltas)
 
     def _state_before(self, round_number: int, received: Received) -> SiteState:
         stored = self.store.latest_before(round_number)

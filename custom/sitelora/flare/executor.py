@@ -33,7 +33,8 @@ from sitelora.flare.protocol import (
 from sitelora.sharing.wire import Packet, WireFormat, packet_bytes
 
 if TYPE_CHECKING:
-    from sitelora.federation.site import Answer, Site
+    from sitelora.federation.site import Site
+    from sitelora.federation.site_settings import Answer
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +132,8 @@ class SiteExecutor(Executor):
         return reply_shareable(ticket, answer.tensors, answer.report)
 
     def _site_of(self, ticket: Ticket, place: Place, events: EventLog) -> Site:
-        from sitelora.federation.site import Site, SiteSettings  # a second of imports, only where a task comes
+        from sitelora.federation.site import Site  # a second of imports, only where a task comes
+        from sitelora.federation.site_settings import SiteSettings
 
         site = self._site
         if site is not None and (site.settings.uid, site.settings.home) == (ticket.uid, place.home):

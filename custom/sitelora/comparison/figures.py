@@ -1,0 +1,79 @@
+"""The plots of a comparison: Dice against bytes sent, and validation Dice by round at every site."""
+
+from __future__ import annotations
+
+import io
+import statistics
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from sitelora.comparison.runs import Runs
+from sitelora.comparison.scores import score
+from sitelora.report.style import HOUSE_STYLE, PNG_DPI
+
+# Okabe and Ito's, safe for colour-blind readers; markers tell the methods apart where colours repeat.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0578d", "#e69f00", "#56b4e9", "#3b3f45", "#87909a")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+
+
+def dice_by_bytes(runs: Runs) -> bytes:
+    """Return a PNG: mean personal test Dice over sites against the bytes a site sends, one point a method."""
+    with matplotlib.rc_context(HOUSE_STYLE):
+        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        for method, look in _looks(runs).items():
+            each = runs.by_method[method]
+            found = [score(each, site) for site in runs.sites]
+            dice = statistics.fmean(one.mean for one in found if one)
+            sent = statistics.fmean(each[0]["sites"][site]["bytes_up"] for site in runs.sites)
+            shared = each[0]["sites"][runs.sites[0]]["sent"] == "shared tensors"
+            label = method if shared else f"{method} (images)"
+            axes.plot([max(sent, 1) / 1e6], [dice], linestyle="", markersize=9, label=label, **look)
+        axes.set_xscale("symlog", linthresh=0.01)
+        axes.set_xlabel("MB sent by a site in the whole run")
+        axes.set_ylabel("mean personal test Dice")
+        figure.legend(loc="outside right upper", frameon=False)
+        return _png(figure)
+
+
+def curves(runs: Runs) -> bytes:
+    """Return a PNG: validation Dice of the personal model by round, mean over seeds, one panel a site."""
+    with matplotlib.rc_context(HOUSE_STYLE):
+        columns = min(3, len(runs.sites))
+        rows = -(-len(runs.sites) // columns)
+        figure = Figure(figsize=(3.6 * columns + 1.4, 2.9 * rows), layout="constrained")
+        FigureCanvasAgg(figure)
+        panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+        for axes in panels[len(runs.sites) :]:
+            axes.set_visible(False)
+        for axes, site in zip(panels, runs.sites, strict=False):
+            for method, look in _looks(runs).items():
+                series = [run["validation_dice"][site] for run in runs.by_method[method]
+                          if site in run["validation_dice"]]  # fmt: skip
+                whole = [each for each in series if None not in each]
+                if whole:
+                    mean = [statistics.fmean(values) for values in zip(*whole, strict=True)]
+                    axes.plot(range(1, len(mean) + 1), mean, markersize=4, label=method, **look)
+            axes.set_title(site, loc="left", fontsize=11, fontweight="bold")
+            axes.set_xlabel("round")
+        panels[0].set_ylabel("validation Dice")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right upper", frameon=False)
+        return _png(figure)
+
+
+def _looks(runs: Runs) -> dict[str, dict[str, Any]]:
+    return {
+        method: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
+        for i, method in enumerate(runs.by_method)
+    }
+
+
+def _png(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    return stream.getvalue()

@@ -1,0 +1,127 @@
+"""All runs of a comparison: a learning rate chosen for every method on one seed, then the other seeds; resumable."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from sitelora.comparison.run import Job, Tell, run_job
+
+MakeJob = Callable[[str, float, int], Job]
+"""Gives the run of a method, a learning rate and a seed."""
+
+
+class ComparisonError(ValueError):
+    """Runs that cannot be compared, or that cannot be made; the message says which and what to do."""
+
+
+def compare(
+    make: MakeJob, *, methods: Sequence[str], rates: Sequence[float], seeds: Sequence[int], again: bool, tell: Tell
+) -> int:
+    """Make all runs that have no file yet and return how many failed.
+
+    With more than one learning rate, every method runs with each of them on the first seed, and the rate of the best
+    validation Dice at the end is used for its other seeds; test cases have no part in it.
+
+    Args:
+        make: a run's job. methods, rates, seeds: what to run.
+        again: replace files that are there. tell: called with one line of progress.
+    """
+    first = seeds[0]
+    failed = run_jobs([make(method, rate, first) for method in methods for rate in rates], again=again, tell=tell)
+    if failed:
+        return failed
+    rest = []
+    for method in methods:
+        runs = [read_run(make(method, rate, first).file) for rate in rates]
+        rest += [make(method, best_rate(runs), seed) for seed in seeds[1:]]
+    return run_jobs(rest, again=again, tell=tell)
+
+
+def best_rate(runs: Sequence[Mapping[str, Any]]) -> float:
+    """Return the learning rate of the run with the best validation Dice at the end; of equal ones the smallest."""
+    return float(min(runs, key=lambda run: (-last_validation(run), run["learning_rate"]))["learning_rate"])
+
+
+def last_validation(run: Mapping[str, Any]) -> float:
+    """Return the mean over sites of the last round's validation Dice."""
+    last = [series[-1] for series in run["validation_dice"].values()]
+    return statistics.fmean(0.0 if value is None else value for value in last)
+
+
+def run_jobs(jobs: Sequence[Job], *, again: bool, tell: Tell) -> int:
+    """Run every job without a file in a process of its own with one thread; return how many failed.
+
+    Raises:
+        ComparisonError: a file is there that was made with other settings.
+    """
+    waiting = _missing(jobs, again=again, tell=tell)
+    if not waiting:
+        return 0
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    failed, started = 0, time.monotonic()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(waiting[0].at_a_time, mp_context=context, max_tasks_per_child=1) as pool:
+        futures = {pool.submit(_in_process, job): job for job in waiting}
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                error = future.exception()
+                failed += error is not None
+                left = (time.monotonic() - started) / done * (len(waiting) - done)
+                line = f"{futures[future]}: FAILED: {error}" if error else future.result()
+                tell(f"[{done}/{len(waiting)}] {line}" + (f"; about {left / 60:.0f} min left" if left else ""))
+        except KeyboardInterrupt:
+            for process in list(pool._processes.values()):  # no public way to end a run that is under way
+                process.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return failed
+
+
+def read_run(file: Path) -> dict[str, Any]:
+    """Read one run's file.
+
+    Raises:
+        ComparisonError: it is not readable.
+    """
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ComparisonError(f"{file}: {error}; expected a run's JSON, remove it and run again") from error
+    return content
+
+
+def _in_process(job: Job) -> str:
+    """Run one job in a fresh process, which tells its rounds on standard error."""
+
+    def tell(line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+
+    return run_job(job, tell)
+
+
+def _missing(jobs: Sequence[Job], *, again: bool, tell: Tell) -> list[Job]:
+    """Return the runs without a file; a file of other settings is no result of this comparison."""
+    missing, stale = [], []
+    for job in jobs:
+        if again or not job.file.is_file():
+            missing.append(job)
+        elif read_run(job.file)["settings"] != job.settings:
+            stale.append(job.file.name)
+        else:
+            tell(f"{job}: there already")
+    if stale:
+        raise ComparisonError(
+            f"{jobs[0].file.parent}: found {', '.join(stale)} of other settings than those asked for; remove them, "
+            "run with --again, or write to another --out"
+        )
+    return missing

@@ -1,0 +1,155 @@
+"""The page of a comparison: every number and every sentence computed from the runs' files alone."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+from sitelora.comparison import figures, tables
+from sitelora.comparison.runs import REFERENCE, Run, Runs, read_runs
+from sitelora.comparison.scores import Difference, differences, score
+from sitelora.comparison.setup import ON_ALL_IMAGES, Setup
+from sitelora.report.words import count_text, listed, seconds_text
+
+
+def write_page(name: str, setup: Setup, folder: Path) -> Path:
+    """Write ``<name>.md``, ``.csv``, ``.tex`` and plots into ``folder`` from ``folder/runs/*.json``; return the page.
+
+    Raises:
+        ComparisonError: no run there, or runs that cannot be compared.
+    """
+    runs = read_runs(folder)
+    found = differences(runs)
+    head, rows = tables.personal_table(runs)
+    parts = [
+        f"# {setup.title}",
+        introduction(setup, runs),
+        f"**{conclusion(setup, runs, found)}**",
+        "## Personal model, Dice on each site's test patients",
+        "Mean ± standard deviation over seeds [95 % interval over patients].",
+        tables.markdown(head, rows),
+        *_chapter("By label", *tables.label_table(runs), level=3),
+        *_chapter("Surfaces of the personal model", *tables.surface_table(runs), level=3),
+        *_chapter(
+            f"Difference to `{REFERENCE}`",
+            *tables.difference_table(runs),
+            note="Mean over cases, paired, seeds averaged [95 % interval over patients]; p of Wilcoxon's signed-rank "
+            "test over patients, corrected by Holm over this table.",
+        ),
+        f"![Dice against bytes sent]({name}_bytes.png)",
+        f"![Validation Dice by round]({name}_curves.png)",
+        *_chapter(
+            "Other models",
+            *tables.other_table(runs),
+            note="`base`: before training. `global`: one model for all sites. `unseen`: what a site that never took "
+            "part gets.",
+        ),
+        *_chapter("A site's personal model on other sites' test cases", *tables.elsewhere_table(runs)),
+        *_chapter(
+            "Learning rates",
+            *tables.rate_table(runs),
+            note="Mean validation Dice over sites at the end, first seed; test cases have no part in the choice.",
+        ),
+        "## How it was made",
+        making(name, setup, runs, folder),
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.csv").write_text(tables.long_csv(runs), encoding="utf-8")
+    (folder / f"{name}.tex").write_text(tables.latex(head, rows, caption=setup.title), encoding="utf-8")
+    (folder / f"{name}_bytes.png").write_bytes(figures.dice_by_bytes(runs))
+    (folder / f"{name}_curves.png").write_bytes(figures.curves(runs))
+    page = folder / f"{name}.md"
+    page.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+    return page
+
+
+def introduction(setup: Setup, runs: Runs) -> str:
+    """Return what was run on what, at which budget."""
+    first = runs.first
+    budget, base = first["budget"], first["base"]
+    where = []
+    for site in runs.sites:
+        block = first["sites"][site]
+        cases, patients = block["cases"], len(set(block["patients"].values()))
+        of = "" if patients == cases["test"] else f" of {count_text(patients, 'patient')}"
+        hospital = f"{block['hospital']}; " if block["hospital"] and block["hospital"] != site else ""
+        where.append(f"{site} ({hospital}{cases['training']} training and {cases['test']} test cases{of})")
+    lines = [
+        f"{count_text(len(runs.every), 'run')} on {listed(where)}.",
+        f"Images: {setup.cite}.",
+        f"Base {base['arch']} ({base['name']}) at {first['image_size']} px; {count_text(budget['rounds'], 'round')} of "
+        f"{count_text(budget['epochs'], 'epoch')}, batch {budget['batch_size']}, {budget['schedule']}, weight decay "
+        f"{budget['weight_decay']:g}, {budget['precision']}: the same for every method, with the same data order.",
+    ]
+    steps = {method: sum(each[0]["budget"]["steps"].values()) for method, each in runs.by_method.items()}
+    for method in runs.by_method:
+        ratio = steps[method] / steps.get(REFERENCE, steps[method])
+        if abs(ratio - 1) > 0.05:  # pooled sites round up to whole batches once, not once a site
+            lines.append(f"`{method}` takes {ratio:.1f} times the steps of `{REFERENCE}`.")
+    for name in (name for name in ON_ALL_IMAGES if name in runs.by_method):
+        lines.append(
+            f"`{name}` is `{ON_ALL_IMAGES[name]}` on one folder with ALL sites' images, which no federation has; its "
+            "one model stands for the personal model at every site."
+        )
+    return " ".join(lines)
+
+
+def conclusion(setup: Setup, runs: Runs, found: dict[str, dict[str, Difference]]) -> str:
+    """Return one sentence of what held and what did not; the claims are the goals and "above the reference"."""
+    held: list[str] = []
+    failed: list[str] = []
+    for site in runs.sites:
+        by_verdict: dict[str, list[str]] = {}
+        for method, by_site in found.items():
+            by_verdict.setdefault(by_site[site].verdict, []).append(f"{method} ({by_site[site].mean:+.3f})")
+        for word, methods in by_verdict.items():
+            (held if word == "above" else failed).append(f"{word} `{REFERENCE}` at {site}: {listed(methods)}")
+        if setup.goal_dice is not None:
+            reached: dict[bool, list[str]] = {}
+            for method, each in runs.by_method.items():
+                one = score(each, site)
+                if one is not None:
+                    reached.setdefault(one.mean >= setup.goal_dice, []).append(f"{method} ({one.mean:.3f})")
+            for good, claims, word in ((True, held, "at least"), (False, failed, "below")):
+                if good in reached:
+                    claims.append(f"Dice {word} {setup.goal_dice:.2f} at {site}: {listed(reached[good])}")
+    if setup.goal_seconds is not None:
+        longest = max(run["budget"]["seconds"] for run in runs.every)
+        claim = f"every run within {seconds_text(setup.goal_seconds)}: the longest took {seconds_text(longest)}"
+        (held if longest <= setup.goal_seconds else failed).append(claim)
+    if not held and not failed:
+        return f"Nothing to compare with: there is no run of `{REFERENCE}` and no goal."
+    return f"What held: {'; '.join(held) or 'nothing'}. What did not hold: {'; '.join(failed) or 'nothing'}."
+
+
+def making(name: str, setup: Setup, runs: Runs, folder: Path) -> str:
+    """Return times, machine, versions, commits and the commands that make everything again."""
+    seconds = [run["budget"]["seconds"] for run in runs.every]
+    machines = sorted({machine_text(run) for run in runs.every})
+    versions = sorted({", ".join(f"{k} {v}" for k, v in run["versions"].items()) for run in runs.every})
+    commits = sorted({str(run["commit"]) for run in runs.every})
+    commands = [setup.prepare] if setup.prepare else []
+    commands += [f"{c} --data data" if setup.prepare else c for c in sorted({r["command"] for r in runs.every})]
+    spent = f"{seconds_text(min(seconds))} to {seconds_text(max(seconds))}, median {statistics.median(seconds):.0f} s"
+    lines = [
+        f"A run took {spent}, evaluation included, on {'; '.join(machines)}. Commit {'; '.join(commits)}. "
+        f"{'; '.join(versions)}.",
+        "```sh\n" + "\n".join(commands) + "\n```",
+        f"Every case's metrics, every round's validation Dice and hashes: [runs](runs). All scores as rows: "
+        f"[{name}.csv]({name}.csv); the first table for LaTeX: [{name}.tex]({name}.tex).",
+        "This page is written from those files by `sitelora compare --only-page`; do not edit it.",
+    ]
+    return "\n\n".join(lines)
+
+
+def machine_text(run: Run) -> str:
+    """Return what a run had to itself."""
+    hardware = run["hardware"]
+    threads, beside = run["budget"]["torch_threads"], hardware["runs_at_a_time"]
+    processor = hardware.get("gpu") or hardware["processor"]
+    return f"{processor}, {count_text(threads, 'thread')} a run, {count_text(beside, 'run')} at a time"
+
+
+def _chapter(title: str, head: list[str], rows: list[list[str]], *, note: str = "", level: int = 2) -> list[str]:
+    """Return title, note and table, nothing without rows."""
+    return [f"{'#' * level} {title}", note, tables.markdown(head, rows)] if rows else []

@@ -1,0 +1,81 @@
+"""What a run's file keeps of every site: counts, bytes, and every test case's metrics under every model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sitelora.data.pooled import POOLED, own_name, own_patient
+from sitelora.data.site_folder import SPLITS, SiteFolder
+from sitelora.evaluation.scores import CaseScore, summarise
+
+
+def site_record(
+    folder: SiteFolder, result: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return one site's numbers; of a pooled run, those of the site's own cases under their own names.
+
+    Args:
+        folder: the site's data. result: of the run. scores: the sites' own evaluations, by site or ``pooled``.
+    """
+    site, pooled = folder.name, POOLED in scores
+    models: dict[str, Any] = {}
+    for kind, block in scores[POOLED if pooled else site].items():
+        if "not_applicable" in block:
+            models[kind] = dict(block)
+            continue
+        cases = block["cases"]
+        if pooled:
+            cases = [
+                {**case, "case": own_name(site, case["case"]), "patient": own_patient(site, case["patient"])}
+                for case in cases
+                if case["patient"].startswith(f"{site}/")
+            ]
+        models[kind] = model_record(cases)
+    if pooled:
+        every = [case for split in SPLITS for case in folder.cases(split)]
+        sent = sum(Path(case[key]).stat().st_size for case in every for key in ("image", "label"))
+        received, what = 0, "images and labels"
+    else:
+        rounds = [entry["sites"][site] for entry in result["rounds"]]
+        sent = result["sites"][site]["begin_bytes_up"] + sum(entry["bytes_up"] for entry in rounds)
+        received, what = sum(entry["bytes_down"] for entry in rounds), "shared tensors"
+    return {
+        "hospital": folder.hospital,
+        "cases": folder.case_counts(),
+        "patients": {_stem(case["image"]): str(case["patient"]) for case in folder.cases("test")},
+        "bytes_up": sent,
+        "bytes_down": received,
+        "sent": what,
+        "models": models,
+    }
+
+
+def elsewhere_record(blocks: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scores of one site's personal model on other sites' test cases, by site."""
+    return {site: model_record(block["cases"]) for site, block in blocks.items()}
+
+
+def model_record(cases: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a model's mean Dice over cases, its patient-bootstrap interval, and every case's metrics by label."""
+    scores = sorted((CaseScore.from_json(case) for case in cases), key=lambda score: score.case)
+    summary = summarise(scores)
+    metrics: dict[str, dict[str, list[float | None]]] = {}
+    for label in sorted(summary["labels"]):
+        for metric in summary["labels"][label]:
+            values = [score.metrics[label].get(metric) for score in scores]
+            metrics.setdefault(label, {})[metric] = [None if v is None else round(float(v), 5) for v in values]
+    return {
+        "dice": summary["dice"],
+        "dice_ci95": summary["dice_ci95"],
+        "patient_count": summary["patient_count"],
+        "case_count": summary["case_count"],
+        "labels": summary["labels"],
+        "cases": [score.case for score in scores],
+        "metrics": metrics,
+    }
+
+
+def _stem(image: str) -> str:
+    return Path(image).name.removesuffix(".gz").rsplit(".", 1)[0]

@@ -1,0 +1,237 @@
+"""One run of a comparison: a federation in this process, and everything about it in one JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sitelora.comparison.record import elsewhere_record, site_record
+from sitelora.comparison.setup import BUNDLE, ON_ALL_IMAGES, Setup
+from sitelora.data.pooled import POOLED, content_sha256, pool_sites
+from sitelora.data.site_folder import SiteFolder, find_site_folder
+from sitelora.federation.bundle_config import method_config, read_bundle
+from sitelora.federation.in_process import run_in_process
+from sitelora.federation.site import Site
+from sitelora.networks.checkpoint import EMBEDDED, EMBEDDED_FILE, file_sha256
+from sitelora.networks.precision import resolve_precision
+from sitelora.sharing.wire import Packet
+
+FORMAT = 1
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run: a method, a learning rate and a seed on a dataset.
+
+    Args:
+        name: of the comparison (``lungs``, ``prostate_phantom``). setup: what is the same for all its runs.
+        data: root of the site folders. out: folder of the comparison's files.
+        command: the `sitelora compare` command that makes the run again.
+        at_a_time: runs that share the machine, for the record.
+    """
+
+    name: str
+    method: str
+    rate: float
+    seed: int
+    setup: Setup
+    data: Path
+    out: Path
+    command: str
+    at_a_time: int
+
+    @property
+    def file(self) -> Path:
+        """Where the run's result goes."""
+        return self.out / "runs" / f"{self.method}_lr{self.rate:g}_seed{self.seed}.json"
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The bundle's values for this run: the method replaced, every other value as the setup says."""
+        name = ON_ALL_IMAGES.get(self.method, self.method)
+        arguments = self.setup.arguments.get(name, {})
+        return {
+            **self.setup.overrides,
+            "learning_rate": self.rate,
+            "epochs": self.setup.epochs,
+            "schedule_rounds": self.setup.rounds,
+            "torch_threads": 1,
+            "seed": self.seed,
+            "method": method_config(BUNDLE, name, self.setup.overrides, **arguments),
+        }
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a file must have been made with to count as this run; of a checkpoint's path the name alone."""
+        overrides = self.overrides
+        if overrides.get("base"):
+            overrides["base"] = Path(overrides["base"]).name
+        settings = {"rounds": self.setup.rounds, "sites": list(self.setup.sites), "overrides": overrides}
+        plain: dict[str, Any] = json.loads(json.dumps(settings))
+        return plain
+
+    def __str__(self) -> str:
+        return f"{self.method}, learning rate {self.rate:g}, seed {self.seed}"
+
+
+def run_job(job: Job, tell: Tell = lambda line: None) -> str:
+    """Run one federation and write its file; return one line about it.
+
+    Raises:
+        RuntimeError: a site was absent or a round is missing; nothing is written.
+    """
+
+    def after_round(number: int, record: Mapping[str, Any]) -> None:
+        dice = ", ".join(f"{site} {e['metrics'].get('dice_personal', 0):.3f}" for site, e in record["sites"].items())
+        tell(f"{job}: round {number + 1}/{job.setup.rounds}, validation Dice {dice}")
+
+    folders = [SiteFolder.read(find_site_folder(job.setup.dataset, site, job.data)) for site in job.setup.sites]
+    grid: dict[str, dict[str, Any]] = {}
+
+    def score_elsewhere(sites: Mapping[str, Site], packet: Callable[[str], Packet]) -> None:
+        for name, site in sites.items() if len(sites) > 1 else ():
+            personal = site.served_models(packet(name))["personal"]
+            assert not isinstance(personal, str)
+            grid[name] = {other.name: site.score(personal, other) for other in folders if other.name != name}
+
+    with tempfile.TemporaryDirectory(prefix="sitelora-compare-") as place:
+        data, sites = job.data, job.setup.sites
+        if job.method in ON_ALL_IMAGES:
+            pool_sites(job.data, job.setup.dataset, job.setup.sites, Path(place))
+            data, sites = Path(place), (POOLED,)
+        started = time.monotonic()
+        result = run_in_process(
+            bundle=BUNDLE,
+            dataset=job.setup.dataset,
+            sites=sites,
+            rounds=job.setup.rounds,
+            overrides=job.overrides,
+            data=data,
+            home_folder=Path(place) / "home",
+            on_round=after_round,
+            afterwards=score_elsewhere,
+        )
+        seconds = round(time.monotonic() - started, 1)
+        run_folder = Path(place) / "home" / result["federation"] / result["uid"]
+        scores = {site: _own_evaluation(run_folder, site) for site in sites}
+    _require_whole(job, result)
+    content = _record(job, result, folders, scores, grid, seconds)
+    job.file.parent.mkdir(parents=True, exist_ok=True)
+    partial = job.file.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.replace(job.file)
+    dice = ", ".join(f"{s} {content['sites'][s]['models']['personal']['dice']:.3f}" for s in job.setup.sites)
+    return f"{job}: personal Dice {dice} in {seconds:.0f} s"
+
+
+def _require_whole(job: Job, result: Mapping[str, Any]) -> None:
+    absent = sorted({site for entry in result["rounds"] for site, e in entry["sites"].items() if e["status"] != "ok"})
+    if absent or result["rounds_done"] != job.setup.rounds:
+        raise RuntimeError(
+            f"{job.file.name}: found {result['rounds_done']} rounds, without {absent} in some of them, expected "
+            f"{job.setup.rounds} with every site; nothing is written. Warnings of the run: {result['warnings']}"
+        )
+
+
+def _record(
+    job: Job,
+    result: Mapping[str, Any],
+    folders: Sequence[SiteFolder],
+    scores: Mapping[str, Any],
+    grid: Mapping[str, Mapping[str, Any]],
+    seconds: float,
+) -> dict[str, Any]:
+    sites = {f.name: site_record(f, result, scores) for f in folders}
+    for trained_at, found in grid.items():
+        sites[trained_at]["elsewhere"] = elsewhere_record(found)
+    last = result["rounds"][-1]["sites"]
+    return {
+        "format": FORMAT,
+        "comparison": job.name,
+        "method": job.method,
+        "learning_rate": job.rate,
+        "seed": job.seed,
+        "command": job.command,
+        "commit": commit(),
+        "versions": result["versions"],
+        "hardware": {**result["hardware"], "runs_at_a_time": job.at_a_time},
+        "image_size": result["image_size"],
+        "base": {**base_record(job.overrides), "sha256": result["base"]["sha256"]},
+        "fingerprint": result["fingerprint"],
+        "state_sha256": {site: entry["state_sha256"] for site, entry in last.items()},
+        "budget": {**budget(job, result), "seconds": seconds},
+        "settings": job.settings,
+        "validation_dice": validation_dice(result),
+        "server": [entry["server"] for entry in result["rounds"] if entry.get("server")],
+        "sites": sites,
+        "warnings": result["warnings"],
+        "data_sha256": {f.name: content_sha256(f) for f in folders},
+    }
+
+
+def validation_dice(result: Mapping[str, Any]) -> dict[str, list[float | None]]:
+    """Return the personal model's validation Dice of every round, by site (``pooled`` for a centralised run)."""
+    found: dict[str, list[float | None]] = {}
+    for entry in result["rounds"]:
+        for site, report in entry["sites"].items():
+            value = report["metrics"].get("dice_personal")
+            found.setdefault(site, []).append(None if value is None else round(value, 5))
+    return found
+
+
+def budget(job: Job, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the run was given; a method of several passes (Ditto) shows in its steps."""
+    parser = read_bundle(BUNDLE, job.overrides)
+    steps: dict[str, int] = {}
+    for entry in result["rounds"]:
+        for site, report in entry["sites"].items():
+            steps[site] = steps.get(site, 0) + int(report["metrics"]["steps"])
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return {
+        "rounds": job.setup.rounds,
+        "epochs": job.setup.epochs,
+        "passes_over_every_picture": job.setup.rounds * job.setup.epochs,
+        "steps": steps,
+        "batch_size": parser["batch_size"],
+        "schedule": f"{parser['schedule']['_target_'].rpartition('.')[2]} over {parser['schedule_rounds']} rounds",
+        "weight_decay": parser["weight_decay"],
+        "precision": resolve_precision(parser["precision"], device),
+        "torch_threads": result["hardware"]["torch_threads"],
+    }
+
+
+def base_record(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a base's architecture, file name and file hash; the run's own hash also covers what the seed draws."""
+    parser = read_bundle(BUNDLE, overrides)
+    base = parser["base"]
+    if base is None:
+        return {"arch": parser["arch"], "name": "random values", "file_sha256": None}
+    path = files("sitelora.networks.weights") / EMBEDDED_FILE if base == EMBEDDED else base
+    file = Path(os.path.expandvars(str(path))).expanduser()
+    return {"arch": parser["arch"], "name": file.name, "file_sha256": file_sha256(file)}
+
+
+def commit() -> str | None:
+    """Return the commit of the sources that run, with a note when tracked files differ from it; None outside git."""
+    git = ["git", "-C", str(Path(__file__).resolve().parent)]
+    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    changed = subprocess.run([*git, "status", "--porcelain", "-uno", "."], capture_output=True, text=True)
+    return head.stdout.strip() + (" with uncommitted changes" if changed.stdout.strip() else "") or None
+
+
+def _own_evaluation(run_folder: Path, site: str) -> dict[str, Any]:
+    """Return the site's own evaluation by model; what leaves a site has no names to pair cases by."""
+    file = run_folder / site / "evaluation" / "evaluation.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    return {kind: block for kind, block in content.items() if isinstance(block, dict)}

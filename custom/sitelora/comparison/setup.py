@@ -1,0 +1,112 @@
+"""What is compared on which dataset: everything that may be tuned is here, and is written beside every number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sitelora.data.phantom import make_phantom
+
+BUNDLE = "iat_segmentation"
+"""Its settings hold for every method; only the method is replaced."""
+
+CENTRALISED = "centralised"
+ON_ALL_IMAGES: Mapping[str, str] = {CENTRALISED: "local"}
+"""Name in a comparison to the method that runs on ONE folder with all sites' images, which no federation has."""
+
+PICTURES: Mapping[str, Any] = {"pictures": True, "batch_size": 8}
+SIX = tuple(f"site-{number}" for number in range(1, 7))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """One dataset's comparison.
+
+    Args:
+        title: of the page. cite: the images' source and terms.
+        dataset: name of the sites' folders. sites: their names.
+        prepare: the command that makes the site folders; empty where they are drawn.
+        rounds: of every run. epochs: of every round; passes over every picture are their product.
+        rates: learning rates to choose from for every method, on one seed and by validation Dice.
+        overrides: bundle values, the same for every method. arguments: of a method, by its name.
+        goal_dice: personal Dice that every site is to reach. goal_seconds: longest run. ``None`` for no goal.
+    """
+
+    title: str
+    cite: str
+    dataset: str
+    sites: tuple[str, ...]
+    prepare: str = ""
+    rounds: int
+    epochs: int
+    rates: tuple[float, ...] = (0.002, 0.004, 0.008)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    goal_dice: float | None = None
+    goal_seconds: float | None = None
+
+
+SETUPS: Mapping[str, Setup] = {
+    "lungs": Setup(
+        title="Lungs in the chest X-rays of two hospitals",
+        cite="Jaeger et al. 2014, NLM; free for research with citation",
+        dataset="lungs",
+        sites=("montgomery", "shenzhen"),
+        prepare="sitelora prepare lungs --source ../shared/data/chest_xray --out data",
+        rounds=8,
+        epochs=2,
+        overrides=PICTURES,
+        goal_dice=0.94,
+        goal_seconds=480.0,
+    ),
+    "cells": Setup(
+        title="White blood cells of two laboratories",
+        cite="Zheng et al. 2018, Micron 107:55-71; GPL-3.0; no patient is named, so every picture counts as its own",
+        dataset="cells",
+        sites=("jiangxi_tecom", "cellavision"),
+        prepare="sitelora prepare cells --source ../shared/data/white_blood_cells --out data",
+        rounds=8,
+        epochs=2,
+        overrides={**PICTURES, "classes": 2},
+        goal_seconds=480.0,
+    ),
+    "prostate": Setup(
+        title="Prostate volumes of six sites",
+        cite="Liu et al. 2020, SAML; research only",
+        dataset="prostate",
+        sites=SIX,
+        prepare="sitelora prepare prostate --source six_site_prostate --out data",
+        rounds=5,
+        epochs=3,
+    ),
+    "prostate_phantom": Setup(
+        title="Six sites of the drawn prostate phantom",
+        cite="drawn by SiteLoRA; no patient, so differences show what the methods do and not what patients need",
+        dataset="prostate",
+        sites=SIX,
+        rounds=5,
+        epochs=3,
+    ),
+}
+
+
+def find_setup(name: str) -> Setup:
+    """Return the setup of a dataset.
+
+    Raises:
+        ValueError: there is none; names those that there are.
+    """
+    if name not in SETUPS:
+        raise ValueError(f"no dataset is called {name!r} here; there are: {', '.join(sorted(SETUPS))}")
+    return SETUPS[name]
+
+
+def data_of(name: str, setup: Setup, root: Path) -> Path:
+    """Return the root of the site folders, drawing the phantom's where they are missing."""
+    if setup.prepare:
+        return root
+    drawn = root / "drawn" / name
+    make_phantom(drawn, sites=setup.sites)
+    return drawn

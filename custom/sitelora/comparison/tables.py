@@ -1,0 +1,169 @@
+"""The tables of a comparison: rows once, as Markdown for the page, as CSV and LaTeX for papers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Sequence
+
+from sitelora.comparison.runs import REFERENCE, Runs
+from sitelora.comparison.scores import PERSONAL, Score, differences, score
+from sitelora.report.words import bytes_text, dice_text
+
+Rows = list[list[str]]
+
+
+def personal_table(runs: Runs) -> tuple[list[str], Rows]:
+    """Return head and rows of the personal model's test Dice, with what it took."""
+    rows = []
+    for method, each in runs.by_method.items():
+        scores = [score(each, site) for site in runs.sites]
+        means = [found.mean for found in scores if found]
+        budget, first = each[0]["budget"], each[0]["sites"]
+        sent = " / ".join(bytes_text(first[site]["bytes_up"]) for site in runs.sites)
+        kind = first[runs.sites[0]]["sent"]
+        rows.append([
+            method,
+            *(score_text(found) for found in scores),
+            dice_text(statistics.fmean(means)) if means else "n/a",
+            str(len(each)),
+            f"{each[0]['learning_rate']:g}",
+            " / ".join(str(budget["steps"][name]) for name in sorted(budget["steps"])),
+            sent + ("" if kind == "shared tensors" else f" ({kind})"),
+        ])  # fmt: skip
+    head = ["method", *runs.sites, "mean of sites", "seeds", "learning rate", "steps a site", "sent a site"]
+    return head, rows
+
+
+def label_table(runs: Runs) -> tuple[list[str], Rows]:
+    """Return the same by label; no rows where there is only one."""
+    labels = runs.labels
+    head = ["method", *(f"{site}, {label}" for label in labels for site in runs.sites)]
+    if len(labels) < 2:
+        return head, []
+    return head, [
+        [m, *(score_text(score(each, s, label=label)) for label in labels for s in runs.sites)]
+        for m, each in runs.by_method.items()
+    ]
+
+
+def surface_table(runs: Runs) -> tuple[list[str], Rows]:
+    """Return HD95 and normalised surface Dice of the personal model, means over labels and cases."""
+    block = runs.first["sites"][runs.sites[0]]["models"][PERSONAL]["metrics"][runs.labels[0]]
+    metrics = [name for name in block if name != "dice"]
+    words = {"hd95_mm": "HD95, mm", "hd95_px": "HD95, pixels", "nsd": "NSD"}
+    head = ["method", *(f"{site}, {words.get(name, name)}" for name in metrics for site in runs.sites)]
+    rows = []
+    for method, each in runs.by_method.items():
+        found = [(name, score(each, site, metric=name)) for name in metrics for site in runs.sites]
+        rows.append([method, *(score_text(one, places=3 if name == "nsd" else 1) for name, one in found)])
+    return head, rows
+
+
+def difference_table(runs: Runs) -> tuple[list[str], Rows]:
+    """Return the differences to the reference; no rows without it."""
+    rows = []
+    for method, by_site in differences(runs).items():
+        cells = []
+        for site in runs.sites:
+            found = by_site[site]
+            bounds = f" [{found.interval[0]:+.3f}, {found.interval[1]:+.3f}]" if found.interval else ""
+            p = "" if found.p is None else f", p {'< 0.001' if found.p < 0.001 else f'= {found.p:.3f}'}"
+            cells.append(f"{found.mean:+.3f}{bounds}{p}: {found.verdict.removesuffix(' from')}")
+        rows.append([method, *cells, str(by_site[runs.sites[0]].seeds)])
+    return ["method", *(f"{site}, minus `{REFERENCE}`" for site in runs.sites), "seeds"], rows
+
+
+def other_table(runs: Runs) -> tuple[list[str], Rows]:
+    """Return the models beside the personal one; methods with equal numbers share a row."""
+    shared: dict[tuple[str, ...], list[str]] = {}
+    for kind in ("base", "global", "unseen"):
+        for method, each in runs.by_method.items():
+            cells = tuple(score_text(score(each, site, kind), bounds=False) for site in runs.sites)
+            if set(cells) != {"n/a"}:
+                shared.setdefault((kind, *cells), []).append(method)
+    return ["model", "method", *runs.sites], [[k, ", ".join(m), *cells] for (k, *cells), m in shared.items()]
+
+
+def elsewhere_table(runs: Runs) -> tuple[list[str], Rows]:
+    """Return the personal model of every site on the other sites' test cases; no rows where none was scored."""
+    rows = []
+    for method, each in runs.by_method.items():
+        for trained_at in runs.sites:
+            cells = [
+                score_text(score(each, trained_at, tested_at=site), bounds=False) if site != trained_at else "·"
+                for site in runs.sites
+            ]
+            if {*cells} - {"n/a", "·"}:
+                rows.append([method, trained_at, *cells])
+    return ["method", "model of", *(f"tested at {site}" for site in runs.sites)], rows
+
+
+def rate_table(runs: Runs) -> tuple[list[str], Rows]:
+    """Return the validation Dice by learning rate on the first seed; no rows where there was one rate."""
+    rates = sorted({rate for found in runs.validation.values() for rate in found})
+    head = ["method", *(f"{rate:g}" for rate in rates), "chosen"]
+    if len(rates) < 2:
+        return head, []
+    rows = []
+    for method, found in runs.validation.items():
+        cells = [dice_text(found[rate]) if rate in found else "" for rate in rates]
+        rows.append([method, *cells, f"{runs.by_method[method][0]['learning_rate']:g}"])
+    return head, rows
+
+
+def score_text(found: Score | None, *, bounds: bool = True, places: int = 3) -> str:
+    """Return ``mean ± deviation over seeds [95 % interval over patients]``."""
+    if found is None:
+        return "n/a"
+    text = f"{found.mean:.{places}f}" + (f" ± {found.deviation:.{places}f}" if found.deviation is not None else "")
+    low_high = f" [{found.interval[0]:.{places}f}, {found.interval[1]:.{places}f}]" if found.interval else ""
+    return text + (low_high if bounds else "")
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table, empty without rows."""
+    if not rows:
+        return ""
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows))
+
+
+def latex(head: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str) -> str:
+    """Return a LaTeX table with booktabs rules."""
+    lines = [" & ".join(map(_escaped, line)) + r" \\" for line in (head, *rows)]
+    body = "\n".join([lines[0], r"\midrule", *lines[1:]])
+    return (
+        f"\\begin{{table}}\n\\centering\n\\caption{{{_escaped(caption)}}}\n"
+        f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
+        "\\end{table}\n"
+    )
+
+
+def long_csv(runs: Runs) -> str:
+    """Return every score as one row: method, site of the model, model, label, metric, mean, interval and budget."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    columns = ["method", "site", "model", "label", "metric", "mean", "std_over_seeds", "ci95_low", "ci95_high"]
+    writer.writerow([*columns, "seeds", "learning_rate", "bytes_up"])
+    for method, each in runs.by_method.items():
+        for site in runs.sites:
+            for kind, block in each[0]["sites"][site]["models"].items():
+                for label, metrics in block.get("metrics", {}).items():
+                    for metric in metrics:
+                        found = score(each, site, kind, metric=metric, label=label)
+                        if found is None:
+                            continue
+                        low, high = found.interval or ("", "")
+                        deviation = "" if found.deviation is None else found.deviation
+                        spent = [len(each), each[0]["learning_rate"], each[0]["sites"][site]["bytes_up"]]
+                        values = [method, site, kind, label, metric, found.mean, deviation, low, high, *spent]
+                        writer.writerow([f"{v:.5f}" if isinstance(v, float) and k < 9 else v
+                                         for k, v in enumerate(values)])  # fmt: skip
+    return stream.getvalue()
+
+
+def _escaped(text: str) -> str:
+    for plain, command in (("_", r"\_"), ("%", r"\%"), ("±", r"$\pm$"), ("<", "$<$"), ("`", "")):
+        text = text.replace(plain, command)
+    return text

@@ -1,0 +1,52 @@
+"""Who a site is in a run, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sitelora.sharing.wire import WireFormat
+
+
+class SiteError(RuntimeError):
+    """A site cannot do what it is asked to; the message says what was found, expected and to be done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteSettings:
+    """Everything a site needs to take part; the data folder and home are the site's own affair.
+
+    Args:
+        site: its name in the federation.
+        federation: name of the federation. uid: this run of it.
+        bundle: name of an installed MONAI bundle. overrides: bundle values that the job sets.
+        data: the site folder.
+        home: where private state is kept.
+        wire: how values travel.
+    """
+
+    site: str
+    federation: str
+    uid: str
+    bundle: str
+    data: Path
+    home: Path
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    wire: WireFormat = field(default_factory=WireFormat)
+
+    @property
+    def run_folder(self) -> Path:
+        """Folder of this run of the federation: one sub-folder a site."""
+        return self.home / self.federation / self.uid
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a site gives back: tensors on their way to the wire, and numbers."""
+
+    tensors: dict[str, Tensor]
+    report: dict[str, Any]

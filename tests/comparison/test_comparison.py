@@ -1,0 +1,176 @@
+"""Runs of a comparison: equal but for the method, resumable, and a page that says only what their files say."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sitelora.comparison.many import ComparisonError, best_rate, compare
+from sitelora.comparison.page import write_page
+from sitelora.comparison.run import Job
+from sitelora.comparison.runs import read_runs
+from sitelora.comparison.scores import case_values, differences, holm, score
+from sitelora.comparison.setup import SETUPS, Setup, find_setup
+
+Jobs = Callable[..., Job]
+
+
+def read(folder: Path, name: str) -> dict:
+    return json.loads((folder / "runs" / f"{name}_seed0.json").read_text(encoding="utf-8"))
+
+
+def test_a_file_holds_what_a_number_needs_to_be_made_again(compared: Path) -> None:
+    run = read(compared, "fedavg_lora_lr0.002")
+    assert (run["method"], run["seed"], run["learning_rate"]) == ("fedavg_lora", 0, 0.002)
+    assert run["settings"]["overrides"]["method"]["_target_"] == "sitelora.methods.fedavg_lora.fedavg_lora"
+    assert run["settings"]["overrides"]["schedule_rounds"] == run["budget"]["rounds"] == 2
+    assert {"torch", "monai", "sitelora"} <= run["versions"].keys()
+    assert run["hardware"]["processor"]
+    assert run["image_size"] == 32
+    for site, block in run["sites"].items():
+        assert block["bytes_up"] > 0
+        assert block["sent"] == "shared tensors"
+        personal = block["models"]["personal"]
+        dice = personal["metrics"]["prostate"]["dice"]
+        assert personal["dice"] == pytest.approx(statistics.fmean(dice), abs=1e-4)
+        assert set(personal["cases"]) == set(block["patients"])
+        assert {"hd95_mm", "nsd"} < personal["metrics"]["prostate"].keys()
+        (other,) = block["elsewhere"]
+        assert other != site
+        assert set(block["elsewhere"][other]["cases"]) == set(run["sites"][other]["patients"])
+
+
+def test_the_same_model_everywhere_scores_the_same_wherever_it_comes_from(compared: Path) -> None:
+    """FedIT keeps nothing local: what one site scores elsewhere is what the other site scores at home."""
+    run = read(compared, "fedavg_lora_lr0.002")
+    assert case_values(run, "site-1", "personal", tested_at="site-2") == case_values(run, "site-2", "personal")
+    local = read(compared, "local_lr0.002")
+    assert case_values(local, "site-1", "personal", tested_at="site-2") != case_values(local, "site-2", "personal")
+
+
+def test_all_methods_start_from_the_same_base(compared: Path) -> None:
+    runs = [read(compared, f"{name}_lr0.002") for name in ("local", "fedavg_lora", "centralised")]
+    for site in ("site-1", "site-2"):
+        before = [case_values(run, site, "base") for run in runs]
+        assert before[0] == before[1] == before[2]
+    assert len({run["base"]["sha256"] for run in runs}) == 1
+
+
+def test_centralised_sends_images_and_is_scored_at_every_site(compared: Path) -> None:
+    run = read(compared, "centralised_lr0.002")
+    assert {block["sent"] for block in run["sites"].values()} == {"images and labels"}
+    assert set(run["validation_dice"]) == {"pooled"}
+
+
+def test_what_is_there_is_not_run_again_and_other_settings_are_refused(
+    compared: Path, job_of: Jobs, setup: Setup
+) -> None:
+    lines: list[str] = []
+    arguments = {"methods": ["local"], "seeds": [0], "again": False, "tell": lines.append}
+    before = {path: path.stat().st_mtime_ns for path in (compared / "runs").iterdir()}
+    assert compare(lambda m, r, s: job_of(compared, m, r, s), rates=[0.002, 0.02], **arguments) == 0
+    assert [line.rpartition(": ")[2] for line in lines] == ["there already"] * 2
+    assert {path: path.stat().st_mtime_ns for path in (compared / "runs").iterdir()} == before
+
+    def longer(method: str, rate: float, seed: int) -> Job:
+        job = job_of(compared, method, rate, seed)
+        object.__setattr__(job, "setup", Setup(**{**vars(setup), "rounds": 3}))
+        return job
+
+    with pytest.raises(ComparisonError, match=r"local_lr0\.002_seed0\.json of other settings"):
+        compare(longer, rates=[0.002], **arguments)
+
+
+@pytest.mark.soak
+def test_runs_in_processes_of_their_own_end_with_the_same_bits(compared: Path, job_of: Jobs, tmp_path: Path) -> None:
+    def make(method: str, rate: float, seed: int) -> Job:
+        return job_of(tmp_path, method, rate, seed)
+
+    lines: list[str] = []
+    assert compare(make, methods=["local"], rates=[0.002, 0.02], seeds=[0, 1], again=False, tell=lines.append) == 0
+    chosen = best_rate([read(compared, "local_lr0.002"), read(compared, "local_lr0.02")])
+    found = {path.name for path in (tmp_path / "runs").glob("*.json")}
+    assert found == {"local_lr0.002_seed0.json", "local_lr0.02_seed0.json", f"local_lr{chosen:g}_seed1.json"}
+    for name in ("local_lr0.002", "local_lr0.02"):
+        assert read(tmp_path, name)["fingerprint"] == read(compared, name)["fingerprint"]
+        assert read(tmp_path, name)["sites"] == read(compared, name)["sites"]
+
+
+def test_the_learning_rate_is_chosen_by_validation_and_not_by_test(compared: Path) -> None:
+    runs = [read(compared, "local_lr0.002"), read(compared, "local_lr0.02")]
+    for run, value in zip(runs, (0.5, 0.6), strict=True):
+        run["validation_dice"] = {"site-1": [0.9, value], "site-2": [0.9, value]}
+        run["sites"] = {}
+    assert best_rate(runs) == 0.02
+    runs[0]["validation_dice"] = runs[1]["validation_dice"]
+    assert best_rate(runs) == 0.002
+    assert set(read_runs(compared).validation["local"]) == {0.002, 0.02}
+
+
+def test_the_page_says_what_the_files_say(compared: Path, setup: Setup) -> None:
+    page = write_page("tiny", setup, compared).read_text(encoding="utf-8")
+    runs = read_runs(compared)
+    for site in runs.sites:
+        found = score(runs.by_method["fedavg_lora"], site)
+        assert found is not None
+        assert f"{found.mean:.3f}" in page
+    assert "What did not hold: " in page
+    assert "Dice below 0.99 at site-1" in page
+    assert "ALL sites' images, which no federation has" in page
+    for file in ("tiny.csv", "tiny.tex", "tiny_bytes.png", "tiny_curves.png"):
+        assert (compared / file).stat().st_size > 300
+        assert file.endswith(".png") or f"({file})" in page
+    rows = list(csv.DictReader((compared / "tiny.csv").open(encoding="utf-8")))
+    (row,) = [
+        r for r in rows if (r["method"], r["site"], r["model"], r["metric"]) == ("local", "site-1", "personal", "dice")
+    ]
+    own = score(runs.by_method["local"], "site-1")
+    assert own is not None
+    assert float(row["mean"]) == pytest.approx(own.mean, abs=1e-5)
+    assert "\\toprule" in (compared / "tiny.tex").read_text(encoding="utf-8")
+
+
+def test_unequal_budgets_are_refused_with_their_names(compared: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    for path in (compared / "runs").glob("*.json"):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        if run["method"] == "centralised":
+            run["budget"]["rounds"] = 9
+        (tmp_path / "runs" / path.name).write_text(json.dumps(run), encoding="utf-8")
+    with pytest.raises(ComparisonError, match=r"unequal budgets(.|\n)*centralised_lr0\.002"):
+        read_runs(tmp_path)
+    with pytest.raises(ComparisonError, match="found no run"):
+        read_runs(tmp_path / "nowhere")
+
+
+def test_differences_are_paired_and_a_method_minus_itself_is_nothing(compared: Path) -> None:
+    runs = read_runs(compared)
+    found = differences(runs)
+    assert set(found) == {"fedavg_lora", "centralised"}
+    one, two = score(runs.by_method["fedavg_lora"], "site-1"), score(runs.by_method["local"], "site-1")
+    assert one is not None
+    assert two is not None
+    assert found["fedavg_lora"]["site-1"].mean == pytest.approx(one.mean - two.mean, abs=1e-6)
+
+
+def test_holm_is_the_published_procedure() -> None:
+    """Four hypotheses at 0.01, 0.04, 0.03, 0.005 become 0.03, 0.06, 0.06, 0.02 (Holm 1979)."""
+    keys = [(name, "site") for name in "abcd"]
+    corrected = holm({**dict(zip(keys, (0.01, 0.04, 0.03, 0.005), strict=True)), ("e", "site"): None})
+    assert [corrected[key] for key in keys] == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert corrected["e", "site"] is None
+
+
+def test_every_dataset_has_a_setup_that_a_bundle_takes(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no dataset is called 'livers'.*lungs"):
+        find_setup("livers")
+    for name, setup in SETUPS.items():
+        job = Job(
+            name=name, method="iat", rate=0.1, seed=0, setup=setup, data=tmp_path, out=tmp_path, command="", at_a_time=1
+        )
+        assert job.settings["overrides"]["learning_rate"] == 0.1
