@@ -134,7 +134,7 @@ def test_the_same_request_goes_on_with_the_run_that_was_stopped_and_another_one_
 
 def test_another_method_is_another_federation_at_the_same_rank(job_of: Jobs, tmp_path: Path) -> None:
     job = job_of(tmp_path / "jobs")
-    chosen = choose(job.path, tmp_path / "home", method="fedavg_lora", overrides={"epochs": 2})
+    chosen = choose(job.path, tmp_path / "home", method="fedit", overrides={"epochs": 2})
     assert chosen.job.federation == "fedavg_lora_prostate"
     assert chosen.folder.parent.name == "fedavg_lora_prostate"
     rank = load_method(job.bundle, job.overrides).adapters[0].rank

@@ -60,9 +60,10 @@ def run(args: argparse.Namespace) -> int:
     from sitelora.commands import CommandError
     from sitelora.comparison.page import write_page
     from sitelora.comparison.setup import ON_ALL_IMAGES, find_setup
-    from sitelora.methods import method_names
+    from sitelora.methods import method_names, own_name
 
     setup = find_setup(args.dataset)
+    args.methods = tuple(dict.fromkeys(own_name(name) for name in args.methods))
     out = args.out or Path("comparison") / args.dataset
     if not args.only_page:
         known = {*method_names(), *ON_ALL_IMAGES}

@@ -79,7 +79,7 @@ def method_config(bundle: str, name: str, overrides: Mapping[str, Any], **argume
     """
     own: Mapping[str, Any] = read_bundle(bundle, overrides)["method"]
     function = find_method(name)
-    target = f"{function.__module__}.{name}"
+    target = f"{function.__module__}.{function.__name__}"
     if own["_target_"] == target:
         return {**own, **arguments}
     takes_rank = "rank" in inspect.signature(function).parameters and "rank" in own

@@ -79,8 +79,9 @@ def choose_run(
     federation = source.federation
     if method is not None:
         from sitelora.federation.bundle_config import method_config  # torch and MONAI, which only this needs
+        from sitelora.methods import own_name
 
-        federation = f"{method}_{source.dataset}"
+        federation = f"{own_name(method)}_{source.dataset}"
         overrides = {**overrides, "method": method_config(source.bundle, method, source.overrides)}
     root = (home or default_home()).absolute()
     uid = uid or source.controller.get("uid") or None
