@@ -150,6 +150,18 @@ def test_a_missing_site_is_named_and_goes_on_from_the_current_message(run: Any) 
     assert {n for n in other if n.startswith("@delta")} == {n for n in mine if n.startswith("@delta")}
 
 
+def test_the_record_says_what_aggregation_did_to_the_products(run: Any) -> None:
+    sent = run.sent["site-1", 1]
+    pairs = {name[:-2] for name in sent if name.endswith(".A") and f"{name[:-1]}B" in sent and "@" not in name}
+    entry = run.result["rounds"][1]
+    assert set(entry.get("details", {}).get("layers", {})) == pairs
+    if pairs:
+        assert entry["server"]["product_error"] >= 0
+        assert entry["server"]["averaging_error"] > 1e-4  # two sites with other images are not the same
+        assert ("truncation_lost" in entry["server"]) == (run.method.mean_product == BEST_RANK)
+        assert (entry["server"]["product_error"] < 1e-5) == (run.method.mean_product == EXACT)
+
+
 def test_interrupted_is_uninterrupted_bit_for_bit(run: Any) -> None:
     resumed = run_in_process(
         bundle=run.bundle,
