@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sitelora.server.mean import mean_of_values
+from sitelora.server.numbers import round_numbers
 from sitelora.server.similarity import SimilarityGuided, similarity_weights
 from sitelora.server.types import ANY_SITE, ServerRule, Update
 
@@ -120,3 +122,15 @@ def test_every_site_gets_its_own_and_a_stranger_the_mean(make_updates: Make) -> 
 def test_a_temperature_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match=r"temperature is 0\.0"):
         SimilarityGuided(temperature=0.0)
+
+
+def test_the_record_keeps_the_cosines_and_the_weights_of_the_round(make_updates: Make) -> None:
+    updates, rule = make_updates(s2=2, s1=1, s3=5), SimilarityGuided(temperature=0.5)
+    told = round_numbers(rule, updates, rule(updates, {}, 0)[0])[1]["similarity"]
+    assert told["sites"] == ["s1", "s2", "s3"]
+    cosine, weights = (torch.tensor(told[name], dtype=torch.float64) for name in ("cosines", "weights"))
+    torch.testing.assert_close(cosine.diagonal(), torch.ones(3, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(cosine, cosine.T)
+    expected = rule(updates, {}, 0)[1]["similarity_weights"].double()
+    torch.testing.assert_close(weights, expected, atol=1e-6, rtol=0)
+    assert json.loads(json.dumps(told)) == told

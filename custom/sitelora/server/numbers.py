@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -23,13 +23,21 @@ TRUNCATION = "truncation_lost"
 """The largest ``product_error`` of a rule that truncates a rank; its square is the share of the energy lost."""
 
 
+@runtime_checkable
+class WithDetails(Protocol):
+    """A server rule that has more to tell of a round (SGCA: how similar the sites are)."""
+
+    def details(self, updates: Mapping[str, Update]) -> dict[str, Any]:
+        """Return what the record keeps, as plain JSON."""
+
+
 def round_numbers(
     rule: ServerRule, updates: Mapping[str, Update], messages: Messages
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return numbers of the whole aggregation, and the same by adapter; both empty where no pair travels whole.
+    """Return numbers of the whole aggregation, and the same by adapter; none of both where no pair travels whole.
 
     Args:
-        rule: with ``truncates`` true, its largest loss is named.
+        rule: with ``truncates`` true, its largest loss is named; what its ``details`` say goes beside.
         updates: what came in. messages: what the rule made of it; the one for all sites is looked at.
     """
     message, weights = messages[ANY_SITE], site_weights(updates)
@@ -49,12 +57,13 @@ def round_numbers(
         total += norm**2
         for name, value in errors.items():
             squares[name] += (value * norm) ** 2
+    details: dict[str, Any] = rule.details(updates) if isinstance(rule, WithDetails) else {}
     if not layers:
-        return {}, {}
+        return {}, details
     numbers = {name: _short(math.sqrt(value / total)) if total else 0.0 for name, value in squares.items()}
     if getattr(rule, "truncates", False):
         numbers[TRUNCATION] = max(errors["product_error"] for errors in layers.values())
-    return numbers, {"layers": layers}
+    return numbers, {**details, "layers": layers}
 
 
 def _mean_of_factors(pairs: Mapping[str, LowRank], weights: Mapping[str, float]) -> LowRank:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,10 +27,14 @@ def similarity_weights(directions: Tensor, cases: Tensor, temperature: float) ->
         cases: ``[K]`` float64.
         temperature: tau > 0.
     """
+    return torch.softmax(cosines(directions) / temperature + cases.log(), dim=1)
+
+
+def cosines(directions: Tensor) -> Tensor:
+    """Return ``S [K, K]`` of the rows of ``directions [K, n]``; 0 where a row is zero."""
     norms = directions.norm(dim=1, keepdim=True)
     unit = directions / norms.clamp_min(torch.finfo(torch.float64).tiny)
-    similarity = unit @ unit.T
-    return torch.softmax(similarity / temperature + cases.log(), dim=1)
+    return unit @ unit.T
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +58,7 @@ class SimilarityGuided:
         """
         sites = sorted(updates)
         names = sorted(updates[sites[0]].values)
-        directions = torch.stack(
-            [
-                torch.cat([(updates[s].values[n] - updates[s].received[n]).double().flatten() for n in names])
-                for s in sites
-            ]
-        )
-        cases = torch.tensor([float(updates[site].cases) for site in sites], dtype=torch.float64)
-        weights = similarity_weights(directions, cases, self.temperature)
+        weights = similarity_weights(_directions(updates), _cases(updates), self.temperature)
 
         def mixture(row: Mapping[str, float]) -> Message:
             return Message(values={n: weighted_mean({s: updates[s].values[n] for s in sites}, row) for n in names})
@@ -68,3 +66,24 @@ class SimilarityGuided:
         messages = {site: mixture(dict(zip(sites, weights[i].tolist(), strict=True))) for i, site in enumerate(sites)}
         messages[ANY_SITE] = mixture(site_weights(updates))
         return messages, {"similarity_weights": weights.float()}
+
+    def details(self, updates: Mapping[str, Update]) -> dict[str, Any]:
+        """Return the round's cosines and weights, ``[K][K]`` in the order of ``sites``."""
+        directions = _directions(updates)
+        weights = similarity_weights(directions, _cases(updates), self.temperature)
+        matrices = {"cosines": cosines(directions), "weights": weights}
+        told = {name: [[round(v, 6) for v in row] for row in matrix.tolist()] for name, matrix in matrices.items()}
+        return {"similarity": {"sites": sorted(updates), **told}}
+
+
+def _directions(updates: Mapping[str, Update]) -> Tensor:
+    """Return every site's flattened difference of the round, ``[K, n]`` float64, sites sorted by name."""
+    sites = sorted(updates)
+    names = sorted(updates[sites[0]].values)
+    return torch.stack(
+        [torch.cat([(updates[s].values[n] - updates[s].received[n]).double().flatten() for n in names]) for s in sites]
+    )
+
+
+def _cases(updates: Mapping[str, Update]) -> Tensor:
+    return torch.tensor([float(updates[site].cases) for site in sorted(updates)], dtype=torch.float64)
