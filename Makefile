@@ -37,8 +37,12 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 
 comma := ,
 
-demo: $(STAMP) ## six sites adapt a small SAM together on a phantom, then a report: demo_run/report/index.html
-	$(BIN)/sitelora simulate jobs/iat_prostate --threads 6 --home demo_run/home --workspace demo_run/workspace --report demo_run/report
+DEMO := --threads 6 --home demo_run/home
+
+demo: $(STAMP) ## six sites adapt a small SAM on a phantom, together and each alone; a report: demo_run/report/index.html
+	$(BIN)/sitelora simulate jobs/iat_prostate $(DEMO) --workspace demo_run/workspace
+	$(BIN)/sitelora simulate jobs/iat_prostate --method local $(DEMO) --workspace demo_run/workspace_local
+	$(BIN)/sitelora report iat_prostate --beside local_prostate --home demo_run/home -o demo_run/report --picture demo_run/report/demo.png
 
 test: lint pytest ## lint, types and every test but the soak ones
 
