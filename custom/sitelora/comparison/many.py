@@ -52,9 +52,9 @@ def best_rate(runs: Sequence[Mapping[str, Any]]) -> float:
 
 
 def last_validation(run: Mapping[str, Any]) -> float:
-    """Return the mean over sites of the last round's validation Dice."""
-    last = [series[-1] for series in run["validation_dice"].values()]
-    return statistics.fmean(0.0 if value is None else value for value in last)
+    """Return the mean over sites of the last round's validation Dice, of those that have validation cases."""
+    last = [series[-1] for series in run["validation_dice"].values() if series[-1] is not None]
+    return statistics.fmean(last) if last else 0.0
 
 
 def run_jobs(jobs: Sequence[Job], *, again: bool, tell: Tell) -> int:

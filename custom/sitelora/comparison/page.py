@@ -46,6 +46,11 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
         ),
         *_chapter("A site's personal model on other sites' test cases", *tables.elsewhere_table(runs)),
         *_chapter(
+            "Sites that never took part",
+            *tables.left_out_table(runs),
+            note="Mean over sites [95 % interval, sites drawn].",
+        ),
+        *_chapter(
             "Learning rates",
             *tables.rate_table(runs),
             note="Mean validation Dice over sites at the end, first seed; test cases have no part in the choice.",

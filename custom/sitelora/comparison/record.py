@@ -57,6 +57,11 @@ def elsewhere_record(blocks: Mapping[str, Any]) -> dict[str, Any]:
     return {site: model_record(block["cases"]) for site, block in blocks.items()}
 
 
+def left_out_record(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the score of a model on the cases of a site that never took part, or why there is no such model."""
+    return dict(block) if "not_applicable" in block else model_record(block["cases"])
+
+
 def model_record(cases: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a model's mean Dice over cases, its patient-bootstrap interval, and every case's metrics by label."""
     scores = sorted((CaseScore.from_json(case) for case in cases), key=lambda score: score.case)

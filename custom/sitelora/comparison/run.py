@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 
-from sitelora.comparison.record import elsewhere_record, site_record
+from sitelora.comparison.record import elsewhere_record, left_out_record, site_record
 from sitelora.comparison.setup import BUNDLE, ON_ALL_IMAGES, Setup
 from sitelora.data.pooled import POOLED, content_sha256, pool_sites
 from sitelora.data.site_folder import SiteFolder, find_site_folder
 from sitelora.federation.bundle_config import method_config, read_bundle
 from sitelora.federation.in_process import run_in_process
 from sitelora.federation.site import Site
+from sitelora.method import Model
 from sitelora.networks.checkpoint import EMBEDDED, EMBEDDED_FILE, file_sha256
 from sitelora.networks.precision import resolve_precision
 from sitelora.sharing.wire import Packet
@@ -77,7 +78,8 @@ class Job:
         overrides = self.overrides
         if overrides.get("base"):
             overrides["base"] = Path(overrides["base"]).name
-        settings = {"rounds": self.setup.rounds, "sites": list(self.setup.sites), "overrides": overrides}
+        sites = {"sites": list(self.setup.sites), "left_out": list(self.setup.left_out)}
+        settings = {"rounds": self.setup.rounds, **sites, "overrides": overrides}
         plain: dict[str, Any] = json.loads(json.dumps(settings))
         return plain
 
@@ -97,9 +99,20 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
         tell(f"{job}: round {number + 1}/{job.setup.rounds}, validation Dice {dice}")
 
     folders = [SiteFolder.read(find_site_folder(job.setup.dataset, site, job.data)) for site in job.setup.sites]
+    strangers = [find_site_folder(job.setup.dataset, site, job.data) for site in job.setup.left_out]
     grid: dict[str, dict[str, Any]] = {}
+    left_out: dict[str, dict[str, Any]] = {}
 
     def score_elsewhere(sites: Mapping[str, Site], packet: Callable[[str], Packet]) -> None:
+        if strangers:
+            name, site = next(iter(sites.items()))  # the models for strangers are the same at every site
+            models = site.served_models(packet(name))
+            kinds = {"base": models["base"], "left_out": _for_strangers(models, pooled=len(sites) == 1)}
+            for folder in map(SiteFolder.read, strangers):
+                left_out[folder.name] = {
+                    kind: {"not_applicable": model} if isinstance(model, str) else site.score(model, folder)
+                    for kind, model in kinds.items()
+                }
         for name, site in sites.items() if len(sites) > 1 else ():
             personal = site.served_models(packet(name))["personal"]
             assert not isinstance(personal, str)
@@ -127,12 +140,25 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
         scores = {site: _own_evaluation(run_folder, site) for site in sites}
     _require_whole(job, result)
     content = _record(job, result, folders, scores, grid, seconds)
+    if left_out:
+        content["left_out"] = {site: {kind: left_out_record(b) for kind, b in found.items()}
+                               for site, found in left_out.items()}  # fmt: skip
     job.file.parent.mkdir(parents=True, exist_ok=True)
     partial = job.file.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     partial.replace(job.file)
     dice = ", ".join(f"{s} {content['sites'][s]['models']['personal']['dice']:.3f}" for s in job.setup.sites)
     return f"{job}: personal Dice {dice} in {seconds:.0f} s"
+
+
+def _for_strangers(models: Mapping[str, Model | str], *, pooled: bool) -> Model | str:
+    """Return what a site that never took part would get: the global model where there is one, else the unseen-site one.
+
+    A centralised run's personal model is the one model of all sites.
+    """
+    if pooled:
+        return models["personal"]
+    return models["unseen"] if isinstance(models["global"], str) else models["global"]
 
 
 def _require_whole(job: Job, result: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sitelora.data.nuclei import LEFT_OUT_SITES, TRAINING_SITES
 from sitelora.data.phantom import make_phantom
 
 BUNDLE = "iat_segmentation"
@@ -28,6 +29,7 @@ class Setup:
         title: of the page. cite: the images' source and terms.
         dataset: name of the sites' folders. sites: their names.
         prepare: the command that makes the site folders; empty where they are drawn.
+        left_out: sites that never take part, on whose cases the global or unseen-site model is scored.
         rounds: of every run. epochs: of every round; passes over every picture are their product.
         rates: learning rates to choose from for every method, on one seed and by validation Dice.
         overrides: bundle values, the same for every method. arguments: of a method, by its name.
@@ -38,6 +40,7 @@ class Setup:
     cite: str
     dataset: str
     sites: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
     prepare: str = ""
     rounds: int
     epochs: int
@@ -71,6 +74,17 @@ SETUPS: Mapping[str, Setup] = {
         epochs=2,
         overrides={**PICTURES, "classes": 2},
         goal_seconds=480.0,
+    ),
+    "nuclei": Setup(
+        title="Nuclei in H&E tiles of seven tissue source sites, and of 25 never seen",
+        cite="Kumar et al. 2017, MoNuSeg; CC BY-NC-SA 4.0",
+        dataset="nuclei",
+        sites=TRAINING_SITES,
+        left_out=LEFT_OUT_SITES,
+        prepare="sitelora prepare nuclei --source ../shared/data/monuseg --out data",
+        rounds=8,
+        epochs=2,
+        overrides=PICTURES,
     ),
     "prostate": Setup(
         title="Prostate volumes of six sites",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from sitelora.comparison.runs import REFERENCE, Runs
 from sitelora.comparison.scores import PERSONAL, Score, differences, score
+from sitelora.evaluation.scores import patient_interval
 from sitelora.report.words import bytes_text, dice_text
 
 Rows = list[list[str]]
@@ -98,6 +99,29 @@ def elsewhere_table(runs: Runs) -> tuple[list[str], Rows]:
             if {*cells} - {"n/a", "·"}:
                 rows.append([method, trained_at, *cells])
     return ["method", "model of", *(f"tested at {site}" for site in runs.sites)], rows
+
+
+def left_out_table(runs: Runs) -> tuple[list[str], Rows]:
+    """Return the mean Dice over sites that never took part; no rows where there are none."""
+    head = ["method", "sites", "before training", "global or unseen-site model", "sites it improves"]
+    rows = []
+    for method, each in runs.by_method.items():
+        found = [run["left_out"] for run in each if run.get("left_out")]
+        if not found:
+            continue
+        sites = sorted(found[0])
+        if "not_applicable" in found[0][sites[0]]["left_out"]:
+            before = statistics.fmean(found[0][site]["base"]["dice"] for site in sites)
+            rows.append([method, str(len(sites)), dice_text(before), "n/a", ""])
+            continue
+        dice = {kind: {s: statistics.fmean(run[s][kind]["dice"] for run in found) for s in sites}
+                for kind in ("base", "left_out")}  # fmt: skip
+        low_high = patient_interval(list(dice["left_out"].values()), sites)
+        bounds = f" [{low_high[0]:.3f}, {low_high[1]:.3f}]" if low_high else ""
+        better = sum(dice["left_out"][site] > dice["base"][site] for site in sites)
+        means = {kind: dice_text(statistics.fmean(by_site.values())) for kind, by_site in dice.items()}
+        rows.append([method, str(len(sites)), means["base"], means["left_out"] + bounds, str(better)])
+    return head, rows
 
 
 def rate_table(runs: Runs) -> tuple[list[str], Rows]:
