@@ -34,7 +34,7 @@ from sitelora.sharing.wire import WireFormat
 BUNDLE, FEDERATION, UID = "iat_segmentation", "conformance", "whole"
 SITES = ("site-1", "site-2")
 ROUNDS = 2
-FAST = {"image_size": 32, "base": "embedded", "crops_per_volume": 1, "slices": 2, "epochs": 1, "precision": "fp32"}
+FAST = {"image_size": 32, "base": None, "crops_per_volume": 1, "slices": 2, "epochs": 1, "precision": "fp32"}
 
 
 def attends(site: str, round_number: int) -> bool:
@@ -51,7 +51,7 @@ class Drive:
         self.overrides = {**FAST, "method": {"_target_": f"sitelora.methods.{name}.{name}"}}
         self.method = load_method(BUNDLE, self.overrides)
         self.folder = self.home / FEDERATION / UID
-        self.network = SamSegmenter(arch="sam_tiny", image_size=32, base="embedded", precision="fp32").eval()
+        self.network = SamSegmenter(arch="sam_tiny", image_size=32, base=None, quiet=True, precision="fp32").eval()
         self.base = {n: t.clone() for n, t in self.network.state_dict().items()}
         self.partition = self.method.adapt(self.network, seed=0)
         self.shapes = {n: tuple(t.shape) for n, t in self.network.state_dict().items()}

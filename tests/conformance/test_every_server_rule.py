@@ -28,7 +28,7 @@ class Adapted:
 
     def __init__(self, method: Method) -> None:
         self.method = method
-        self.network: nn.Module = SamSegmenter(arch="sam_tiny", image_size=32, base="embedded", precision="fp32")
+        self.network: nn.Module = SamSegmenter(arch="sam_tiny", image_size=32, base=None, quiet=True, precision="fp32")
         self.partition: Partition = method.adapt(self.network, seed=0)
         initial = {name: p.detach().clone() for name, p in trained_parameters(self.network).items()}
         self.received = {n: initial[n] + self.drawn(n, "received", 0.1) for n in self.partition.shared}
