@@ -149,6 +149,18 @@ def test_trains_alone_evaluates_and_segments(bundle: str, site: Path, tmp_path: 
     assert len(served(bundle, site, checkpoint, tmp_path / "segmented")) == len(cases)
 
 
+def test_every_bundle_starts_as_the_same_base(site: Path) -> None:
+    image = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    seen = {}
+    for bundle in bundle_names():
+        values = {**FEDERATED, "dataset_dir": str(site), "image_size": SIDE, "precision": "fp32"}
+        network = read_bundle(bundle, values).get_parsed_content("network").eval()
+        with torch.no_grad():
+            seen[bundle] = network(image)
+    for bundle, logits in seen.items():
+        torch.testing.assert_close(logits, seen[PROCESS_OF_ITS_OWN], msg=bundle)
+
+
 def test_every_metadata_tells_its_own_story() -> None:
     told = [
         json.loads((bundle_path(name) / "configs" / "metadata.json").read_text(encoding="utf-8"))
