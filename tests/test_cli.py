@@ -213,7 +213,7 @@ def test_simulating_without_nvflare_says_what_to_install(
 
 def test_methods_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("methods") == 0
-    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
     assert "2606.08687" in lines["iat"]
     assert run("version") == 0
     assert re.search(r"^monai +\d", capsys.readouterr().out, re.MULTILINE)
