@@ -15,22 +15,23 @@ JOBS = {
         "sites": [f"site-{number}" for number in range(1, 7)],
         "rounds": 5,
         "min_sites": 4,
+        "overrides": {"learning_rate": 0.008, "schedule_rounds": 5},
     },
     # Chest X-rays of two real hospitals: `sitelora prepare lungs` makes the site folders.
     "iat_lungs": {
         "bundle": "iat_segmentation",
         "dataset": "lungs",
         "sites": ["montgomery", "shenzhen"],
-        "rounds": 20,
-        "overrides": {"pictures": True, "batch_size": 8, "epochs": 1},
+        "rounds": 8,
+        "overrides": {"pictures": True, "image_size": 192, "batch_size": 8, "epochs": 1, "schedule_rounds": 8},
     },
     # Blood cells of two real laboratories, cytoplasm and nucleus: `sitelora prepare cells` makes the site folders.
     "iat_cells": {
         "bundle": "iat_segmentation",
         "dataset": "cells",
         "sites": ["cellavision", "jiangxi_tecom"],
-        "rounds": 20,
-        "overrides": {"pictures": True, "batch_size": 8, "epochs": 1, "classes": 2},
+        "rounds": 8,
+        "overrides": {"pictures": True, "batch_size": 8, "epochs": 2, "classes": 2, "schedule_rounds": 8},
     },
     # FLAP-SAM's schedule is for 200 rounds. A short job needs a larger rate, less warm-up and a plan of its own: twice
     # its rounds, as the paper's code stops half-way through its plan. Epochs and batch are those of IAT's jobs.
@@ -40,19 +41,20 @@ JOBS = {
         "sites": [f"site-{number}" for number in range(1, 7)],
         "rounds": 5,
         "min_sites": 4,
-        "overrides": {"epochs": 3, "learning_rate": 0.004, "schedule_rounds": 10, "warmup_steps": 10},
+        "overrides": {"epochs": 4, "learning_rate": 0.004, "schedule_rounds": 10, "warmup_steps": 10},
     },
     "flap_sam_lungs": {
         "bundle": "flap_sam_segmentation",
         "dataset": "lungs",
         "sites": ["montgomery", "shenzhen"],
-        "rounds": 20,
+        "rounds": 8,
         "overrides": {
             "pictures": True,
+            "image_size": 192,
             "batch_size": 8,
             "epochs": 1,
             "learning_rate": 0.004,
-            "schedule_rounds": 40,
+            "schedule_rounds": 16,
             "warmup_steps": 10,
         },
     },

@@ -141,7 +141,7 @@ def test_the_baselines_bundle_names_the_methods_that_there_are() -> None:
 
 
 READMES = {
-    "baseline_segmentation": ["| Method | `{method_name}`", "LoRA rank {method[rank]}, scale 1,"],
+    "baseline_segmentation": ["| Method | `{method_name}`", "LoRA rank {method[rank]}, scale {method[scale]:g},"],
     "fedsca_segmentation": ["temperature of the mixture {method[temperature]} |"],
     "flap_sam_segmentation": [
         "LoRA rank {method[rank]}, scale 1,",

@@ -266,7 +266,7 @@ def test_readme_says_what_train_json_holds() -> None:
     for sentence in (
         f"| Base | `{train['arch']}`",
         f"| Input | {side} x {side} pixels, {train['slices']} neighbouring slices",
-        f"LoRA rank {train['method']['rank']}, scale 1,",
+        f"LoRA rank {train['method']['rank']}, scale {train['method']['scale']:g},",
         f"learning rate {train['learning_rate']}, weight decay {train['weight_decay']}",
         f"{loss['lambda_dice']} Dice + {loss['lambda_ce']} cross entropy",
         f"plus {train['method']['sor_weight']} times the regularizer",

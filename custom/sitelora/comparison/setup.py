@@ -59,8 +59,8 @@ SETUPS: Mapping[str, Setup] = {
         sites=("montgomery", "shenzhen"),
         prepare="sitelora prepare lungs --source ../shared/data/chest_xray --out data",
         rounds=8,
-        epochs=2,
-        overrides=PICTURES,
+        epochs=1,
+        overrides={**PICTURES, "image_size": 192},
         goal_dice=0.94,
         goal_seconds=480.0,
     ),
@@ -93,7 +93,7 @@ SETUPS: Mapping[str, Setup] = {
         sites=SIX,
         prepare="sitelora prepare prostate --source six_site_prostate --out data",
         rounds=5,
-        epochs=3,
+        epochs=4,
     ),
     "prostate_phantom": Setup(
         title="Six sites of the drawn prostate phantom",
@@ -101,7 +101,7 @@ SETUPS: Mapping[str, Setup] = {
         dataset="prostate",
         sites=SIX,
         rounds=5,
-        epochs=3,
+        epochs=4,
     ),
 }
 

@@ -26,7 +26,7 @@ NAME = "prostate_phantom"
 DATASET = "prostate"
 DESCRIPTION = "six artificial sites of T2-like prostate volumes; needs no source"
 LABELS = {0: "background", 1: "prostate"}
-VERSION = 1
+VERSION = 2
 
 SITES = tuple(PROFILES)
 
@@ -45,7 +45,7 @@ class PhantomSize:
         slices: slices of a volume, ``None`` for each site's own.
     """
 
-    training: int = 8
+    training: int = 4
     validation: int = 2
     test: int = 4
     matrix: int | None = None

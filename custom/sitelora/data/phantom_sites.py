@@ -1,7 +1,7 @@
 """How each site of the phantom images and annotates: scanner, coil, habit (all numbers our choice).
 
 They follow the look of the public six-site prostate set: endorectal coils at some sites, fat suppression at
-one, oblique slices, other array orientations. The extent in-plane is 96 to 134 mm at 0.75 to 1.25 mm, less
+one, oblique slices, other array orientations. The extent in-plane is 74 to 94 mm at 0.58 to 0.9 mm, less
 than a hospital's 200 mm at 0.4 to 0.8 mm, so that the organ keeps enough pixels on a small matrix.
 """
 
@@ -69,73 +69,73 @@ class Scanner:
     full_scale: int = 800
 
 
+# Unlike in a hospital's T2, the peripheral zone is the brightest tissue, so that a demo of minutes can learn the organ.
 _T2 = {
-    "air": 0.01, "fat": 0.72, "muscle": 0.17, "marrow": 0.42, "cortex": 0.06, "plexus": 0.85,
-    "peripheral": 0.66, "transition": 0.36, "stroma": 0.16, "nodule": 0.52, "lesion": 0.30, "urine": 0.95,
-    "vesicle": 0.72, "wall": 0.27, "lumen": 0.04, "stool": 0.40, "bulb": 0.50,
+    "air": 0.01, "fat": 0.46, "muscle": 0.15, "marrow": 0.36, "cortex": 0.06, "plexus": 0.52,
+    "peripheral": 0.95, "transition": 0.62, "stroma": 0.16, "nodule": 0.74, "lesion": 0.42, "urine": 0.28,
+    "vesicle": 0.40, "wall": 0.20, "lumen": 0.04, "stool": 0.30, "bulb": 0.26,
 }  # fmt: skip
 _FAT_SUPPRESSED = {
-    **_T2, "fat": 0.26, "muscle": 0.15, "marrow": 0.22, "plexus": 0.95, "peripheral": 0.80,
-    "transition": 0.52, "nodule": 0.66, "wall": 0.42, "stool": 0.30,
+    **_T2, "fat": 0.22, "muscle": 0.14, "marrow": 0.20, "plexus": 0.46, "transition": 0.66,
+    "stool": 0.26, "vesicle": 0.32,
 }  # fmt: skip
 _DULL = {
     **_T2,
-    "fat": 0.60,
-    "muscle": 0.24,
-    "peripheral": 0.50,
-    "transition": 0.38,
-    "nodule": 0.44,
-    "marrow": 0.50,
+    "fat": 0.42,
+    "muscle": 0.22,
+    "peripheral": 0.80,
+    "transition": 0.62,
+    "nodule": 0.70,
+    "marrow": 0.40,
+    "plexus": 0.46,
 }
 _HEAVY = {
     **_T2,
-    "fat": 0.52,
-    "peripheral": 0.78,
-    "transition": 0.30,
-    "urine": 1.05,
+    "fat": 0.36,
+    "transition": 0.52,
     "lumen": 0.02,
     "muscle": 0.11,
 }
 
 PROFILES: Mapping[str, tuple[Scanner, Habit]] = {
     "site-1": (
-        Scanner(matrix=128, slices=16, spacing_mm=1.0, slice_mm=3.6, axes="LAS", tissue=_T2, noise=0.025),
+        Scanner(matrix=128, slices=16, spacing_mm=0.72, slice_mm=3.6, axes="LAS", tissue=_T2, noise=0.025),
         Habit(name="faithful annotations"),
     ),
     "site-2": (
         Scanner(
-            matrix=128, slices=20, spacing_mm=0.8, slice_mm=2.5, axes="RAS", tissue=_T2,
+            matrix=128, slices=20, spacing_mm=0.6, slice_mm=2.5, axes="RAS", tissue=_T2,
             endorectal_coil=True, noise=0.020, full_scale=500,
         ),
-        Habit(name="tight annotations", margin_mm=-2.0),
+        Habit(name="tight annotations", margin_mm=-1.2),
     ),
     "site-3": (
         Scanner(
-            matrix=112, slices=14, spacing_mm=1.2, slice_mm=4.0, axes="LPS", tissue=_FAT_SUPPRESSED,
+            matrix=112, slices=14, spacing_mm=0.84, slice_mm=4.0, axes="LPS", tissue=_FAT_SUPPRESSED,
             surface_bias=0.35, noise=0.035, full_scale=350,
         ),
-        Habit(name="generous annotations", margin_mm=2.2),
+        Habit(name="generous annotations", margin_mm=1.2),
     ),
     "site-4": (
         Scanner(
-            matrix=120, slices=16, spacing_mm=1.05, slice_mm=3.3, axes="RAS", tissue=_DULL,
+            matrix=120, slices=16, spacing_mm=0.76, slice_mm=3.3, axes="RAS", tissue=_DULL,
             tilt_deg=(12.0, 4.0), gamma=0.8, noise=0.035, full_scale=1200,
         ),
-        Habit(name="smoothed annotations", smoothing_mm=4.0),
+        Habit(name="smoothed annotations", smoothing_mm=3.0),
     ),
     "site-5": (
         Scanner(
-            matrix=128, slices=18, spacing_mm=0.75, slice_mm=3.0, axes="LAS", tissue=_HEAVY,
+            matrix=128, slices=18, spacing_mm=0.58, slice_mm=3.0, axes="LAS", tissue=_HEAVY,
             endorectal_coil=True, gamma=1.15, noise=0.03, full_scale=1500,
         ),
-        Habit(name="annotations without the apex", skip_apex=0.3),
+        Habit(name="annotations without the apex", skip_apex=0.2),
     ),
     "site-6": (
         Scanner(
-            matrix=96, slices=15, spacing_mm=1.25, slice_mm=3.4, axes="LPI", tissue=_DULL, surface_bias=0.5,
+            matrix=96, slices=15, spacing_mm=0.9, slice_mm=3.4, axes="LPI", tissue=_DULL, surface_bias=0.5,
             gamma=1.3, noise=0.045, full_scale=250,
         ),
-        Habit(name="annotations without the base", skip_base=0.3),
+        Habit(name="annotations without the base", skip_base=0.2),
     ),
 }  # fmt: skip
 

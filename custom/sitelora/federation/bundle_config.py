@@ -68,7 +68,7 @@ def load_method(bundle: str, overrides: Mapping[str, Any] | None = None) -> Meth
 
 
 def method_config(bundle: str, name: str, overrides: Mapping[str, Any], **arguments: Any) -> dict[str, Any]:
-    """Return the bundle's ``method`` for another method of this package, at the rank of the bundle's own.
+    """Return the bundle's ``method`` for another method of this package, at the rank and scale of the bundle's own.
 
     Args:
         name: of the method; the bundle's own keeps all its arguments.
@@ -82,8 +82,9 @@ def method_config(bundle: str, name: str, overrides: Mapping[str, Any], **argume
     target = f"{function.__module__}.{function.__name__}"
     if own["_target_"] == target:
         return {**own, **arguments}
-    takes_rank = "rank" in inspect.signature(function).parameters and "rank" in own
-    return {"_target_": target, **({"rank": own["rank"]} if takes_rank else {}), **arguments}
+    taken = inspect.signature(function).parameters
+    kept = {key: own[key] for key in ("rank", "scale") if key in taken and key in own}
+    return {"_target_": target, **kept, **arguments}
 
 
 def set_torch_threads(bundle: str, overrides: Mapping[str, Any] | None = None) -> int:
