@@ -88,7 +88,8 @@ def adapt(args: argparse.Namespace, hospital: Path, steps: int, seed: int) -> di
     base = None if args.base == "none" else args.base
     network = SamSegmenter(arch=args.arch, image_size=SIDE_PX, base=base, seed=seed, quiet=True)
     network.requires_grad_(False)
-    specs = [LoRA(where="image_encoder", rank=args.rank), LoRA(where="mask_decoder", rank=args.rank)]
+    parts = ("image_encoder", "mask_decoder")
+    specs = [LoRA(where=part, rank=args.rank, scale=args.scale) for part in parts]
     insert_adapters(network, specs, seed=seed)
     heads = tuple(pattern.removesuffix("**") for pattern in HEADS)
     for name, parameter in network.named_parameters():
@@ -134,6 +135,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[100, 400])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--scale", type=float, default=4.0)
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--train-cases", type=int, default=200, help="at most so many pictures of a hospital")
@@ -142,7 +144,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     runs = json.loads(args.out.read_text())["runs"] if args.out.is_file() else []
-    given = ("arch", "rank", "lr", "batch", "augment", "precision")
+    given = ("arch", "rank", "scale", "lr", "batch", "augment", "precision")
     for steps, seed in itertools.product(args.steps, args.seeds):
         settings = {**{key: getattr(args, key) for key in given}, "base": Path(args.base).name}
         settings |= {"steps": steps, "seed": seed, "most_train_cases": args.train_cases}
