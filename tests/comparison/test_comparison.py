@@ -21,7 +21,7 @@ Jobs = Callable[..., Job]
 
 
 def read(folder: Path, name: str) -> dict:
-    return json.loads((folder / "runs" / f"{name}_seed0.json").read_text(encoding="utf-8"))
+    return json.loads((folder / "runs" / "tiny" / f"{name}_seed0.json").read_text(encoding="utf-8"))
 
 
 def test_a_file_holds_what_a_number_needs_to_be_made_again(compared: Path) -> None:
@@ -72,10 +72,10 @@ def test_what_is_there_is_not_run_again_and_other_settings_are_refused(
 ) -> None:
     lines: list[str] = []
     arguments = {"methods": ["local"], "seeds": [0], "again": False, "tell": lines.append}
-    before = {path: path.stat().st_mtime_ns for path in (compared / "runs").iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in (compared / "runs" / "tiny").iterdir()}
     assert compare(lambda m, r, s: job_of(compared, m, r, s), rates=[0.002, 0.02], **arguments) == 0
     assert [line.rpartition(": ")[2] for line in lines] == ["there already"] * 2
-    assert {path: path.stat().st_mtime_ns for path in (compared / "runs").iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in (compared / "runs" / "tiny").iterdir()} == before
 
     def longer(method: str, rate: float, seed: int) -> Job:
         job = job_of(compared, method, rate, seed)
@@ -94,7 +94,7 @@ def test_runs_in_processes_of_their_own_end_with_the_same_bits(compared: Path, j
     lines: list[str] = []
     assert compare(make, methods=["local"], rates=[0.002, 0.02], seeds=[0, 1], again=False, tell=lines.append) == 0
     chosen = best_rate([read(compared, "local_lr0.002"), read(compared, "local_lr0.02")])
-    found = {path.name for path in (tmp_path / "runs").glob("*.json")}
+    found = {path.name for path in (tmp_path / "runs" / "tiny").glob("*.json")}
     assert found == {"local_lr0.002_seed0.json", "local_lr0.02_seed0.json", f"local_lr{chosen:g}_seed1.json"}
     for name in ("local_lr0.002", "local_lr0.02"):
         assert read(tmp_path, name)["fingerprint"] == read(compared, name)["fingerprint"]
@@ -109,12 +109,12 @@ def test_the_learning_rate_is_chosen_by_validation_and_not_by_test(compared: Pat
     assert best_rate(runs) == 0.02
     runs[0]["validation_dice"] = runs[1]["validation_dice"]
     assert best_rate(runs) == 0.002
-    assert set(read_runs(compared).validation["local"]) == {0.002, 0.02}
+    assert set(read_runs(compared, "tiny").validation["local"]) == {0.002, 0.02}
 
 
 def test_the_page_says_what_the_files_say(compared: Path, setup: Setup) -> None:
     page = write_page("tiny", setup, compared).read_text(encoding="utf-8")
-    runs = read_runs(compared)
+    runs = read_runs(compared, "tiny")
     for site in runs.sites:
         found = score(runs.by_method["fedavg_lora"], site)
         assert found is not None
@@ -136,20 +136,20 @@ def test_the_page_says_what_the_files_say(compared: Path, setup: Setup) -> None:
 
 
 def test_unequal_budgets_are_refused_with_their_names(compared: Path, tmp_path: Path) -> None:
-    (tmp_path / "runs").mkdir()
-    for path in (compared / "runs").glob("*.json"):
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    for path in (compared / "runs" / "tiny").glob("*.json"):
         run = json.loads(path.read_text(encoding="utf-8"))
         if run["method"] == "centralised":
             run["budget"]["rounds"] = 9
-        (tmp_path / "runs" / path.name).write_text(json.dumps(run), encoding="utf-8")
+        (tmp_path / "runs" / "tiny" / path.name).write_text(json.dumps(run), encoding="utf-8")
     with pytest.raises(ComparisonError, match=r"unequal budgets(.|\n)*centralised_lr0\.002"):
-        read_runs(tmp_path)
+        read_runs(tmp_path, "tiny")
     with pytest.raises(ComparisonError, match="found no run"):
-        read_runs(tmp_path / "nowhere")
+        read_runs(tmp_path, "nothing")
 
 
 def test_differences_are_paired_and_a_method_minus_itself_is_nothing(compared: Path) -> None:
-    runs = read_runs(compared)
+    runs = read_runs(compared, "tiny")
     found = differences(runs)
     assert set(found) == {"fedavg_lora", "centralised"}
     one, two = score(runs.by_method["fedavg_lora"], "site-1"), score(runs.by_method["local"], "site-1")

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_bundle_values(parser)
     parser.add_argument("--data", type=Path, metavar="DIR", help="root of the site folders (default: $SITELORA_DATA)")
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at a time, one thread each")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where files go (default: comparison/NAME)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where files go (default: comparison)")
     parser.add_argument("--again", action="store_true", help="replace runs that have a file")
     parser.add_argument("--only-page", action="store_true", help="run nothing, write the page from the files")
 
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
     setup = find_setup(args.dataset)
     args.methods = tuple(dict.fromkeys(own_name(name) for name in args.methods))
-    out = args.out or Path("comparison") / args.dataset
+    out = args.out or Path("comparison")
     if not args.only_page:
         known = {*method_names(), *ON_ALL_IMAGES}
         unknown = [name for name in args.methods if name not in known]

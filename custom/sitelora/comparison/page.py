@@ -13,12 +13,12 @@ from sitelora.report.words import count_text, listed, seconds_text
 
 
 def write_page(name: str, setup: Setup, folder: Path) -> Path:
-    """Write ``<name>.md``, ``.csv``, ``.tex`` and plots into ``folder`` from ``folder/runs/*.json``; return the page.
+    """Write ``<name>.md``, ``.csv``, ``.tex`` and plots into ``folder`` from ``folder/runs/<name>/*.json``; return the page.
 
     Raises:
         ComparisonError: no run there, or runs that cannot be compared.
     """
-    runs = read_runs(folder)
+    runs = read_runs(folder, name)
     found = differences(runs)
     head, rows = tables.personal_table(runs)
     parts = [
@@ -56,7 +56,7 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
             note="Mean validation Dice over sites at the end, first seed; test cases have no part in the choice.",
         ),
         "## How it was made",
-        making(name, setup, runs, folder),
+        making(name, setup, runs),
     ]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.csv").write_text(tables.long_csv(runs), encoding="utf-8")
@@ -127,7 +127,7 @@ def conclusion(setup: Setup, runs: Runs, found: dict[str, dict[str, Difference]]
     return f"What held: {'; '.join(held) or 'nothing'}. What did not hold: {'; '.join(failed) or 'nothing'}."
 
 
-def making(name: str, setup: Setup, runs: Runs, folder: Path) -> str:
+def making(name: str, setup: Setup, runs: Runs) -> str:
     """Return times, machine, versions, commits and the commands that make everything again."""
     seconds = [run["budget"]["seconds"] for run in runs.every]
     machines = sorted({machine_text(run) for run in runs.every})
@@ -140,7 +140,7 @@ def making(name: str, setup: Setup, runs: Runs, folder: Path) -> str:
         f"A run took {spent}, evaluation included, on {'; '.join(machines)}. Commit {'; '.join(commits)}. "
         f"{'; '.join(versions)}.",
         "```sh\n" + "\n".join(commands) + "\n```",
-        f"Every case's metrics, every round's validation Dice and hashes: [runs](runs). All scores as rows: "
+        f"Every case's metrics, every round's validation Dice and hashes: [runs/{name}](runs/{name}). All scores as rows: "
         f"[{name}.csv]({name}.csv); the first table for LaTeX: [{name}.tex]({name}.tex).",
         "This page is written from those files by `sitelora compare --only-page`; do not edit it.",
     ]

@@ -55,7 +55,7 @@ class Job:
     @property
     def file(self) -> Path:
         """Where the run's result goes."""
-        return self.out / "runs" / f"{self.method}_lr{self.rate:g}_seed{self.seed}.json"
+        return self.out / "runs" / self.name / f"{self.method}_lr{self.rate:g}_seed{self.seed}.json"
 
     @property
     def overrides(self) -> dict[str, Any]:

@@ -41,15 +41,16 @@ class Runs:
         return list(self.first["sites"][self.sites[0]]["models"]["personal"]["metrics"])
 
 
-def read_runs(folder: Path) -> Runs:
-    """Read ``folder/runs/*.json``.
+def read_runs(folder: Path, name: str) -> Runs:
+    """Read ``folder/runs/<name>/*.json``.
 
     Raises:
         ComparisonError: no file, or files that cannot be compared; says which and in what they differ.
     """
-    files = sorted((folder / "runs").glob("*.json"))
+    folder = folder / "runs" / name
+    files = sorted(folder.glob("*.json"))
     if not files:
-        raise ComparisonError(f"{folder / 'runs'}: found no run; make some first (sitelora compare --help)")
+        raise ComparisonError(f"{folder}: found no run; make some first (sitelora compare --help)")
     loaded = {file.name: read_run(file) for file in files}
     _require_equal(folder, loaded)
     gathered: dict[str, list[Run]] = {}
