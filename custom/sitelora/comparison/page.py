@@ -13,7 +13,7 @@ from sitelora.report.words import count_text, listed, seconds_text
 
 
 def write_page(name: str, setup: Setup, folder: Path) -> Path:
-    """Write ``<name>.md``, ``.csv``, ``.tex`` and plots into ``folder`` from ``folder/runs/<name>/*.json``; return the page.
+    """Write ``<name>.md``, ``.csv``, ``.tex`` and plots into ``folder`` from ``folder/runs/<name>``; return the page.
 
     Raises:
         ComparisonError: no run there, or runs that cannot be compared.
@@ -140,8 +140,8 @@ def making(name: str, setup: Setup, runs: Runs) -> str:
         f"A run took {spent}, evaluation included, on {'; '.join(machines)}. Commit {'; '.join(commits)}. "
         f"{'; '.join(versions)}.",
         "```sh\n" + "\n".join(commands) + "\n```",
-        f"Every case's metrics, every round's validation Dice and hashes: [runs/{name}](runs/{name}). All scores as rows: "
-        f"[{name}.csv]({name}.csv); the first table for LaTeX: [{name}.tex]({name}.tex).",
+        f"Every case's metrics, every round's validation Dice and hashes: [runs/{name}](runs/{name}). All scores as "
+        f"rows: [{name}.csv]({name}.csv); the first table for LaTeX: [{name}.tex]({name}.tex).",
         "This page is written from those files by `sitelora compare --only-page`; do not edit it.",
     ]
     return "\n\n".join(lines)
