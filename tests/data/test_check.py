@@ -61,11 +61,11 @@ def test_good_folders_have_no_problem_and_a_summary(good):
     first = results[0]
     assert sum(first.label_histogram.values()) == 4 * 32 * 32 * 6
     assert first.cases[0].extent == (32, 32, 6)
-    assert first.cases[0].spacing_mm == pytest.approx((4.0, 4.0, 9.6), abs=1e-4)
+    assert first.cases[0].spacing_mm == pytest.approx((2.88, 2.88, 9.6), abs=1e-4)
     image = np.asarray(nib.load(good / "site-1/images/case-000.nii.gz").dataobj)
     assert (first.cases[0].lowest, first.cases[0].highest) == (image.min(), image.max())
     text = format_check(first)
-    for part in ("training 2, validation 1, test 1", "32x32x6", "4 x 4 x 9.6 mm", "1 prostate", "no problem found"):
+    for part in ("training 2, validation 1, test 1", "32x32x6", "2.88 x 2.88 x 9.6 mm", "1 prostate", "no problem found"):
         assert part in text
 
 

@@ -234,13 +234,13 @@ def test_phantom_by_name(tmp_path):
     assert path == tmp_path / "prostate/site-6"
     (result,) = check_folder(path)
     assert result.problems == ()
-    assert result.case_counts == {"training": 8, "validation": 2, "test": 4}
+    assert result.case_counts == {"training": 4, "validation": 2, "test": 4}
     with pytest.raises(SiteDataError, match="drawn, not converted"):
         prepare("prostate_phantom", source=tmp_path, out=tmp_path)
 
 
 def test_unknown_dataset(tmp_path):
-    with pytest.raises(SiteDataError, match=r"'liver'.*lungs, prostate, prostate_phantom"):
+    with pytest.raises(SiteDataError, match=r"'liver'.*lungs, nuclei, prostate, prostate_phantom"):
         prepare("liver", source=None, out=tmp_path)
 
 

@@ -132,13 +132,14 @@ def test_the_same_request_goes_on_with_the_run_that_was_stopped_and_another_one_
         assert found.uid != first.uid
 
 
-def test_another_method_is_another_federation_at_the_same_rank(job_of: Jobs, tmp_path: Path) -> None:
+def test_another_method_is_another_federation_at_the_same_rank_and_scale(job_of: Jobs, tmp_path: Path) -> None:
     job = job_of(tmp_path / "jobs")
     chosen = choose(job.path, tmp_path / "home", method="fedit", overrides={"epochs": 2})
     assert chosen.job.federation == "fedavg_lora_prostate"
     assert chosen.folder.parent.name == "fedavg_lora_prostate"
     rank = load_method(job.bundle, job.overrides).adapters[0].rank
-    wanted = {"_target_": "sitelora.methods.fedavg_lora.fedavg_lora", "rank": rank}
+    scale = load_method(job.bundle, job.overrides).adapters[0].scale
+    wanted = {"_target_": "sitelora.methods.fedavg_lora.fedavg_lora", "rank": rank, "scale": scale}
     assert chosen.job.overrides == {**job.overrides, "epochs": 2, "method": wanted}
     client = json.loads((chosen.job.path / "app" / "config" / CLIENT_CONFIG).read_text())
     executor = client["executors"][0]["executor"]["args"]
