@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sitelora.server.types import LowRank
+from sitelora.server.types import LowRank, Update
 
 _GRAM_CONDITION = 5e5
 """Largest Frobenius condition number ``||R|| ||R^-1||`` of stacked factors that the Gram route is trusted with: it
@@ -23,6 +23,11 @@ def pair_prefixes(names: Sequence[str]) -> list[str]:
     """Return the adapters (``...lora.q``) of which both factors ``.A`` and ``.B`` are among ``names``, sorted."""
     present = set(names)
     return sorted(name[: -len(".A")] for name in present if name.endswith(".A") and f"{name[:-1]}B" in present)
+
+
+def pairs_of(updates: Mapping[str, Update], prefix: str) -> dict[str, LowRank]:
+    """Return every site's factors of one adapter, by site: ``B [d_out, r]`` and ``A [r, d_in]``."""
+    return {site: (update.values[f"{prefix}.B"], update.values[f"{prefix}.A"]) for site, update in updates.items()}
 
 
 def stack(pairs: Mapping[str, LowRank], weights: Mapping[str, float]) -> LowRank:

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from sitelora.server.lowrank import frobenius, pair_prefixes, relative_error, stack
+from sitelora.server.lowrank import frobenius, pair_prefixes, pairs_of, relative_error, stack
 from sitelora.server.types import ANY_SITE, LowRank, Message, Messages, ServerRule, Update, site_weights
 
 TRUNCATION = "truncation_lost"
@@ -46,7 +46,7 @@ def round_numbers(
     squares = {"averaging_error": 0.0, "product_error": 0.0}
     total = 0.0
     for prefix in pair_prefixes(names):
-        pairs = {site: (u.values[f"{prefix}.B"], u.values[f"{prefix}.A"]) for site, u in updates.items()}
+        pairs = pairs_of(updates, prefix)
         mean = stack(pairs, weights)
         norm = frobenius(*mean)
         errors = {

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from sitelora.server.lowrank import pair_prefixes, stack, truncated_svd
+from sitelora.server.lowrank import pair_prefixes, pairs_of, stack, truncated_svd
 from sitelora.server.mean import mean_of_values
 from sitelora.server.types import ANY_SITE, LowRank, Message, Messages, State, Update, site_weights
 
@@ -57,9 +57,7 @@ class ProductMeanSVD:
         values: dict[str, Tensor] = {}
         worst = 0.0
         for prefix in pair_prefixes(names):
-            pairs = {
-                site: (update.values[f"{prefix}.B"], update.values[f"{prefix}.A"]) for site, update in updates.items()
-            }
+            pairs = pairs_of(updates, prefix)
             rank = next(iter(pairs.values()))[1].shape[0]
             left, right = stack(pairs, weights)
             u, s, vh, lost = truncated_svd(left, right, rank)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sitelora.server.lowrank import pair_prefixes, stack, truncated_svd
+from sitelora.server.lowrank import pair_prefixes, pairs_of, stack, truncated_svd
 from sitelora.server.mean import mean_of_values
 from sitelora.server.types import ANY_SITE, LowRank, Message, Messages, State, Update, site_weights
 
@@ -37,14 +37,7 @@ class MeanWithResidual:
         weights = site_weights(updates)
         values = mean_of_values(updates)
         delta = {
-            prefix: residual(
-                {
-                    site: (update.values[f"{prefix}.B"], update.values[f"{prefix}.A"])
-                    for site, update in updates.items()
-                },
-                weights,
-                (values[f"{prefix}.B"], values[f"{prefix}.A"]),
-            )
+            prefix: residual(pairs_of(updates, prefix), weights, (values[f"{prefix}.B"], values[f"{prefix}.A"]))
             for prefix in pair_prefixes(sorted(values))
         }
         return {ANY_SITE: Message(values=values, base_delta=delta)}, state

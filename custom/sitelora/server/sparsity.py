@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sitelora.server.lowrank import frobenius, pair_prefixes
+from sitelora.server.lowrank import frobenius, pair_prefixes, pairs_of
 from sitelora.server.mean import mean_of_values, weighted_mean
 from sitelora.server.types import ANY_SITE, LowRank, Message, Messages, State, Update, site_weights
 
@@ -30,9 +30,9 @@ class SparsityWeightedMean:
         """Return one message for all sites, at the full rank; keeps no state."""
         values = mean_of_values(updates)
         for prefix in pair_prefixes(sorted(values)):
-            b, a = f"{prefix}.B", f"{prefix}.A"
-            pairs = {site: (u.values[b], u.values[a]) for site, u in updates.items()}
+            pairs = pairs_of(updates, prefix)
             weights = norm_weights(pairs) or site_weights(updates)
-            values[b] = weighted_mean({site: pair[0] for site, pair in pairs.items()}, weights)
-            values[a] = weighted_mean({site: pair[1] for site, pair in pairs.items()}, weights)
+            for place, factor in enumerate("BA"):
+                by_site = {site: pair[place] for site, pair in pairs.items()}
+                values[f"{prefix}.{factor}"] = weighted_mean(by_site, weights)
         return {ANY_SITE: Message(values=values)}, state

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sitelora.seeding import derive_seed, gaussian
-from sitelora.server.lowrank import pair_prefixes, stack
+from sitelora.server.lowrank import pair_prefixes, pairs_of, stack
 from sitelora.server.mean import mean_of_values
 from sitelora.server.types import ANY_SITE, LowRank, Message, Messages, State, Update, site_weights
 from sitelora.sharing.wire import tensor_sha256
@@ -43,7 +43,7 @@ class Stacking:
         delta: dict[str, LowRank] = {}
         for prefix in pair_prefixes(sorted(values)):
             b, a = f"{prefix}.B", f"{prefix}.A"
-            left, right = stack({site: (u.values[b], u.values[a]) for site, u in updates.items()}, weights)
+            left, right = stack(pairs_of(updates, prefix), weights)
             delta[prefix] = left.float(), right.float()
             values[b], values[a] = fresh_factors(prefix, first.values[b], first.received[a])
         return {ANY_SITE: Message(values=values, base_delta=delta)}, state
