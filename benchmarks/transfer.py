@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from sitelora.adapters.base import insert_adapters
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.federation.machine import hardware
 from sitelora.federation.schedules import Cosine
 from sitelora.networks.names import HEADS
@@ -88,9 +88,7 @@ def adapt(args: argparse.Namespace, hospital: Path, steps: int, seed: int) -> di
     base = None if args.base == "none" else args.base
     network = SamSegmenter(arch=args.arch, image_size=SIDE_PX, base=base, seed=seed, quiet=True)
     network.requires_grad_(False)
-    parts = ("image_encoder", "mask_decoder")
-    specs = [LoRA(where=part, rank=args.rank, scale=args.scale) for part in parts]
-    insert_adapters(network, specs, seed=seed)
+    insert_adapters(network, encoder_and_decoder(rank=args.rank, scale=args.scale), seed=seed)
     heads = tuple(pattern.removesuffix("**") for pattern in HEADS)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name.startswith(heads) or name.endswith((".A", ".B")))

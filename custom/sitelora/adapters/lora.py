@@ -251,3 +251,8 @@ def set_strengths(network: nn.Module, strengths: Mapping[str, float]) -> None:
     for role, pairs in roles.items():
         for pair in pairs:
             pair.strength = float(strengths.get(role, 1.0))
+
+
+def encoder_and_decoder(*, rank: int, scale: float = 1.0, role: str = "lora") -> tuple[LoRA, ...]:
+    """Return LoRA on q and v of the image encoder and of the mask decoder, where every method here has it."""
+    return tuple(LoRA(where=part, rank=rank, scale=scale, role=role) for part in ("image_encoder", "mask_decoder"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from torch import nn
 
 from sitelora.adapters.base import adapters_of
 from sitelora.method import Method
-from sitelora.methods import find_method
+from sitelora.methods import accepted, find_method
 from sitelora.networks.names import HEADS
 from sitelora.seeding import gaussian
 from sitelora.server.lowrank import pair_prefixes
@@ -51,8 +50,7 @@ def method_cost(name: str, network: nn.Module, *, sites: int, arguments: Mapping
         arguments: of the method, as far as it takes them.
     """
     function = find_method(name)
-    takes = inspect.signature(function).parameters
-    method = function(**{key: value for key, value in arguments.items() if key in takes})
+    method = function(**accepted(function, arguments))
     network = copy.deepcopy(network)
     with torch.device("meta"):
         partition = method.adapt(network, seed=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import nn
 
 from sitelora.bundle import bundle_path
 from sitelora.method import Method
-from sitelora.methods import find_method
+from sitelora.methods import accepted, find_method
 
 FEDERATED: dict[str, Any] = {"train#handlers": [], "validate#handlers": []}
 """What a round replaces in a bundle's train.json: the round has handlers of its own and writes elsewhere."""
@@ -82,8 +81,7 @@ def method_config(bundle: str, name: str, overrides: Mapping[str, Any], **argume
     target = f"{function.__module__}.{function.__name__}"
     if own["_target_"] == target:
         return {**own, **arguments}
-    taken = inspect.signature(function).parameters
-    kept = {key: own[key] for key in ("rank", "scale") if key in taken and key in own}
+    kept = accepted(function, {key: own[key] for key in ("rank", "scale") if key in own})
     return {"_target_": target, **kept, **arguments}
 
 

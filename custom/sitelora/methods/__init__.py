@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from sitelora.method import Method
 
@@ -23,13 +25,34 @@ def method_names() -> list[str]:
 
 
 def find_method(name: str) -> Callable[..., Method]:
-    """Return the function of the same name in ``methods/<name>.py``.
+    """Return the function of the same name in ``methods/<name>.py``, or of a module elsewhere: ``module.function``.
 
     Raises:
         ValueError: no such method, with those that exist.
     """
     name = own_name(name)
+    if "." in name:
+        return _from_elsewhere(name)
     if name not in method_names():
         raise ValueError(f"no method is called {name!r}; there are: {', '.join(method_names())}")
     function: Callable[..., Method] = getattr(importlib.import_module(f"{__name__}.{name}"), name)
     return function
+
+
+def _from_elsewhere(name: str) -> Callable[..., Method]:
+    module, _, function = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"no method is called {name!r}: {error}; expected MODULE.FUNCTION of a module that python can import here: "
+            "install it, or put its folder into PYTHONPATH"
+        ) from error
+    checked: Callable[..., Method] = found
+    return checked
+
+
+def accepted(function: Callable[..., Method], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the arguments that a method takes: not every one has a rank."""
+    taken = inspect.signature(function).parameters
+    return {key: value for key, value in arguments.items() if key in taken}

@@ -6,7 +6,7 @@ is what the site received. A site therefore takes twice the steps of the other m
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import INEXACT, Method, Pass, ServingRule
 from sitelora.networks.names import HEADS
 from sitelora.regularizers.proximal import Proximal
@@ -24,7 +24,7 @@ def ditto(*, rank: int = 8, scale: float = 1.0, weight: float = 0.1) -> Method:
     return Method(
         name="ditto",
         paper="arXiv:2012.04221",
-        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
+        adapters=encoder_and_decoder(rank=rank, scale=scale),
         share=ShareRule(shared=("**.A", "**.B", *HEADS)),
         server=WeightedMean(),
         phases=lambda round_number: passes,

@@ -10,7 +10,7 @@ does not move in it. The heads, which the paper does not have, are the global ad
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import INEXACT, Method, Pass, ServingRule
 from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
@@ -35,9 +35,7 @@ def feddpa(*, rank: int = 8, scale: float = 1.0, mixing: float = 0.5) -> Method:
         name="feddpa",
         paper="arXiv:2403.19211",
         adapters=tuple(
-            LoRA(where=part, rank=rank, scale=scale, role=role)
-            for role in ("global", "local")
-            for part in ("image_encoder", "mask_decoder")
+            one for role in ("global", "local") for one in encoder_and_decoder(rank=rank, scale=scale, role=role)
         ),
         share=ShareRule(shared=("**.global.**", *HEADS), local=("**.local.**",)),
         server=WeightedMean(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import EXACT, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.residual import MeanWithResidual
@@ -18,7 +18,7 @@ def fedex_lora(*, rank: int = 8, scale: float = 1.0) -> Method:
     return Method(
         name="fedex_lora",
         paper="arXiv:2410.09432",
-        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
+        adapters=encoder_and_decoder(rank=rank, scale=scale),
         share=ShareRule(shared=("**.A", "**.B", *HEADS)),
         server=MeanWithResidual(),
         mean_product=EXACT,

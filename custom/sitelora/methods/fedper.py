@@ -5,7 +5,7 @@ Body: the LoRA factors, each averaged by itself. Last layers: upscaling, hyper-n
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import INEXACT, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
@@ -21,7 +21,7 @@ def fedper(*, rank: int = 8, scale: float = 1.0) -> Method:
     return Method(
         name="fedper",
         paper="arXiv:1912.00818",
-        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
+        adapters=encoder_and_decoder(rank=rank, scale=scale),
         share=ShareRule(shared=("**.A", "**.B"), local=HEADS),
         server=WeightedMean(),
         mean_product=INEXACT,

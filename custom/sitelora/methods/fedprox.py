@@ -5,7 +5,7 @@ Everything that travels is pulled toward what was received: both factors and the
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import INEXACT, Method
 from sitelora.networks.names import HEADS
 from sitelora.regularizers.proximal import Proximal
@@ -23,7 +23,7 @@ def fedprox(*, rank: int = 8, scale: float = 1.0, mu: float = 0.01) -> Method:
     return Method(
         name="fedprox",
         paper="arXiv:1812.06127",
-        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
+        adapters=encoder_and_decoder(rank=rank, scale=scale),
         share=ShareRule(shared=("**.A", "**.B", *HEADS)),
         server=WeightedMean(),
         regularizers=(Proximal(weight=mu),),

@@ -6,7 +6,7 @@ ours share it by default, as the methods it is compared with do (our choice; ``h
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import NO_MEAN, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
@@ -25,7 +25,7 @@ def fedsa_lora(*, rank: int = 8, scale: float = 1.0, heads: str = "shared") -> M
     return Method(
         name="fedsa_lora",
         paper="arXiv:2410.01463",
-        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
+        adapters=encoder_and_decoder(rank=rank, scale=scale),
         share=ShareRule(
             shared=("**.A", *(HEADS if heads == "shared" else ())),
             local=("**.B", *(HEADS if heads == "local" else ())),

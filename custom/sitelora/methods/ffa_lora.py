@@ -6,7 +6,7 @@ and travel as in the other methods (our choice: the paper has none).
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import EXACT, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
@@ -22,7 +22,7 @@ def ffa_lora(*, rank: int = 8, scale: float = 1.0) -> Method:
     return Method(
         name="ffa_lora",
         paper="arXiv:2403.12313",
-        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
+        adapters=encoder_and_decoder(rank=rank, scale=scale),
         share=ShareRule(shared=("**.B", *HEADS), frozen=("**.A", REST_OF_BASE)),
         server=WeightedMean(),
         mean_product=EXACT,

@@ -9,7 +9,7 @@ its code; ``attn_ft`` is the one that gives the number in the paper's table.
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import BEST_RANK, NO_MEAN, Method
 from sitelora.networks.names import DECODER, DECODER_ATTENTION, ENCODER_ATTENTION, EVERYTHING, HEADS
 from sitelora.server.mean import WeightedMean
@@ -59,14 +59,14 @@ def flap_sam(
     ):
         if value not in allowed:
             raise ValueError(f"flap_sam: {argument} is {value!r}; expected one of {allowed}")
-    parts = ("image_encoder", "mask_decoder") if mode in WITH_LORA else ()
+    with_lora = mode in WITH_LORA
     travels = setting == "federated"
     return Method(
         name="flap_sam",
         paper="arXiv:2407.21739",
-        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in parts),
+        adapters=encoder_and_decoder(rank=rank, scale=scale) if with_lora else (),
         share=ShareRule(shared=MODES[mode] if travels else (), local=() if travels else MODES[mode]),
-        server=ProductMeanSVD(split=split) if parts else WeightedMean(),
+        server=ProductMeanSVD(split=split) if with_lora else WeightedMean(),
         fresh_moments=FACTORS if moments == "reset" else (),
-        mean_product=BEST_RANK if parts and travels else NO_MEAN,
+        mean_product=BEST_RANK if with_lora and travels else NO_MEAN,
     )

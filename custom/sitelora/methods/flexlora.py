@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import BEST_RANK, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.product import ProductMeanSVD
@@ -36,7 +36,7 @@ def flexlora(
     return Method(
         name="flexlora",
         paper="arXiv:2402.11505",
-        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
+        adapters=encoder_and_decoder(rank=rank, scale=scale),
         share=ShareRule(shared=("**.A", "**.B", *HEADS)),
         server=ProductMeanSVD(),
         ranks=SiteRanks(rank=rank, by_site=ranks or {}, rule=rule),

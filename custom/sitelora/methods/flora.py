@@ -7,7 +7,7 @@ are forgotten; those of the heads, which are averaged, are kept (our choice: the
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import EXACT, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.stack import Stacking
@@ -23,7 +23,7 @@ def flora(*, rank: int = 8, scale: float = 1.0) -> Method:
     return Method(
         name="flora",
         paper="arXiv:2409.05976",
-        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
+        adapters=encoder_and_decoder(rank=rank, scale=scale),
         share=ShareRule(shared=("**.A", "**.B", *HEADS)),
         server=Stacking(),
         fresh_moments=("**.A", "**.B"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import INEXACT, Method
 from sitelora.networks.names import HEADS
 from sitelora.regularizers.tail import RankTail
@@ -44,7 +44,7 @@ def hetlora(
     return Method(
         name="hetlora",
         paper="arXiv:2401.06432",
-        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
+        adapters=encoder_and_decoder(rank=rank, scale=scale),
         share=ShareRule(shared=("**.A", "**.B", *HEADS)),
         server=SparsityWeightedMean(),
         regularizers=(tail,) if prune_weight else (),

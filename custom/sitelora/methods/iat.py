@@ -7,7 +7,7 @@ hyper-networks and mask tokens, shared by default), the regularizer's weight, th
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import NO_MEAN, Method
 from sitelora.networks.names import HEADS
 from sitelora.regularizers.subspace import SubspaceOrthogonality
@@ -47,10 +47,7 @@ def iat(
     return Method(
         name="iat",
         paper="arXiv:2606.08687",
-        adapters=(
-            LoRA(where="image_encoder", on="qv", rank=rank, scale=scale),
-            LoRA(where="mask_decoder", on="qv", rank=rank, scale=scale),
-        ),
+        adapters=encoder_and_decoder(rank=rank, scale=scale),
         share=ShareRule(
             shared=(
                 f"image_encoder.**.{encoder_shares}",

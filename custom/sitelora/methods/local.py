@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import NO_MEAN, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
@@ -18,7 +18,7 @@ def local(*, rank: int = 8, scale: float = 1.0) -> Method:
     return Method(
         name="local",
         paper="baseline",
-        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
+        adapters=encoder_and_decoder(rank=rank, scale=scale),
         share=ShareRule(local=("**.A", "**.B", *HEADS)),
         server=WeightedMean(),
         mean_product=NO_MEAN,

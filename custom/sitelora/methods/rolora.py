@@ -6,7 +6,7 @@ in every round (our choice: the paper has none).
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import EXACT, Method, Pass
 from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
@@ -27,7 +27,7 @@ def rolora(*, rank: int = 8, scale: float = 1.0) -> Method:
     return Method(
         name="rolora",
         paper="arXiv:2502.01755",
-        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
+        adapters=encoder_and_decoder(rank=rank, scale=scale),
         share=ShareRule(shared=("**.A", "**.B", *HEADS)),
         server=WeightedMean(),
         phases=alternate,

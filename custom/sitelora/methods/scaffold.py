@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import INEXACT, LocalProgram, Method
 from sitelora.networks.names import HEADS
 from sitelora.regularizers.base import SiteView
@@ -104,7 +104,7 @@ def scaffold(*, rank: int = 8, scale: float = 1.0) -> Method:
     return Method(
         name="scaffold",
         paper="arXiv:1910.06378",
-        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
+        adapters=encoder_and_decoder(rank=rank, scale=scale),
         share=ShareRule(shared=("**.A", "**.B", *HEADS)),
         server=MeanWithControl(),
         regularizers=(LinearCorrection(),),

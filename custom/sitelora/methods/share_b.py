@@ -6,7 +6,7 @@ mean of B is of factors that belong together.
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import NO_MEAN, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
@@ -22,7 +22,7 @@ def share_b(*, rank: int = 8, scale: float = 1.0) -> Method:
     return Method(
         name="share_b",
         paper="arXiv:2509.25414",
-        adapters=tuple(LoRA(where=part, rank=rank, scale=scale) for part in ("image_encoder", "mask_decoder")),
+        adapters=encoder_and_decoder(rank=rank, scale=scale),
         share=ShareRule(shared=("**.B", *HEADS), local=("**.A",)),
         server=WeightedMean(),
         mean_product=NO_MEAN,
