@@ -6,6 +6,7 @@ Both are of MONAI's dictionary kind, with one draw for the whole sample: a stack
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -53,13 +54,13 @@ class _RandomIntensity(RandomizableTransform, MapTransform):
         RandomizableTransform.__init__(self, prob)
         self._value: float = 0
 
+    @abstractmethod
     def draw(self) -> float:
         """Return the number of one sample."""
-        raise NotImplementedError
 
+    @abstractmethod
     def apply(self, image: Tensor, value: float) -> Tensor:
         """Return the changed image."""
-        raise NotImplementedError
 
     def randomize(self, data: Any | None = None) -> None:
         """Draw whether to act, and the number."""

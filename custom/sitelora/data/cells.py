@@ -6,7 +6,6 @@ name: cells of one person may lie on both sides of it, and intervals over "patie
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import logging
 import shutil
@@ -17,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from sitelora.data.converting import choose_sites, find_sources, relabel
+from sitelora.data.converting import choose_sites, find_sources, read_table, relabel
 from sitelora.data.reading import read_pixels
 from sitelora.data.site_folder import SPLITS, Progress, SiteDataError, SiteFolder
 from sitelora.data.site_writer import write_site_folder
@@ -88,13 +87,7 @@ def split_of(site: str, file_name: str) -> str:
 
 def _pictures(folder: Path) -> list[_Picture]:
     table = folder / "labels.csv"
-    if not table.is_file():
-        raise SiteDataError(f"{folder}: no labels.csv, expected {_LAYOUT}; complete the folder from the release")
-    with table.open(newline="", encoding="utf-8-sig") as lines:
-        reader = csv.DictReader(lines)
-        rows = sorted(reader, key=lambda row: str(row.get("file")))
-    if not set(reader.fieldnames or ()) >= _COLUMNS:
-        raise SiteDataError(f"{table}: found the columns {reader.fieldnames}, expected {sorted(_COLUMNS)}")
+    rows = sorted(read_table(table, _COLUMNS, layout=_LAYOUT), key=lambda row: row["file"])
     pictures = []
     for row in rows:
         if row["cell_class"] not in map(str, _CELLS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +25,18 @@ def choose_sites(wanted: Sequence[str] | None, known: Collection[str], dataset: 
     return chosen
 
 
+def source_folder(source: Path | None, *, dataset: str, expected: str) -> Path:
+    """Return the folder of the public release.
+
+    Raises:
+        SiteDataError: none was given, or it does not exist.
+    """
+    if source is None or not Path(source).is_dir():
+        found = "no source" if source is None else f"no folder {source}"
+        raise SiteDataError(f"{dataset}: {found}; expected --source DIR with {expected}")
+    return Path(source)
+
+
 def find_sources(source: Path | None, folders: Mapping[str, str], *, dataset: str, layout: str) -> dict[str, Path]:
     """Return the folder of every site below ``source``; upper and lower case make no difference.
 
@@ -37,10 +50,8 @@ def find_sources(source: Path | None, folders: Mapping[str, str], *, dataset: st
         SiteDataError: no source, or it lacks a site's folder.
     """
     expected = f"the folders {', '.join(folders.values())}, each with {layout}"
-    if source is None or not Path(source).is_dir():
-        found = "no source" if source is None else f"no folder {source}"
-        raise SiteDataError(f"{dataset}: {found}; expected --source DIR with {expected}")
-    present = {path.name.casefold(): path for path in sorted(Path(source).iterdir()) if path.is_dir()}
+    source = source_folder(source, dataset=dataset, expected=expected)
+    present = {path.name.casefold(): path for path in sorted(source.iterdir()) if path.is_dir()}
     missing = [name for name in folders.values() if name.casefold() not in present]
     if missing:
         names = ", ".join(path.name for path in present.values()) or "no folder"
@@ -49,6 +60,25 @@ def find_sources(source: Path | None, folders: Mapping[str, str], *, dataset: st
             "Unpack the whole release there, or name only the sites that you have"
         )
     return {site: present[name.casefold()] for site, name in folders.items()}
+
+
+def read_table(path: Path, columns: Collection[str], *, layout: str) -> list[dict[str, str]]:
+    """Return the rows of a release's CSV file.
+
+    Args:
+        path: the file. columns: those it must have. layout: what the folder holds, for messages.
+
+    Raises:
+        SiteDataError: no file, or a column is missing.
+    """
+    if not path.is_file():
+        raise SiteDataError(f"{path.parent}: no {path.name}, expected {layout}; complete the folder from the release")
+    with path.open(newline="", encoding="utf-8-sig") as lines:
+        reader = csv.DictReader(lines)
+        rows = list(reader)
+    if not set(reader.fieldnames or ()) >= set(columns):
+        raise SiteDataError(f"{path}: found the columns {reader.fieldnames}, expected {sorted(columns)}")
+    return rows
 
 
 def relabel(path: Path, mapping: Mapping[int, int]) -> Pixels:

@@ -5,7 +5,6 @@ Splits are by patient and by a hash of the patient, so that a case which is adde
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from sitelora.data.converting import choose_sites, find_sources, relabel
+from sitelora.data.converting import choose_sites, find_sources, read_table, relabel
 from sitelora.data.site_folder import SPLITS, Progress, SiteDataError, SiteFolder
 from sitelora.data.site_writer import write_site_folder
 from sitelora.seeding import derive_seed
@@ -78,14 +77,7 @@ def split_of(site: str, patient: str) -> str:
 
 
 def _pictures(folder: Path) -> list[_Picture]:
-    table = folder / "labels.csv"
-    if not table.is_file():
-        raise SiteDataError(f"{folder}: no labels.csv, expected {_LAYOUT}; complete the folder from the release")
-    with table.open(newline="", encoding="utf-8-sig") as lines:
-        reader = csv.DictReader(lines)
-        rows = list(reader)
-    if not set(reader.fieldnames or ()) >= _COLUMNS:
-        raise SiteDataError(f"{table}: found the columns {reader.fieldnames}, expected {sorted(_COLUMNS)}")
+    rows = read_table(folder / "labels.csv", _COLUMNS, layout=_LAYOUT)
     pictures = [
         _Picture(
             image=folder / "images" / row["file"],

@@ -8,14 +8,13 @@ one before it for validation.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from sitelora.data.converting import choose_sites, relabel
+from sitelora.data.converting import choose_sites, read_table, relabel, source_folder
 from sitelora.data.reading import read_pixels
 from sitelora.data.site_folder import Progress, SiteDataError, SiteFolder
 from sitelora.data.site_writer import write_site_folder
@@ -56,10 +55,7 @@ def convert(
             is not RGB, a mask holds other values than 0 and 255, or other data is at a site folder's place.
     """
     chosen = choose_sites(sites, SITES, NAME)
-    if source is None or not Path(source).is_dir():
-        found = "no source" if source is None else f"no folder {source}"
-        raise SiteDataError(f"{NAME}: {found}; expected --source DIR with {_LAYOUT}")
-    folder = Path(source)
+    folder = source_folder(source, dataset=NAME, expected=_LAYOUT)
     tiles = _tiles(folder)
     absent = [site for site in chosen if not tiles.get(site)]
     if absent:
@@ -80,14 +76,7 @@ def splits_of(tiles: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _tiles(folder: Path) -> dict[str, list[str]]:
-    table = folder / "index.csv"
-    if not table.is_file():
-        raise SiteDataError(f"{folder}: no index.csv, expected {_LAYOUT}; complete the folder from the release")
-    with table.open(newline="", encoding="utf-8-sig") as lines:
-        reader = csv.DictReader(lines)
-        rows = list(reader)
-    if not set(reader.fieldnames or ()) >= _COLUMNS:
-        raise SiteDataError(f"{table}: found the columns {reader.fieldnames}, expected {sorted(_COLUMNS)}")
+    rows = read_table(folder / "index.csv", _COLUMNS, layout=_LAYOUT)
     tiles: dict[str, list[str]] = {}
     for row in rows:
         missing = [name for name in ("images", "masks") if not (folder / name / row["file"]).is_file()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -83,6 +84,7 @@ class RoundAggregator(ModelAggregator):
         """Forget the round's results."""
         self._results = {}
 
+    @abstractmethod
     def combine(
         self, values: Mapping[str, Mapping[str, Tensor]], shares: Mapping[str, float], kind: ParamsType
     ) -> dict[str, Tensor]:
@@ -91,7 +93,6 @@ class RoundAggregator(ModelAggregator):
         Args:
             values: tensors by site and name. shares: weight of every site, sum 1. kind: what the tensors are.
         """
-        raise NotImplementedError
 
     def _site_of(self, model: FLModel) -> str:
         name = (model.meta or {}).get("client_name")
