@@ -65,7 +65,13 @@ def test_good_folders_have_no_problem_and_a_summary(good):
     image = np.asarray(nib.load(good / "site-1/images/case-000.nii.gz").dataobj)
     assert (first.cases[0].lowest, first.cases[0].highest) == (image.min(), image.max())
     text = format_check(first)
-    for part in ("training 2, validation 1, test 1", "32x32x6", "2.88 x 2.88 x 9.6 mm", "1 prostate", "no problem found"):
+    for part in (
+        "training 2, validation 1, test 1",
+        "32x32x6",
+        "2.88 x 2.88 x 9.6 mm",
+        "1 prostate",
+        "no problem found",
+    ):
         assert part in text
 
 

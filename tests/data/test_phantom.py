@@ -97,8 +97,8 @@ def test_no_intensity_window_is_enough_to_find_the_prostate(site):
         for high in edges[edges > low]:
             found = (image >= low) & (image <= high)
             best = max(best, 2 * (found & (label > 0)).sum() / (found.sum() + label.sum()))
-    assert 0.01 < label.mean() < 0.15
-    assert best < 0.82
+    assert 0.01 < label.mean() < 0.12
+    assert best < 0.7
 
 
 def test_organs_vary_between_patients():

@@ -26,7 +26,7 @@ NAME = "prostate_phantom"
 DATASET = "prostate"
 DESCRIPTION = "six artificial sites of T2-like prostate volumes; needs no source"
 LABELS = {0: "background", 1: "prostate"}
-VERSION = 2
+VERSION = 3
 
 SITES = tuple(PROFILES)
 
@@ -70,7 +70,7 @@ def make_phantom(
         out: the data root.
         seed: everything drawn depends on it, on the site and on the case, and on nothing else.
         sites: some of :data:`SITES`; ``None`` for all.
-        size: ``None`` for 8 training, 2 validation and 4 test volumes at each site's own matrix;
+        size: ``None`` for 4 training, 2 validation and 4 test volumes at each site's own matrix;
             :data:`TINY` for tests.
         overwrite: replace a site folder of other content instead of refusing.
         progress: called with the site, the volumes written and the volumes of this site.

@@ -76,8 +76,8 @@ _T2 = {
     "vesicle": 0.40, "wall": 0.20, "lumen": 0.04, "stool": 0.30, "bulb": 0.26,
 }  # fmt: skip
 _FAT_SUPPRESSED = {
-    **_T2, "fat": 0.22, "muscle": 0.14, "marrow": 0.20, "plexus": 0.46, "transition": 0.66,
-    "stool": 0.26, "vesicle": 0.32,
+    **_T2, "fat": 0.26, "muscle": 0.14, "marrow": 0.24, "plexus": 0.70, "transition": 0.66,
+    "stool": 0.40, "vesicle": 0.55, "urine": 0.50, "bulb": 0.45,
 }  # fmt: skip
 _DULL = {
     **_T2,
