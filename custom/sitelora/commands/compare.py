@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sitelora.commands._values import add_bundle_values, as_overrides, positive
+
+if TYPE_CHECKING:
+    from sitelora.comparison.setup import Setup
 
 HELP = "compare methods on a dataset at equal budgets: one JSON file a run, a page with tables and plots"
 EXAMPLES = """\
@@ -22,7 +29,7 @@ seed by validation Dice. Runs are made one by one: stopped at any moment, the sa
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--dataset", required=True, metavar="NAME", help="lungs, cells, prostate, prostate_phantom")
-    parser.add_argument("--methods", type=names, default=(), metavar="A,B", help="names from `sitelora methods`")
+    parser.add_argument("--methods", type=names, default=(), metavar="A,B", help="their names, or MODULE.FUNCTION")
     parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="seeds 0 to N-1 (default: 3)")
     parser.add_argument("--rates", type=rates, metavar="X,Y", help="learning rates to choose from (default: 3 of them)")
     parser.add_argument("--rounds", type=positive, metavar="N", help="instead of the dataset's")
@@ -67,34 +74,30 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or Path("comparison")
     if not args.only_page:
         known = {*method_names(), *ON_ALL_IMAGES}
-        unknown = [name for name in args.methods if name not in known]
+        unknown = [name for name in args.methods if name not in known and "." not in name]
         if unknown or not args.methods:
             raise CommandError(
                 f"found the methods {', '.join(unknown) or 'none'}, expected some of {', '.join(sorted(known))}"
             )
-        if _make_runs(args, out):
+        if _make_runs(args, setup, out):
             print("sitelora compare: some runs failed; the same command makes them again", file=sys.stderr)
             return 1
     print(write_page(args.dataset, setup, out))
     return 0
 
 
-def _make_runs(args: argparse.Namespace, out: Path) -> int:
-    from dataclasses import replace
-
+def _make_runs(args: argparse.Namespace, setup: Setup, out: Path) -> int:
     from sitelora.comparison.many import compare
     from sitelora.comparison.run import Job
-    from sitelora.comparison.setup import data_of, find_setup
+    from sitelora.comparison.setup import data_of
     from sitelora.home import data_root
 
-    values = as_overrides(args.values)
-    setup = find_setup(args.dataset)
     setup = replace(
         setup,
         rounds=args.rounds or setup.rounds,
         epochs=args.epochs or setup.epochs,
         rates=args.rates or setup.rates,
-        overrides={**setup.overrides, **values},
+        overrides={**setup.overrides, **as_overrides(args.values)},
     )
     data = data_of(args.dataset, setup, (args.data or data_root()).absolute())
 
@@ -123,9 +126,6 @@ def _make_runs(args: argparse.Namespace, out: Path) -> int:
 
 def command_of(args: argparse.Namespace) -> str:
     """Return the command that makes all runs again, without folders of this machine."""
-    import json
-    import shlex
-
     words = ["sitelora", "compare", "--dataset", args.dataset, "--methods", ",".join(args.methods)]
     words += ["--seeds", str(args.seeds)]
     if args.rates:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import statistics
 from typing import Any
 
 import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sitelora.comparison.runs import Runs
 from sitelora.comparison.scores import score
-from sitelora.report.style import HOUSE_STYLE, PNG_DPI
+from sitelora.report.style import HOUSE_STYLE, png_bytes
 
 # Okabe and Ito's, safe for colour-blind readers; markers tell the methods apart where colours repeat.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0578d", "#e69f00", "#56b4e9", "#3b3f45", "#87909a")
@@ -23,7 +21,6 @@ def dice_by_bytes(runs: Runs) -> bytes:
     """Return a PNG: mean personal test Dice over sites against the bytes a site sends, one point a method."""
     with matplotlib.rc_context(HOUSE_STYLE):
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-        FigureCanvasAgg(figure)
         axes = figure.subplots()
         for method, look in _looks(runs).items():
             each = runs.by_method[method]
@@ -37,7 +34,7 @@ def dice_by_bytes(runs: Runs) -> bytes:
         axes.set_xlabel("MB sent by a site in the whole run")
         axes.set_ylabel("mean personal test Dice")
         figure.legend(loc="outside right upper", frameon=False)
-        return _png(figure)
+        return png_bytes(figure)
 
 
 def curves(runs: Runs) -> bytes:
@@ -46,7 +43,6 @@ def curves(runs: Runs) -> bytes:
         columns = min(3, len(runs.sites))
         rows = -(-len(runs.sites) // columns)
         figure = Figure(figsize=(3.6 * columns + 1.4, 2.9 * rows), layout="constrained")
-        FigureCanvasAgg(figure)
         panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
         for axes in panels[len(runs.sites) :]:
             axes.set_visible(False)
@@ -63,7 +59,7 @@ def curves(runs: Runs) -> bytes:
         panels[0].set_ylabel("validation Dice")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right upper", frameon=False)
-        return _png(figure)
+        return png_bytes(figure)
 
 
 def _looks(runs: Runs) -> dict[str, dict[str, Any]]:
@@ -71,9 +67,3 @@ def _looks(runs: Runs) -> dict[str, dict[str, Any]]:
         method: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
         for i, method in enumerate(runs.by_method)
     }
-
-
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=PNG_DPI, metadata={"Software": None})
-    return stream.getvalue()

@@ -32,7 +32,7 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
         *_chapter("Surfaces of the personal model", *tables.surface_table(runs), level=3),
         *_chapter(
             f"Difference to `{REFERENCE}`",
-            *tables.difference_table(runs),
+            *tables.difference_table(runs, found),
             note="Mean over cases, paired, seeds averaged [95 % interval over patients]; p of Wilcoxon's signed-rank "
             "test over patients, corrected by Holm over this table.",
         ),

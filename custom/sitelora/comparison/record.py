@@ -8,6 +8,7 @@ from typing import Any
 
 from sitelora.data.pooled import POOLED, own_name, own_patient
 from sitelora.data.site_folder import SPLITS, SiteFolder
+from sitelora.evaluation.cases import case_name
 from sitelora.evaluation.scores import CaseScore, summarise
 
 
@@ -44,7 +45,7 @@ def site_record(
     return {
         "hospital": folder.hospital,
         "cases": folder.case_counts(),
-        "patients": {_stem(case["image"]): str(case["patient"]) for case in folder.cases("test")},
+        "patients": {case_name(Path(case["image"])): str(case["patient"]) for case in folder.cases("test")},
         "bytes_up": sent,
         "bytes_down": received,
         "sent": what,
@@ -80,7 +81,3 @@ def model_record(cases: list[dict[str, Any]]) -> dict[str, Any]:
         "cases": [score.case for score in scores],
         "metrics": metrics,
     }
-
-
-def _stem(image: str) -> str:
-    return Path(image).name.removesuffix(".gz").rsplit(".", 1)[0]

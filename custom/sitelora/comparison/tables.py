@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 
 from sitelora.comparison.runs import REFERENCE, Runs
-from sitelora.comparison.scores import PERSONAL, Score, differences, score
+from sitelora.comparison.scores import PERSONAL, Difference, Score, score
 from sitelora.evaluation.scores import patient_interval
 from sitelora.report.words import bytes_text, dice_text
 
@@ -62,16 +62,16 @@ def surface_table(runs: Runs) -> tuple[list[str], Rows]:
     return head, rows
 
 
-def difference_table(runs: Runs) -> tuple[list[str], Rows]:
+def difference_table(runs: Runs, found: dict[str, dict[str, Difference]]) -> tuple[list[str], Rows]:
     """Return the differences to the reference; no rows without it."""
     rows = []
-    for method, by_site in differences(runs).items():
+    for method, by_site in found.items():
         cells = []
         for site in runs.sites:
-            found = by_site[site]
-            bounds = f" [{found.interval[0]:+.3f}, {found.interval[1]:+.3f}]" if found.interval else ""
-            p = "" if found.p is None else f", p {'< 0.001' if found.p < 0.001 else f'= {found.p:.3f}'}"
-            cells.append(f"{found.mean:+.3f}{bounds}{p}: {found.verdict.removesuffix(' from')}")
+            one = by_site[site]
+            bounds = f" [{one.interval[0]:+.3f}, {one.interval[1]:+.3f}]" if one.interval else ""
+            p = "" if one.p is None else f", p {'< 0.001' if one.p < 0.001 else f'= {one.p:.3f}'}"
+            cells.append(f"{one.mean:+.3f}{bounds}{p}: {one.verdict.removesuffix(' from')}")
         rows.append([method, *cells, str(by_site[runs.sites[0]].seeds)])
     return ["method", *(f"{site}, minus `{REFERENCE}`" for site in runs.sites), "seeds"], rows
 
