@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
+from sitelora.comparison.setup import BUNDLE, find_setup
 from sitelora.flare.recipe import FederationRecipe, export_job
 
-JOBS = {
+
+def _as_compared(dataset: str) -> dict[str, Any]:
+    """Return a job of ``iat_segmentation`` with the budget that `sitelora compare` gives every method."""
+    setup = find_setup(dataset)
+    plan = {"epochs": setup.epochs, "schedule_rounds": setup.rounds}
+    return {
+        "bundle": BUNDLE,
+        "dataset": setup.dataset,
+        "sites": list(setup.sites),
+        "rounds": setup.rounds,
+        "overrides": {**setup.overrides, **plan},
+    }
+
+
+JOBS: dict[str, dict[str, Any]] = {
     # Six sites of prostate volumes; without data of its own the simulator draws the phantom.
     "iat_prostate": {
         "bundle": "iat_segmentation",
@@ -18,21 +34,9 @@ JOBS = {
         "overrides": {"learning_rate": 0.008, "schedule_rounds": 5},
     },
     # Chest X-rays of two real hospitals: `sitelora prepare lungs` makes the site folders.
-    "iat_lungs": {
-        "bundle": "iat_segmentation",
-        "dataset": "lungs",
-        "sites": ["montgomery", "shenzhen"],
-        "rounds": 8,
-        "overrides": {"pictures": True, "image_size": 192, "batch_size": 8, "epochs": 1, "schedule_rounds": 8},
-    },
+    "iat_lungs": _as_compared("lungs"),
     # Blood cells of two real laboratories, cytoplasm and nucleus: `sitelora prepare cells` makes the site folders.
-    "iat_cells": {
-        "bundle": "iat_segmentation",
-        "dataset": "cells",
-        "sites": ["cellavision", "jiangxi_tecom"],
-        "rounds": 8,
-        "overrides": {"pictures": True, "batch_size": 8, "epochs": 2, "classes": 2, "schedule_rounds": 8},
-    },
+    "iat_cells": _as_compared("cells"),
     # FLAP-SAM's schedule is for 200 rounds. A short job needs a larger rate, less warm-up and a plan of its own: twice
     # its rounds, as the paper's code stops half-way through its plan. Epochs and batch are those of IAT's jobs.
     "flap_sam_prostate": {
@@ -43,20 +47,15 @@ JOBS = {
         "min_sites": 4,
         "overrides": {"epochs": 4, "learning_rate": 0.004, "schedule_rounds": 10, "warmup_steps": 10},
     },
-    "flap_sam_lungs": {
-        "bundle": "flap_sam_segmentation",
-        "dataset": "lungs",
-        "sites": ["montgomery", "shenzhen"],
-        "rounds": 8,
-        "overrides": {
-            "pictures": True,
-            "image_size": 192,
-            "batch_size": 8,
-            "epochs": 1,
-            "learning_rate": 0.004,
-            "schedule_rounds": 16,
-            "warmup_steps": 10,
-        },
+}
+JOBS["flap_sam_lungs"] = {
+    **JOBS["iat_lungs"],
+    "bundle": "flap_sam_segmentation",
+    "overrides": {
+        **JOBS["iat_lungs"]["overrides"],
+        "learning_rate": 0.004,
+        "schedule_rounds": 2 * JOBS["iat_lungs"]["rounds"],
+        "warmup_steps": 10,
     },
 }
 # The bundle has iat_segmentation's settings, so the job has those of IAT's job: one is compared with the other.
