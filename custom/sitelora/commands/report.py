@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the report and show its summary."""
     from sitelora.commands import CommandError
+    from sitelora.report.beside import with_beside
     from sitelora.report.page import build_report
     from sitelora.report.results import read_run
     from sitelora.report.text import summary_text
@@ -42,28 +43,21 @@ def run(args: argparse.Namespace) -> int:
     folder = find_run(args.name, args.home)
     beside = None if args.beside is None else find_run(args.beside, args.home)
     page = build_report(folder, args.out or folder / "report", beside=beside).absolute()
-    print(summary_text(read_run(folder), None if beside is None else read_run(beside)))
+    run = read_run(folder)
+    run = run if beside is None else with_beside(run, read_run(beside))
+    print(summary_text(run))
     if args.picture is not None:
-        _picture(folder, beside, args.picture)
+        from sitelora.report.picture import demo_picture
+
+        args.picture.parent.mkdir(parents=True, exist_ok=True)
+        args.picture.write_bytes(demo_picture(run))
+        print(f"\n{args.picture.absolute()}")
     print(f"\n{page}")
     if args.open:
         import webbrowser
 
         webbrowser.open(page.as_uri())
     return 0
-
-
-def _picture(folder: Path, beside: Path | None, file: Path) -> None:
-    """Draw the wide picture of a run."""
-    from sitelora.report.beside import with_beside
-    from sitelora.report.picture import demo_picture
-    from sitelora.report.results import read_run
-
-    run = read_run(folder)
-    picture = demo_picture(run if beside is None else with_beside(run, read_run(beside)))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(picture)
-    print(f"\n{file.absolute()}")
 
 
 def find_run(name: str, home_folder: Path | None = None) -> Path:

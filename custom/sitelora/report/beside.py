@@ -35,11 +35,12 @@ def with_beside(run: Run, other: Run) -> Run:
             "name a run of the same dataset"
         )
     evaluation = {site: dict(scores) for site, scores in run.evaluation.items()}
-    common = [site for site in run.sites if _dice(run, site) is not None and _dice(other, site) is not None]
+    common = [site for site in _scored(run) if other.dice(site, MODEL) is not None]
     if not common:
+        here, there = (listed(_scored(each)) or "none" for each in (run, other))
         raise ReportError(
-            f"no site has a {MODEL} Dice in both runs: this one scored {_scored(run)}, the one beside "
-            f"{_scored(other)}; name a finished run with the same sites"
+            f"no site has a {MODEL} Dice in both runs: this one scored {here}, the one beside {there}; "
+            "name a finished run with the same sites"
         )
     for site in common:
         evaluation[site][name] = other.evaluation[site][MODEL]
@@ -48,12 +49,7 @@ def with_beside(run: Run, other: Run) -> Run:
 
 def beside_pairs(run: Run) -> dict[str, tuple[float, float]]:
     """Return the personal Dice of this run and of the run beside, by site that has both."""
-    pairs = {}
-    for site, scores in run.evaluation.items():
-        one, two = (scores[key].dice if key in scores else None for key in (MODEL, run.beside))
-        if run.beside and one is not None and two is not None:
-            pairs[site] = (one, two)
-    return pairs
+    return run.dice_pairs(MODEL, run.beside) if run.beside else {}
 
 
 def beside_difference(run: Run) -> float | None:
@@ -108,13 +104,8 @@ def _unfair(run: Run, other: Run, name: str) -> list[str]:
     return lines
 
 
-def _dice(run: Run, site: str) -> float | None:
-    score = run.evaluation.get(site, {}).get(MODEL)
-    return None if score is None else score.dice
-
-
-def _scored(run: Run) -> str:
-    return listed([site for site in run.sites if _dice(run, site) is not None]) or "none"
+def _scored(run: Run) -> list[str]:
+    return [site for site in run.sites if run.dice(site, MODEL) is not None]
 
 
 def _rounds(run: Run) -> Any:

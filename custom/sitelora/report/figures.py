@@ -78,10 +78,10 @@ def final_dice(run: Run) -> Picture | None:
     sites = [s for s in run.sites if any(m.dice is not None for m in run.evaluation.get(s, {}).values())]
     if not sites:
         return None
-    models = [m for m in run.models if any(_dice(run, s, m) is not None for s in sites)]
+    models = [m for m in run.models if any(run.dice(s, m) is not None for s in sites)]
     with canvas(360, 56 + 36 * len(sites)) as (figure, axes):
         for row, site in enumerate(sites):
-            values = [value for m in models if (value := _dice(run, site, m)) is not None]
+            values = [value for m in models if (value := run.dice(site, m)) is not None]
             axes.plot([min(values), max(values)], [row, row], color=TONES["rule"].light, linewidth=3.5, zorder=1)
         for place, model in enumerate(models):
             tone, marker, _ = model_style(model)
@@ -172,12 +172,6 @@ def segmented(run: Run) -> bool:
 def _total(run: Run, index: int, direction: str) -> int:
     """Return the bytes of one round over all sites."""
     return sum(getattr(entry, direction) for entry in run.rounds[index].sites.values())
-
-
-def _dice(run: Run, site: str, model: str) -> float | None:
-    """Return a model's Dice at a site."""
-    score = run.evaluation.get(site, {}).get(model)
-    return None if score is None else score.dice
 
 
 def _slug(name: str) -> str:

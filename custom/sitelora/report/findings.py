@@ -32,19 +32,15 @@ def attended(each: Round) -> list[str]:
 
 def mean_dice(run: Run, model: str) -> float | None:
     """Return the mean over sites of a model's Dice (every site counts the same), ``None`` without any."""
-    values = [s.dice for scores in run.evaluation.values() if (s := scores.get(model)) and s.dice is not None]
+    values = [dice for site in run.evaluation if (dice := run.dice(site, model)) is not None]
     return statistics.fmean(values) if values else None
 
 
 def compared(run: Run, model: str, other: str = "base") -> tuple[list[str], list[str]]:
     """Return the sites where ``model`` scores above ``other``, and those where it does not."""
-    above: list[str] = []
-    not_above: list[str] = []
-    for site, scores in run.evaluation.items():
-        one, two = (scores[name].dice if name in scores else None for name in (model, other))
-        if one is not None and two is not None:
-            (above if one > two else not_above).append(site)
-    return above, not_above
+    pairs = run.dice_pairs(model, other)
+    above = [site for site, (one, two) in pairs.items() if one > two]
+    return above, [site for site in pairs if site not in above]
 
 
 def main_model(run: Run) -> str | None:

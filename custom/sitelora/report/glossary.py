@@ -22,6 +22,10 @@ GLOSSARY = {
     "Shared, local, frozen": (
         "Shared tensors travel in every round, local ones never leave their site, frozen ones never change."
     ),
+    "Adapter, A and B": (
+        "Two small matrices whose product B A is added to a frozen one. A mean of the sites' products is not the "
+        "product of their mean factors."
+    ),
     "Round": (
         "Every site receives the shared tensors, trains on its own data and sends back what changed. Rounds count "
         "from 0, as in the logs."

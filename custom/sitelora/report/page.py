@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sitelora.report import figures, sections
+from sitelora.report import figures, sections, server_figures
 from sitelora.report.beside import with_beside
 from sitelora.report.findings import headline, verdict
 from sitelora.report.header import header
@@ -38,10 +38,12 @@ def build_report(run_dir: Path, out: Path, *, beside: Path | None = None) -> Pat
         run = with_beside(run, read_run(beside))
     panels = [panel for site in run.sites if (panel := figures.dice_by_round(run, site))]
     final, traffic, total = figures.final_dice(run), figures.bytes_by_round(run), figures.bytes_in_all(run)
+    meter, matrices = server_figures.heterogeneity(run), server_figures.similarity(run)
     chapters = [
         header(run),
         sections.quality(run, final),
         sections.round_by_round(run, panels),
+        sections.aggregation(meter, matrices),
         sections.travelled(run, traffic, total),
         sections.pictures(run),
         sections.cases(run),
@@ -50,7 +52,7 @@ def build_report(run_dir: Path, out: Path, *, beside: Path | None = None) -> Pat
         "nothing. For research; not a medical device.</footer>",
     ]
     out.mkdir(parents=True, exist_ok=True)
-    for picture in [*panels, *(p for p in (final, traffic, total) if p)]:
+    for picture in [*panels, *matrices, *(p for p in (final, traffic, total, meter) if p)]:
         (out / "figures").mkdir(exist_ok=True)
         (out / "figures" / f"{picture.name}.png").write_bytes(picture.png)
     numbers = json.dumps(collected(run, run_dir), indent=1, allow_nan=False, ensure_ascii=False)

@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import io
 import statistics
 from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -20,11 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sitelora.report.costs import full_model_bytes, ratio_text
-from sitelora.report.figures import ROUND_CURVES
+from sitelora.report.figures import MOST_MARKERS, ROUND_CURVES
 from sitelora.report.findings import class_names, mean_dice, rounds_done, upload_per_round
 from sitelora.report.overlays import LINE_STYLES, PREDICTION, STRIP_PX, TRUTH
 from sitelora.report.results import Overlay, ReportError, Run
-from sitelora.report.style import HOUSE_STYLE, TONES, model_style
+from sitelora.report.style import HOUSE_STYLE, TONES, model_style, png_bytes
 from sitelora.report.words import bytes_text, count_text, dice_text, shortened
 
 WIDTH_PX, HEIGHT_PX, DPI = 1600, 700, 100
@@ -52,10 +50,7 @@ def demo_picture(run: Run) -> bytes:
         _draw_tiles(figure, run, tiles, right=left)
         _draw_rounds(figure.add_axes((left + 0.085, 0.43, 0.895 - left, 0.335)), run)
         _draw_bars(figure.add_axes((left + 0.085, 0.075, 0.895 - left, 0.2)), run, bars)
-        buffer = io.BytesIO()
-        FigureCanvasAgg(figure)
-        figure.savefig(buffer, dpi=DPI, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
+        return png_bytes(figure, dpi=DPI)
 
 
 def _title(run: Run) -> str:
@@ -129,7 +124,7 @@ def _draw_rounds(axes: Axes, run: Run) -> None:
         for values in lines:
             axes.plot(numbers, [_nan(v) for v in values], color=colour, linewidth=1.3, alpha=0.35)
         means = [_mean([values[place] for values in lines]) for place in range(len(numbers))]
-        shown = marker if len(numbers) <= 15 else None
+        shown = marker if len(numbers) <= MOST_MARKERS else None
         axes.plot(numbers, [_nan(v) for v in means], color=colour, linewidth=3.6, marker=shown, ms=9, label=words)
     if len(run.sites) > 1:
         axes.set_title("thin: each site", loc="right", fontsize=14, pad=14, color=MUTED)
@@ -147,11 +142,8 @@ def _draw_bars(axes: Axes, run: Run, bars: Sequence[str]) -> None:
         value = mean_dice(run, model) or 0.0
         axes.barh(row, value, 0.66, color=TONES[model_style(model)[0]].light)
         axes.annotate(dice_text(value), (value, row), (8, 0), textcoords="offset points", va="center", color=INK)
-    names = {"base": "base", "personal": "personal", "global": "global"}
     axes.set(xlim=(0, 1.14), ylim=(len(bars) - 0.45, -0.55), xticks=[])
-    axes.set_yticks(
-        range(len(bars)), [shortened(names.get(model, model), 12) for model in bars], fontsize=17, color=INK
-    )
+    axes.set_yticks(range(len(bars)), [shortened(model, 12) for model in bars], fontsize=17, color=INK)
     axes.grid(visible=False)
     axes.spines["bottom"].set_visible(False)
 

@@ -40,12 +40,13 @@ class SiteRound:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """One round, numbered as in the logs (the first is 0)."""
+    """One round, numbered as in the logs (the first is 0); ``details``: the server's numbers by adapter or site."""
 
     number: int
     seconds: float | None
     sites: Mapping[str, SiteRound]
     server: Mapping[str, Any]
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,16 @@ class Run:
         found = {name for scores in self.evaluation.values() for name in scores}
         order = [name for known in MODELS for name in ((self.beside, known) if known == "personal" else (known,))]
         return [name for name in order if name in found] + sorted(found - set(order))
+
+    def dice(self, site: str, model: str) -> float | None:
+        """Return a model's Dice at a site, ``None`` where it has none."""
+        score = self.evaluation.get(site, {}).get(model)
+        return None if score is None else score.dice
+
+    def dice_pairs(self, one: str, two: str) -> dict[str, tuple[float, float]]:
+        """Return the Dice of two models, by site that has both."""
+        found = {site: (self.dice(site, one), self.dice(site, two)) for site in self.evaluation}
+        return {site: (a, b) for site, (a, b) in found.items() if a is not None and b is not None}
 
     def hospital(self, site: str) -> str:
         """Return the hospital behind a site's name, empty when it is not told or the same."""
@@ -230,6 +241,7 @@ def _round(value: Mapping[str, Any], position: int) -> Round:
         seconds=number(value.get("seconds")),
         sites=sites,
         server=mapping(value, "server"),
+        details=mapping(value, "details"),
     )
 
 

@@ -56,6 +56,30 @@ the number is the last value.</p>"""
 {round_table(run)}"""
 
 
+def aggregation(meter: Picture | None, matrices: Sequence[Picture]) -> str:
+    """Return the chapter on what the server made of the sites' updates."""
+    if not meter and not matrices:
+        return ""
+    parts = ["<h2>How different the sites are</h2>"]
+    if meter:
+        labels = {"received": "Mean of A times mean of B", "personal": "What this run's server sent"}
+        caption = (
+            "How to read it: the mean of the sites' products B A is what their updates say together; a curve is the "
+            "share of it (Frobenius norm) that is missed, 0 % is all of it. The band spans the adapters. The further "
+            "the first curve is from 0 %, the more the sites' factors differ."
+        )
+        parts.append(f"{key(['received', 'personal'], labels)}{_figure(meter, caption)}")
+    if matrices:
+        drawn = "".join(f"<figure>{matrix.svg}</figure>" for matrix in matrices)
+        parts.append(
+            f"""<div class="panels">{drawn}</div>
+<p class="note">How to read it: left, the cosine of two sites' changes of the round (1: the same way, 0: nothing in
+common, orange: against each other); right, the mixture that the site of the row receives, from the site of the
+column; a row adds up to 1.</p>"""
+        )
+    return "\n".join(parts)
+
+
 def travelled(run: Run, traffic: Picture | None, total: Picture | None) -> str:
     """Return the chapter on bytes and names that left a site."""
     shared, sites = shared_table(run), traffic_table(run)

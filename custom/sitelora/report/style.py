@@ -138,10 +138,16 @@ def finish(figure: Figure, *, name: str, words: str) -> Picture:
         name: file name without extension; also keeps the ids of several figures on one page apart.
         words: what the figure shows, for readers who hear the page.
     """
+    png = png_bytes(figure)
+    return Picture(name=name, svg=_inline_svg(figure, prefix=name, words=words), png=png)
+
+
+def png_bytes(figure: Figure, *, dpi: float = PNG_DPI) -> bytes:
+    """Return a figure as PNG on white; the same figure gives the same bytes. Call it in the figure's style."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(buffer, dpi=PNG_DPI, facecolor=TONES["paper"].light, metadata={"Software": None})
-    return Picture(name=name, svg=_inline_svg(figure, prefix=name, words=words), png=buffer.getvalue())
+    figure.savefig(buffer, dpi=dpi, facecolor=TONES["paper"].light, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def _inline_svg(figure: Figure, *, prefix: str, words: str) -> str:
