@@ -25,9 +25,10 @@ from sitelora.federation.bundle_config import load_method
 from sitelora.federation.coordinator import Coordinator, FederationPlan
 from sitelora.federation.identity import BEGIN_ROUND
 from sitelora.federation.packets import Outgoing
-from sitelora.federation.site import Answer, Site, SiteSettings
+from sitelora.federation.site import Site
+from sitelora.federation.site_settings import Answer, SiteSettings
 from sitelora.flare.protocol import Ticket, read_reply, read_task, reply_shareable, task_model
-from sitelora.methods import method_names
+from sitelora.methods import find_method, method_names
 from sitelora.networks.sam import SamSegmenter
 from sitelora.sharing.wire import WireFormat
 
@@ -48,7 +49,8 @@ class Drive:
         fobs.register(TensorDecomposer)
         self.name, self.data, self.home, self.copy = name, data, home / "home", home / "copy"
         self.bundle, self.sites_there, self.attends = BUNDLE, SITES, attends
-        self.overrides = {**FAST, "method": {"_target_": f"sitelora.methods.{name}.{name}"}}
+        function = find_method(name)
+        self.overrides = {**FAST, "method": {"_target_": f"{function.__module__}.{function.__name__}"}}
         self.method = load_method(BUNDLE, self.overrides)
         self.folder = self.home / FEDERATION / UID
         self.network = SamSegmenter(arch="sam_tiny", image_size=32, base=None, quiet=True, precision="fp32").eval()
@@ -139,7 +141,17 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module", params=method_names())
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--method", action="append", metavar="MODULE.FUNCTION", help="conformance of this method alone")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    chosen = metafunc.config.getoption("--method", None) or method_names()
+    for fixture in {"run", "adapted"} & {*metafunc.fixturenames}:
+        metafunc.parametrize(fixture, chosen, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def run(request: pytest.FixtureRequest, phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Drive:
     """The federation of one method; every test of this folder sees it, and none trains again."""
     torch.set_num_threads(1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sitelora.adapters.lora import LowRankPair, set_base_delta
 from sitelora.federation.adapted import load_values, trained_parameters
 from sitelora.method import BEST_RANK, EXACT, INEXACT, NO_MEAN, Method
-from sitelora.methods import find_method, method_names
+from sitelora.methods import find_method
 from sitelora.networks.sam import SamSegmenter
 from sitelora.seeding import gaussian
 from sitelora.server.types import ANY_SITE, Message, Update
@@ -73,7 +73,7 @@ class Adapted:
         return {**whole, **rest, **{f"@{name}": tensor for name, tensor in message.companions.items()}}
 
 
-@pytest.fixture(scope="module", params=method_names())
+@pytest.fixture(scope="module")
 def adapted(request: pytest.FixtureRequest) -> Adapted:
     return Adapted(find_method(request.param)())
 

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, metavar="N", help="sites that work at once (default: all)")
     parser.add_argument("--rounds", type=positive, metavar="N", help="rounds, in place of the job's")
     add_bundle_values(parser)
-    parser.add_argument("--method", metavar="NAME", help="another method at the same rank, e.g. local, to compare with")
+    parser.add_argument("--method", metavar="NAME", help="another method at the same rank: local, MODULE.FUNCTION")
     parser.add_argument("--uid", help="name of the run (default: a new one)")
     parser.add_argument("--resume", action="store_true", help="go on after the last round that was written")
     parser.add_argument("--new", action="store_true", help="begin a new run even where the same one was stopped")

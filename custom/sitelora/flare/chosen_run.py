@@ -81,8 +81,10 @@ def choose_run(
         from sitelora.federation.bundle_config import method_config  # torch and MONAI, which only this needs
         from sitelora.methods import own_name
 
-        federation = f"{own_name(method)}_{source.dataset}"
-        overrides = {**overrides, "method": method_config(source.bundle, method, source.overrides)}
+        federation = f"{own_name(method).rpartition('.')[2]}_{source.dataset}"
+        arguments = {key.removeprefix("method#"): v for key, v in overrides.items() if key.startswith("method#")}
+        overrides = {key: value for key, value in overrides.items() if not key.startswith("method#")}
+        overrides["method"] = method_config(source.bundle, method, source.overrides, **arguments)
     root = (home or default_home()).absolute()
     uid = uid or source.controller.get("uid") or None
     resume = resume or bool(source.controller.get("resume"))
