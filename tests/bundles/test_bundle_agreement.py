@@ -1,11 +1,14 @@
 """What is meant to be the same in all bundles is the same, so that comparisons are fair; the rest is listed here."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sitelora.bundle import bundle_names, bundle_path
+from sitelora.data.phantom import PhantomSize, make_phantom
 from sitelora.federation.bundle_config import load_method, method_config, read_bundle
 from sitelora.methods import method_names
 
@@ -157,7 +160,7 @@ ALL_READMES = [
     "learning rate {learning_rate}, weight decay {weight_decay}",
     "| Loss | {loss[lambda_dice]} Dice + {loss[lambda_ce]} cross entropy",
     "| Batch | volumes: {batch_size}, patches of each: {crops_per_volume} |",
-    "| Epochs | {epochs} a round; {epochs} by default when run alone |",
+    "| Epochs | {epochs} a round; {epochs} by default when run alone; an epoch is every picture once, or",
 ]
 
 
@@ -167,3 +170,18 @@ def test_readme_says_what_train_json_holds(bundle: str) -> None:
     content = config(bundle, "train")
     for sentence in (*ALL_READMES, *READMES[bundle]):
         assert sentence.format(**content) in text, sentence.format(**content)
+
+
+@pytest.mark.parametrize("bundle", bundle_names())
+def test_steps_per_epoch_is_a_number_of_steps_in_which_no_picture_comes_twice_before_all_came_once(
+    bundle: str, tmp_path: Path
+) -> None:
+    site = make_phantom(tmp_path, size=PhantomSize(training=3, matrix=16, slices=4), sites=["site-1"]) / "site-1"
+    values = {"dataset_dir": str(site), "image_size": 16, "slices": 2, "crops_per_volume": 1, "batch_size": 1}
+    parser = read_bundle(bundle, {**values, "steps_per_epoch": 8})
+    torch.manual_seed(0)
+    loader, drawn = parser.get_parsed_content("train#dataloader"), list(parser.get_parsed_content("train#sampler"))
+    assert len(loader) == 8
+    assert sorted(drawn[:3]) == sorted(drawn[3:6]) == [0, 1, 2]
+    assert len(set(drawn[6:])) == 2
+    assert len(read_bundle(bundle, values).get_parsed_content("train#dataloader")) == 3

@@ -6,6 +6,7 @@ import csv
 import json
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,13 @@ def test_all_methods_start_from_the_same_base(compared: Path) -> None:
         before = [case_values(run, site, "base") for run in runs]
         assert before[0] == before[1] == before[2]
     assert len({run["base"]["sha256"] for run in runs}) == 1
+
+
+def test_fixed_steps_are_the_same_for_every_site_and_their_sum_for_centralised(job_of: Jobs, tmp_path: Path) -> None:
+    job = job_of(tmp_path, "centralised")
+    job = replace(job, setup=replace(job.setup, overrides={**job.setup.overrides, "steps_per_epoch": 3}))
+    assert job.overrides["steps_per_epoch"] == 6
+    assert replace(job, method="local").overrides["steps_per_epoch"] == 3
 
 
 def test_centralised_sends_images_and_is_scored_at_every_site(compared: Path) -> None:

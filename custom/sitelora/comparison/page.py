@@ -72,6 +72,7 @@ def introduction(setup: Setup, runs: Runs) -> str:
     """Return what was run on what, at which budget."""
     first = runs.first
     budget, base = first["budget"], first["base"]
+    length = _steps_text(budget.get("steps_per_epoch"))
     where = []
     for site in runs.sites:
         block = first["sites"][site]
@@ -83,8 +84,9 @@ def introduction(setup: Setup, runs: Runs) -> str:
         f"{count_text(len(runs.every), 'run')} on {listed(where)}.",
         f"Images: {setup.cite}.",
         f"Base {base['arch']} ({base['name']}) at {first['image_size']} px; {count_text(budget['rounds'], 'round')} of "
-        f"{count_text(budget['epochs'], 'epoch')}, batch {budget['batch_size']}, {budget['schedule']}, weight decay "
-        f"{budget['weight_decay']:g}, {budget['precision']}: the same for every method, with the same data order.",
+        f"{count_text(budget['epochs'], 'epoch')}{length}, batch {budget['batch_size']}, {budget['schedule']}, "
+        f"weight decay {budget['weight_decay']:g}, {budget['precision']}: the same for every method, with the "
+        "same data order.",
     ]
     steps = {method: sum(each[0]["budget"]["steps"].values()) for method, each in runs.by_method.items()}
     for method in runs.by_method:
@@ -145,6 +147,11 @@ def making(name: str, setup: Setup, runs: Runs) -> str:
         "This page is written from those files by `sitelora compare --only-page`; do not edit it.",
     ]
     return "\n\n".join(lines)
+
+
+def _steps_text(steps: int | None) -> str:
+    """Return how long an epoch is, where it is not every picture once."""
+    return f" of {count_text(steps, 'step')} at every site" if steps else ""
 
 
 def machine_text(run: Run) -> str:

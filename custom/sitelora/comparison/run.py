@@ -62,12 +62,15 @@ class Job:
         """The bundle's values for this run: the method replaced, every other value as the setup says."""
         name = ON_ALL_IMAGES.get(self.method, self.method)
         arguments = self.setup.arguments.get(name, {})
+        steps = self.setup.overrides.get("steps_per_epoch", 0)
+        pooled = {"steps_per_epoch": steps * len(self.setup.sites)} if steps and name != self.method else {}
         return {
+            "torch_threads": 1,
             **self.setup.overrides,
+            **pooled,
             "learning_rate": self.rate,
             "epochs": self.setup.epochs,
             "schedule_rounds": self.setup.rounds,
-            "torch_threads": 1,
             "seed": self.seed,
             "method": method_config(BUNDLE, name, self.setup.overrides, **arguments),
         }
@@ -227,7 +230,7 @@ def budget(job: Job, result: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "rounds": job.setup.rounds,
         "epochs": job.setup.epochs,
-        "passes_over_every_picture": job.setup.rounds * job.setup.epochs,
+        "steps_per_epoch": job.setup.overrides.get("steps_per_epoch"),
         "steps": steps,
         "batch_size": parser["batch_size"],
         "schedule": f"{parser['schedule']['_target_'].rpartition('.')[2]} over {parser['schedule_rounds']} rounds",
