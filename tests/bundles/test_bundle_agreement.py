@@ -145,7 +145,7 @@ def test_the_baselines_bundle_names_the_methods_that_there_are() -> None:
 
 READMES = {
     "baseline_segmentation": ["| Method | `{method_name}`", "LoRA rank {method[rank]}, scale {method[scale]:g},"],
-    "fedsca_segmentation": ["temperature of the mixture {method[temperature]} |"],
+    "fedsca_segmentation": ["temperature of the mixture {method[temperature]}, another"],
     "flap_sam_segmentation": [
         "LoRA rank {method[rank]}, scale 1,",
         "AdamW, betas {optimizer[betas][0]} and {optimizer[betas][1]}, learning rate {learning_rate}, weight decay "

@@ -71,6 +71,28 @@ def test_an_opposite_site_weighs_least_and_a_like_one_most() -> None:
     assert float(weights[0, 2] / weights[0, 0]) == pytest.approx(float(torch.tensor(-4.0).exp()))
 
 
+def test_the_global_mode_sends_everyone_the_mean_of_the_rows(make_updates: Make) -> None:
+    updates = make_updates(s1=1, s2=2, s3=5)
+    messages, state = SimilarityGuided(mode="global")(updates, {}, 0)
+    assert list(messages) == [ANY_SITE]
+    weights = state["similarity_weights"].double().mean(dim=0)
+    for name, found in messages[ANY_SITE].values.items():
+        expected = sum(w * updates[s].values[name].double() for w, s in zip(weights, sorted(updates), strict=True))
+        torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_the_global_mode_at_a_high_temperature_is_fedavg_too(make_updates: Make) -> None:
+    updates = make_updates(s1=1, s2=2, s3=5)
+    found = SimilarityGuided(temperature=1e9, mode="global")(updates, {}, 0)[0][ANY_SITE].values
+    for name, expected in mean_of_values(updates).items():
+        torch.testing.assert_close(found[name], expected, atol=1e-6, rtol=1e-6)
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'other'.*'personal' and 'global'"):
+        SimilarityGuided(mode="other")
+
+
 @pytest.mark.parametrize("order", [[2, 0, 1], [1, 0, 2]])
 def test_sites_may_come_in_any_order(order: list[int], make_updates: Make) -> None:
     weights = similarity_weights(directions(), CASES, 0.5)

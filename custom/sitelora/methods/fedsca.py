@@ -10,11 +10,18 @@ from __future__ import annotations
 from sitelora.adapters.bottleneck import BottleneckAdapters
 from sitelora.method import NO_MEAN, Method
 from sitelora.networks.names import HEADS
-from sitelora.server.similarity import SimilarityGuided
+from sitelora.server.similarity import PERSONAL, SimilarityGuided
 from sitelora.sharing.rule import ShareRule
 
 
-def fedsca(*, blocks: int = 6, low_blocks: int | None = None, reduction: int = 4, temperature: float = 0.5) -> Method:
+def fedsca(
+    *,
+    blocks: int = 6,
+    low_blocks: int | None = None,
+    reduction: int = 4,
+    temperature: float = 0.5,
+    mode: str = PERSONAL,
+) -> Method:
     """Return FedSCA.
 
     Args:
@@ -22,6 +29,7 @@ def fedsca(*, blocks: int = 6, low_blocks: int | None = None, reduction: int = 4
         low_blocks: how many of the first blocks share their adapters; half of them by default.
         reduction: width of a block divided by the adapter's hidden size.
         temperature: tau of the similarity weights.
+        mode: "personal" mixes the shared adapters for every site anew, "global" once for all of them.
     """
     low = blocks // 2 if low_blocks is None else low_blocks
     if not 0 < low <= blocks:
@@ -32,6 +40,6 @@ def fedsca(*, blocks: int = 6, low_blocks: int | None = None, reduction: int = 4
         paper="arXiv:2503.15390",
         adapters=(BottleneckAdapters(reduction=reduction),),
         share=ShareRule(shared=tuple(adapters[:low]), local=(*adapters[low:], *HEADS)),
-        server=SimilarityGuided(temperature=temperature),
+        server=SimilarityGuided(temperature=temperature, mode=mode),
         mean_product=NO_MEAN,
     )

@@ -17,6 +17,8 @@ from torch import Tensor
 from sitelora.server.mean import weighted_mean
 from sitelora.server.types import ANY_SITE, Message, Messages, State, Update, site_weights
 
+PERSONAL, GLOBAL = MODES = ("personal", "global")
+
 
 def similarity_weights(directions: Tensor, cases: Tensor, temperature: float) -> Tensor:
     """Return the row-stochastic weights ``w [K, K]``.
@@ -39,20 +41,25 @@ def cosines(directions: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class SimilarityGuided:
-    """One mixture per site by the similarity of the sites' differences.
+    """One mixture per site by the similarity of the sites' differences, or one for all of them.
 
     Args:
         temperature: tau; 0.5 is our choice.
+        mode: "personal" sends site i its own row of weights; "global" sends everyone the mean of the rows,
+            ``w_j = mean_i w_ij`` (which of the two the paper means is unknown; personal is our choice).
     """
 
     temperature: float = 0.5
+    mode: str = PERSONAL
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise ValueError(f"temperature is {self.temperature}; SGCA needs a number above 0")
+        if self.mode not in MODES:
+            raise ValueError(f"mode is {self.mode!r}; SGCA knows {' and '.join(map(repr, MODES))}")
 
     def __call__(self, updates: Mapping[str, Update], state: State, round_number: int) -> tuple[Messages, State]:
-        """Return one message a site, and the case-weighted mean for everyone else.
+        """Return one message a site, and the case-weighted mean for everyone else; in global mode one for all.
 
         The state keeps the round's ``similarity_weights [K, K]`` (rows and columns sorted by site).
         """
@@ -63,6 +70,9 @@ class SimilarityGuided:
         def mixture(row: Mapping[str, float]) -> Message:
             return Message(values={n: weighted_mean({s: updates[s].values[n] for s in sites}, row) for n in names})
 
+        if self.mode == GLOBAL:
+            shared = mixture(dict(zip(sites, weights.mean(dim=0).tolist(), strict=True)))
+            return {ANY_SITE: shared}, {"similarity_weights": weights.float()}
         messages = {site: mixture(dict(zip(sites, weights[i].tolist(), strict=True))) for i, site in enumerate(sites)}
         messages[ANY_SITE] = mixture(site_weights(updates))
         return messages, {"similarity_weights": weights.float()}
