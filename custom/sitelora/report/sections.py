@@ -68,7 +68,9 @@ def aggregation(meter: Picture | None, matrices: Sequence[Picture]) -> str:
             "share of it (Frobenius norm) that is missed, 0 % is all of it. The band spans the adapters. The further "
             "the first curve is from 0 %, the more the sites' factors differ."
         )
-        parts.append(f"{key(['received', 'personal'], labels)}{_figure(meter, caption)}")
+        legend = key(["received", "personal"], labels)
+        told = f'<div><p class="note">{escape(caption)}</p></div>'
+        parts.append(f'{legend}<div class="two"><figure>{meter.svg}</figure>{told}</div>')
     if matrices:
         drawn = "".join(f"<figure>{matrix.svg}</figure>" for matrix in matrices)
         parts.append(

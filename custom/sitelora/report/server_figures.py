@@ -16,7 +16,7 @@ from sitelora.report.words import shortened
 
 AVERAGING, BROADCAST = "averaging_error", "product_error"
 LAYERS, SIMILARITY = "layers", "similarity"
-MATRICES = {"cosines": "Similarity of the changes", "weights": "Weights of the mixtures"}
+MATRICES = {"cosines": "Similarity", "weights": "Weights"}
 MOST_MATRICES = 12
 MOST_NUMBERED = 8  # sites above which a matrix has no numbers in its cells
 
@@ -69,12 +69,12 @@ def similarity(run: Run) -> list[Picture]:
 def _matrices(each: Round) -> Picture:
     block = mapping(each.details, SIMILARITY)
     sites = [str(site) for site in items(block, "sites")]
-    with canvas(360, 246) as (figure, first):
+    with canvas(310, 206) as (figure, first):
         first.remove()
         left, right = figure.subplots(1, 2)
         for axes, (name, title) in zip((left, right), MATRICES.items(), strict=True):
             _matrix(axes, sites, items(block, name))
-            axes.set_title(title, fontsize=10, loc="left")
+            axes.set_title(title, fontsize=9.5, loc="left")
         right.set_yticklabels([])
         figure.suptitle(f"Round {each.number}", fontsize=11, fontweight="bold", x=0.01, ha="left")
         words = f"Round {each.number}: similarity of the changes of {', '.join(sites)}, and the weights made of it"
@@ -91,7 +91,7 @@ def _matrix(axes: Axes, sites: Sequence[str], rows: Sequence[Any]) -> None:
             axes.add_patch(cell)
             if len(sites) <= MOST_NUMBERED:
                 text = f"{strength:.2f}".replace("0.", ".", 1).replace("-", "−")
-                axes.text(x, y, text, ha="center", va="center", fontsize=9 if len(sites) < 5 else 7.5)
+                axes.text(x, y, text, ha="center", va="center", fontsize=9 if len(sites) < 5 else 7)
     names = [shortened(site, 12) for site in sites]
     ends = (-0.5, len(sites) - 0.5)
     axes.set(xlim=ends, ylim=ends[::-1], aspect="equal", xticks=range(len(sites)), yticks=range(len(sites)))
