@@ -69,6 +69,16 @@ def test_fixed_steps_are_the_same_for_every_site_and_their_sum_for_centralised(j
     assert replace(job, method="local").overrides["steps_per_epoch"] == 3
 
 
+def test_a_method_may_come_with_arguments_of_its_own(job_of: Jobs, tmp_path: Path) -> None:
+    control = job_of(tmp_path, "iat+encoder_shares=A+decoder_shares=B+sor_weight=0")
+    method = control.overrides["method"]
+    assert method["_target_"] == "sitelora.methods.iat.iat"
+    assert (method["encoder_shares"], method["decoder_shares"], method["sor_weight"]) == ("A", "B", 0)
+    assert control.file != job_of(tmp_path, "iat").file
+    with pytest.raises(ValueError, match=r"'heads'.*NAME\+KEY=VALUE"):
+        job_of(tmp_path, "iat+heads").overrides  # noqa: B018
+
+
 def test_centralised_sends_images_and_is_scored_at_every_site(compared: Path) -> None:
     run = read(compared, "centralised_lr0.002")
     assert {block["sent"] for block in run["sites"].values()} == {"images and labels"}

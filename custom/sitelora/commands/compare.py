@@ -19,6 +19,7 @@ HELP = "compare methods on a dataset at equal budgets: one JSON file a run, a pa
 EXAMPLES = """\
   sitelora compare --dataset prostate_phantom --methods iat,fedsa_lora,local --seeds 1
   sitelora compare --dataset lungs --data data --methods iat,fedavg_lora,local,centralised --seeds 3 --jobs 2
+  sitelora compare --dataset lungs --data data --methods iat,iat+encoder_shares=A+decoder_shares=B,local
   sitelora compare --dataset lungs --only-page        write the page again from the files that are there
 
 Every method has the same base, steps, data order and choice of learning rates; the rate is chosen for each on the first
@@ -47,6 +48,14 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
+def own_spelling(spec: str) -> str:
+    """Return a method and its arguments with the method's own name."""
+    from sitelora.methods import own_name
+
+    name, plus, arguments = spec.partition("+")
+    return f"{own_name(name)}{plus}{arguments}"
+
+
 def rates(text: str) -> tuple[float, ...]:
     """Return the positive numbers of a comma-separated list.
 
@@ -67,14 +76,15 @@ def run(args: argparse.Namespace) -> int:
     from sitelora.commands import CommandError
     from sitelora.comparison.page import write_page
     from sitelora.comparison.setup import ON_ALL_IMAGES, find_setup
-    from sitelora.methods import method_names, own_name
+    from sitelora.methods import method_names, with_arguments
 
     setup = find_setup(args.dataset)
-    args.methods = tuple(dict.fromkeys(own_name(name) for name in args.methods))
+    args.methods = tuple(dict.fromkeys(own_spelling(name) for name in args.methods))
     out = args.out or Path("comparison")
     if not args.only_page:
         known = {*method_names(), *ON_ALL_IMAGES}
-        unknown = [name for name in args.methods if name not in known and "." not in name]
+        called = {spec: with_arguments(spec)[0] for spec in args.methods}
+        unknown = [spec for spec, name in called.items() if name not in known and "." not in name]
         if unknown or not args.methods:
             raise CommandError(
                 f"found the methods {', '.join(unknown) or 'none'}, expected some of {', '.join(sorted(known))}"

@@ -23,6 +23,7 @@ from sitelora.federation.bundle_config import method_config, read_bundle
 from sitelora.federation.in_process import run_in_process
 from sitelora.federation.site import Site
 from sitelora.method import Model
+from sitelora.methods import with_arguments
 from sitelora.networks.checkpoint import EMBEDDED, EMBEDDED_FILE, file_sha256
 from sitelora.networks.precision import resolve_precision
 from sitelora.sharing.wire import Packet
@@ -36,6 +37,7 @@ class Job:
     """One run: a method, a learning rate and a seed on a dataset.
 
     Args:
+        method: its name, with arguments of its own after it (``iat+sor_weight=0``).
         name: of the comparison (``lungs``, ``prostate_phantom``). setup: what is the same for all its runs.
         data: root of the site folders. out: folder of the comparison's files.
         command: the `sitelora compare` command that makes the run again.
@@ -58,12 +60,17 @@ class Job:
         return self.out / "runs" / self.name / f"{self.method}_lr{self.rate:g}_seed{self.seed}.json"
 
     @property
+    def on_all_images(self) -> bool:
+        """Whether all sites' images are in one folder for it."""
+        return with_arguments(self.method)[0] in ON_ALL_IMAGES
+
+    @property
     def overrides(self) -> dict[str, Any]:
         """The bundle's values for this run: the method replaced, every other value as the setup says."""
-        name = ON_ALL_IMAGES.get(self.method, self.method)
-        arguments = self.setup.arguments.get(name, {})
+        name, arguments = with_arguments(self.method)
+        name = ON_ALL_IMAGES.get(name, name)
         steps = self.setup.overrides.get("steps_per_epoch", 0)
-        pooled = {"steps_per_epoch": steps * len(self.setup.sites)} if steps and name != self.method else {}
+        pooled = {"steps_per_epoch": steps * len(self.setup.sites)} if steps and self.on_all_images else {}
         return {
             "torch_threads": 1,
             **self.setup.overrides,
@@ -72,7 +79,9 @@ class Job:
             "epochs": self.setup.epochs,
             "schedule_rounds": self.setup.rounds,
             "seed": self.seed,
-            "method": method_config(BUNDLE, name, self.setup.overrides, **arguments),
+            "method": method_config(
+                BUNDLE, name, self.setup.overrides, **{**self.setup.arguments.get(name, {}), **arguments}
+            ),
         }
 
     @property
@@ -123,7 +132,7 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
 
     with tempfile.TemporaryDirectory(prefix="sitelora-compare-") as place:
         data, sites = job.data, job.setup.sites
-        if job.method in ON_ALL_IMAGES:
+        if job.on_all_images:
             pool_sites(job.data, job.setup.dataset, job.setup.sites, Path(place))
             data, sites = Path(place), (POOLED,)
         started = time.monotonic()

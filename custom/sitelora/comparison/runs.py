@@ -12,7 +12,16 @@ from sitelora.comparison.many import ComparisonError, best_rate, last_validation
 
 Run = Mapping[str, Any]
 REFERENCE = "local"
-MUST_AGREE = ("rounds", "epochs", "batch_size", "schedule", "weight_decay", "precision", "torch_threads")
+MUST_AGREE = (
+    "rounds",
+    "epochs",
+    "steps_per_epoch",
+    "batch_size",
+    "schedule",
+    "weight_decay",
+    "precision",
+    "torch_threads",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -50,6 +51,27 @@ def _from_elsewhere(name: str) -> Callable[..., Method]:
         ) from error
     checked: Callable[..., Method] = found
     return checked
+
+
+def with_arguments(text: str) -> tuple[str, dict[str, Any]]:
+    """Return a method's own name and the arguments that follow it: ``iat+sor_weight=0+heads=local``.
+
+    A value is read as JSON, and as plain text where it is none.
+
+    Raises:
+        ValueError: a part is no KEY=VALUE.
+    """
+    name, *parts = text.split("+")
+    arguments: dict[str, Any] = {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if not equals or not key:
+            raise ValueError(f"found {part!r} in {text!r}, expected NAME+KEY=VALUE, for example iat+sor_weight=0")
+        try:
+            arguments[key] = json.loads(value)
+        except ValueError:
+            arguments[key] = value
+    return own_name(name), arguments
 
 
 def accepted(function: Callable[..., Method], arguments: Mapping[str, Any]) -> dict[str, Any]:
