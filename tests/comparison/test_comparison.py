@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from sitelora.comparison.claims import CLAIMS, Claim
 from sitelora.comparison.many import ComparisonError, best_rate, compare
+from sitelora.comparison.overview import write_overview
 from sitelora.comparison.page import write_page
 from sitelora.comparison.run import Job
 from sitelora.comparison.runs import read_runs
-from sitelora.comparison.scores import case_values, differences, holm, score
+from sitelora.comparison.scores import Difference, case_values, differences, holm, score
 from sitelora.comparison.setup import SETUPS, Setup, find_setup
+from sitelora.methods import find_method, method_names, with_arguments
 
 Jobs = Callable[..., Job]
 
@@ -151,6 +155,50 @@ def test_the_page_says_what_the_files_say(compared: Path, setup: Setup) -> None:
     assert own is not None
     assert float(row["mean"]) == pytest.approx(own.mean, abs=1e-5)
     assert "\\toprule" in (compared / "tiny.tex").read_text(encoding="utf-8")
+
+
+def claim(equal: bool) -> Claim:
+    return Claim(paper="", text="", method="a", against="b", equal=equal)
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "p", "better", "equal"),
+    [
+        (0.02, 0.015, 0.03, 0.01, "held", "did not hold"),
+        (-0.02, -0.03, -0.015, 0.01, "the other way round", "did not hold"),
+        (0.001, -0.004, 0.006, 0.7, "did not hold: not told apart", "held"),
+        (0.02, -0.03, 0.07, 0.4, "did not hold: not told apart", "did not hold"),
+    ],
+)
+def test_a_claim_holds_by_its_interval_and_its_p(
+    mean: float, low: float, high: float, p: float, better: str, equal: str
+) -> None:
+    found = Difference(mean=mean, interval=(low, high), p=p, seeds=3)
+    assert claim(equal=False).verdict(found) == better
+    assert claim(equal=True).verdict(found) == equal
+
+
+def test_every_claim_names_methods_that_there_are() -> None:
+    for one in CLAIMS:
+        for spec in (one.method, one.against):
+            name, arguments = with_arguments(spec)
+            assert name in method_names()
+            find_method(name)(**arguments)
+
+
+def test_the_overview_has_every_dataset_and_leaves_anothers_readme_alone(compared: Path, tmp_path: Path) -> None:
+    shutil.copytree(compared / "runs" / "tiny", tmp_path / "runs" / "cells")
+    shutil.copytree(compared / "runs" / "tiny", tmp_path / "runs" / "lungs")
+    text = write_overview(tmp_path).read_text(encoding="utf-8")
+    runs = read_runs(tmp_path, "cells")
+    expected = statistics.fmean(score(runs.by_method["fedavg_lora"], site).mean for site in runs.sites)
+    (row,) = [line for line in text.splitlines() if line.startswith("| fedavg_lora ")]
+    assert row.count(f"{expected:.3f}") == 2
+    assert "](cells.md)" in text
+    assert "](lungs.md)" in text
+    (tmp_path / "README.md").write_text("mine")
+    write_overview(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "mine"
 
 
 def test_unequal_budgets_are_refused_with_their_names(compared: Path, tmp_path: Path) -> None:

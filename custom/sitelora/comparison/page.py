@@ -6,6 +6,8 @@ import statistics
 from pathlib import Path
 
 from sitelora.comparison import figures, tables
+from sitelora.comparison.claims import EQUAL
+from sitelora.comparison.overview import write_overview
 from sitelora.comparison.runs import REFERENCE, Run, Runs, read_runs
 from sitelora.comparison.scores import Difference, differences, score
 from sitelora.comparison.setup import ON_ALL_IMAGES, Setup
@@ -36,6 +38,13 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
             note="Mean over cases, paired, seeds averaged [95 % interval over patients]; p of Wilcoxon's signed-rank "
             "test over patients, corrected by Holm over this table.",
         ),
+        *_chapter(
+            "What the papers claim",
+            *tables.claims_table(runs),
+            note="Paired as above, p corrected over this table. Held: told apart in the claimed direction, or, for a "
+            f"claim of equality, an interval within ±{EQUAL:g}. A paper's claim is about its data and its budget; this "
+            "table is about ours.",
+        ),
         f"![Dice against bytes sent]({name}_bytes.png)",
         f"![Validation Dice by round]({name}_curves.png)",
         *_chapter(
@@ -65,6 +74,7 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
     (folder / f"{name}_curves.png").write_bytes(figures.curves(runs))
     page = folder / f"{name}.md"
     page.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+    write_overview(folder)
     return page
 
 

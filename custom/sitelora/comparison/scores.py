@@ -8,8 +8,9 @@ interval says what other patients of the same site would change, the deviation o
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from scipy.stats import wilcoxon
@@ -19,6 +20,7 @@ from sitelora.comparison.runs import REFERENCE, Run, Runs
 from sitelora.evaluation.scores import FEWEST_PATIENTS, patient_interval
 
 PERSONAL = "personal"
+Key = TypeVar("Key", bound=Hashable)
 Table = dict[str, float]
 """A value for every case."""
 
@@ -119,26 +121,32 @@ def differences(runs: Runs) -> dict[str, dict[str, Difference]]:
     """
     if REFERENCE not in runs.by_method:
         return {}
-    raw: dict[tuple[str, str], tuple[Table, int]] = {}
-    for method in (name for name in runs.by_method if name != REFERENCE):
-        for site in runs.sites:
-            raw[method, site] = _paired(runs, method, site)
-    tested = {key: _wilcoxon(runs.first, key[1], values) for key, (values, _) in raw.items()}
-    corrected = holm(tested)
-    found: dict[str, dict[str, Difference]] = {}
-    for (method, site), (values, seeds) in raw.items():
-        found.setdefault(method, {})[site] = Difference(
+    found = paired_differences(runs, [(method, REFERENCE) for method in runs.by_method if method != REFERENCE])
+    return {method: by_site for (method, _), by_site in found.items()}
+
+
+def paired_differences(runs: Runs, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Difference]]:
+    """Return of every pair of methods the first minus the second, by site; p corrected over all that is asked for.
+
+    Raises:
+        ComparisonError: no seed in common, or other test cases.
+    """
+    raw = {(pair, site): _paired(runs, *pair, site) for pair in pairs for site in runs.sites}
+    corrected = holm({key: _wilcoxon(runs.first, key[1], values) for key, (values, _) in raw.items()})
+    found: dict[tuple[str, str], dict[str, Difference]] = {}
+    for (pair, site), (values, seeds) in raw.items():
+        found.setdefault(pair, {})[site] = Difference(
             mean=statistics.fmean(values.values()),
             interval=interval(runs.first, site, values),
-            p=corrected[method, site],
+            p=corrected[pair, site],
             seeds=seeds,
         )
     return found
 
 
-def holm(values: Mapping[tuple[str, str], float | None]) -> dict[tuple[str, str], float | None]:
+def holm(values: Mapping[Key, float | None]) -> dict[Key, float | None]:
     """Return p values corrected for their number (Holm 1979); those that are None are not counted and stay."""
-    corrected: dict[tuple[str, str], float | None] = dict.fromkeys(values)
+    corrected: dict[Key, float | None] = dict.fromkeys(values)
     present = sorted((value, key) for key, value in values.items() if value is not None)
     largest = 0.0
     for rank, (value, key) in enumerate(present):
@@ -147,8 +155,8 @@ def holm(values: Mapping[tuple[str, str], float | None]) -> dict[tuple[str, str]
     return corrected
 
 
-def _paired(runs: Runs, method: str, site: str) -> tuple[Table, int]:
-    theirs = {run["seed"]: run for run in runs.by_method[REFERENCE]}
+def _paired(runs: Runs, method: str, other: str, site: str) -> tuple[Table, int]:
+    theirs = {run["seed"]: run for run in runs.by_method[other]}
     tables = []
     for run in runs.by_method[method]:
         if run["seed"] not in theirs:
@@ -156,11 +164,11 @@ def _paired(runs: Runs, method: str, site: str) -> tuple[Table, int]:
         one, two = case_values(run, site, PERSONAL), case_values(theirs[run["seed"]], site, PERSONAL)
         if one is None or two is None or one.keys() != two.keys():
             raise ComparisonError(
-                f"{method}, seed {run['seed']}: other test cases at {site} than {REFERENCE} has; run it again"
+                f"{method}, seed {run['seed']}: other test cases at {site} than {other} has; run it again"
             )
         tables.append({case: one[case] - two[case] for case in one})
     if not tables:
-        raise ComparisonError(f"{method}: no seed in common with {REFERENCE}; run both with the same seeds")
+        raise ComparisonError(f"{method}: no seed in common with {other}; run both with the same seeds")
     return averaged(tables), len(tables)
 
 

@@ -7,6 +7,7 @@ import io
 import statistics
 from collections.abc import Sequence
 
+from sitelora.comparison.claims import Claim, examined
 from sitelora.comparison.runs import REFERENCE, Runs
 from sitelora.comparison.scores import PERSONAL, Difference, Score, score
 from sitelora.evaluation.scores import patient_interval
@@ -68,12 +69,33 @@ def difference_table(runs: Runs, found: dict[str, dict[str, Difference]]) -> tup
     for method, by_site in found.items():
         cells = []
         for site in runs.sites:
-            one = by_site[site]
-            bounds = f" [{one.interval[0]:+.3f}, {one.interval[1]:+.3f}]" if one.interval else ""
-            p = "" if one.p is None else f", p {'< 0.001' if one.p < 0.001 else f'= {one.p:.3f}'}"
-            cells.append(f"{one.mean:+.3f}{bounds}{p}: {one.verdict.removesuffix(' from')}")
+            cells.append(f"{_difference_text(by_site[site])}: {by_site[site].verdict.removesuffix(' from')}")
         rows.append([method, *cells, str(by_site[runs.sites[0]].seeds)])
     return ["method", *(f"{site}, minus `{REFERENCE}`" for site in runs.sites), "seeds"], rows
+
+
+def claims_table(runs: Runs) -> tuple[list[str], Rows]:
+    """Return what the papers claim of their methods beside what was found; no rows without both methods of a claim."""
+    rows = []
+    for claim, by_site in examined(runs).items():
+        cells = [f"{_difference_text(by_site[s])}: {claim.verdict(by_site[s])}" for s in runs.sites]
+        rows.append([claim.text, f"`{claim.method}` minus `{claim.against}`", *cells, bytes_ratio(runs, claim)])
+    return ["claim", "difference", *runs.sites, "bytes sent"], rows
+
+
+def bytes_ratio(runs: Runs, claim: Claim) -> str:
+    """Return what a claim's method sends as a share of the other's, in words."""
+    one, two = (
+        sum(runs.by_method[name][0]["sites"][site]["bytes_up"] for site in runs.sites)
+        for name in (claim.method, claim.against)
+    )
+    return f"1/{two / one:.0f}" if two > 1.5 * one else f"{one / two:.2f} times" if two else "n/a"
+
+
+def _difference_text(found: Difference) -> str:
+    bounds = f" [{found.interval[0]:+.3f}, {found.interval[1]:+.3f}]" if found.interval else ""
+    p = "" if found.p is None else f", p {'< 0.001' if found.p < 0.001 else f'= {found.p:.3f}'}"
+    return f"{found.mean:+.3f}{bounds}{p}"
 
 
 def other_table(runs: Runs) -> tuple[list[str], Rows]:

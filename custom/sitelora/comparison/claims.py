@@ -1,0 +1,75 @@
+"""What the papers claim of their methods, as differences that a comparison can show or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sitelora.comparison.runs import Runs
+from sitelora.comparison.scores import Difference, paired_differences
+
+EQUAL = 0.01
+"""Widest interval of a difference in Dice that counts as equal; our choice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A claim about two methods.
+
+    Args:
+        paper: its short name. text: the claim in words.
+        method, against: as in `sitelora compare --methods`.
+        equal: the claim is that both are equally good; otherwise that the first is better.
+    """
+
+    paper: str
+    text: str
+    method: str
+    against: str
+    equal: bool = False
+
+    def verdict(self, found: Difference) -> str:
+        """Return ``held``, ``did not hold``, ``the other way round`` or why nothing can be said."""
+        if found.interval is None or found.p is None:
+            return found.verdict
+        if self.equal:
+            return "held" if found.interval[0] > -EQUAL and found.interval[1] < EQUAL else "did not hold"
+        return {"above": "held", "below": "the other way round"}.get(found.verdict, "did not hold: not told apart")
+
+
+CLAIMS = (
+    Claim(
+        paper="FLAP-SAM",
+        text="FLAP-SAM is as good as full fine-tuning, for far fewer bytes",
+        method="flap_sam",
+        against="fedavg_all",
+        equal=True,
+    ),
+    Claim(
+        paper="FLAP-SAM",
+        text="FLAP-SAM is as good as averaging factors",
+        method="flap_sam",
+        against="fedavg_lora",
+        equal=True,
+    ),
+    Claim(paper="IAT", text="IAT is better than FedIT", method="iat", against="fedavg_lora"),
+    Claim(paper="IAT", text="IAT is better than FedSA-LoRA", method="iat", against="fedsa_lora"),
+    Claim(
+        paper="IAT",
+        text="IAT is better than its control, the factors shared the wrong way round",
+        method="iat",
+        against="iat+encoder_shares=A+decoder_shares=B",
+    ),
+    Claim(
+        paper="FedSCA",
+        text="FedSCA is better than plain averaging of the same adapters",
+        method="fedsca",
+        against="fedsca+temperature=1e9",
+    ),
+)
+
+
+def examined(runs: Runs) -> dict[Claim, dict[str, Difference]]:
+    """Return every claim of which both methods ran, with the difference at every site."""
+    claims = [claim for claim in CLAIMS if {claim.method, claim.against} <= runs.by_method.keys()]
+    found = paired_differences(runs, [(claim.method, claim.against) for claim in claims])
+    return {claim: found[claim.method, claim.against] for claim in claims}
