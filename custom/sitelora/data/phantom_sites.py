@@ -107,14 +107,14 @@ PROFILES: Mapping[str, tuple[Scanner, Habit]] = {
             matrix=128, slices=20, spacing_mm=0.6, slice_mm=2.5, axes="RAS", tissue=_T2,
             endorectal_coil=True, noise=0.020, full_scale=500,
         ),
-        Habit(name="tight annotations", margin_mm=-1.2),
+        Habit(name="tight annotations", margin_mm=-1.0),
     ),
     "site-3": (
         Scanner(
             matrix=112, slices=14, spacing_mm=0.84, slice_mm=4.0, axes="LPS", tissue=_FAT_SUPPRESSED,
             surface_bias=0.35, noise=0.035, full_scale=350,
         ),
-        Habit(name="generous annotations", margin_mm=1.2),
+        Habit(name="generous annotations", margin_mm=1.0),
     ),
     "site-4": (
         Scanner(
@@ -128,14 +128,14 @@ PROFILES: Mapping[str, tuple[Scanner, Habit]] = {
             matrix=128, slices=18, spacing_mm=0.58, slice_mm=3.0, axes="LAS", tissue=_HEAVY,
             endorectal_coil=True, gamma=1.15, noise=0.03, full_scale=1500,
         ),
-        Habit(name="annotations without the apex", skip_apex=0.2),
+        Habit(name="annotations without the apex", skip_apex=0.15),
     ),
     "site-6": (
         Scanner(
             matrix=96, slices=15, spacing_mm=0.9, slice_mm=3.4, axes="LPI", tissue=_DULL, surface_bias=0.5,
             gamma=1.3, noise=0.045, full_scale=250,
         ),
-        Habit(name="annotations without the base", skip_base=0.2),
+        Habit(name="annotations without the base", skip_base=0.15),
     ),
 }  # fmt: skip
 
@@ -172,7 +172,7 @@ def coil_field(scanner: Scanner, grid: Grid, patient: Patient, rng: np.random.Ge
     if scanner.endorectal_coil:
         centre = np.array(patient.centre_mm) - (0, patient.half_depth_mm + patient.rectum_mm - 4, 0)
         distance2 = (p[0] - centre[0]) ** 2 + (p[1] - centre[1]) ** 2 + (0.6 * (p[2] - centre[2])) ** 2
-        return 2.0 / (1 + distance2 / float(rng.uniform(24, 30)) ** 2) + 0.06
+        return 2.0 / (1 + distance2 / float(rng.uniform(30, 38)) ** 2) + 0.06
     tilt = rng.normal(0, 1, 3) * (0.6, 1.0, 0.3)
     plane = sum(float(t) * axis / 60.0 for t, axis in zip(tilt, p, strict=True))
     bowl = (p[0] ** 2 + p[1] ** 2) / 60.0**2 - 0.4
