@@ -21,7 +21,7 @@ def iat(
     scale: float = 1.0,
     encoder_shares: str = "B",
     decoder_shares: str = "A",
-    sor_weight: float = 0.1,
+    sor_weight: float = 0.01,
     sor_norm: str = "proxy",
     heads: str = "shared",
 ) -> Method:
@@ -31,7 +31,7 @@ def iat(
         rank: r of every pair. scale: s.
         encoder_shares: factor that the image encoder shares; "A" with ``decoder_shares="A"`` is FedSA-LoRA.
         decoder_shares: factor that the mask decoder shares; "B" with ``encoder_shares="A"`` is the wrong way round.
-        sor_weight: lambda of the regularizer; 0 leaves it out.
+        sor_weight: lambda of the regularizer; 0.01 is our choice, 0 leaves it out.
         sor_norm: "proxy" or "effective".
         heads: "shared" or "local": upscaling, hyper-networks and mask tokens.
     """

@@ -26,14 +26,14 @@ class SubspaceOrthogonality:
     """Penalise collinearity of shared and local updates, adapter by adapter.
 
     Args:
-        weight: lambda; 0.1 is our choice (the paper's value is unknown).
+        weight: lambda; 0.01 is our choice (the paper's value is unknown).
         decay: beta of the moving average of the local drift; our choice.
         norm: "proxy" normalises by the proxies' own norms (as stated); "effective" by the norms of the full-size
             updates, the true cosine.
         eps: added to the product of the norms, outside it.
     """
 
-    weight: float = 0.1
+    weight: float = 0.01
     decay: float = 0.9
     norm: str = "proxy"
     eps: float = 1e-8
