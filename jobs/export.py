@@ -24,7 +24,7 @@ def _as_compared(dataset: str, **values: Any) -> dict[str, Any]:
 
 
 # 96 pixels cost half of 128 and are about as good on the phantom, so that the demo is a matter of minutes.
-PROSTATE = {"image_size": 96, "epochs": 5, "learning_rate": 0.008, "schedule_rounds": 5}
+PROSTATE = {"image_size": 96, "epochs": 4, "learning_rate": 0.008, "schedule_rounds": 5}
 JOBS: dict[str, dict[str, Any]] = {
     # Six sites of prostate volumes; without data of its own the simulator draws the phantom.
     "iat_prostate": {

@@ -46,7 +46,7 @@ class PhantomSize:
     """
 
     training: int = 4
-    validation: int = 2
+    validation: int = 1
     test: int = 4
     matrix: int | None = None
     slices: int | None = None
@@ -70,7 +70,7 @@ def make_phantom(
         out: the data root.
         seed: everything drawn depends on it, on the site and on the case, and on nothing else.
         sites: some of :data:`SITES`; ``None`` for all.
-        size: ``None`` for 4 training, 2 validation and 4 test volumes at each site's own matrix;
+        size: ``None`` for 4 training, 1 validation and 4 test volumes at each site's own matrix;
             :data:`TINY` for tests.
         overwrite: replace a site folder of other content instead of refusing.
         progress: called with the site, the volumes written and the volumes of this site.

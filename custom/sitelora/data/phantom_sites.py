@@ -99,41 +99,41 @@ _HEAVY = {
 
 PROFILES: Mapping[str, tuple[Scanner, Habit]] = {
     "site-1": (
-        Scanner(matrix=128, slices=16, spacing_mm=0.72, slice_mm=3.6, axes="LAS", tissue=_T2, noise=0.025),
+        Scanner(matrix=128, slices=16, spacing_mm=0.72, slice_mm=3.6, axes="LAS", tissue=_T2, noise=0.020),
         Habit(name="faithful annotations"),
     ),
     "site-2": (
         Scanner(
             matrix=128, slices=20, spacing_mm=0.6, slice_mm=2.5, axes="RAS", tissue=_T2,
-            endorectal_coil=True, noise=0.020, full_scale=500,
+            endorectal_coil=True, noise=0.015, full_scale=500,
         ),
         Habit(name="tight annotations", margin_mm=-1.0),
     ),
     "site-3": (
         Scanner(
             matrix=112, slices=14, spacing_mm=0.84, slice_mm=4.0, axes="LPS", tissue=_FAT_SUPPRESSED,
-            surface_bias=0.35, noise=0.035, full_scale=350,
+            surface_bias=0.35, noise=0.025, full_scale=350,
         ),
         Habit(name="generous annotations", margin_mm=1.0),
     ),
     "site-4": (
         Scanner(
             matrix=120, slices=16, spacing_mm=0.76, slice_mm=3.3, axes="RAS", tissue=_DULL,
-            tilt_deg=(12.0, 4.0), gamma=0.8, noise=0.035, full_scale=1200,
+            tilt_deg=(12.0, 4.0), gamma=0.8, noise=0.025, full_scale=1200,
         ),
         Habit(name="smoothed annotations", smoothing_mm=3.0),
     ),
     "site-5": (
         Scanner(
             matrix=128, slices=18, spacing_mm=0.58, slice_mm=3.0, axes="LAS", tissue=_HEAVY,
-            endorectal_coil=True, gamma=1.15, noise=0.03, full_scale=1500,
+            endorectal_coil=True, gamma=1.15, noise=0.022, full_scale=1500,
         ),
         Habit(name="annotations without the apex", skip_apex=0.15),
     ),
     "site-6": (
         Scanner(
             matrix=96, slices=15, spacing_mm=0.9, slice_mm=3.4, axes="LPI", tissue=_DULL, surface_bias=0.5,
-            gamma=1.3, noise=0.045, full_scale=250,
+            gamma=1.3, noise=0.032, full_scale=250,
         ),
         Habit(name="annotations without the base", skip_base=0.15),
     ),
