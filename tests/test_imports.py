@@ -33,7 +33,7 @@ LAYER = {
     "data": 0,
 }
 # Small modules at the top of the package that anyone may use; they use nothing but each other.
-COMMON = {"bundle", "home", "seeding"}
+COMMON = {"bundle", "home", "key_value", "seeding"}
 # Top-level distribution -> import name, where they differ.
 IMPORT_NAME = {
     "pytorch-ignite": "ignite",

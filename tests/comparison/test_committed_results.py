@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sitelora.comparison.overview import write_overview
 from sitelora.comparison.page import write_page
 from sitelora.comparison.setup import find_setup
 
@@ -20,6 +21,7 @@ def again(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(RESULTS / "runs", folder / "runs")
     for name in NAMES:
         write_page(name, find_setup(name), folder)
+    write_overview(folder)
     return folder
 
 

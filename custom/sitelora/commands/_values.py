@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import Any
+
+from sitelora.key_value import key_value
 
 
 def bundle_value(text: str) -> tuple[str, Any]:
@@ -14,13 +15,10 @@ def bundle_value(text: str) -> tuple[str, Any]:
     Raises:
         argparse.ArgumentTypeError: there is no ``=`` or no id.
     """
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
+    found = key_value(text)
+    if found is None:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected id=value, for example method#rank=4")
-    try:
-        return key.strip(), json.loads(value)
-    except ValueError:
-        return key.strip(), value
+    return found
 
 
 def add_bundle_values(parser: argparse.ArgumentParser) -> None:

@@ -48,14 +48,6 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
-def own_spelling(spec: str) -> str:
-    """Return a method and its arguments with the method's own name."""
-    from sitelora.methods import own_name
-
-    name, plus, arguments = spec.partition("+")
-    return f"{own_name(name)}{plus}{arguments}"
-
-
 def rates(text: str) -> tuple[float, ...]:
     """Return the positive numbers of a comma-separated list.
 
@@ -74,12 +66,13 @@ def rates(text: str) -> tuple[float, ...]:
 def run(args: argparse.Namespace) -> int:
     """Make the missing runs, then the page."""
     from sitelora.commands import CommandError
+    from sitelora.comparison.overview import write_overview
     from sitelora.comparison.page import write_page
     from sitelora.comparison.setup import ON_ALL_IMAGES, find_setup
-    from sitelora.methods import method_names, with_arguments
+    from sitelora.methods import method_names, own_name, with_arguments
 
     setup = find_setup(args.dataset)
-    args.methods = tuple(dict.fromkeys(own_spelling(name) for name in args.methods))
+    args.methods = tuple(dict.fromkeys(own_name(name) for name in args.methods))
     out = args.out or Path("comparison")
     if not args.only_page:
         known = {*method_names(), *ON_ALL_IMAGES}
@@ -93,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
             print("sitelora compare: some runs failed; the same command makes them again", file=sys.stderr)
             return 1
     print(write_page(args.dataset, setup, out))
+    write_overview(out)
     return 0
 
 

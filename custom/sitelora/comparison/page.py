@@ -7,7 +7,6 @@ from pathlib import Path
 
 from sitelora.comparison import figures, tables
 from sitelora.comparison.claims import EQUAL
-from sitelora.comparison.overview import write_overview
 from sitelora.comparison.runs import REFERENCE, Run, Runs, read_runs
 from sitelora.comparison.scores import Difference, differences, score
 from sitelora.comparison.setup import ON_ALL_IMAGES, Setup
@@ -74,7 +73,6 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
     (folder / f"{name}_curves.png").write_bytes(figures.curves(runs))
     page = folder / f"{name}.md"
     page.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
-    write_overview(folder)
     return page
 
 

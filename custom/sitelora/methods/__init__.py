@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sitelora.key_value import key_value
 from sitelora.method import Method
 
 ALIASES: Mapping[str, str] = {"fedit": "fedavg_lora"}
@@ -16,8 +16,9 @@ ALIASES: Mapping[str, str] = {"fedit": "fedavg_lora"}
 
 
 def own_name(name: str) -> str:
-    """Return a method's own name for one of its names; a name that is none of them stays."""
-    return ALIASES.get(name, name)
+    """Return a method's own name for one of its names, arguments kept; a name that is none of them stays."""
+    name, plus, arguments = name.partition("+")
+    return f"{ALIASES.get(name, name)}{plus}{arguments}"
 
 
 def method_names() -> list[str]:
@@ -56,22 +57,17 @@ def _from_elsewhere(name: str) -> Callable[..., Method]:
 def with_arguments(text: str) -> tuple[str, dict[str, Any]]:
     """Return a method's own name and the arguments that follow it: ``iat+sor_weight=0+heads=local``.
 
-    A value is read as JSON, and as plain text where it is none.
-
     Raises:
         ValueError: a part is no KEY=VALUE.
     """
-    name, *parts = text.split("+")
+    name, *parts = own_name(text).split("+")
     arguments: dict[str, Any] = {}
     for part in parts:
-        key, equals, value = part.partition("=")
-        if not equals or not key:
+        pair = key_value(part)
+        if pair is None:
             raise ValueError(f"found {part!r} in {text!r}, expected NAME+KEY=VALUE, for example iat+sor_weight=0")
-        try:
-            arguments[key] = json.loads(value)
-        except ValueError:
-            arguments[key] = value
-    return own_name(name), arguments
+        arguments[pair[0]] = pair[1]
+    return name, arguments
 
 
 def accepted(function: Callable[..., Method], arguments: Mapping[str, Any]) -> dict[str, Any]:
