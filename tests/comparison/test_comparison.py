@@ -158,7 +158,7 @@ def test_the_page_says_what_the_files_say(compared: Path, setup: Setup) -> None:
 
 
 def claim(equal: bool) -> Claim:
-    return Claim(paper="", text="", method="a", against="b", equal=equal)
+    return Claim(text="", method="a", against="b", equal=equal)
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,11 @@ class Claim:
     """A claim about two methods.
 
     Args:
-        paper: its short name. text: the claim in words.
+        text: the claim in words.
         method, against: as in `sitelora compare --methods`.
         equal: the claim is that both are equally good; otherwise that the first is better.
     """
 
-    paper: str
     text: str
     method: str
     against: str
@@ -38,29 +37,25 @@ class Claim:
 
 CLAIMS = (
     Claim(
-        paper="FLAP-SAM",
         text="FLAP-SAM is as good as full fine-tuning, for far fewer bytes",
         method="flap_sam",
         against="fedavg_all",
         equal=True,
     ),
     Claim(
-        paper="FLAP-SAM",
         text="FLAP-SAM is as good as averaging factors",
         method="flap_sam",
         against="fedavg_lora",
         equal=True,
     ),
-    Claim(paper="IAT", text="IAT is better than FedIT", method="iat", against="fedavg_lora"),
-    Claim(paper="IAT", text="IAT is better than FedSA-LoRA", method="iat", against="fedsa_lora"),
+    Claim(text="IAT is better than FedIT", method="iat", against="fedavg_lora"),
+    Claim(text="IAT is better than FedSA-LoRA", method="iat", against="fedsa_lora"),
     Claim(
-        paper="IAT",
         text="IAT is better than its control, the factors shared the wrong way round",
         method="iat",
         against="iat+encoder_shares=A+decoder_shares=B",
     ),
     Claim(
-        paper="FedSCA",
         text="FedSCA is better than plain averaging of the same adapters",
         method="fedsca",
         against="fedsca+temperature=1e9",
