@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from sitelora.data.converting import choose_sites, find_sources, read_table, relabel
+from sitelora.data.converting import choose_sites, find_sources, read_table, relabel, require_files
 from sitelora.data.reading import read_pixels
 from sitelora.data.site_folder import SPLITS, Progress, SiteDataError, SiteFolder
 from sitelora.data.site_writer import write_site_folder
@@ -97,11 +97,8 @@ def _pictures(folder: Path) -> list[_Picture]:
             )
         image, mask = folder / "images" / row["file"], folder / "masks" / row["file"]
         pictures.append(_Picture(image=image, mask=mask, cell_class=int(row["cell_class"])))
-    missing = [str(p.relative_to(folder)) for x in pictures for p in (x.image, x.mask) if not p.is_file()]
-    if missing or not pictures:
-        names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        found = f"{len(missing)} missing file(s) that labels.csv names: {names}" if missing else "no picture listed"
-        raise SiteDataError(f"{folder}: found {found}, expected {_LAYOUT}; complete the folder from the release")
+    files = [path for picture in pictures for path in (picture.image, picture.mask)]
+    require_files(folder, files, table="labels.csv", none="no picture listed", layout=_LAYOUT)
     return pictures
 
 

@@ -81,6 +81,23 @@ def read_table(path: Path, columns: Collection[str], *, layout: str) -> list[dic
     return rows
 
 
+def require_files(folder: Path, files: Sequence[Path], *, table: str, none: str, layout: str) -> None:
+    """Refuse a release that names files which it lacks, or names none.
+
+    Args:
+        folder: of the release. files: what it names. table: where it names them.
+        none: what to say when nothing is named. layout: what the folder holds, for messages.
+
+    Raises:
+        SiteDataError: a file is missing, or there are none.
+    """
+    missing = [str(path.relative_to(folder)) for path in files if not path.is_file()]
+    if missing or not files:
+        names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        found = f"{len(missing)} missing file(s) that {table} names: {names}" if missing else none
+        raise SiteDataError(f"{folder}: found {found}, expected {layout}; complete the folder from the release")
+
+
 def relabel(path: Path, mapping: Mapping[int, int]) -> Pixels:
     """Read a mask and return it with other label values, uint8.
 
