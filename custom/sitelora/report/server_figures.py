@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from sitelora.report.figures import MOST_MARKERS
 from sitelora.report.results import Round, Run, items, mapping, number
-from sitelora.report.style import TONES, Picture, canvas, finish
+from sitelora.report.style import TONES, Picture, canvas, finish, sheet
 from sitelora.report.words import shortened
 
 AVERAGING, BROADCAST = "averaging_error", "product_error"
@@ -69,8 +69,7 @@ def similarity(run: Run) -> list[Picture]:
 def _matrices(each: Round) -> Picture:
     block = mapping(each.details, SIMILARITY)
     sites = [str(site) for site in items(block, "sites")]
-    with canvas(310, 206) as (figure, first):
-        first.remove()
+    with sheet(310, 206) as figure:
         left, right = figure.subplots(1, 2)
         for axes, (name, title) in zip((left, right), MATRICES.items(), strict=True):
             _matrix(axes, sites, items(block, name))

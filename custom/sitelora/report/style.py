@@ -110,12 +110,19 @@ def model_word(name: str) -> str:
 
 
 @contextmanager
-def canvas(width_px: float, height_px: float) -> Iterator[tuple[Figure, Axes]]:
-    """Yield a figure of this size with one axes, in the house style and free of pyplot's global state."""
+def sheet(width_px: float, height_px: float) -> Iterator[Figure]:
+    """Yield an empty figure of this size, in the house style and free of pyplot's global state."""
     with matplotlib.rc_context(HOUSE_STYLE):
         size = (width_px / PIXELS_PER_INCH, height_px / PIXELS_PER_INCH)
         figure = Figure(figsize=size, dpi=PIXELS_PER_INCH, layout="constrained")
         figure.patch.set_alpha(0.0)
+        yield figure
+
+
+@contextmanager
+def canvas(width_px: float, height_px: float) -> Iterator[tuple[Figure, Axes]]:
+    """Yield a :func:`sheet` with one axes."""
+    with sheet(width_px, height_px) as figure:
         axes = figure.add_subplot()
         axes.patch.set_alpha(0.0)
         yield figure, axes
@@ -131,7 +138,7 @@ class Picture:
 
 
 def finish(figure: Figure, *, name: str, words: str) -> Picture:
-    """Render a figure; call it inside its :func:`canvas`.
+    """Render a figure; call it inside its :func:`canvas` or :func:`sheet`.
 
     Args:
         figure: what was drawn.
