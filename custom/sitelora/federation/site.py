@@ -53,7 +53,7 @@ class Site:
         self.method = method
         self._network: nn.Module | None = None
         self._rounds: LocalRound | None = None
-        self._last_dice: tuple[Any, ...] = ()
+        self._last_dice: tuple[tuple[str, str], float] | None = None
         self.store = SiteStore(settings.run_folder / settings.site)
 
     @property
@@ -242,12 +242,14 @@ class Site:
         if not self.folder.cases(split):
             return None
         delta = {f"{name}/{i}": factor for name, pair in model.base_delta.items() for i, factor in enumerate(pair)}
-        key = packet_sha256({**model.values, **delta})
-        if self._last_dice[:1] != (key,):  # where nothing is shared, what is received is what was scored last
+        key = (split, packet_sha256({**model.values, **delta}))
+        if (
+            self._last_dice is None or self._last_dice[0] != key
+        ):  # where nothing is shared, what is received is what was scored last
             load_model(self.network, model)
             scores = evaluate_cases(self.network, self.folder, split, pipeline=self._pipeline(), dice_only=True)
-            self._last_dice = (key, scores["dice"])
-        return float(self._last_dice[1])
+            self._last_dice = (key, float(scores["dice"]))
+        return self._last_dice[1]
 
     def _pipeline(self) -> Callable[[str], Any]:
         """Return the bundle's inference parts by id: what is scored is what is served."""
