@@ -23,46 +23,27 @@ def _as_compared(dataset: str, **values: Any) -> dict[str, Any]:
     }
 
 
-# 96 pixels cost half of 128 and are about as good on the phantom, so that the demo is a matter of minutes.
-PROSTATE = {"image_size": 96, "epochs": 4, "learning_rate": 0.008, "schedule_rounds": 5}
 JOBS: dict[str, dict[str, Any]] = {
-    # Six sites of prostate volumes; without data of its own the simulator draws the phantom.
-    "iat_prostate": {
-        "bundle": "iat_segmentation",
-        "dataset": "prostate",
-        "sites": [f"site-{number}" for number in range(1, 7)],
-        "rounds": 5,
-        "min_sites": 4,
-        "overrides": PROSTATE,
-    },
+    # Six sites of prostate volumes; without data of its own the simulator draws the phantom. 96 pixels cost half of 128
+    # and are about as good on it, so that the demo is a matter of minutes.
+    "iat_prostate": {**_as_compared("prostate", image_size=96, learning_rate=0.008), "min_sites": 4},
     # Chest X-rays of two real hospitals: `sitelora prepare lungs` makes the site folders.
     "iat_lungs": _as_compared("lungs", learning_rate=0.008),
     # Blood cells of two real laboratories, cytoplasm and nucleus: `sitelora prepare cells` makes the site folders.
     "iat_cells": _as_compared("cells"),
+}
+for dataset in ("prostate", "lungs"):
+    alike = JOBS[f"iat_{dataset}"]
     # FLAP-SAM's schedule is for 200 rounds. A short job needs a larger rate, less warm-up and a plan of its own: twice
     # its rounds, as the paper's code stops half-way through its plan. Epochs and batch are those of IAT's jobs.
-    "flap_sam_prostate": {
+    own = {"learning_rate": 0.004, "schedule_rounds": 2 * alike["rounds"], "warmup_steps": 10}
+    JOBS[f"flap_sam_{dataset}"] = {
+        **alike,
         "bundle": "flap_sam_segmentation",
-        "dataset": "prostate",
-        "sites": [f"site-{number}" for number in range(1, 7)],
-        "rounds": 5,
-        "min_sites": 4,
-        "overrides": {**PROSTATE, "learning_rate": 0.004, "schedule_rounds": 10, "warmup_steps": 10},
-    },
-}
-JOBS["flap_sam_lungs"] = {
-    **JOBS["iat_lungs"],
-    "bundle": "flap_sam_segmentation",
-    "overrides": {
-        **JOBS["iat_lungs"]["overrides"],
-        "learning_rate": 0.004,
-        "schedule_rounds": 2 * JOBS["iat_lungs"]["rounds"],
-        "warmup_steps": 10,
-    },
-}
-# The bundle has iat_segmentation's settings, so the job has those of IAT's job: one is compared with the other.
-for dataset in ("prostate", "lungs"):
-    JOBS[f"fedsca_{dataset}"] = {**JOBS[f"iat_{dataset}"], "bundle": "fedsca_segmentation"}
+        "overrides": {**alike["overrides"], **own},
+    }
+    # The bundle has iat_segmentation's settings, so the job has those of IAT's job: one is compared with the other.
+    JOBS[f"fedsca_{dataset}"] = {**alike, "bundle": "fedsca_segmentation"}
 
 
 def export_all(folder: Path) -> list[Path]:
