@@ -12,7 +12,7 @@ TEXT = {".py", ".md", ".json", ".yml", ".yaml", ".cfg", ".toml", ".txt", ".sh", 
 
 @pytest.fixture(scope="module")
 def tracked(repository: Path) -> list[Path]:
-    """What is committed; files on disk where the source came without git."""
+    """What is committed; without git nobody can tell, and these tests are skipped."""
     listing = subprocess.run(["git", "ls-files"], cwd=repository, capture_output=True, text=True)
     if listing.returncode != 0:
         pytest.skip("NOT TESTED: this source tree is no git checkout")

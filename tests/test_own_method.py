@@ -21,6 +21,11 @@ NAME = "median_lora.median_lora"
 TINY = {"image_size": 32, "epochs": 1}
 
 
+def blocks() -> list[str]:
+    """The guide's two pieces of Python: the method, and a federation."""
+    return re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+
+
 def run(*command: str, cwd: Path, importable: Path | None = None) -> str:
     """What a command printed; its own process, with the stranger's folder in PYTHONPATH or without it."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -35,7 +40,7 @@ def run(*command: str, cwd: Path, importable: Path | None = None) -> str:
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the guide's file, importable here as the guide says."""
     folder = tmp_path_factory.mktemp("stranger")
-    source, _ = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    source, _ = blocks()
     (folder / "median_lora.py").write_text(source, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
@@ -46,7 +51,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint(stranger: Path) -> Path:
     """What the guide's federation in one process leaves at site-1."""
-    _, federation = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    _, federation = blocks()
     names: dict = {"__name__": "example"}
     exec(compile(federation, GUIDE.name, "exec"), names)
     result = names["result"]
