@@ -28,13 +28,15 @@ from sitelora.federation.packets import Outgoing
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import Answer, SiteSettings
 from sitelora.flare.protocol import Ticket, read_reply, read_task, reply_shareable, task_model
-from sitelora.methods import find_method, method_names
+from sitelora.methods import find_method, method_names, with_arguments
 from sitelora.networks.sam import SamSegmenter
 from sitelora.sharing.wire import WireFormat
 
 BUNDLE, FEDERATION, UID = "iat_segmentation", "conformance", "whole"
 SITES = ("site-1", "site-2")
 ROUNDS = 2
+VARIANTS = ("flap_sam+adapter=dora", "flap_sam+adapter=mixture")
+"""Methods whose arguments put something else into the network."""
 FAST = {"image_size": 32, "base": None, "crops_per_volume": 1, "slices": 2, "epochs": 1, "precision": "fp32"}
 
 
@@ -49,8 +51,9 @@ class Drive:
         fobs.register(TensorDecomposer)
         self.name, self.data, self.home, self.copy = name, data, home / "home", home / "copy"
         self.bundle, self.sites_there, self.attends = BUNDLE, SITES, attends
-        function = find_method(name)
-        self.overrides = {**FAST, "method": {"_target_": f"{function.__module__}.{function.__name__}"}}
+        own, arguments = with_arguments(name)
+        self.function = function = find_method(own)
+        self.overrides = {**FAST, "method": {"_target_": f"{function.__module__}.{function.__name__}", **arguments}}
         self.method = load_method(BUNDLE, self.overrides)
         self.folder = self.home / FEDERATION / UID
         self.network = SamSegmenter(arch="sam_tiny", image_size=32, base=None, quiet=True, precision="fp32").eval()
@@ -142,11 +145,16 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--method", action="append", metavar="MODULE.FUNCTION", help="conformance of this method alone")
+    parser.addoption(
+        "--method",
+        action="append",
+        metavar="NAME",
+        help="conformance of this method alone, for example MODULE.FUNCTION",
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    chosen = metafunc.config.getoption("--method", None) or method_names()
+    chosen = metafunc.config.getoption("--method", None) or [*method_names(), *VARIANTS]
     for fixture in {"run", "adapted"} & {*metafunc.fixturenames}:
         metafunc.parametrize(fixture, chosen, indirect=True, scope="module")
 

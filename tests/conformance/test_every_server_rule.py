@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sitelora.adapters.lora import LowRankPair, set_base_delta
 from sitelora.federation.adapted import load_values, trained_parameters
 from sitelora.method import BEST_RANK, EXACT, INEXACT, NO_MEAN, Method
-from sitelora.methods import find_method
+from sitelora.methods import find_method, with_arguments
 from sitelora.networks.sam import SamSegmenter
 from sitelora.seeding import gaussian
 from sitelora.server.types import ANY_SITE, Message, Update
@@ -75,7 +75,8 @@ class Adapted:
 
 @pytest.fixture(scope="module")
 def adapted(request: pytest.FixtureRequest) -> Adapted:
-    return Adapted(find_method(request.param)())
+    name, arguments = with_arguments(request.param)
+    return Adapted(find_method(name)(**arguments))
 
 
 def test_identical_sites_are_a_fixed_point(adapted: Adapted) -> None:

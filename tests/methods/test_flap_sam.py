@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -31,6 +33,34 @@ def test_trained_and_total_values(rank: int, classes: int, trained: int, total: 
     assert sum(state[name].numel() for name in partition.shared) == trained
     assert partition.local == ()
     assert trained == 42_752 * rank + 76_632 + 133_896 * (classes + 1)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "local", "trained", "total"),
+    [("dora", 0, 1_846_384, 91_923_007), ("mixture", 3 * 19, 4_582_569, 94_637_176)],
+)
+def test_values_of_the_papers_other_adapters(adapter: str, local: int, trained: int, total: int) -> None:
+    """The paper's rows 1.846M and 4.583M; DoRA's lengths are in the network and in nobody's hands."""
+    with torch.device("meta"):
+        network = SamSegmenter(arch="vit_b", image_size=224, classes=2)
+        partition = flap_sam(adapter=adapter).adapt(network, seed=0)
+    state = network.state_dict()
+    assert sum(state[name].numel() for name in partition.trained) == trained
+    assert sum(state[name].numel() for name in partition.local) == local
+    assert sum(p.numel() for p in network.parameters()) == total
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"adapter": "mole"}, "adapter is 'mole'; expected one of"),
+        ({"adapter": "mixture", "experts": 1}, "experts is 1; a mixture needs at least 2"),
+        ({"adapter": "dora", "mode": "dec_ft"}, "mode 'dec_ft' has no adapter, found adapter='dora'"),
+    ],
+)
+def test_a_wrong_adapter_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        flap_sam(**arguments)
 
 
 def test_products_are_refactored() -> None:

@@ -1,4 +1,4 @@
-"""An adapter is a small module inside the base module that it changes, and a forward hook that adds its output.
+"""An adapter is a small module inside the base module that it changes, and a hook that adds its output.
 
 The base's tensors keep their names, so a base checkpoint loads before and after, and ``...qkv.lora.q.A`` says where
 an adapter sits. A method holds frozen specifications; ``insert`` turns them into modules.
@@ -15,7 +15,11 @@ from sitelora.sharing.patterns import clean_name
 
 
 class AdapterModule(nn.Module):
-    """Base of every inserted module; changes the output of the module that it sits in."""
+    """Base of every inserted module; changes the output, or the input, of the module that it sits in."""
+
+    def before(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the host's inputs with the adapter's contribution."""
+        raise TypeError(f"{type(self).__name__} does not say what it adds to its host's input")
 
     def after(self, host: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         """Return the host's output with the adapter's contribution."""
@@ -37,16 +41,26 @@ class AdapterSpec(Protocol):
         """Insert the adapter's modules, their tensors drawn by seed and tensor name."""
 
 
-def attach(host: nn.Module, name: str, adapter: AdapterModule) -> None:
+def attach(
+    host: nn.Module, name: str, adapter: AdapterModule, *, before: bool = False, after: nn.Module | None = None
+) -> None:
     """Put ``adapter`` into ``host`` under ``name`` and let it change the host's output.
+
+    Args:
+        host: the module that owns it. name: of the child.
+        before: let it change the host's input instead; ``after`` is then a module whose output it changes as well.
 
     Raises:
         ValueError: the host has something of that name already.
     """
     if hasattr(host, name):
         raise ValueError(f"{type(host).__name__} already has {name!r}; give the adapter another role")
-    host.add_module(name, adapter)
-    host.register_forward_hook(adapter.after)
+    host.add_module(name, adapter.train(host.training))
+    if before:
+        host.register_forward_pre_hook(adapter.before)
+    changed = after if before else host
+    if changed is not None:
+        changed.register_forward_hook(adapter.after)
 
 
 def adapters_of(network: nn.Module) -> Iterator[tuple[str, nn.Module, AdapterModule]]:
@@ -81,13 +95,15 @@ def unmerge_adapters(network: nn.Module) -> None:
 
 def remove_adapters(network: nn.Module) -> None:
     """Take all adapters and their hooks out; what is merged stays merged."""
-    for _, host, adapter in list(adapters_of(network)):
-        for role, child in list(host.named_children()):
-            if child is adapter:
-                delattr(host, role)
-        for key, hook in list(host._forward_hooks.items()):
-            if getattr(hook, "__self__", None) is adapter:
-                del host._forward_hooks[key]
+    adapters = [adapter for _, _, adapter in adapters_of(network)]
+    for module in list(network.modules()):
+        for role, child in list(module.named_children()):
+            if isinstance(child, AdapterModule):
+                delattr(module, role)
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for key, hook in list(hooks.items()):
+                if any(getattr(hook, "__self__", None) is adapter for adapter in adapters):
+                    del hooks[key]
 
 
 def insert_adapters(network: nn.Module, specs: Sequence[AdapterSpec], *, seed: int) -> None:

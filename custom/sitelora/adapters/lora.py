@@ -75,6 +75,15 @@ class LoRAModule(AdapterModule):
             if isinstance(module, LowRankPair):
                 yield module
 
+    def change(self, host: nn.Module, pair: LowRankPair, x: Tensor) -> Tensor:
+        """Return what a pair adds to its rows of the host's output, ``[..., d_out]`` for ``x [..., d_in]``."""
+        out: Tensor = pair(x)
+        return out
+
+    def weight_change(self, host: nn.Module, pair: LowRankPair) -> Tensor:
+        """Return what a pair adds to its rows of the host's weight when merged, ``[d_out, d_in]`` fp32."""
+        return pair.product()
+
     def after(self, host: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         """Add every pair's output to its rows of the projection's output ``[..., d_out]``."""
         if self._kept is not None:
@@ -83,7 +92,7 @@ class LoRAModule(AdapterModule):
         for pair in self.pairs():
             if pair.strength == 0:
                 continue
-            change = pair(inputs[0])
+            change = self.change(host, pair, inputs[0])
             if pair.rows == slice(0, width):
                 output = output + change
             else:
@@ -91,14 +100,14 @@ class LoRAModule(AdapterModule):
         return output
 
     def merge(self, host: nn.Module) -> None:
-        """Add ``s B A`` to the host's weight; keeps the weight as it was."""
+        """Add every pair to the host's weight; keeps the weight as it was."""
         if self._kept is not None:
             raise RuntimeError("this adapter is merged already")
         weight = host.get_parameter("weight")
         self._kept = weight.detach().clone()
         with torch.no_grad():
-            for pair in self.pairs():
-                weight[pair.rows] += pair.product().to(weight.device, weight.dtype)
+            for pair, change in [(pair, self.weight_change(host, pair)) for pair in self.pairs()]:
+                weight[pair.rows] += change.to(weight.device, weight.dtype)
 
     def unmerge(self, host: nn.Module) -> None:
         """Restore the host's weight bit for bit."""
@@ -168,23 +177,13 @@ class LoRA:
         ]
         inserted = 0
         for name, linear in hosts:
-            last = name.rsplit(".", 1)[-1]
+            owner, _, last = name.rpartition(".")
+            attention = network.get_submodule(owner)
             if last == "qkv":
-                attach(linear, self.role, self._fused(name, linear, seed))
+                self.into_fused(attention, name, linear, seed)
                 inserted += 1
             elif last.endswith("_proj") and last[0] in self.on and len(last) == len("q_proj"):
-                attach(
-                    linear,
-                    self.role,
-                    SinglePair(
-                        rank=self.rank,
-                        d_in=linear.in_features,
-                        rows=slice(0, linear.out_features),
-                        scale=self.scale,
-                        seed=seed,
-                        name=f"{name}.{self.role}",
-                    ),
-                )
+                self.into_single(attention, name, linear, seed)
                 inserted += 1
         if not inserted:
             raise ValueError(
@@ -192,21 +191,34 @@ class LoRA:
                 f"{sorted({n.split('.')[0] for n, _ in network.named_modules() if n})}"
             )
 
-    def _fused(self, name: str, linear: nn.Linear, seed: int) -> FusedPairs:
+    def into_fused(self, attention: nn.Module, name: str, linear: nn.Linear, seed: int) -> None:
+        """Attach a pair for every chosen third to a fused projection ``[3 d, d_in]`` of ``attention``."""
+        pairs = {
+            part: LowRankPair(**self.sizes(f"{name}.{self.role}.{part}", linear, rows, seed))
+            for part, rows in self.thirds(linear).items()
+        }
+        attach(linear, self.role, FusedPairs(pairs))
+
+    def into_single(self, attention: nn.Module, name: str, linear: nn.Linear, seed: int) -> None:
+        """Attach a pair to a projection of its own ``[d_out, d_in]`` of ``attention``."""
+        rows = slice(0, linear.out_features)
+        attach(linear, self.role, SinglePair(**self.sizes(f"{name}.{self.role}", linear, rows, seed)))
+
+    def thirds(self, linear: nn.Linear) -> dict[str, slice]:
+        """Return the rows of every chosen third of a fused projection, by its letter."""
         third = linear.out_features // 3
-        return FusedPairs(
-            {
-                part: LowRankPair(
-                    rank=self.rank,
-                    d_in=linear.in_features,
-                    rows=slice(FUSED[part] * third, (FUSED[part] + 1) * third),
-                    scale=self.scale,
-                    seed=seed,
-                    name=f"{name}.{self.role}.{part}",
-                )
-                for part in sorted(self.on)
-            }
-        )
+        return {part: slice(FUSED[part] * third, (FUSED[part] + 1) * third) for part in sorted(self.on)}
+
+    def sizes(self, name: str, linear: nn.Linear, rows: slice, seed: int) -> dict[str, Any]:
+        """Return the arguments of the pair called ``name``."""
+        return {
+            "rank": self.rank,
+            "d_in": linear.in_features,
+            "rows": rows,
+            "scale": self.scale,
+            "seed": seed,
+            "name": name,
+        }
 
 
 def set_base_delta(network: nn.Module, deltas: dict[str, tuple[Tensor, Tensor]]) -> None:
@@ -253,6 +265,15 @@ def set_strengths(network: nn.Module, strengths: Mapping[str, float]) -> None:
             pair.strength = float(strengths.get(role, 1.0))
 
 
-def encoder_and_decoder(*, rank: int, scale: float = 1.0, role: str = "lora") -> tuple[LoRA, ...]:
-    """Return LoRA on q and v of the image encoder and of the mask decoder, where every method here has it."""
-    return tuple(LoRA(where=part, rank=rank, scale=scale, role=role) for part in ("image_encoder", "mask_decoder"))
+def encoder_and_decoder(
+    *, rank: int, scale: float = 1.0, role: str = "lora", kind: type[LoRA] = LoRA, **more: Any
+) -> tuple[LoRA, ...]:
+    """Return LoRA on q and v of the image encoder and of the mask decoder, where every method here has it.
+
+    Args:
+        rank: r. scale: s. role: as in ``LoRA``.
+        kind: LoRA, or what is made of it; ``more`` are its further arguments.
+    """
+    return tuple(
+        kind(where=part, rank=rank, scale=scale, role=role, **more) for part in ("image_encoder", "mask_decoder")
+    )

@@ -4,17 +4,22 @@ With the fine-tuning modes that the paper compares it with, which differ in what
 travel too, as in the paper's code. A is Gaussian and B zero as in the paper (its code leaves both random). Rank 32 is
 the paper's; the scale, which it does not state, is 1 as in its code. A site keeps its Adam moments of factors that the
 server has replaced: our choice, as in the code; the paper does not say. AttnFT has three definitions in the paper and
-its code; ``attn_ft`` is the one that gives the number in the paper's table.
+its code; ``attn_ft`` is the one that gives the number in the paper's table. DoRA and the mixture of experts are the
+paper's too: DoRA's lengths m are frozen there, and the experts' gates stay at a site.
 """
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import encoder_and_decoder
+from typing import Any
+
+from sitelora.adapters.dora import DoRA
+from sitelora.adapters.lora import LoRA, encoder_and_decoder
+from sitelora.adapters.mixture import Mixture
 from sitelora.method import BEST_RANK, NO_MEAN, Method
 from sitelora.networks.names import DECODER, DECODER_ATTENTION, ENCODER_ATTENTION, EVERYTHING, HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.server.product import ProductMeanSVD
-from sitelora.sharing.rule import ShareRule
+from sitelora.sharing.rule import REST_OF_BASE, ShareRule
 
 FACTORS = ("**.A", "**.B")
 MODES: dict[str, tuple[str, ...]] = {
@@ -32,12 +37,16 @@ MODES: dict[str, tuple[str, ...]] = {
 
 WITH_LORA = ("lora_ft", "lora_dec_ft", "flap_sam")
 
+ADAPTERS: dict[str, type[LoRA]] = {"lora": LoRA, "dora": DoRA, "mixture": Mixture}
+
 
 def flap_sam(
     *,
     mode: str = "flap_sam",
     rank: int = 32,
     scale: float = 1.0,
+    adapter: str = "lora",
+    experts: int = 3,
     setting: str = "federated",
     split: str = "A",
     moments: str = "keep",
@@ -47,6 +56,7 @@ def flap_sam(
     Args:
         mode: one of MODES.
         rank: r of every pair; 32, 16 and 4 in the paper. scale: s.
+        adapter: "lora", "dora" or "mixture" (of ``experts`` pairs). Every pair is averaged and refactored by itself.
         setting: "federated", or "local": the same is trained and nothing travels. The paper's centralised setting is
             "local" on a folder with all sites' images.
         split: which factor takes the singular values: "A" (the paper's), "B" or "symmetric".
@@ -54,18 +64,26 @@ def flap_sam(
     """
     for argument, value, allowed in (
         ("mode", mode, tuple(MODES)),
+        ("adapter", adapter, tuple(ADAPTERS)),
         ("setting", setting, ("federated", "local")),
         ("moments", moments, ("keep", "reset")),
     ):
         if value not in allowed:
             raise ValueError(f"flap_sam: {argument} is {value!r}; expected one of {allowed}")
     with_lora = mode in WITH_LORA
+    if adapter != "lora" and not with_lora:
+        raise ValueError(f"flap_sam: mode {mode!r} has no adapter, found adapter={adapter!r}; leave it at 'lora'")
     travels = setting == "federated"
+    more: dict[str, Any] = {"experts": experts} if adapter == "mixture" else {}
     return Method(
         name="flap_sam",
         paper="arXiv:2407.21739",
-        adapters=encoder_and_decoder(rank=rank, scale=scale) if with_lora else (),
-        share=ShareRule(shared=MODES[mode] if travels else (), local=() if travels else MODES[mode]),
+        adapters=encoder_and_decoder(rank=rank, scale=scale, kind=ADAPTERS[adapter], **more) if with_lora else (),
+        share=ShareRule(
+            shared=MODES[mode] if travels else (),
+            local=(*(() if travels else MODES[mode]), *(("**.lora_gates.z",) if adapter == "mixture" else ())),
+            frozen=(REST_OF_BASE, *(("**.lora.**.m",) if adapter == "dora" else ())),
+        ),
         server=ProductMeanSVD(split=split) if with_lora else WeightedMean(),
         fresh_moments=FACTORS if moments == "reset" else (),
         mean_product=BEST_RANK if with_lora and travels else NO_MEAN,
