@@ -24,6 +24,7 @@ LAYER = {
     "report": 3,
     "egress": 3,  # rehearses a federation without data
     "methods": 2,
+    "references": 2,
     "method": 2,  # what a method is
     "adapters": 1,
     "sharing": 1,

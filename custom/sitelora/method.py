@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -131,6 +131,7 @@ class Method:
         fresh_moments: patterns of the tensors whose optimiser moments every round forgets, because the server replaces
             them by something else than a mean; a site keeps the others.
         mean_product: EXACT, BEST_RANK, INEXACT or NO_MEAN; the conformance tests hold the method to it.
+        only_alone: why several sites cannot train it together; empty where they can.
     """
 
     name: str
@@ -145,6 +146,19 @@ class Method:
     ranks: SiteRanks = field(default_factory=SiteRanks)
     fresh_moments: tuple[str, ...] = ()
     mean_product: str = UNSTATED
+    only_alone: str = ""
+
+    def require_federated(self, sites: Collection[str]) -> None:
+        """Refuse a federation of a method that is none.
+
+        Raises:
+            ValueError: there is more than one site and the method is trained at one alone; says why.
+        """
+        if self.only_alone and len(sites) > 1:
+            raise ValueError(
+                f"{self.name} cannot be trained by {len(sites)} sites: {self.only_alone}. `sitelora compare` trains it "
+                "on all sites' images in one folder, for public data only"
+            )
 
     def passes(self, round_number: int) -> tuple[Pass, ...]:
         """Return the passes of a round, the travelling copy first."""

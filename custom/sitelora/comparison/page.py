@@ -102,9 +102,10 @@ def introduction(setup: Setup, runs: Runs) -> str:
         if abs(ratio - 1) > 0.05:  # pooled sites round up to whole batches once, not once a site
             lines.append(f"`{method}` takes {ratio:.1f} times the steps of `{REFERENCE}`.")
     for name in (name for name in ON_ALL_IMAGES if name in runs.by_method):
+        method = ON_ALL_IMAGES[name]
         lines.append(
-            f"`{name}` is `{ON_ALL_IMAGES[name]}` on one folder with ALL sites' images, which no federation has; its "
-            "one model stands for the personal model at every site."
+            f"`{name}` is {f'`{method}`, ' if method != name else ''}trained on one folder with ALL sites' images, "
+            "which no federation has; its one model stands for the personal model at every site."
         )
     return " ".join(lines)
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from sitelora.data.nuclei import LEFT_OUT_SITES, TRAINING_SITES
 from sitelora.data.phantom import make_phantom
+from sitelora.methods import REFERENCES
 
 BUNDLE = "iat_segmentation"
 """Its settings hold for every method; only the method is replaced."""
 
 CENTRALISED = "centralised"
-ON_ALL_IMAGES: Mapping[str, str] = {CENTRALISED: "local"}
+ON_ALL_IMAGES: Mapping[str, str] = {CENTRALISED: "local", **{name: name for name in REFERENCES}}
 """Name in a comparison to the method that runs on ONE folder with all sites' images, which no federation has."""
 
 PICTURES: Mapping[str, Any] = {"pictures": True, "batch_size": 8}

@@ -83,6 +83,7 @@ class Coordinator:
     """
 
     def __init__(self, plan: FederationPlan, method: Method, *, resume: bool = False) -> None:
+        method.require_federated(plan.sites)
         self.plan = plan
         self.method = method
         self.store = ServerStore(plan.run_folder / "server")

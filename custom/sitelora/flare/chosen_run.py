@@ -78,13 +78,14 @@ def choose_run(
     source = JobFolder.read(job)
     federation = source.federation
     if method is not None:
-        from sitelora.federation.bundle_config import method_config  # torch and MONAI, which only this needs
+        from sitelora.federation.bundle_config import load_method, method_config  # torch, which only this needs
         from sitelora.methods import own_name
 
         federation = f"{own_name(method).rpartition('.')[2]}_{source.dataset}"
         arguments = {key.removeprefix("method#"): v for key, v in overrides.items() if key.startswith("method#")}
         overrides = {key: value for key, value in overrides.items() if not key.startswith("method#")}
         overrides["method"] = method_config(source.bundle, method, source.overrides, **arguments)
+        load_method(source.bundle, {**source.overrides, **overrides}).require_federated(source.sites)
     root = (home or default_home()).absolute()
     uid = uid or source.controller.get("uid") or None
     resume = resume or bool(source.controller.get("resume"))

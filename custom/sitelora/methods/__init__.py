@@ -14,6 +14,9 @@ from sitelora.method import Method
 ALIASES: Mapping[str, str] = {"fedit": "fedavg_lora"}
 """Names from papers, to the module."""
 
+REFERENCES: Mapping[str, str] = {"ma_sam": "sitelora.references.ma_sam.ma_sam"}
+"""Names that are no federated method, to their function: what is trained on all images in one place."""
+
 
 def own_name(name: str) -> str:
     """Return a method's own name for one of its names, arguments kept; a name that is none of them stays."""
@@ -33,6 +36,7 @@ def find_method(name: str) -> Callable[..., Method]:
         ValueError: no such method, with those that exist.
     """
     name = own_name(name)
+    name = REFERENCES.get(name, name)
     if "." in name:
         return _from_elsewhere(name)
     if name not in method_names():

@@ -133,9 +133,9 @@ class SamSegmenter(nn.Module):
         """Return logits, background first.
 
         Args:
-            image: ``[B, c, H, W]``, or ``[B, c, H, W, N]`` whose N slices are folded into the batch and never
-                see each other. c is 1 (repeated to 3) or 3; H = W = image_size. No mean or deviation is
-                applied.
+            image: ``[B, c, H, W]``, or ``[B, c, H, W, N]`` whose N slices are folded into the batch and do not
+                see each other, unless an adapter lets them. c is 1 (repeated to 3) or 3; H = W = image_size. No
+                mean or deviation is applied.
 
         Returns:
             ``[B, C+1, H, W]`` or ``[B, C+1, H, W, N]`` in fp32; a MONAI MetaTensor keeps its metadata.
@@ -151,9 +151,11 @@ class SamSegmenter(nn.Module):
                 "network at another"
             )
         pixels = image.as_subclass(Tensor).float()
+        self.image_encoder.slices = image.shape[4] if image.ndim == 5 else 1  # for adapters that look across them
         if pixels.ndim == 5:
             pixels = pixels.permute(0, 4, 1, 2, 3).flatten(0, 1)
         logits = self.segment(pixels.expand(-1, 3, -1, -1))
+        self.image_encoder.slices = 1
         if image.ndim == 5:
             logits = logits.unflatten(0, (image.shape[0], image.shape[4])).permute(0, 2, 3, 4, 1)
         return with_metadata(logits, image)

@@ -1,0 +1,106 @@
+"""MA-SAM's 3-D adapters (Chen et al. 2024, arXiv:2309.08842): neighbouring slices see each other in every block.
+
+``x + up(GELU(conv(down(norm(x)))))`` with a convolution over three slices, before the attention and before the MLP of
+every encoder block; shapes as in the released code, width to 384 for ViT-B's 768. ``up`` is zero at first (our choice),
+so that the network starts as the base.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sitelora.adapters.base import AdapterModule, attach
+from sitelora.seeding import gaussian
+
+
+class SliceAdapter(AdapterModule):
+    """``up(GELU(conv(down(norm(x)))))`` on tokens ``[batch * N, h, w, d]``, the convolution over the N slices.
+
+    Args:
+        width: d. hidden: channels of the convolution. encoder: says how many slices a volume has (``slices``).
+    """
+
+    def __init__(self, *, width: int, hidden: int, encoder: nn.Module, seed: int, name: str) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.down = nn.Linear(width, hidden, bias=False)
+        self.conv = nn.Conv3d(hidden, hidden, (3, 1, 1), padding=(1, 0, 0))
+        self.up = nn.Linear(hidden, width, bias=False)
+        self._encoder = (encoder,)  # in a tuple, so that it is no part of this module
+        self._branch: Tensor | None = None
+        if self.up.weight.device.type != "meta":
+            with torch.no_grad():
+                for part, fan_in in (("down", width), ("conv", 3 * hidden)):
+                    weight = self.get_parameter(f"{part}.weight")
+                    std = 1 / math.sqrt(fan_in)
+                    weight.copy_(gaussian(tuple(weight.shape), std=std, seed=seed, name=f"{name}.{part}.weight"))
+                self.norm.reset_parameters()
+                self.conv.bias.zero_()  # type: ignore[union-attr]
+                self.up.weight.zero_()
+
+    def branch(self, x: Tensor) -> Tensor:
+        """Return what is added to the tokens ``x [batch * N, h, w, d]``, same shape.
+
+        Raises:
+            ValueError: the batch is no multiple of the number of slices.
+        """
+        slices = int(getattr(self._encoder[0], "slices", 1))
+        if len(x) % slices:
+            raise ValueError(f"found {len(x)} slices in a batch, expected a multiple of the {slices} of a volume")
+        inner = self.down(self.norm(x)).unflatten(0, (-1, slices)).permute(0, 4, 1, 2, 3)
+        inner = self.conv(inner).permute(0, 2, 3, 4, 1).flatten(0, 1)
+        out: Tensor = self.up(functional.gelu(inner))
+        return out
+
+    def before(self, host: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Add the branch to the host's input; kept until ``after`` adds it beside the host too."""
+        self._branch = self.branch(inputs[0])
+        return (inputs[0] + self._branch, *inputs[1:])
+
+    def after(self, host: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        """Add the branch that ``before`` made to the output, for a residual that goes around the host."""
+        assert self._branch is not None
+        branch, self._branch = self._branch, None
+        return output + branch
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceAdapters:
+    """Two adapters in every encoder block: on what the block reads, and between its attention and its MLP.
+
+    Args:
+        reduction: width divided by the convolution's channels.
+        role: name of the adapters among their hosts' children.
+    """
+
+    reduction: int = 2
+    role: str = "slices"
+
+    def insert(self, network: nn.Module, *, seed: int) -> None:
+        """Attach the adapters to every block of ``image_encoder``.
+
+        Raises:
+            ValueError: the network has no ``image_encoder.blocks``.
+        """
+        encoder = getattr(network, "image_encoder", None)
+        blocks = getattr(encoder, "blocks", None)
+        if encoder is None or blocks is None:
+            raise ValueError("slice adapters go into image_encoder.blocks, which this network lacks")
+        for index, block in enumerate(blocks):
+            width = int(block.norm1.normalized_shape[0])
+            for host, part in ((block, ""), (block.norm2, ".norm2")):
+                adapter = SliceAdapter(
+                    width=width,
+                    hidden=max(1, width // self.reduction),
+                    encoder=encoder,
+                    seed=seed,
+                    name=f"image_encoder.blocks.{index}{part}.{self.role}",
+                )
+                # The residual around norm2 and the MLP has the branch too: the MLP's output gets it once more.
+                attach(host, self.role, adapter, before=True, after=None if host is block else block.mlp)
