@@ -54,7 +54,7 @@ def numbers(folder, split):
 
 def test_converters_are_found_and_alike():
     found = converters()
-    assert set(found) == {"cells", "prostate", "prostate_phantom", "lungs", "nuclei"}
+    assert set(found) == {"cells", "ixi", "kits19", "prostate", "prostate_phantom", "lungs", "nuclei"}
     for name, converter in found.items():
         assert all(hasattr(converter, part) for part in Converter.__annotations__)
         assert name == converter.NAME

@@ -6,30 +6,20 @@ up to four *test* patients, a leak that we do not copy. A case is a patient, as 
 
 from __future__ import annotations
 
-import logging
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from sitelora.data.converting import choose_sites, find_sources, relabel
-from sitelora.data.nifti import write_nifti
-from sitelora.data.reading import Pixels, read_pixels
-from sitelora.data.site_folder import Progress, SiteDataError, SiteFolder
-from sitelora.data.site_writer import write_site_folder
-from sitelora.seeding import derive_seed
+from sitelora.data.converting import choose_sites, find_sources
+from sitelora.data.site_folder import Progress, SiteDataError
+from sitelora.data.volumes import Volume, paired, split_volumes, write_volumes
 
 NAME = "prostate"
 DATASET = "prostate"
 DESCRIPTION = "public six-site prostate T2 MRI: folders RUNMC, BMC, I2CVB, UCL, BIDMC, HK of NIfTI files"
 LABELS = {0: "background", 1: "prostate"}
-VALIDATION_SHARE = 0.1
 
-_log = logging.getLogger(__name__)
 _LAYOUT = "CaseNN.nii.gz and CaseNN_segmentation.nii.gz"
 _CASE = re.compile(r"case(\d+)(_segmentation)?\.nii(\.gz)?", re.IGNORECASE)
 _ZONES = {0: 0, 1: 1, 2: 1}
@@ -72,87 +62,45 @@ def convert(
     """
     chosen = choose_sites(sites, SITES, NAME)
     folders = find_sources(source, {site: _HOSPITALS[site].folder for site in chosen}, dataset=NAME, layout=_LAYOUT)
-    pairs = {site: _pairs(folder) for site, folder in folders.items()}
-    return [_write(Path(out) / DATASET / site, pairs[site], overwrite, progress) for site in chosen]
+    volumes = {site: _volumes(site, folder) for site, folder in folders.items()}
+    return [_write(Path(out) / DATASET / site, volumes[site], overwrite, progress) for site in chosen]
 
 
-def _pairs(folder: Path) -> dict[int, tuple[Path, Path]]:
-    """Return image and mask of every case number."""
-    images: dict[int, Path] = {}
-    masks: dict[int, Path] = {}
+def _volumes(site: str, folder: Path) -> list[Volume]:
+    """Return every case of a hospital."""
+    hospital = _HOSPITALS[site]
+    found: dict[bool, dict[str, Path]] = {False: {}, True: {}}
     for path in sorted(folder.iterdir()):
         match = _CASE.fullmatch(path.name)
         if match:
-            files = masks if match[2] else images
-            if int(match[1]) in files:
-                other = files[int(match[1])].name
+            files, number = found[match[2] is not None], f"{int(match[1]):02d}"
+            if number in files:
+                other = files[number].name
                 raise SiteDataError(f"{path}: found {other} beside it, expected one file of a kind a case; remove one")
-            files[int(match[1])] = path
-    alone = sorted(path.name for path in _only(images, masks) | _only(masks, images))
-    if alone or not images:
-        found = f"{', '.join(alone)} without counterpart" if alone else "no case"
-        remedy = "complete the folder from the release"
-        raise SiteDataError(f"{folder}: found {found}, expected {_LAYOUT} for every case; {remedy}")
-    return {number: (images[number], masks[number]) for number in sorted(images)}
+            files[number] = path
+    images, masks = found[False], found[True]
+    return [
+        Volume(
+            name=f"case-{number}",
+            patient=f"{hospital.folder}-{number}",
+            image=images[number],
+            mask=masks[number],
+            test=int(number) in hospital.test,
+        )
+        for number in paired(images, masks, folder=folder, layout=_LAYOUT)
+    ]
 
 
-def _only(these: dict[int, Path], those: dict[int, Path]) -> set[Path]:
-    return {path for number, path in these.items() if number not in those}
-
-
-def _write(target: Path, pairs: dict[int, tuple[Path, Path]], overwrite: bool, progress: Progress | None) -> Path:
-    site, hospital = target.name, _HOSPITALS[target.name]
-    folder = SiteFolder(
-        path=target,
-        name=site,
+def _write(target: Path, volumes: list[Volume], overwrite: bool, progress: Progress | None) -> Path:
+    hospital = _HOSPITALS[target.name]
+    return write_volumes(
+        target,
+        split_volumes(volumes, seed=(NAME, hospital.folder)),
+        mapping=_ZONES,
+        overwrite=overwrite,
+        progress=progress,
         hospital=f"{hospital.name} ({hospital.folder})",
         labels=LABELS,
-        splits=_split(site, pairs),
         modality="MRI T2",
         source={"made_by": NAME, "release_folder": hospital.folder},
     )
-
-    def fill(path: Path) -> None:
-        for done, (number, (image, mask)) in enumerate(pairs.items(), 1):
-            shutil.copyfile(image, path / "images" / _file(number, image))
-            label = relabel(mask, _ZONES)
-            affine = _affine(mask, label, read_pixels(image))
-            write_nifti(path / "labels" / f"case-{number:02d}.nii.gz", label.values, affine)
-            if progress is not None:
-                progress(site, done, len(pairs))
-
-    write_site_folder(folder, fill, overwrite=overwrite)
-    return target
-
-
-def _affine(mask: Path, label: Pixels, image: Pixels) -> np.ndarray:
-    """Return the image's affine when the mask's is the same but for rounding, else the mask's own."""
-    if label.affine is None or image.affine is None:
-        raise SiteDataError(f"{mask}: found a picture, expected a volume")
-    if np.allclose(label.affine, image.affine, atol=1e-2):
-        return image.affine
-    _log.warning("%s lies elsewhere than its image; `sitelora check` says how far", mask)
-    return label.affine
-
-
-def _split(site: str, pairs: Mapping[int, tuple[Path, Path]]) -> dict[str, tuple[dict[str, Any], ...]]:
-    hospital = _HOSPITALS[site]
-    test = [number for number in pairs if number in hospital.test]
-    rest = sorted((n for n in pairs if n not in hospital.test), key=lambda n: derive_seed(NAME, hospital.folder, n))
-    held = max(1, round(VALIDATION_SHARE * len(rest))) if len(rest) > 1 else 0
-    chosen = {"training": sorted(rest[held:]), "validation": sorted(rest[:held]), "test": test}
-    return {
-        split: tuple(
-            {
-                "image": f"images/{_file(number, pairs[number][0])}",
-                "label": f"labels/case-{number:02d}.nii.gz",
-                "patient": f"{hospital.folder}-{number:02d}",
-            }
-            for number in numbers
-        )
-        for split, numbers in chosen.items()
-    }
-
-
-def _file(number: int, image: Path) -> str:
-    return f"case-{number:02d}.nii{'.gz' if image.name.lower().endswith('.gz') else ''}"
