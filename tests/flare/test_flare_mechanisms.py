@@ -1,0 +1,63 @@
+"""Every mechanism of aggregation once through NVFlare's simulator: the same tensors and bytes as in one process."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sitelora.federation.bundle_config import method_config
+from sitelora.federation.in_process import run_in_process
+from sitelora.flare.job_folder import JobFolder
+from sitelora.flare.simulate import simulate
+
+pytestmark = pytest.mark.soak
+
+SITES = ("site-1", "site-2")
+ROUNDS = 3
+MECHANISMS = {
+    "mean": ("fedavg_lora", {}),
+    "SVD of the mean product": ("flap_sam", {}),
+    "one mixture a site": ("fedsca", {}),
+    "base delta": ("fedex_lora", {}),
+    "stacked base delta and fresh factors": ("flora", {}),
+    "phases": ("rolora", {}),
+    "state at server and sites": ("scaffold", {}),
+    "private copy": ("ditto", {}),
+    "a rank a site": ("hetlora", {"ranks": {"site-1": 2}}),
+    "nothing shared": ("local", {}),
+}
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_the_simulator_gives_the_tensors_of_the_in_process_federation(
+    mechanism: str,
+    job_of: Callable[..., JobFolder],
+    tiny_data: Path,
+    overrides: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    name, arguments = MECHANISMS[mechanism]
+    values = {**overrides, "method": method_config("iat_segmentation", name, overrides, **arguments)}
+    expected = run_in_process(
+        bundle="iat_segmentation",
+        dataset="prostate",
+        federation="iat_prostate",
+        sites=SITES,
+        rounds=ROUNDS,
+        overrides=values,
+        uid="run-1",
+        data=tiny_data,
+        home_folder=tmp_path / "home_in_process",
+    )
+    job = job_of(tmp_path, rounds=ROUNDS, overrides=values)
+    done = simulate(job.path, home=tmp_path / "home", data=tiny_data, uid="run-1")
+    assert done.problems == ()
+    assert done.result is not None
+    assert done.result["fingerprint"] == expected["fingerprint"]
+    assert done.result["evaluation"] == expected["evaluation"]
+    for before, found in zip(expected["rounds"], done.result["rounds"], strict=True):
+        assert found["server"] == before["server"]
+        for site in SITES:
+            for key in ("state_sha256", "bytes_up", "bytes_down", "metrics"):
+                assert found["sites"][site][key] == before["sites"][site][key], (site, key)
