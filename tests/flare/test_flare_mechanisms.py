@@ -57,7 +57,7 @@ def test_the_simulator_gives_the_tensors_of_the_in_process_federation(
     assert done.result["fingerprint"] == expected["fingerprint"]
     assert done.result["evaluation"] == expected["evaluation"]
     for before, found in zip(expected["rounds"], done.result["rounds"], strict=True):
-        assert found["server"] == before["server"]
+        assert found.get("server") == before.get("server")  # only where pairs are shared
         for site in SITES:
             for key in ("state_sha256", "bytes_up", "bytes_down", "metrics"):
                 assert found["sites"][site][key] == before["sites"][site][key], (site, key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from dataclasses import replace
@@ -15,21 +16,27 @@ from sitelora.commands._values import add_bundle_values, as_overrides, positive
 if TYPE_CHECKING:
     from sitelora.comparison.setup import Setup
 
+CORES = min(4, os.cpu_count() or 1)
 HELP = "compare methods on a dataset at equal budgets: one JSON file a run, a page with tables and plots"
 EXAMPLES = """\
   sitelora compare --dataset prostate_phantom --methods iat,fedsa_lora,local --seeds 1
-  sitelora compare --dataset lungs --data data --methods iat,fedavg_lora,local,centralised --seeds 3 --jobs 2
+  sitelora compare --dataset lungs --data data --methods iat,fedavg_lora,local,centralised --seeds 3
   sitelora compare --dataset lungs --data data --methods iat,iat+encoder_shares=A+decoder_shares=B,local
   sitelora compare --dataset lungs --only-page        write the page again from the files that are there
 
 Every method has the same base, steps, data order and choice of learning rates; the rate is chosen for each on the first
-seed by validation Dice. Runs are made one by one: stopped at any moment, the same command goes on with those missing.
+seed by validation Dice. Every run has a file: stopped at any moment, the same command goes on with those missing.
 `centralised` pools all sites' images in one folder, which no federation has: for public data only."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--dataset", required=True, metavar="NAME", help="lungs, cells, prostate, prostate_phantom")
+    parser.add_argument(
+        "--dataset",
+        required=True,
+        metavar="NAME",
+        help="lungs, cells, nuclei, prostate, prostate_phantom; lungs_short, cells_short",
+    )
     parser.add_argument("--methods", type=names, default=(), metavar="A,B", help="their names, or MODULE.FUNCTION")
     parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="seeds 0 to N-1 (default: 3)")
     parser.add_argument("--rates", type=rates, metavar="X,Y", help="learning rates to choose from (default: 3 of them)")
@@ -37,7 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=positive, metavar="N", help="of every round, instead of the dataset's")
     add_bundle_values(parser)
     parser.add_argument("--data", type=Path, metavar="DIR", help="root of the site folders (default: $SITELORA_DATA)")
-    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at a time, one thread each")
+    parser.add_argument(
+        "--jobs",
+        type=positive,
+        default=CORES,
+        metavar="N",
+        help="runs at a time, one thread each (default: one a core, at most 4)",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where files go (default: comparison)")
     parser.add_argument("--again", action="store_true", help="replace runs that have a file")
     parser.add_argument("--only-page", action="store_true", help="run nothing, write the page from the files")

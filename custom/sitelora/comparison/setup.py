@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,30 +52,49 @@ class Setup:
     goal_seconds: float | None = None
 
 
-SETUPS: Mapping[str, Setup] = {
-    "lungs": Setup(
-        title="Lungs in the chest X-rays of two hospitals",
-        cite="Jaeger et al. 2014, NLM; free for research with citation",
-        dataset="lungs",
-        sites=("montgomery", "shenzhen"),
-        prepare="sitelora prepare lungs --source ../shared/data/chest_xray --out data",
-        rounds=5,
+LUNGS = Setup(
+    title="Lungs in the chest X-rays of two hospitals",
+    cite="Jaeger et al. 2014, NLM; free for research with citation",
+    dataset="lungs",
+    sites=("montgomery", "shenzhen"),
+    prepare="sitelora prepare lungs --source ../shared/data/chest_xray --out data",
+    rounds=5,
+    epochs=1,
+    overrides={**PICTURES, "steps_per_epoch": 75},
+    goal_dice=0.94,
+    goal_seconds=480.0,
+)
+CELLS = Setup(
+    title="White blood cells of two laboratories",
+    cite="Zheng et al. 2018, Micron 107:55-71; GPL-3.0; no patient is named, so every picture counts as its own",
+    dataset="cells",
+    sites=("jiangxi_tecom", "cellavision"),
+    prepare="sitelora prepare cells --source ../shared/data/white_blood_cells --out data",
+    rounds=8,
+    epochs=2,
+    overrides={**PICTURES, "classes": 2},
+    goal_seconds=480.0,
+)
+
+
+def _in_three_minutes(setup: Setup) -> Setup:
+    """Return a setup with a budget so small that many methods can be compared on a laptop."""
+    return replace(
+        setup,
+        title=f"{setup.title}: many methods, three minutes a run",
+        rounds=4,
         epochs=1,
-        overrides={**PICTURES, "steps_per_epoch": 75},
-        goal_dice=0.94,
-        goal_seconds=480.0,
-    ),
-    "cells": Setup(
-        title="White blood cells of two laboratories",
-        cite="Zheng et al. 2018, Micron 107:55-71; GPL-3.0; no patient is named, so every picture counts as its own",
-        dataset="cells",
-        sites=("jiangxi_tecom", "cellavision"),
-        prepare="sitelora prepare cells --source ../shared/data/white_blood_cells --out data",
-        rounds=8,
-        epochs=2,
-        overrides={**PICTURES, "classes": 2},
-        goal_seconds=480.0,
-    ),
+        overrides={**setup.overrides, "batch_size": 4, "steps_per_epoch": 40},
+        goal_dice=None,
+        goal_seconds=180.0,
+    )
+
+
+SETUPS: Mapping[str, Setup] = {
+    "lungs": LUNGS,
+    "cells": CELLS,
+    "lungs_short": _in_three_minutes(LUNGS),
+    "cells_short": _in_three_minutes(CELLS),
     "nuclei": Setup(
         title="Nuclei in H&E tiles of seven tissue source sites, and of 25 never seen",
         cite="Kumar et al. 2017, MoNuSeg; CC BY-NC-SA 4.0",
@@ -101,8 +120,9 @@ SETUPS: Mapping[str, Setup] = {
         cite="drawn by SiteLoRA; no patient, so differences show what the methods do and not what patients need",
         dataset="prostate",
         sites=SIX,
-        rounds=5,
+        rounds=3,
         epochs=4,
+        overrides={"image_size": 96},
     ),
 }
 
