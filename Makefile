@@ -3,6 +3,7 @@
 PYTHON      ?= python3
 VENV        ?= .venv
 TORCH_INDEX ?=
+WORKERS     ?= 2
 
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.sitelora-installed
@@ -56,7 +57,7 @@ format: $(STAMP) ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 
 pytest: $(STAMP)
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile
 
 soak: $(STAMP) ## the slow, faulty and long-running checks
 	$(BIN)/python -m pytest -m soak --timeout 1800
