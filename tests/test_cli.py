@@ -198,6 +198,19 @@ def test_errors_are_one_message_and_2(
     assert "Traceback" not in error
 
 
+def test_a_job_without_data_is_refused_before_anything_is_started(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = Path(__file__).resolve().parent.parent / "jobs" / "iat_lungs"
+    assert run("simulate", str(job), "--home", str(tmp_path / "home"), "--data", str(tmp_path / "data")) == 2
+    error = capsys.readouterr().err
+    assert "nothing was started" in error
+    for site in ("montgomery", "shenzhen"):
+        assert f"site {site}: no data for dataset 'lungs': looked for {tmp_path / 'data' / 'lungs' / site}" in error
+    assert "sitelora prepare lungs --source DIR" in error
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_debug_lets_the_error_through() -> None:
     with pytest.raises(RuntimeError):
         run("egress", "iat_segmentation", "--set", "method#rank=0", "--debug")

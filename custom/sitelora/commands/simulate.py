@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         )
     from sitelora.flare.simulate import simulate
 
+    _require_data(args)
     done = simulate(
         args.job,
         workspace=args.workspace,
@@ -72,6 +74,32 @@ def run(args: argparse.Namespace) -> int:
         print(f"sitelora simulate: {problem}", file=sys.stderr)
     print(f"sitelora simulate: what NVFlare printed: {done.log}", file=sys.stderr)
     return 130 if done.interrupted else 1
+
+
+def _require_data(args: argparse.Namespace) -> None:
+    """Refuse a job whose sites have no data here, before a process is started; the phantom is drawn where it may be.
+
+    Raises:
+        CommandError: names every site without data.
+    """
+    from sitelora.data.site_folder import SiteDataError, find_site_folder
+    from sitelora.flare.job_folder import JobFolder
+    from sitelora.flare.place import DRAWN_DATASET
+    from sitelora.home import DATA_VARIABLE, data_root
+
+    job = JobFolder.read(args.job)
+    chosen = args.data or os.environ.get(DATA_VARIABLE)
+    if job.dataset == DRAWN_DATASET and not chosen:
+        return
+    root = args.data or (args.home / "data" if args.home and not chosen else data_root())
+    missing = []
+    for site in job.sites:
+        try:
+            find_site_folder(job.dataset, site, root)
+        except SiteDataError as error:
+            missing.append(str(error))
+    if missing:
+        raise CommandError("\n  ".join(["nothing was started:", *missing]))
 
 
 def _tell(run_folder: Path, report: Path | None) -> None:
