@@ -18,6 +18,10 @@ _GRAM_CONDITION = 5e5
 """Largest Frobenius condition number ``||R|| ||R^-1||`` of stacked factors that the Gram route is trusted with: it
 squares it, and with 5e5 products of factors built against it were still right to 2e-7 (our measurement)."""
 
+_ENERGY_RANGE = 1e-6
+"""Smallest ratio of the last wanted squared singular value to the first that eigenvectors are trusted with: an error of
+the machine's precision in the first is then one of 1e-10 in the last."""
+
 
 def pair_prefixes(names: Sequence[str]) -> list[str]:
     """Return the adapters (``...lora.q``) of which both factors ``.A`` and ``.B`` are among ``names``, sorted."""
@@ -72,13 +76,28 @@ def _svd_of_product(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Ten
     if root_left is not None and root_right is not None:
         left_root, left_inverse = root_left
         right_root, right_inverse = root_right
-        u, s, vh = torch.linalg.svd(left_root @ right_root.T, full_matrices=False)
+        u, s, vh = _svd_of_core(left_root @ right_root.T, rank)
         # left = Q_l R_l with R_l = left_root, so U = Q_l u = left R_l^-1 u; likewise for V. s stays whole.
         return left @ (left_inverse @ u[:, :rank]), s, (vh[:rank] @ right_inverse.T) @ right
     q_left, r_left = torch.linalg.qr(left)
     q_right, r_right = torch.linalg.qr(right.T)
     u, s, vh = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
     return q_left @ u, s, vh @ q_right.T
+
+
+def _svd_of_core(core: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the ``rank`` first singular triplets of a square ``core [k, k]``, and all its singular values.
+
+    From the eigenvectors of ``core core^T``, in half the time, where the wanted singular values do not lie so far
+    apart that squaring would cost their digits.
+    """
+    energy, vectors = torch.linalg.eigh(core @ core.T)
+    energy, vectors = energy.flip(0), vectors.flip(1)
+    if not float(energy[min(rank, len(energy)) - 1]) > _ENERGY_RANGE * float(energy[0]):
+        u, s, vh = torch.linalg.svd(core, full_matrices=False)
+        return u, s, vh
+    s, u = energy.clamp_min(0).sqrt(), vectors[:, :rank]
+    return u, s, (u.T @ core) / s[:rank, None]
 
 
 def _gram_root(gram: Tensor) -> tuple[Tensor, Tensor] | None:
