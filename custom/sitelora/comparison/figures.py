@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from sitelora.comparison.runs import Runs
 from sitelora.comparison.scores import score
@@ -15,6 +16,9 @@ from sitelora.report.style import HOUSE_STYLE, png_bytes
 # Okabe and Ito's, safe for colour-blind readers; markers tell the methods apart where colours repeat.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0578d", "#e69f00", "#56b4e9", "#3b3f45", "#87909a")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+
+LEAST_SPAN = 0.02
+"""Of the Dice axis: a thousandth is not to look like a gulf."""
 
 
 def dice_by_bytes(runs: Runs) -> bytes:
@@ -29,8 +33,15 @@ def dice_by_bytes(runs: Runs) -> bytes:
             sent = statistics.fmean(each[0]["sites"][site]["bytes_up"] for site in runs.sites)
             shared = each[0]["sites"][runs.sites[0]]["sent"] == "shared tensors"
             label = method if shared else f"{method} (images)"
-            axes.plot([max(sent, 1) / 1e6], [dice], linestyle="", markersize=9, label=label, **look)
-        axes.set_xscale("symlog", linthresh=0.01)
+            axes.plot([sent / 1e6], [dice], linestyle="", markersize=9, label=label, **look)
+        axes.set_xscale("symlog", linthresh=0.1)
+        axes.xaxis.set_major_locator(FixedLocator([0, *(10.0**decade for decade in range(-1, 6))]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda megabytes, _: f"{megabytes:g}"))
+        axes.margins(0.08)
+        low, high = axes.get_ylim()
+        if high - low < LEAST_SPAN:
+            middle = (low + high) / 2
+            axes.set_ylim(middle - LEAST_SPAN / 2, middle + LEAST_SPAN / 2)
         axes.set_xlabel("MB sent by a site in the whole run")
         axes.set_ylabel("mean personal test Dice")
         figure.legend(loc="outside right upper", frameon=False)
