@@ -133,3 +133,24 @@ def test_a_run_that_sends_nothing_says_so(tmp_path):
     run = run_of(tmp_path, rounds=rounds, egress={"shared": [], "full_model_bytes": 1000})
     assert verdict(run).endswith("Nothing was sent.")
     assert headline(run)["full_fine_tuning_ratio"] is None
+
+
+@pytest.mark.parametrize(
+    ("falls", "told"),
+    [
+        ([(0.9, 0.75)], None),  # a bad round
+        ([(0.3, 0.0)], None),  # what came was of no use yet
+        ([(0.93, 0.41)], "from 0.93 to 0.41 (round 0)"),
+        ([(0.6, 0.2), (0.93, 0.41), (0.41, 0.9)], "from 0.93 to 0.41 (round 1, and in 1 more)"),
+    ],
+)
+def test_training_that_spoils_a_useful_model_is_warned_of(tmp_path, falls, told):
+    rounds = [
+        {"round": n, "sites": {"a": {**entry(), "metrics": {"dice_received": before, "dice_personal": after}}}}
+        for n, (before, after) in enumerate(falls)
+    ]
+    found = [line for line in warnings(run_of(tmp_path, rounds=rounds)) if "learning rate" in line]
+    assert len(found) == (told is not None)
+    if told:
+        assert found[0].startswith("Training at a lowered its validation Dice")
+        assert told in found[0]

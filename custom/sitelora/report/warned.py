@@ -11,6 +11,7 @@ from sitelora.report.words import count_text, listed
 TRUNCATION = "truncation_lost"
 """In a round's ``server``: the largest share (Frobenius norm) of a mean product that a rank truncation dropped."""
 LOUD_ENERGY = 0.01  # share of the energy (squared norm) above which it is a warning; our choice
+USEFUL, COLLAPSE = 0.5, 0.2  # validation Dice of a model, and its fall in one round's training that is a warning; ours
 
 
 def warnings(run: Run) -> list[str]:
@@ -29,6 +30,7 @@ def warnings(run: Run) -> list[str]:
     found += _absences(run)
     found += below_beside(run)
     found += _truncations(run)
+    found += _collapses(run)
     for model in ("personal", "global", "received", "unseen"):
         _, not_above = compared(run, model)
         if not_above:
@@ -80,3 +82,23 @@ def _truncations(run: Run) -> list[str]:
         f"{len(loud)} of {count_text(len(run.rounds), 'round')}, at most {100 * lost[worst]:.1f} % (round {worst}): a "
         "higher rank keeps more."
     ]
+
+
+def _collapses(run: Run) -> list[str]:
+    """Return one line for every site whose own training spoilt a model that was of use when it came."""
+    lines = []
+    for site in run.sites:
+        falls = []
+        for each in run.rounds:
+            metrics = each.sites[site].metrics if site in each.sites else {}
+            before, after = number(metrics.get("dice_received")), number(metrics.get("dice_personal"))
+            if before is not None and after is not None and before >= USEFUL and before - after > COLLAPSE:
+                falls.append((before - after, before, after, each.number))
+        if falls:
+            _, before, after, worst = max(falls)
+            more = f", and in {len(falls) - 1} more" if len(falls) > 1 else ""
+            lines.append(
+                f"Training at {site} lowered its validation Dice from {before:.2f} to {after:.2f} "
+                f"(round {worst}{more}): the learning rate is probably too high."
+            )
+    return lines
