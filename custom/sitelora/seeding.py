@@ -26,3 +26,10 @@ def generator_for(seed: int, name: str) -> torch.Generator:
 def gaussian(shape: tuple[int, ...], *, std: float, seed: int, name: str) -> Tensor:
     """Return an fp32 Gaussian tensor of ``shape``: the same at every site for equal seed and name."""
     return torch.randn(shape, generator=generator_for(seed, name)) * std
+
+
+def fill_gaussian(tensor: Tensor, *, std: float, seed: int, name: str) -> None:
+    """Fill a tensor with :func:`gaussian` values; one on the meta device has none and stays as it is."""
+    if tensor.device.type != "meta":
+        with torch.no_grad():
+            tensor.copy_(gaussian(tuple(tensor.shape), std=std, seed=seed, name=name))

@@ -112,3 +112,10 @@ def test_a_copy_has_adapters_of_its_own(tiny_sam: SamSegmenter) -> None:
         fill(twin)
         assert torch.equal(tiny_sam(stack()), before)
         assert not torch.equal(twin(stack()), before)
+
+
+def test_a_network_in_training_can_be_copied(tiny_sam: SamSegmenter) -> None:
+    """What a forward pass leaves behind is nothing that belongs to its graph."""
+    insert_adapters(tiny_sam, [SPEC], seed=0)
+    tiny_sam(stack()).square().mean().backward()
+    copy.deepcopy(tiny_sam)

@@ -6,20 +6,17 @@ an adapter sits. A method holds frozen specifications; ``insert`` turns them int
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from sitelora.sharing.patterns import clean_name
 
 
 class AdapterModule(nn.Module):
-    """Base of every inserted module; changes the output, or the input, of the module that it sits in."""
-
-    def before(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the host's inputs with the adapter's contribution."""
-        raise TypeError(f"{type(self).__name__} does not say what it adds to its host's input")
+    """Base of every inserted module; changes the output of the module that it sits in."""
 
     def after(self, host: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         """Return the host's output with the adapter's contribution."""
@@ -34,6 +31,46 @@ class AdapterModule(nn.Module):
         raise TypeError(f"{type(self).__name__} is not linear in its input and cannot be merged into the base")
 
 
+class LinearAdapter(AdapterModule):
+    """An adapter of a linear projection that is linear itself, so that it can be merged into the projection."""
+
+    _kept: Tensor | None = None
+    """The host's weight as it was, while the adapter is merged."""
+
+    def weight_changes(self, host: nn.Module) -> Iterable[tuple[slice, Tensor]]:
+        """Yield rows of the host's weight and what is added to them, ``[rows, d_in]`` fp32."""
+        raise TypeError(f"{type(self).__name__} does not say what it adds to its host's weight")
+
+    def merge(self, host: nn.Module) -> None:
+        """Add the changes to the host's weight; keeps the weight as it was."""
+        if self._kept is not None:
+            raise RuntimeError("this adapter is merged already")
+        weight = host.get_parameter("weight")
+        kept = weight.detach().clone()
+        with torch.no_grad():
+            for rows, change in list(self.weight_changes(host)):
+                weight[rows] += change.to(weight.device, weight.dtype)
+        self._kept = kept
+
+    def unmerge(self, host: nn.Module) -> None:
+        """Restore the host's weight bit for bit."""
+        if self._kept is None:
+            raise RuntimeError("this adapter is not merged")
+        with torch.no_grad():
+            host.get_parameter("weight").copy_(self._kept)
+        self._kept = None
+
+
+class HeldTensors(AdapterModule):
+    """Tensors that several adapters use; changes nothing by itself, and is merged with those that use it."""
+
+    def merge(self, host: nn.Module) -> None:
+        """Do nothing."""
+
+    def unmerge(self, host: nn.Module) -> None:
+        """Do nothing."""
+
+
 class AdapterSpec(Protocol):
     """What is inserted and where; a frozen value that a method holds."""
 
@@ -41,14 +78,8 @@ class AdapterSpec(Protocol):
         """Insert the adapter's modules, their tensors drawn by seed and tensor name."""
 
 
-def attach(
-    host: nn.Module, name: str, adapter: AdapterModule, *, before: bool = False, after: nn.Module | None = None
-) -> None:
-    """Put ``adapter`` into ``host`` under ``name`` and let it change the host's output.
-
-    Args:
-        host: the module that owns it. name: of the child.
-        before: let it change the host's input instead; ``after`` is then a module whose output it changes as well.
+def put_into(host: nn.Module, name: str, adapter: AdapterModule) -> None:
+    """Make ``adapter`` a child of ``host`` called ``name``; what it changes is for its own hooks.
 
     Raises:
         ValueError: the host has something of that name already.
@@ -56,11 +87,28 @@ def attach(
     if hasattr(host, name):
         raise ValueError(f"{type(host).__name__} already has {name!r}; give the adapter another role")
     host.add_module(name, adapter.train(host.training))
-    if before:
-        host.register_forward_pre_hook(adapter.before)
-    changed = after if before else host
-    if changed is not None:
-        changed.register_forward_hook(adapter.after)
+
+
+def attach(host: nn.Module, name: str, adapter: AdapterModule) -> None:
+    """Put ``adapter`` into ``host`` under ``name`` and let it change the host's output.
+
+    Raises:
+        ValueError: the host has something of that name already.
+    """
+    put_into(host, name, adapter)
+    host.register_forward_hook(adapter.after)
+
+
+def encoder_blocks(network: nn.Module, who: str) -> Iterator[tuple[str, Any]]:
+    """Return name and module of every block of the image encoder.
+
+    Raises:
+        ValueError: the network has no ``image_encoder.blocks``; says who needs them.
+    """
+    blocks = getattr(getattr(network, "image_encoder", None), "blocks", None)
+    if blocks is None:
+        raise ValueError(f"{who} into image_encoder.blocks, which this network lacks")
+    return ((f"image_encoder.blocks.{index}", block) for index, block in enumerate(blocks))
 
 
 def adapters_of(network: nn.Module) -> Iterator[tuple[str, nn.Module, AdapterModule]]:

@@ -11,12 +11,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sitelora.adapters.base import AdapterModule, attach
-from sitelora.seeding import gaussian
+from sitelora.adapters.base import AdapterModule, attach, encoder_blocks
+from sitelora.seeding import fill_gaussian
 
 
 class Bottleneck(AdapterModule):
@@ -33,14 +32,9 @@ class Bottleneck(AdapterModule):
         self.up = nn.Linear(hidden, width)
         self.scale = scale
         self.reads = reads
-        if self.down.weight.device.type != "meta":
-            std = 1 / math.sqrt(width)
-            draw = gaussian((hidden, width), std=std, seed=seed, name=f"{name}.down.weight")
-            with torch.no_grad():
-                self.down.weight.copy_(draw)
-                self.down.bias.zero_()
-                self.up.weight.zero_()
-                self.up.bias.zero_()
+        fill_gaussian(self.down.weight, std=1 / math.sqrt(width), seed=seed, name=f"{name}.down.weight")
+        for zero in (self.down.bias, self.up.weight, self.up.bias):
+            nn.init.zeros_(zero)
 
     def after(self, host: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         """Return the host's output plus the branch; shapes ``[..., d]``."""
@@ -68,11 +62,7 @@ class BottleneckAdapters:
         Raises:
             ValueError: the network has no ``image_encoder.blocks``.
         """
-        encoder = getattr(network, "image_encoder", None)
-        blocks = getattr(encoder, "blocks", None)
-        if blocks is None:
-            raise ValueError("bottleneck adapters go into image_encoder.blocks, which this network lacks")
-        for index, block in enumerate(blocks):
+        for place, block in encoder_blocks(network, "bottleneck adapters go"):
             width = int(block.norm1.normalized_shape[0])
             for host, reads, scale in ((block.attn, "output", 1.0), (block.mlp, "input", self.mlp_scale)):
                 part = "attn" if host is block.attn else "mlp"
@@ -82,6 +72,6 @@ class BottleneckAdapters:
                     scale=scale,
                     reads=reads,
                     seed=seed,
-                    name=f"image_encoder.blocks.{index}.{part}.{self.role}",
+                    name=f"{place}.{part}.{self.role}",
                 )
                 attach(host, self.role, adapter)

@@ -8,14 +8,13 @@ table counts no ``m``, and its code never trains it; here a share rule says what
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sitelora.adapters.base import attach
-from sitelora.adapters.lora import LoRA, LoRAModule, LowRankPair
+from sitelora.adapters.lora import FusedPairs, LoRA, LoRAModule, LowRankPair, SinglePair
 
 
 class DoRAPair(LowRankPair):
@@ -55,40 +54,28 @@ class DoRAModule(LoRAModule):
         return (weight + pair.product()) * factors - weight
 
 
-class FusedDoRA(DoRAModule):
+class FusedDoRA(DoRAModule, FusedPairs):
     """One pair for each adapted third of a fused qkv projection: ``<role>.q.A`` and so on."""
 
-    def __init__(self, pairs: dict[str, DoRAPair]) -> None:
-        super().__init__()
-        for part, pair in pairs.items():
-            self.add_module(part, pair)
 
-
-class SingleDoRA(DoRAModule, DoRAPair):
+class SingleDoRA(DoRAModule, SinglePair, DoRAPair):
     """One pair over all outputs of a separate projection."""
 
     def __init__(self, **sizes: Any) -> None:
         DoRAPair.__init__(self, **sizes)
-        self._kept = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DoRA(LoRA):
     """DoRA where ``LoRA`` would be; the arguments are LoRA's."""
 
-    def into_fused(self, attention: nn.Module, name: str, linear: nn.Linear, seed: int) -> None:
-        """Attach a pair for every chosen third to a fused projection ``[3 d, d_in]`` of ``attention``."""
-        weight = linear.weight.detach()
-        pairs = {
-            part: DoRAPair(weight=weight[rows], **self.sizes(f"{name}.{self.role}.{part}", linear, rows, seed))
-            for part, rows in self.thirds(linear).items()
-        }
-        attach(linear, self.role, FusedDoRA(pairs))
+    pair: ClassVar[type[LowRankPair]] = DoRAPair
+    fused: ClassVar[type[FusedPairs]] = FusedDoRA
+    single: ClassVar[type[SinglePair]] = SingleDoRA
 
-    def into_single(self, attention: nn.Module, name: str, linear: nn.Linear, seed: int) -> None:
-        """Attach a pair to a projection of its own ``[d_out, d_in]`` of ``attention``."""
-        sizes = self.sizes(f"{name}.{self.role}", linear, slice(0, linear.out_features), seed)
-        attach(linear, self.role, SingleDoRA(weight=linear.weight.detach(), **sizes))
+    def sizes(self, name: str, linear: nn.Linear, rows: slice, seed: int) -> dict[str, Any]:
+        """Return the arguments of the pair called ``name``, the rows' weight among them."""
+        return {**super().sizes(name, linear, rows, seed), "weight": linear.weight.detach()[rows]}
 
 
 def column_norms(weight: Tensor) -> Tensor:

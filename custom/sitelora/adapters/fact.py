@@ -9,6 +9,7 @@ MA-SAM's code.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sitelora.adapters.base import AdapterModule, attach
-from sitelora.adapters.lora import FUSED
-from sitelora.seeding import gaussian
+from sitelora.adapters.base import HeldTensors, LinearAdapter, attach, encoder_blocks, put_into
+from sitelora.adapters.lora import third
+from sitelora.seeding import fill_gaussian
 
 
-class Shared(AdapterModule):
-    """The factors that all blocks share; changes nothing by itself.
+class Shared(HeldTensors):
+    """The factors that all blocks share.
 
     Attributes:
         U: ``[r, d]``. V: ``[d, r]``.
@@ -32,20 +33,10 @@ class Shared(AdapterModule):
         super().__init__()
         self.U = nn.Parameter(torch.empty(rank, width))
         self.V = nn.Parameter(torch.zeros(width, rank))
-        _draw(self.U, seed, f"{name}.U")
-
-    def after(self, host: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        """Return the output as it is."""
-        return output
-
-    def merge(self, host: nn.Module) -> None:
-        """Do nothing: the cores are merged with their factors."""
-
-    def unmerge(self, host: nn.Module) -> None:
-        """Do nothing."""
+        fill_gaussian(self.U, std=1 / math.sqrt(width), seed=seed, name=f"{name}.U")
 
 
-class Cores(AdapterModule):
+class Cores(LinearAdapter):
     """The cores of one fused qkv projection, ``<role>.q`` and ``<role>.v``, each ``[r, r]``."""
 
     def __init__(self, shared: Shared, *, parts: str, scale: float, dropout: float, seed: int, name: str) -> None:
@@ -53,11 +44,10 @@ class Cores(AdapterModule):
         rank = len(shared.U)
         for part in sorted(parts):
             core = nn.Parameter(torch.empty(rank, rank))
-            _draw(core, seed, f"{name}.{part}")
+            fill_gaussian(core, std=1 / math.sqrt(rank), seed=seed, name=f"{name}.{part}")
             self.register_parameter(part, core)
         self.scale, self.dropout = scale, dropout
         self._shared = (shared,)  # in a tuple: the encoder owns them
-        self._kept: Tensor | None = None
 
     def after(self, host: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         """Add ``s V S U x`` to every adapted third of the output ``[..., 3 d]``."""
@@ -65,32 +55,16 @@ class Cores(AdapterModule):
             return output
         shared = self._shared[0]
         inner = functional.linear(inputs[0], shared.U)
-        third = output.shape[-1] // 3
         for part, core in self.named_parameters(recurse=False):
             turned = functional.dropout(functional.linear(inner, core), self.dropout, self.training)
-            rows = slice(FUSED[part] * third, (FUSED[part] + 1) * third)
-            output[..., rows] += self.scale * functional.linear(turned, shared.V)
+            output[..., third(part, output.shape[-1])] += self.scale * functional.linear(turned, shared.V)
         return output
 
-    def merge(self, host: nn.Module) -> None:
-        """Add ``s V S U`` to the host's weight; keeps the weight as it was."""
-        if self._kept is not None:
-            raise RuntimeError("this adapter is merged already")
-        weight, shared = host.get_parameter("weight"), self._shared[0]
-        self._kept = weight.detach().clone()
-        third = len(weight) // 3
-        with torch.no_grad():
-            for part, core in self.named_parameters(recurse=False):
-                rows = slice(FUSED[part] * third, (FUSED[part] + 1) * third)
-                weight[rows] += (self.scale * shared.V @ core @ shared.U).to(weight.device, weight.dtype)
-
-    def unmerge(self, host: nn.Module) -> None:
-        """Restore the host's weight bit for bit."""
-        if self._kept is None:
-            raise RuntimeError("this adapter is not merged")
-        with torch.no_grad():
-            host.get_parameter("weight").copy_(self._kept)
-        self._kept = None
+    def weight_changes(self, host: nn.Module) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the rows of every adapted third, and ``s V S U``."""
+        shared, outputs = self._shared[0], len(host.get_parameter("weight"))
+        for part, core in self.named_parameters(recurse=False):
+            yield third(part, outputs), self.scale * shared.V @ core @ shared.U
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,20 +88,11 @@ class FacT:
         Raises:
             ValueError: the network has no ``image_encoder.blocks``.
         """
-        encoder = getattr(network, "image_encoder", None)
-        blocks = getattr(encoder, "blocks", None)
-        if encoder is None or blocks is None:
-            raise ValueError("FacT goes into image_encoder.blocks, which this network lacks")
-        name = f"image_encoder.{self.role}"
-        shared = Shared(rank=self.rank, width=blocks[0].attn.qkv.in_features, seed=seed, name=name)
-        attach(encoder, self.role, shared)
-        for index, block in enumerate(blocks):
-            place = f"image_encoder.blocks.{index}.attn.qkv.{self.role}"
-            cores = Cores(shared, parts=self.on, scale=self.scale, dropout=self.dropout, seed=seed, name=place)
+        blocks = list(encoder_blocks(network, "FacT goes"))
+        width, name = blocks[0][1].attn.qkv.in_features, f"image_encoder.{self.role}"
+        shared = Shared(rank=self.rank, width=width, seed=seed, name=name)
+        put_into(network.get_submodule("image_encoder"), self.role, shared)
+        for place, block in blocks:
+            name = f"{place}.attn.qkv.{self.role}"
+            cores = Cores(shared, parts=self.on, scale=self.scale, dropout=self.dropout, seed=seed, name=name)
             attach(block.attn.qkv, self.role, cores)
-
-
-def _draw(factor: nn.Parameter, seed: int, name: str) -> None:
-    if factor.device.type != "meta":
-        shape = tuple(factor.shape)
-        factor.data.copy_(gaussian(shape, std=1 / math.sqrt(shape[1]), seed=seed, name=name))

@@ -10,17 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sitelora.adapters.base import AdapterModule, adapters_of, attach
-from sitelora.seeding import gaussian
+from sitelora.adapters.base import LinearAdapter, adapters_of, attach
+from sitelora.seeding import fill_gaussian
 from sitelora.sharing.patterns import matches
 
 FUSED = {"q": 0, "k": 1, "v": 2}  # order of the thirds in segment_anything's fused projection
+
+
+def third(part: str, outputs: int) -> slice:
+    """Return the rows of ``part`` ("q", "k" or "v") of a fused projection with so many outputs."""
+    size = outputs // len(FUSED)
+    return slice(FUSED[part] * size, (FUSED[part] + 1) * size)
 
 
 class LowRankPair(nn.Module):
@@ -37,9 +43,7 @@ class LowRankPair(nn.Module):
         d_out = rows.stop - rows.start
         self.A = nn.Parameter(torch.empty(rank, d_in))
         self.B = nn.Parameter(torch.zeros(d_out, rank))
-        if self.A.device.type != "meta":
-            std = 1 / math.sqrt(d_in)
-            self.A.data.copy_(gaussian((rank, d_in), std=std, seed=seed, name=f"{name}.A"))
+        fill_gaussian(self.A, std=1 / math.sqrt(d_in), seed=seed, name=f"{name}.A")
         self.rows = rows
         self.scale = scale
         self.strength = 1.0
@@ -62,12 +66,8 @@ class LowRankPair(nn.Module):
         return full * (self.scale * self.strength)
 
 
-class LoRAModule(AdapterModule):
+class LoRAModule(LinearAdapter):
     """The pairs of one role in one projection."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._kept: Tensor | None = None
 
     def pairs(self) -> Iterator[LowRankPair]:
         """Yield the pairs in this role."""
@@ -99,23 +99,9 @@ class LoRAModule(AdapterModule):
                 output[..., pair.rows] += change
         return output
 
-    def merge(self, host: nn.Module) -> None:
-        """Add every pair to the host's weight; keeps the weight as it was."""
-        if self._kept is not None:
-            raise RuntimeError("this adapter is merged already")
-        weight = host.get_parameter("weight")
-        self._kept = weight.detach().clone()
-        with torch.no_grad():
-            for pair, change in [(pair, self.weight_change(host, pair)) for pair in self.pairs()]:
-                weight[pair.rows] += change.to(weight.device, weight.dtype)
-
-    def unmerge(self, host: nn.Module) -> None:
-        """Restore the host's weight bit for bit."""
-        if self._kept is None:
-            raise RuntimeError("this adapter is not merged")
-        with torch.no_grad():
-            host.get_parameter("weight").copy_(self._kept)
-        self._kept = None
+    def weight_changes(self, host: nn.Module) -> Iterator[tuple[slice, Tensor]]:
+        """Yield every pair's rows and what it adds to them."""
+        return ((pair.rows, self.weight_change(host, pair)) for pair in self.pairs())
 
 
 class SinglePair(LoRAModule, LowRankPair):
@@ -123,7 +109,6 @@ class SinglePair(LoRAModule, LowRankPair):
 
     def __init__(self, **sizes: Any) -> None:
         LowRankPair.__init__(self, **sizes)
-        self._kept = None
 
     def pairs(self) -> Iterator[LowRankPair]:
         """Yield the pair itself."""
@@ -133,7 +118,7 @@ class SinglePair(LoRAModule, LowRankPair):
 class FusedPairs(LoRAModule):
     """One pair for each adapted third of a fused qkv projection: ``<role>.q.A`` and so on."""
 
-    def __init__(self, pairs: dict[str, LowRankPair]) -> None:
+    def __init__(self, pairs: Mapping[str, LowRankPair]) -> None:
         super().__init__()
         for part, pair in pairs.items():
             self.add_module(part, pair)
@@ -157,6 +142,10 @@ class LoRA:
     rank: int = 8
     scale: float = 1.0
     role: str = "lora"
+
+    pair: ClassVar[type[LowRankPair]] = LowRankPair
+    fused: ClassVar[type[FusedPairs]] = FusedPairs
+    single: ClassVar[type[SinglePair]] = SinglePair
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -194,20 +183,19 @@ class LoRA:
     def into_fused(self, attention: nn.Module, name: str, linear: nn.Linear, seed: int) -> None:
         """Attach a pair for every chosen third to a fused projection ``[3 d, d_in]`` of ``attention``."""
         pairs = {
-            part: LowRankPair(**self.sizes(f"{name}.{self.role}.{part}", linear, rows, seed))
+            part: self.pair(**self.sizes(f"{name}.{self.role}.{part}", linear, rows, seed))
             for part, rows in self.thirds(linear).items()
         }
-        attach(linear, self.role, FusedPairs(pairs))
+        attach(linear, self.role, self.fused(pairs))
 
     def into_single(self, attention: nn.Module, name: str, linear: nn.Linear, seed: int) -> None:
         """Attach a pair to a projection of its own ``[d_out, d_in]`` of ``attention``."""
         rows = slice(0, linear.out_features)
-        attach(linear, self.role, SinglePair(**self.sizes(f"{name}.{self.role}", linear, rows, seed)))
+        attach(linear, self.role, self.single(**self.sizes(f"{name}.{self.role}", linear, rows, seed)))
 
     def thirds(self, linear: nn.Linear) -> dict[str, slice]:
         """Return the rows of every chosen third of a fused projection, by its letter."""
-        third = linear.out_features // 3
-        return {part: slice(FUSED[part] * third, (FUSED[part] + 1) * third) for part in sorted(self.on)}
+        return {part: third(part, linear.out_features) for part in sorted(self.on)}
 
     def sizes(self, name: str, linear: nn.Linear, rows: slice, seed: int) -> dict[str, Any]:
         """Return the arguments of the pair called ``name``."""

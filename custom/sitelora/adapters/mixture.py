@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sitelora.adapters.base import AdapterModule, attach
+from sitelora.adapters.base import HeldTensors, attach, put_into
 from sitelora.adapters.lora import LoRA, LoRAModule, LowRankPair
-from sitelora.seeding import gaussian
+from sitelora.seeding import fill_gaussian
 
 
-class Gates(AdapterModule):
-    """How much every expert of one attention weighs; changes nothing by itself.
+class Gates(HeldTensors):
+    """How much every expert of one attention weighs.
 
     Attributes:
         z: ``[experts]``.
@@ -28,22 +28,11 @@ class Gates(AdapterModule):
     def __init__(self, experts: int, *, seed: int, name: str) -> None:
         super().__init__()
         self.z = nn.Parameter(torch.empty(experts))
-        if self.z.device.type != "meta":
-            self.z.data.copy_(gaussian((experts,), std=1.0, seed=seed, name=f"{name}.z"))
+        fill_gaussian(self.z, std=1.0, seed=seed, name=f"{name}.z")
 
     def weights(self) -> Tensor:
         """Return the gates g, positive, sum 1, ``[experts]``."""
         return self.z.sigmoid().softmax(0)
-
-    def after(self, host: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        """Return the output as it is."""
-        return output
-
-    def merge(self, host: nn.Module) -> None:
-        """Do nothing: the experts are merged with their gates."""
-
-    def unmerge(self, host: nn.Module) -> None:
-        """Do nothing."""
 
 
 class Expert(LowRankPair):
@@ -128,5 +117,5 @@ class Mixture(LoRA):
         if isinstance(found, Gates):
             return found
         gates = Gates(self.experts, seed=seed, name=f"{name.rpartition('.')[0]}.{role}")
-        attach(attention, role, gates)
+        put_into(attention, role, gates)
         return gates

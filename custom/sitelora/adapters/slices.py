@@ -11,12 +11,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sitelora.adapters.base import AdapterModule, attach
-from sitelora.seeding import gaussian
+from sitelora.adapters.base import AdapterModule, encoder_blocks, put_into
+from sitelora.seeding import fill_gaussian
 
 
 class SliceAdapter(AdapterModule):
@@ -33,16 +32,11 @@ class SliceAdapter(AdapterModule):
         self.conv = nn.Conv3d(hidden, hidden, (3, 1, 1), padding=(1, 0, 0))
         self.up = nn.Linear(hidden, width, bias=False)
         self._encoder = (encoder,)  # in a tuple, so that it is no part of this module
-        self._branch: Tensor | None = None
-        if self.up.weight.device.type != "meta":
-            with torch.no_grad():
-                for part, fan_in in (("down", width), ("conv", 3 * hidden)):
-                    weight = self.get_parameter(f"{part}.weight")
-                    std = 1 / math.sqrt(fan_in)
-                    weight.copy_(gaussian(tuple(weight.shape), std=std, seed=seed, name=f"{name}.{part}.weight"))
-                self.norm.reset_parameters()
-                self.conv.bias.zero_()  # type: ignore[union-attr]
-                self.up.weight.zero_()
+        for part, fan_in in (("down", width), ("conv", 3 * hidden)):
+            weight = self.get_parameter(f"{part}.weight")
+            fill_gaussian(weight, std=1 / math.sqrt(fan_in), seed=seed, name=f"{name}.{part}.weight")
+        for zero in (self.get_parameter("conv.bias"), self.up.weight):
+            nn.init.zeros_(zero)
 
     def branch(self, x: Tensor) -> Tensor:
         """Return what is added to the tokens ``x [batch * N, h, w, d]``, same shape.
@@ -59,12 +53,25 @@ class SliceAdapter(AdapterModule):
         return out
 
     def before(self, host: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Add the branch to the host's input; kept until ``after`` adds it beside the host too."""
+        """Add the branch to the host's input."""
+        return (inputs[0] + self.branch(inputs[0]), *inputs[1:])
+
+
+class SliceAdapterBetween(SliceAdapter):
+    """The same between attention and MLP, where a residual goes around the host and the MLP.
+
+    The residual has the branch too: what the norm's input gets, the MLP's output gets once more.
+    """
+
+    _branch: Tensor | None = None
+
+    def before(self, host: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Add the branch to the norm's input; kept until ``after``."""
         self._branch = self.branch(inputs[0])
         return (inputs[0] + self._branch, *inputs[1:])
 
     def after(self, host: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        """Add the branch that ``before`` made to the output, for a residual that goes around the host."""
+        """Add the branch that ``before`` made to the MLP's output."""
         assert self._branch is not None
         branch, self._branch = self._branch, None
         return output + branch
@@ -88,19 +95,17 @@ class SliceAdapters:
         Raises:
             ValueError: the network has no ``image_encoder.blocks``.
         """
-        encoder = getattr(network, "image_encoder", None)
-        blocks = getattr(encoder, "blocks", None)
-        if encoder is None or blocks is None:
-            raise ValueError("slice adapters go into image_encoder.blocks, which this network lacks")
-        for index, block in enumerate(blocks):
+        for place, block in encoder_blocks(network, "slice adapters go"):
             width = int(block.norm1.normalized_shape[0])
-            for host, part in ((block, ""), (block.norm2, ".norm2")):
-                adapter = SliceAdapter(
-                    width=width,
-                    hidden=max(1, width // self.reduction),
-                    encoder=encoder,
-                    seed=seed,
-                    name=f"image_encoder.blocks.{index}{part}.{self.role}",
-                )
-                # The residual around norm2 and the MLP has the branch too: the MLP's output gets it once more.
-                attach(host, self.role, adapter, before=True, after=None if host is block else block.mlp)
+            sizes: dict[str, Any] = {
+                "width": width,
+                "hidden": max(1, width // self.reduction),
+                "encoder": network.get_submodule("image_encoder"),
+            }
+            first = SliceAdapter(**sizes, seed=seed, name=f"{place}.{self.role}")
+            put_into(block, self.role, first)
+            block.register_forward_pre_hook(first.before)
+            second = SliceAdapterBetween(**sizes, seed=seed, name=f"{place}.norm2.{self.role}")
+            put_into(block.norm2, self.role, second)
+            block.norm2.register_forward_pre_hook(second.before)
+            block.mlp.register_forward_hook(second.after)
