@@ -6,7 +6,7 @@ import csv
 import json
 import shutil
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from sitelora.comparison.overview import write_overview
 from sitelora.comparison.page import write_page
 from sitelora.comparison.run import Job
 from sitelora.comparison.runs import read_runs
-from sitelora.comparison.scores import Difference, case_values, differences, holm, score
+from sitelora.comparison.scores import ALL_SITES, Difference, case_values, differences, holm, overall, score, sign_flips
 from sitelora.comparison.setup import SETUPS, Setup, find_setup
 from sitelora.methods import find_method, method_names, with_arguments
 
@@ -222,6 +222,35 @@ def test_differences_are_paired_and_a_method_minus_itself_is_nothing(compared: P
     assert one is not None
     assert two is not None
     assert found["fedavg_lora"]["site-1"].mean == pytest.approx(one.mean - two.mean, abs=1e-6)
+
+
+def test_over_all_sites_every_site_counts_the_same(compared: Path) -> None:
+    runs = read_runs(compared, "tiny")
+    for method, each in runs.by_method.items():
+        found, apart = overall(each, runs.sites), [score(each, site) for site in runs.sites]
+        assert found is not None
+        assert found.mean == pytest.approx(statistics.fmean(one.mean for one in apart if one), abs=1e-9), method
+    for by_site in differences(runs).values():
+        assert list(by_site) == [*runs.sites, ALL_SITES]
+        assert by_site[ALL_SITES].mean == pytest.approx(statistics.fmean(by_site[s].mean for s in runs.sites))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ((0.1, 0.2, 0.3, 0.4), (0.1, 0.2, 0.3, 0.4), 2 / 2**8),  # all signs agree: two of all outcomes are as far
+        ((0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0), 1.0),
+        ((0.1, 0.1, 0.1, 0.1), (-0.1, -0.1, -0.1, -0.1), 1.0),  # the mean is nothing
+    ],
+)
+def test_p_over_all_sites_is_the_share_of_signs_that_are_as_far(
+    first: Sequence[float], second: Sequence[float], expected: float
+) -> None:
+    tables = {"a": dict(zip("wxyz", first, strict=True)), "b": dict(zip("wxyz", second, strict=True))}
+    run = {"sites": {site: {"patients": {case: case for case in "wxyz"}} for site in "ab"}}
+    assert sign_flips(run, tables) == pytest.approx(expected, abs=0.003)
+    two_patients = {"sites": {site: {"patients": dict(zip("wxyz", "ppqq", strict=True))} for site in "ab"}}
+    assert sign_flips(two_patients, tables) is None
 
 
 def test_holm_is_the_published_procedure() -> None:

@@ -4,7 +4,7 @@ import random
 import numpy as np
 import pytest
 
-from sitelora.evaluation.scores import CaseScore, patient_interval, summarise
+from sitelora.evaluation.scores import CaseScore, patient_interval, sites_interval, summarise
 
 
 def score(case, dice, patient=None, hd95=4.0):
@@ -50,6 +50,17 @@ def test_the_interval_of_many_patients_is_the_normal_one():
     half = 1.96 * values.std() / np.sqrt(400)
     assert low == pytest.approx(values.mean() - half, abs=0.002)
     assert high == pytest.approx(values.mean() + half, abs=0.002)
+
+
+def test_over_sites_every_site_counts_the_same_and_the_interval_is_the_normal_one():
+    rng = np.random.default_rng(0)
+    small, large = rng.normal(0.5, 0.1, 100), rng.normal(0.9, 0.2, 900)
+    sites = [(values, [str(i) for i in range(len(values))]) for values in (small, large)]
+    low, high = sites_interval(sites, resamples=4000)
+    middle = (small.mean() + large.mean()) / 2
+    half = 1.96 * np.sqrt(small.var() / 100 + large.var() / 900) / 2
+    assert (low, high) == (pytest.approx(middle - half, abs=0.002), pytest.approx(middle + half, abs=0.002))
+    assert sites_interval([*sites, ([0.1, 0.2], ["a", "b"])]) is None
 
 
 def test_two_patients_have_no_interval():

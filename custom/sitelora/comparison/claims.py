@@ -64,7 +64,7 @@ CLAIMS = (
 
 
 def examined(runs: Runs) -> dict[Claim, dict[str, Difference]]:
-    """Return every claim of which both methods ran, with the difference at every site."""
+    """Return every claim of which both methods ran, with the difference at every site and over all."""
     claims = [claim for claim in CLAIMS if {claim.method, claim.against} <= runs.by_method.keys()]
     found = paired_differences(runs, [(claim.method, claim.against) for claim in claims])
     return {claim: found[claim.method, claim.against] for claim in claims}

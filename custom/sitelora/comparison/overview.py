@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sitelora.comparison import tables
-from sitelora.comparison.claims import CLAIMS, Claim, examined
+from sitelora.comparison.claims import CLAIMS, EQUAL, Claim, examined
+from sitelora.comparison.page import commands
 from sitelora.comparison.runs import Runs, read_runs
-from sitelora.comparison.scores import Difference, score
+from sitelora.comparison.scores import ALL_SITES, Difference, overall
 from sitelora.comparison.setup import SETUPS
-from sitelora.report.words import bytes_text, count_text, dice_text
+from sitelora.report.words import bytes_text, count_text
 
 NAME, MARK = "README.md", "<!-- written by `sitelora compare`; do not edit -->"
 
@@ -27,16 +28,20 @@ def write_overview(folder: Path) -> Path:
     found = {name: read_runs(folder, name) for name in SETUPS if any((folder / "runs" / name).glob("*.json"))}
     parts = [
         f"{MARK}\n\n# Results",
-        "Personal models, mean test Dice over a dataset's sites (mean over seeds; in brackets the bytes that one site "
-        "sends). Intervals, labels, distances, learning rates and the budget are on each dataset's own page.",
+        "Personal models, mean of a dataset's sites, test Dice ± deviation over seeds [95 % interval over patients], "
+        "and the bytes that one site sends. Sites apart, labels, distances, learning rates and the budget are on each "
+        "dataset's own page.",
         tables.markdown(*_every_method(found)),
         "## What the papers claim",
-        "At how many of a dataset's sites a claim held; how that is decided is on the pages.",
+        f"Over all sites of a dataset: difference in Dice [95 % interval over patients], p corrected over the claims "
+        f"of its page. Held: told apart in the claimed direction, or, for a claim of equality, an interval within "
+        f"±{EQUAL:g}. In brackets the bytes sent, and at how many sites the claim held by itself. A paper's claim is "
+        "about its data and its budget; this table is about ours.",
         tables.markdown(*_every_claim(found)),
-        "## Pages",
-        "\n".join(_line(name, runs) for name, runs in found.items()),
+        "## Each dataset: Dice against bytes, and the commands that make it again",
+        *(part for name, runs in found.items() for part in _dataset(name, runs)),
         "Every page, this one too, is written from the runs' files by `sitelora compare --dataset NAME --only-page "
-        "--out docs/results`; the commands that make the runs again are at the end of each page.",
+        "--out docs/results`.",
     ]
     page.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
     return page
@@ -53,9 +58,8 @@ def _cell(runs: Runs, method: str) -> str:
     if method not in runs.by_method:
         return ""
     each = runs.by_method[method]
-    means = [one.mean for site in runs.sites if (one := score(each, site))]
     sent = statistics.fmean(each[0]["sites"][site]["bytes_up"] for site in runs.sites)
-    return f"{dice_text(statistics.fmean(means)) if means else 'n/a'} ({bytes_text(sent)})"
+    return f"{tables.score_text(overall(each, runs.sites))}, {bytes_text(sent)}"
 
 
 def _every_claim(found: dict[str, Runs]) -> tuple[list[str], tables.Rows]:
@@ -69,13 +73,20 @@ def _every_claim(found: dict[str, Runs]) -> tuple[list[str], tables.Rows]:
 def _verdict(runs: Runs, claim: Claim, by_site: Mapping[str, Difference]) -> str:
     if not by_site:
         return ""
-    held = sum(claim.verdict(one) == "held" for one in by_site.values())
-    mean = statistics.fmean(one.mean for one in by_site.values())
-    return f"{held} of {len(by_site)} ({mean:+.3f}; bytes {tables.bytes_ratio(runs, claim)})"
-
-
-def _line(name: str, runs: Runs) -> str:
-    seeds = max(len(each) for each in runs.by_method.values())
+    tested = [by_site[site] for site in runs.sites if by_site[site].p is not None]
+    held = sum(claim.verdict(one) == "held" for one in tested)
+    apart = f"; held at {held} of {count_text(len(tested), 'site')}" if tested else ""
+    whole = by_site.get(ALL_SITES, by_site[runs.sites[0]])
     return (
-        f"- [{SETUPS[name].title}]({name}.md): {count_text(len(runs.every), 'run')}, up to {count_text(seeds, 'seed')}"
+        f"**{claim.verdict(whole)}**: {tables.difference_text(whole)} (bytes: {tables.bytes_ratio(runs, claim)}{apart})"
     )
+
+
+def _dataset(name: str, runs: Runs) -> list[str]:
+    seeds = max(len(each) for each in runs.by_method.values())
+    return [
+        f"### [{SETUPS[name].title}]({name}.md)",
+        f"{count_text(len(runs.every), 'run')}, up to {count_text(seeds, 'seed')}.",
+        f"![Mean personal Dice against bytes sent by a site, one point a method]({name}_bytes.png)",
+        commands(SETUPS[name], runs),
+    ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from sitelora.comparison import figures, tables
 from sitelora.comparison.claims import EQUAL
 from sitelora.comparison.runs import REFERENCE, Run, Runs, read_runs
-from sitelora.comparison.scores import Difference, differences, score
+from sitelora.comparison.scores import FEWEST_TESTED, TOO_FEW, Difference, differences, score
 from sitelora.comparison.setup import ON_ALL_IMAGES, Setup
 from sitelora.report.words import count_text, listed, seconds_text
 
@@ -35,7 +35,9 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
             f"Difference to `{REFERENCE}`",
             *tables.difference_table(runs, found),
             note="Mean over cases, paired, seeds averaged [95 % interval over patients]; p of Wilcoxon's signed-rank "
-            "test over patients, corrected by Holm over this table.",
+            "test over patients, corrected by Holm over this table. All sites: the mean of the sites' means, patients "
+            "drawn within each site, p of that mean under random signs of the patients' differences. A site with fewer "
+            f"than {FEWEST_TESTED} patients has no test of its own.",
         ),
         *_chapter(
             "What the papers claim",
@@ -114,12 +116,15 @@ def conclusion(setup: Setup, runs: Runs, found: dict[str, dict[str, Difference]]
     """Return one sentence of what held and what did not; the claims are the goals and "above the reference"."""
     held: list[str] = []
     failed: list[str] = []
-    for site in runs.sites:
+    for at in reversed(list(next(iter(found.values()), {}))):  # all sites first
         by_verdict: dict[str, list[str]] = {}
         for method, by_site in found.items():
-            by_verdict.setdefault(by_site[site].verdict, []).append(f"{method} ({by_site[site].mean:+.3f})")
+            by_verdict.setdefault(by_site[at].verdict, []).append(f"{method} ({by_site[at].mean:+.3f})")
+        if set(by_verdict) == {TOO_FEW}:
+            continue
         for word, methods in by_verdict.items():
-            (held if word == "above" else failed).append(f"{word} `{REFERENCE}` at {site}: {listed(methods)}")
+            (held if word == "above" else failed).append(f"{word} `{REFERENCE}` at {at}: {listed(methods)}")
+    for site in runs.sites:
         if setup.goal_dice is not None:
             reached: dict[bool, list[str]] = {}
             for method, each in runs.by_method.items():
@@ -144,18 +149,23 @@ def making(name: str, setup: Setup, runs: Runs) -> str:
     machines = sorted({machine_text(run) for run in runs.every})
     versions = sorted({", ".join(f"{k} {v}" for k, v in run["versions"].items()) for run in runs.every})
     commits = sorted({str(run["commit"]) for run in runs.every})
-    commands = [setup.prepare] if setup.prepare else []
-    commands += [f"{c} --data data" if setup.prepare else c for c in sorted({r["command"] for r in runs.every})]
     spent = f"{seconds_text(min(seconds))} to {seconds_text(max(seconds))}, median {statistics.median(seconds):.0f} s"
     lines = [
         f"A run took {spent}, evaluation included, on {'; '.join(machines)}. Commit {'; '.join(commits)}. "
         f"{'; '.join(versions)}.",
-        "```sh\n" + "\n".join(commands) + "\n```",
+        commands(setup, runs),
         f"Every case's metrics, every round's validation Dice and hashes: [runs/{name}](runs/{name}). All scores as "
         f"rows: [{name}.csv]({name}.csv); the first table for LaTeX: [{name}.tex]({name}.tex).",
         "This page is written from those files by `sitelora compare --only-page`; do not edit it.",
     ]
     return "\n\n".join(lines)
+
+
+def commands(setup: Setup, runs: Runs) -> str:
+    """Return the commands that make every run again, as a Markdown block."""
+    lines = [setup.prepare] if setup.prepare else []
+    lines += [f"{c} --data data" if setup.prepare else c for c in sorted({run["command"] for run in runs.every})]
+    return "```sh\n" + "\n".join(lines) + "\n```"
 
 
 def _steps_text(steps: int | None) -> str:

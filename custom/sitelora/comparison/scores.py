@@ -3,6 +3,10 @@
 Intervals draw patients, not cases, from values averaged over seeds (Efron 1979). Differences to the reference are
 tested by Wilcoxon's signed-rank test over patients, and the p values of a table are corrected together (Holm 1979). An
 interval says what other patients of the same site would change, the deviation over seeds what another start would.
+
+Over all sites every site counts the same: the mean of the sites' means, with patients drawn within each. The test
+is of that same mean, under random signs of the patients' differences (Fisher 1935), because signed ranks would weigh
+sites by their patients; four patients a site could never be told apart one site at a time. Our choice.
 """
 
 from __future__ import annotations
@@ -17,9 +21,14 @@ from scipy.stats import wilcoxon
 
 from sitelora.comparison.many import ComparisonError
 from sitelora.comparison.runs import REFERENCE, Run, Runs
-from sitelora.evaluation.scores import FEWEST_PATIENTS, patient_interval
+from sitelora.evaluation.scores import FEWEST_PATIENTS, sites_interval
 
-PERSONAL = "personal"
+PERSONAL, ALL_SITES = "personal", "all sites"
+TOO_FEW = "too few patients for a test"
+FEWEST_TESTED = 6
+"""Patients of one site: with fewer no outcome of the test has p below 0.05, and it would only cost the others power."""
+FLIPS = 20_000
+"""Random signs of the test over all sites; the smallest p is one in that many, before correction."""
 Key = TypeVar("Key", bound=Hashable)
 Table = dict[str, float]
 """A value for every case."""
@@ -36,7 +45,7 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A method minus the reference at one site, over the seeds that both have.
+    """A method minus the reference at one site or over all, over the seeds that both have.
 
     Attributes:
         mean: over cases. interval: 95 % over patients. p: Holm's, over all differences of the table. seeds: how many.
@@ -51,7 +60,7 @@ class Difference:
     def verdict(self) -> str:
         """``above``, ``below`` or neither; only an interval without zero and a corrected p below 0.05 tell apart."""
         if self.interval is None or self.p is None:
-            return "too few patients to compare with"
+            return TOO_FEW
         if self.p < 0.05 and self.interval[0] > 0:
             return "above"
         return "below" if self.p < 0.05 and self.interval[1] < 0 else "not told apart from"
@@ -102,14 +111,31 @@ def score(runs: Sequence[Run], site: str, kind: str = PERSONAL, **which: str | N
     return Score(
         mean=statistics.fmean(means),
         deviation=statistics.stdev(means) if len(means) > 1 else None,
-        interval=interval(runs[0], at, averaged(tables)),
+        interval=interval(runs[0], {at: averaged(tables)}),
     )
 
 
-def interval(run: Run, site: str, values: Mapping[str, float]) -> tuple[float, float] | None:
-    """Return the 95 % interval over the patients of a site's test cases; None below three patients."""
-    patients = run["sites"][site]["patients"]
-    found = patient_interval(list(values.values()), [patients[case] for case in values])
+def overall(runs: Sequence[Run], sites: Sequence[str]) -> Score | None:
+    """Return the mean over sites of a method's personal Dice, or None where a site has no such model."""
+    tables = {site: over_seeds(runs, site, PERSONAL) for site in sites}
+    if not all(tables.values()):
+        return None
+    means = [
+        statistics.fmean(statistics.fmean(one.values()) for one in seed) for seed in zip(*tables.values(), strict=True)
+    ]
+    return Score(
+        mean=statistics.fmean(means),
+        deviation=statistics.stdev(means) if len(means) > 1 else None,
+        interval=interval(runs[0], {site: averaged(found) for site, found in tables.items()}),
+    )
+
+
+def interval(run: Run, by_site: Mapping[str, Mapping[str, float]]) -> tuple[float, float] | None:
+    """Return the 95 % interval over the patients of the sites' test cases; None below three patients at a site."""
+    patients = {site: run["sites"][site]["patients"] for site in by_site}
+    found = sites_interval(
+        [(list(values.values()), [patients[site][case] for case in values]) for site, values in by_site.items()]
+    )
     return (found[0], found[1]) if found else None
 
 
@@ -126,20 +152,26 @@ def differences(runs: Runs) -> dict[str, dict[str, Difference]]:
 
 
 def paired_differences(runs: Runs, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Difference]]:
-    """Return of every pair of methods the first minus the second, by site; p corrected over all that is asked for.
+    """Return of every pair of methods the first minus the second, by site and over ``ALL_SITES``.
+
+    p is corrected over all that is asked for.
 
     Raises:
         ComparisonError: no seed in common, or other test cases.
     """
+    whole = {ALL_SITES: runs.sites} if len(runs.sites) > 1 else {}
+    where: dict[str, Sequence[str]] = {site: [site] for site in runs.sites} | whole
     raw = {(pair, site): _paired(runs, *pair, site) for pair in pairs for site in runs.sites}
-    corrected = holm({key: _wilcoxon(runs.first, key[1], values) for key, (values, _) in raw.items()})
-    found: dict[tuple[str, str], dict[str, Difference]] = {}
-    for (pair, site), (values, seeds) in raw.items():
-        found.setdefault(pair, {})[site] = Difference(
-            mean=statistics.fmean(values.values()),
-            interval=interval(runs.first, site, values),
-            p=corrected[pair, site],
-            seeds=seeds,
+    tables = {(pair, at): {s: raw[pair, s][0] for s in sites} for pair in pairs for at, sites in where.items()}
+    tests = {key: sign_flips if len(by_site) > 1 else _wilcoxon for key, by_site in tables.items()}
+    corrected = holm({key: test(runs.first, tables[key]) for key, test in tests.items()})
+    found: dict[tuple[str, str], dict[str, Difference]] = {pair: {} for pair in pairs}
+    for (pair, at), by_site in tables.items():
+        found[pair][at] = Difference(
+            mean=statistics.fmean(statistics.fmean(values.values()) for values in by_site.values()),
+            interval=interval(runs.first, by_site),
+            p=corrected[pair, at],
+            seeds=min(raw[pair, site][1] for site in by_site),
         )
     return found
 
@@ -172,12 +204,31 @@ def _paired(runs: Runs, method: str, other: str, site: str) -> tuple[Table, int]
     return averaged(tables), len(tables)
 
 
-def _wilcoxon(run: Run, site: str, values: Table) -> float | None:
-    """Return the two-sided p of Wilcoxon's signed-rank test over patients' mean differences."""
-    by_patient: dict[str, list[float]] = {}
-    for case, value in values.items():
-        by_patient.setdefault(run["sites"][site]["patients"][case], []).append(value)
-    means = np.array([statistics.fmean(found) for found in by_patient.values()])
-    if len(means) < FEWEST_PATIENTS:
+def _wilcoxon(run: Run, by_site: Mapping[str, Table]) -> float | None:
+    """Return the two-sided p of Wilcoxon's signed-rank test over one site's patients' mean differences, if enough."""
+    ((site, values),) = by_site.items()
+    means = np.array([statistics.fmean(found) for found in _by_patient(run, site, values)])
+    if len(means) < FEWEST_TESTED:
         return None
     return float(wilcoxon(means).pvalue) if np.any(means != 0) else 1.0
+
+
+def sign_flips(run: Run, by_site: Mapping[str, Table]) -> float | None:
+    """Return the two-sided p of the mean of the sites' means under random signs of the patients' differences."""
+    parts: list[float] = []
+    for site, values in by_site.items():
+        patients = _by_patient(run, site, values)
+        if len(patients) < FEWEST_PATIENTS:
+            return None
+        parts += [sum(found) / len(values) / len(by_site) for found in patients]
+    signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(FLIPS, len(parts)))
+    found, drawn = abs(sum(parts)), np.abs(signs @ np.array(parts))
+    return float((1 + np.sum(drawn >= found - 1e-12)) / (1 + FLIPS))
+
+
+def _by_patient(run: Run, site: str, values: Table) -> list[list[float]]:
+    """Return the values of every patient of a site's cases."""
+    found: dict[str, list[float]] = {}
+    for case, value in values.items():
+        found.setdefault(run["sites"][site]["patients"][case], []).append(value)
+    return list(found.values())

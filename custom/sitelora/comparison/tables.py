@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sitelora.comparison.claims import Claim, examined
 from sitelora.comparison.runs import REFERENCE, Runs
-from sitelora.comparison.scores import PERSONAL, Difference, Score, score
+from sitelora.comparison.scores import PERSONAL, Difference, Score, overall, score
 from sitelora.evaluation.scores import patient_interval
 from sitelora.report.words import bytes_text, dice_text
 
@@ -20,18 +20,16 @@ def personal_table(runs: Runs) -> tuple[list[str], Rows]:
     """Return head and rows of the personal model's test Dice, with what it took."""
     rows = []
     for method, each in runs.by_method.items():
-        scores = [score(each, site) for site in runs.sites]
-        means = [found.mean for found in scores if found]
+        scores = [*(score(each, site) for site in runs.sites), overall(each, runs.sites)]
         budget, first = each[0]["budget"], each[0]["sites"]
-        sent = " / ".join(bytes_text(first[site]["bytes_up"]) for site in runs.sites)
+        sent = _for_each(bytes_text(first[site]["bytes_up"]) for site in runs.sites)
         kind = first[runs.sites[0]]["sent"]
         rows.append([
             method,
             *(score_text(found) for found in scores),
-            dice_text(statistics.fmean(means)) if means else "n/a",
             str(len(each)),
             f"{each[0]['learning_rate']:g}",
-            " / ".join(str(budget["steps"][name]) for name in sorted(budget["steps"])),
+            _for_each(str(budget["steps"][name]) for name in sorted(budget["steps"])),
             sent + ("" if kind == "shared tensors" else f" ({kind})"),
         ])  # fmt: skip
     head = ["method", *runs.sites, "mean of sites", "seeds", "learning rate", "steps a site", "sent a site"]
@@ -67,20 +65,20 @@ def difference_table(runs: Runs, found: dict[str, dict[str, Difference]]) -> tup
     """Return the differences to the reference; no rows without it."""
     rows = []
     for method, by_site in found.items():
-        cells = []
-        for site in runs.sites:
-            cells.append(f"{_difference_text(by_site[site])}: {by_site[site].verdict.removesuffix(' from')}")
+        cells = [difference_text(one, one.verdict.removesuffix(" from")) for one in by_site.values()]
         rows.append([method, *cells, str(by_site[runs.sites[0]].seeds)])
-    return ["method", *(f"{site}, minus `{REFERENCE}`" for site in runs.sites), "seeds"], rows
+    where = next(iter(found.values()), {})
+    return ["method", *(f"{at}, minus `{REFERENCE}`" for at in where), "seeds"], rows
 
 
 def claims_table(runs: Runs) -> tuple[list[str], Rows]:
     """Return what the papers claim of their methods beside what was found; no rows without both methods of a claim."""
+    found = examined(runs)
     rows = []
-    for claim, by_site in examined(runs).items():
-        cells = [f"{_difference_text(by_site[s])}: {claim.verdict(by_site[s])}" for s in runs.sites]
+    for claim, by_site in found.items():
+        cells = [difference_text(one, claim.verdict(one)) for one in by_site.values()]
         rows.append([claim.text, f"`{claim.method}` minus `{claim.against}`", *cells, bytes_ratio(runs, claim)])
-    return ["claim", "difference", *runs.sites, "bytes sent"], rows
+    return ["claim", "difference", *next(iter(found.values()), {}), "bytes sent"], rows
 
 
 def bytes_ratio(runs: Runs, claim: Claim) -> str:
@@ -92,10 +90,13 @@ def bytes_ratio(runs: Runs, claim: Claim) -> str:
     return f"1/{two / one:.0f}" if two > 1.5 * one else f"{one / two:.2f} times" if two else "n/a"
 
 
-def _difference_text(found: Difference) -> str:
+def difference_text(found: Difference, verdict: str = "") -> str:
+    """Return ``mean [95 % interval over patients], p: verdict``, without p and verdict where there was no test."""
     bounds = f" [{found.interval[0]:+.3f}, {found.interval[1]:+.3f}]" if found.interval else ""
-    p = "" if found.p is None else f", p {'< 0.001' if found.p < 0.001 else f'= {found.p:.3f}'}"
-    return f"{found.mean:+.3f}{bounds}{p}"
+    if found.p is None:
+        return f"{found.mean:+.3f}{bounds}"
+    p = "< 0.001" if found.p < 0.001 else f"= {found.p:.3f}"
+    return f"{found.mean:+.3f}{bounds}, p {p}" + (f": {verdict}" if verdict else "")
 
 
 def other_table(runs: Runs) -> tuple[list[str], Rows]:
@@ -207,6 +208,12 @@ def long_csv(runs: Runs) -> str:
                         writer.writerow([f"{v:.5f}" if isinstance(v, float) and k < 9 else v
                                          for k, v in enumerate(values)])  # fmt: skip
     return stream.getvalue()
+
+
+def _for_each(texts: Iterable[str]) -> str:
+    """Return the sites' texts, once where all are equal."""
+    found = list(texts)
+    return found[0] if len(set(found)) == 1 else " / ".join(found)
 
 
 def _escaped(text: str) -> str:

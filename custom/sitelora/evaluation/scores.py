@@ -97,19 +97,41 @@ def patient_interval(
     Raises:
         ValueError: the two sequences differ in length.
     """
-    if len(values) != len(patients):
-        raise ValueError(f"{len(values)} values for {len(patients)} patients, expected one patient a value")
-    names = sorted(set(patients))
-    if len(names) < FEWEST_PATIENTS:
-        return None
-    row = {name: index for index, name in enumerate(names)}
-    sums, counts = np.zeros(len(names)), np.zeros(len(names))
-    for value, patient in zip(values, patients, strict=True):
-        sums[row[patient]] += value
-        counts[row[patient]] += 1
-    drawn = np.random.default_rng(seed).integers(len(names), size=(resamples, len(names)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    return sites_interval([(values, patients)], seed=seed, resamples=resamples)
+
+
+def sites_interval(
+    sites: Sequence[tuple[Sequence[float], Sequence[str]]], *, seed: int = 0, resamples: int = 2000
+) -> list[float] | None:
+    """Return the 95 % percentile interval of the mean of sites' means; every draw takes as many patients of each site.
+
+    Args:
+        sites: of every site, one finite number a case and the patient of every case.
+        seed: seed of the draws.
+        resamples: number of draws.
+
+    Returns:
+        ``[low, high]``, or ``None`` where a site has fewer than three patients.
+
+    Raises:
+        ValueError: a site's two sequences differ in length.
+    """
+    rng = np.random.default_rng(seed)
+    means = np.zeros(resamples)
+    for values, patients in sites:
+        if len(values) != len(patients):
+            raise ValueError(f"{len(values)} values for {len(patients)} patients, expected one patient a value")
+        names = sorted(set(patients))
+        if len(names) < FEWEST_PATIENTS:
+            return None
+        row = {name: index for index, name in enumerate(names)}
+        sums, counts = np.zeros(len(names)), np.zeros(len(names))
+        for value, patient in zip(values, patients, strict=True):
+            sums[row[patient]] += value
+            counts[row[patient]] += 1
+        drawn = rng.integers(len(names), size=(resamples, len(names)))
+        means += sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.percentile(means / len(sites), [2.5, 97.5])
     return [float(low), float(high)]
 
 
