@@ -60,9 +60,8 @@ def truncated_svd(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tenso
     else:
         u, s, vh = _svd_of_product(left, right, rank)
     energy = s.square()
-    kept = energy[:rank].sum()
     total = energy.sum()
-    lost = float(((total - kept).clamp_min(0) / total).sqrt()) if float(total) > 0 else 0.0
+    lost = float((energy[rank:].sum() / total).sqrt()) if float(total) > 0 else 0.0
     u, s, vh = _padded(u[:, :rank], s[:rank], vh[:rank], rank)
     signs = torch.sign(u.gather(0, u.abs().argmax(dim=0, keepdim=True)))
     signs = torch.where(signs == 0, torch.ones_like(signs), signs)
@@ -70,34 +69,42 @@ def truncated_svd(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tenso
 
 
 def _svd_of_product(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """SVD through the small core: Gram matrices where they are well conditioned, QR otherwise."""
-    root_left = _gram_root(left.T @ left)
-    root_right = _gram_root(right @ right.T)
-    if root_left is not None and root_right is not None:
-        left_root, left_inverse = root_left
-        right_root, right_inverse = root_right
-        u, s, vh = _svd_of_core(left_root @ right_root.T, rank)
-        # left = Q_l R_l with R_l = left_root, so U = Q_l u = left R_l^-1 u; likewise for V. s stays whole.
-        return left @ (left_inverse @ u[:, :rank]), s, (vh[:rank] @ right_inverse.T) @ right
+    """SVD through the small core: eigenvectors or Gram matrices where they keep the digits, QR otherwise.
+
+    Only the ``rank`` first vectors are right; the singular values are all there.
+    """
+    gram_right, root_left = right @ right.T, _gram_root(left.T @ left)
+    if root_left is not None:
+        found = _from_eigenvectors(left, right, gram_right, *root_left, rank)
+        if found is not None:
+            return found
+        root_right = _gram_root(gram_right)
+        if root_right is not None:
+            u, s, vh = torch.linalg.svd(root_left[0] @ root_right[0].T, full_matrices=False)
+            # left = Q_l R_l with R_l the root, so U = Q_l u = left R_l^-1 u; likewise for V. s stays whole.
+            return left @ (root_left[1] @ u[:, :rank]), s, (vh[:rank] @ root_right[1].T) @ right
     q_left, r_left = torch.linalg.qr(left)
     q_right, r_right = torch.linalg.qr(right.T)
     u, s, vh = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
     return q_left @ u, s, vh @ q_right.T
 
 
-def _svd_of_core(core: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the ``rank`` first singular triplets of a square ``core [k, k]``, and all its singular values.
+def _from_eigenvectors(
+    left: Tensor, right: Tensor, gram_right: Tensor, root: Tensor, inverse: Tensor, rank: int
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Return the ``rank`` first singular triplets and all singular values, from one root and one eigenproblem.
 
-    From the eigenvectors of ``core core^T``, in half the time, where the wanted singular values do not lie so far
-    apart that squaring would cost their digits.
+    With ``left = Q R`` the left vectors are ``Q u`` of the eigenvectors u of ``R right right^T R^T``, and ``U^T left =
+    u^T R`` gives the right ones without another root. None where the wanted singular values lie so far apart that
+    squaring would cost their digits.
     """
-    energy, vectors = torch.linalg.eigh(core @ core.T)
+    energy, vectors = torch.linalg.eigh(root @ gram_right @ root.T)
     energy, vectors = energy.flip(0), vectors.flip(1)
-    if not float(energy[min(rank, len(energy)) - 1]) > _ENERGY_RANGE * float(energy[0]):
-        u, s, vh = torch.linalg.svd(core, full_matrices=False)
-        return u, s, vh
+    first, last = float(energy[0]), float(energy[min(rank, len(energy)) - 1])
+    if not last > _ENERGY_RANGE * first:
+        return None
     s, u = energy.clamp_min(0).sqrt(), vectors[:, :rank]
-    return u, s, (u.T @ core) / s[:rank, None]
+    return left @ (inverse @ u), s, ((u.T @ root) / s[: u.shape[1], None]) @ right
 
 
 def _gram_root(gram: Tensor) -> tuple[Tensor, Tensor] | None:
