@@ -11,6 +11,7 @@ from nvflare.apis.workspace import Workspace
 from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
 
 from sitelora.data.phantom import TINY, make_phantom
+from sitelora.federation.in_process import run_in_process
 from sitelora.flare.job_folder import JobFolder
 from sitelora.flare.recipe import FederationRecipe, export_job
 
@@ -75,5 +76,27 @@ def job_of() -> Callable[..., JobFolder]:
             **arguments,
         }
         return JobFolder.read(export_job(FederationRecipe(**values), folder))
+
+    return make
+
+
+@pytest.fixture
+def in_process_of(tiny_data: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Run the federation of a tiny job in this process: what NVFlare must end with, bit for bit."""
+
+    def make(**arguments: Any) -> dict[str, Any]:
+        values: dict[str, Any] = {
+            "bundle": BUNDLE,
+            "dataset": "prostate",
+            "federation": "iat_prostate",
+            "sites": SITES,
+            "rounds": 2,
+            "overrides": OVERRIDES,
+            "uid": "run-1",
+            "data": tiny_data,
+            "home_folder": tmp_path / "home_in_process",
+            **arguments,
+        }
+        return run_in_process(**values)
 
     return make

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from sitelora.federation.bundle_config import method_config
-from sitelora.federation.in_process import run_in_process
 from sitelora.flare.job_folder import JobFolder
 from sitelora.flare.simulate import simulate
 
@@ -33,23 +32,14 @@ MECHANISMS = {
 def test_the_simulator_gives_the_tensors_of_the_in_process_federation(
     mechanism: str,
     job_of: Callable[..., JobFolder],
+    in_process_of: Callable[..., dict[str, Any]],
     tiny_data: Path,
     overrides: dict[str, Any],
     tmp_path: Path,
 ) -> None:
     name, arguments = MECHANISMS[mechanism]
     values = {**overrides, "method": method_config("iat_segmentation", name, overrides, **arguments)}
-    expected = run_in_process(
-        bundle="iat_segmentation",
-        dataset="prostate",
-        federation="iat_prostate",
-        sites=SITES,
-        rounds=ROUNDS,
-        overrides=values,
-        uid="run-1",
-        data=tiny_data,
-        home_folder=tmp_path / "home_in_process",
-    )
+    expected = in_process_of(rounds=ROUNDS, overrides=values)
     job = job_of(tmp_path, rounds=ROUNDS, overrides=values)
     done = simulate(job.path, home=tmp_path / "home", data=tiny_data, uid="run-1")
     assert done.problems == ()

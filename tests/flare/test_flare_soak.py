@@ -14,7 +14,6 @@ import psutil
 import pytest
 from nvflare.recipe import SimEnv
 
-from sitelora.federation.in_process import run_in_process
 from sitelora.flare.job_folder import CLIENT_CONFIG, JobFolder
 from sitelora.flare.recipe import FederationRecipe
 from sitelora.flare.simulate import simulate
@@ -76,29 +75,14 @@ POLICY = {
 }
 
 
-def expected(sites: tuple[str, ...], data: Path, overrides: dict[str, Any], home: Path, rounds: int) -> dict[str, Any]:
-    return run_in_process(
-        bundle="iat_segmentation",
-        dataset="prostate",
-        federation="iat_prostate",
-        sites=sites,
-        rounds=rounds,
-        overrides=overrides,
-        uid="run-1",
-        data=data,
-        home_folder=home,
-    )
-
-
 def states(result: dict[str, Any]) -> list[str]:
     return [site["state_sha256"] for entry in result["rounds"] for _, site in sorted(entry["sites"].items())]
 
 
 def test_one_thread_starts_every_task_anew_and_ends_with_the_same_tensors(
-    job_of: Jobs, tiny_data: Path, overrides: dict[str, Any], tmp_path: Path
+    job_of: Jobs, in_process_of: Callable[..., dict[str, Any]], tiny_data: Path, tmp_path: Path
 ) -> None:
-    sites = ("site-1", "site-2")
-    before = expected(sites, tiny_data, overrides, tmp_path / "in_process", 2)
+    before = in_process_of()
     done = simulate(job_of(tmp_path).path, home=tmp_path / "home", data=tiny_data, uid="run-1", threads=1)
     assert done.problems == ()
     assert done.result is not None
@@ -107,11 +91,15 @@ def test_one_thread_starts_every_task_anew_and_ends_with_the_same_tensors(
 
 
 def test_killed_inside_a_round_and_resumed_ends_bit_for_bit_as_if_nothing_had_happened(
-    job_of: Jobs, tiny_data: Path, overrides: dict[str, Any], tmp_path: Path
+    job_of: Jobs,
+    in_process_of: Callable[..., dict[str, Any]],
+    tiny_data: Path,
+    overrides: dict[str, Any],
+    tmp_path: Path,
 ) -> None:
     values = {**overrides, "epochs": 6}
     job = job_of(tmp_path, rounds=3, overrides=values)
-    before = expected(("site-1", "site-2"), tiny_data, values, tmp_path / "in_process", 3)
+    before = in_process_of(rounds=3, overrides=values)
     home = tmp_path / "home"
     command = [sys.executable, "-c", SIMULATE, str(job.path), str(home), str(tiny_data)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -207,7 +195,11 @@ def test_a_site_without_data_stops_the_run_before_training_and_says_what_to_do(
 
 
 def test_the_recipe_runs_in_nvflares_own_simulation_environment(
-    tiny_data: Path, overrides: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    in_process_of: Callable[..., dict[str, Any]],
+    tiny_data: Path,
+    overrides: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     home = tmp_path / "home"
     monkeypatch.setenv("SITELORA_HOME", str(home))
@@ -224,7 +216,7 @@ def test_the_recipe_runs_in_nvflares_own_simulation_environment(
     recipe.run(SimEnv(clients=recipe.sites, workspace_root=str(tmp_path / "simulation")))
     result = json.loads((home / "iat_prostate" / "run-1" / "server" / "result.json").read_text())
     assert result["completed"]
-    before = expected(("site-1", "site-2"), tiny_data, overrides, tmp_path / "in_process", 2)
+    before = in_process_of()
     assert result["fingerprint"] == before["fingerprint"]
 
 

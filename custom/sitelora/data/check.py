@@ -14,7 +14,7 @@ import numpy as np
 from sitelora.data.check_result import CaseSummary, CheckResult, Problem
 from sitelora.data.check_text import format_check
 from sitelora.data.reading import Pixels, read_pixels, stem
-from sitelora.data.site_folder import DATALIST, SPLITS, Progress, SiteDataError, SiteFolder
+from sitelora.data.site_folder import DATALIST, SPLITS, Progress, SiteDataError, SiteFolder, first_few
 
 __all__ = ["CaseSummary", "CheckResult", "Problem", "check_folder", "check_site_folder", "format_check"]
 
@@ -207,7 +207,7 @@ class _Check:
             f"{float(v):g} ({n} voxels)" for v, n in zip(values, counts, strict=True) if v not in self.folder.labels
         ]
         if unknown:
-            found = f"unknown label value(s) {', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}"
+            found = f"unknown label value(s) {first_few(unknown)}"
             expected = f"only {sorted(self.folder.labels)}"
             self.error(found, expected, f"map them, or add them to labels in {DATALIST}", case, file)
         elif set(known) <= {0}:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sitelora.data.reading import Pixels, read_pixels
-from sitelora.data.site_folder import SiteDataError
+from sitelora.data.site_folder import SiteDataError, first_few
 
 
 def choose_sites(wanted: Sequence[str] | None, known: Collection[str], dataset: str) -> tuple[str, ...]:
@@ -93,8 +93,7 @@ def require_files(folder: Path, files: Sequence[Path], *, table: str, none: str,
     """
     missing = [str(path.relative_to(folder)) for path in files if not path.is_file()]
     if missing or not files:
-        names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        found = f"{len(missing)} missing file(s) that {table} names: {names}" if missing else none
+        found = f"{len(missing)} missing file(s) that {table} names: {first_few(missing)}" if missing else none
         raise SiteDataError(f"{folder}: found {found}, expected {layout}; complete the folder from the release")
 
 
@@ -112,7 +111,8 @@ def relabel(path: Path, mapping: Mapping[int, int]) -> Pixels:
     values, inverse = np.unique(mask.values, return_inverse=True)
     unknown = [f"{float(value):g}" for value in values if value not in mapping]
     if unknown:
-        names = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        raise SiteDataError(f"{path}: found value(s) {names}, expected only {sorted(mapping)}; is it a mask?")
+        raise SiteDataError(
+            f"{path}: found value(s) {first_few(unknown)}, expected only {sorted(mapping)}; is it a mask?"
+        )
     table = np.array([mapping[int(value)] for value in values], np.uint8)
     return Pixels(values=table[inverse].reshape(mask.values.shape), affine=mask.affine)

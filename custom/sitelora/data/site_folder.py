@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -25,6 +25,11 @@ Progress = Callable[[str, int, int], None]
 
 class SiteDataError(ValueError):
     """A site's data is missing or not what the contract asks for; the message says how to mend it."""
+
+
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """Return names for a message: the first of them, and that there are more."""
+    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
 
 
 @dataclass(frozen=True, kw_only=True)

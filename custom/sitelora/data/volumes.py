@@ -14,7 +14,7 @@ import numpy as np
 from sitelora.data.converting import relabel
 from sitelora.data.nifti import write_nifti
 from sitelora.data.reading import Pixels, read_pixels
-from sitelora.data.site_folder import Progress, SiteDataError, SiteFolder
+from sitelora.data.site_folder import Progress, SiteDataError, SiteFolder, first_few
 from sitelora.data.site_writer import write_site_folder
 from sitelora.seeding import derive_seed
 
@@ -57,8 +57,7 @@ def paired(images: Mapping[str, Path], masks: Mapping[str, Path], *, folder: Pat
         {images[key].name for key in images.keys() - masks} | {masks[key].name for key in masks.keys() - images}
     )
     if alone or not images:
-        names = ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else "")
-        found = f"{names} without counterpart" if alone else "no case"
+        found = f"{first_few(alone)} without counterpart" if alone else "no case"
         raise SiteDataError(
             f"{folder}: found {found}, expected {layout} for every case; complete the folder from the release"
         )

@@ -243,9 +243,8 @@ class Site:
             return None
         delta = {f"{name}/{i}": factor for name, pair in model.base_delta.items() for i, factor in enumerate(pair)}
         key = (split, packet_sha256({**model.values, **delta}))
-        if (
-            self._last_dice is None or self._last_dice[0] != key
-        ):  # where nothing is shared, what is received is what was scored last
+        # where nothing is shared, what is received is what was scored last
+        if self._last_dice is None or self._last_dice[0] != key:
             load_model(self.network, model)
             scores = evaluate_cases(self.network, self.folder, split, pipeline=self._pipeline(), dice_only=True)
             self._last_dice = (key, float(scores["dice"]))
