@@ -7,7 +7,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from sitelora.comparison.runs import Runs
 from sitelora.comparison.scores import score
@@ -55,6 +55,7 @@ def curves(runs: Runs) -> bytes:
         rows = -(-len(runs.sites) // columns)
         figure = Figure(figsize=(3.6 * columns + 1.4, 2.9 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+        width = 1.8 if len(runs.by_method) <= len(_COLOURS) else 0.9
         for axes in panels[len(runs.sites) :]:
             axes.set_visible(False)
         for axes, site in zip(panels, runs.sites, strict=False):
@@ -64,9 +65,10 @@ def curves(runs: Runs) -> bytes:
                 whole = [each for each in series if None not in each]
                 if whole:
                     mean = [statistics.fmean(values) for values in zip(*whole, strict=True)]
-                    axes.plot(range(1, len(mean) + 1), mean, markersize=4, label=method, **look)
+                    axes.plot(range(1, len(mean) + 1), mean, markersize=4, linewidth=width, label=method, **look)
             axes.set_title(site, loc="left", fontsize=11, fontweight="bold")
             axes.set_xlabel("round")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         panels[0].set_ylabel("validation Dice")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right upper", frameon=False)

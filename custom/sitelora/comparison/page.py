@@ -63,7 +63,8 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
         *_chapter(
             "Learning rates",
             *tables.rate_table(runs),
-            note="Mean validation Dice over sites at the end, first seed; test cases have no part in the choice.",
+            note="Mean validation Dice over sites at the end, first seed; test cases have no part in the choice. Where "
+            "the best is the smallest or the largest of the grid, a better one may lie beyond it.",
         ),
         "## How it was made",
         making(name, setup, runs),
