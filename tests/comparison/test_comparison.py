@@ -15,7 +15,7 @@ import pytest
 from sitelora.comparison.claims import CLAIMS, Claim
 from sitelora.comparison.many import ComparisonError, best_rate, compare
 from sitelora.comparison.overview import write_overview
-from sitelora.comparison.page import write_page
+from sitelora.comparison.page import conclusion, write_page
 from sitelora.comparison.run import Job
 from sitelora.comparison.runs import read_runs
 from sitelora.comparison.scores import ALL_SITES, Difference, case_values, differences, holm, overall, score, sign_flips
@@ -222,6 +222,14 @@ def test_differences_are_paired_and_a_method_minus_itself_is_nothing(compared: P
     assert one is not None
     assert two is not None
     assert found["fedavg_lora"]["site-1"].mean == pytest.approx(one.mean - two.mean, abs=1e-6)
+
+
+def test_where_no_site_has_enough_patients_the_page_says_that_it_cannot_tell(compared: Path, setup: Setup) -> None:
+    runs = read_runs(compared, "tiny")
+    untested = Difference(mean=0.1, interval=None, p=None, seeds=1)
+    found = {"fedavg_lora": dict.fromkeys([*runs.sites, ALL_SITES], untested)}
+    said = conclusion(replace(setup, goal_dice=None, goal_seconds=None), runs, found)
+    assert said == "Too few patients at every site to tell methods apart."
 
 
 def test_over_all_sites_every_site_counts_the_same(compared: Path) -> None:

@@ -139,6 +139,8 @@ def conclusion(setup: Setup, runs: Runs, found: dict[str, dict[str, Difference]]
         longest = max(run["budget"]["seconds"] for run in runs.every)
         claim = f"every run within {seconds_text(setup.goal_seconds)}: the longest took {seconds_text(longest)}"
         (held if longest <= setup.goal_seconds else failed).append(claim)
+    if found and not held and not failed:
+        return "Too few patients at every site to tell methods apart."
     if not held and not failed:
         return f"Nothing to compare with: there is no run of `{REFERENCE}` and no goal."
     return f"What held: {'; '.join(held) or 'nothing'}. What did not hold: {'; '.join(failed) or 'nothing'}."
