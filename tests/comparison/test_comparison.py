@@ -15,7 +15,7 @@ import pytest
 from sitelora.comparison.claims import CLAIMS, Claim
 from sitelora.comparison.many import ComparisonError, best_rate, compare
 from sitelora.comparison.overview import write_overview
-from sitelora.comparison.page import conclusion, write_page
+from sitelora.comparison.page import conclusion, introduction, write_page
 from sitelora.comparison.run import Job
 from sitelora.comparison.runs import read_runs
 from sitelora.comparison.scores import ALL_SITES, Difference, case_values, differences, holm, overall, score, sign_flips
@@ -164,7 +164,7 @@ def claim(equal: bool) -> Claim:
 @pytest.mark.parametrize(
     ("mean", "low", "high", "p", "better", "equal"),
     [
-        (0.02, 0.015, 0.03, 0.01, "held", "did not hold"),
+        (0.02, 0.015, 0.03, 0.01, "held", "held"),
         (-0.02, -0.03, -0.015, 0.01, "the other way round", "did not hold"),
         (0.001, -0.004, 0.006, 0.7, "did not hold: not told apart", "held"),
         (0.02, -0.03, 0.07, 0.4, "did not hold: not told apart", "did not hold"),
@@ -199,6 +199,16 @@ def test_the_overview_has_every_dataset_and_leaves_anothers_readme_alone(compare
     (tmp_path / "README.md").write_text("mine")
     write_overview(tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_the_page_says_which_methods_had_no_choice_of_a_learning_rate(
+    compared: Path, setup: Setup, tmp_path: Path
+) -> None:
+    shutil.copytree(compared / "runs" / "tiny", tmp_path / "runs" / "tiny")
+    said = introduction(setup, read_runs(tmp_path, "tiny"))
+    assert "centralised and fedavg_lora ran at one learning rate, the others chose theirs of 2." in said
+    (tmp_path / "runs" / "tiny" / "local_lr0.02_seed0.json").unlink()
+    assert "Not the same for all" not in introduction(setup, read_runs(tmp_path, "tiny"))
 
 
 def test_unequal_budgets_are_refused_with_their_names(compared: Path, tmp_path: Path) -> None:

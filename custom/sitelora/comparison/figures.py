@@ -17,6 +17,9 @@ from sitelora.report.style import HOUSE_STYLE, png_bytes
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0578d", "#e69f00", "#56b4e9", "#3b3f45", "#87909a")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
+_BESIDE = 12
+"""Methods that one column of a legend holds."""
+
 LEAST_SPAN = 0.02
 """Of the Dice axis: a thousandth is not to look like a gulf."""
 
@@ -24,7 +27,9 @@ LEAST_SPAN = 0.02
 def dice_by_bytes(runs: Runs) -> bytes:
     """Return a PNG: mean personal test Dice over sites against the bytes a site sends, one point a method."""
     with matplotlib.rc_context(HOUSE_STYLE):
-        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+        columns = 1 if len(runs.by_method) <= _BESIDE else 2
+        height = max(4.2, 0.26 * -(-len(runs.by_method) // columns) + 0.4)
+        figure = Figure(figsize=(7.2 + 4.2 * (columns - 1), height), layout="constrained")
         axes = figure.subplots()
         for method, look in _looks(runs).items():
             each = runs.by_method[method]
@@ -44,7 +49,7 @@ def dice_by_bytes(runs: Runs) -> bytes:
             axes.set_ylim(middle - LEAST_SPAN / 2, middle + LEAST_SPAN / 2)
         axes.set_xlabel("MB sent by a site in the whole run")
         axes.set_ylabel("mean personal test Dice")
-        figure.legend(loc="outside right upper", frameon=False)
+        figure.legend(loc="outside right upper", frameon=False, ncols=columns)
         return png_bytes(figure)
 
 

@@ -43,8 +43,8 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
             "What the papers claim",
             *tables.claims_table(runs),
             note="Paired as above, p corrected over this table. Held: told apart in the claimed direction, or, for a "
-            f"claim of equality, an interval within ±{EQUAL:g}. A paper's claim is about its data and its budget; this "
-            "table is about ours.",
+            f"claim of being as good, an interval above -{EQUAL:g}. A paper's claim is about its data and its budget; "
+            "this table is about ours.",
         ),
         f"![Dice against bytes sent]({name}_bytes.png)",
         f"![Validation Dice by round]({name}_curves.png)",
@@ -109,6 +109,12 @@ def introduction(setup: Setup, runs: Runs) -> str:
         lines.append(
             f"`{name}` is {f'`{method}`, ' if method != name else ''}trained on one folder with ALL sites' images, "
             "which no federation has; its one model stands for the personal model at every site."
+        )
+    grid = {rate for rates in runs.validation.values() for rate in rates}
+    alone = [method for method, rates in runs.validation.items() if len(rates) == 1 < len(grid)]
+    if alone:
+        lines.append(
+            f"Not the same for all: {listed(alone)} ran at one learning rate, the others chose theirs of {len(grid)}."
         )
     return " ".join(lines)
 

@@ -107,7 +107,8 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
     """
 
     def after_round(number: int, record: Mapping[str, Any]) -> None:
-        dice = ", ".join(f"{site} {e['metrics'].get('dice_personal', 0):.3f}" for site, e in record["sites"].items())
+        found = {site: entry["metrics"].get("dice_personal") for site, entry in record["sites"].items()}
+        dice = ", ".join(f"{site} {value:.3f}" for site, value in found.items() if value is not None) or "of no site"
         tell(f"{job}: round {number + 1}/{job.setup.rounds}, validation Dice {dice}")
 
     folders = [SiteFolder.read(find_site_folder(job.setup.dataset, site, job.data)) for site in job.setup.sites]
