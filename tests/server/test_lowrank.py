@@ -64,7 +64,7 @@ def test_it_holds_for_factors_that_cancel_each_others_conditioning(decades: int)
 
 
 @pytest.mark.parametrize("on_the_left", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("decades", [0.5, 2.9, 3.1, 4, 6])
+@pytest.mark.parametrize("decades", [0.5, 2, 2.9, 3.1, 4, 6])
 def test_every_triplet_is_right_however_far_the_wanted_singular_values_lie_apart(
     decades: float, on_the_left: float
 ) -> None:
@@ -77,7 +77,7 @@ def test_every_triplet_is_right_however_far_the_wanted_singular_values_lie_apart
     left = (u * values**on_the_left) @ mix
     right = torch.linalg.solve(mix, (values ** (1 - on_the_left))[:, None] * v.T)
     found_u, found_s, found_vh, lost = truncated_svd(left, right, 8)
-    torch.testing.assert_close(found_s, wanted, rtol=1e-6, atol=0)
+    torch.testing.assert_close(found_s, wanted, rtol=1e-7, atol=0)
     torch.testing.assert_close((found_u.T @ u[:, :8]).abs(), torch.eye(8, dtype=torch.float64), rtol=0, atol=1e-6)
     torch.testing.assert_close((found_vh @ v[:, :8]).abs(), torch.eye(8, dtype=torch.float64), rtol=0, atol=1e-6)
     assert lost == pytest.approx(float(rest.norm() / values.norm()), rel=1e-6)
