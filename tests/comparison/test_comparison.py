@@ -164,7 +164,7 @@ def claim(equal: bool) -> Claim:
 @pytest.mark.parametrize(
     ("mean", "low", "high", "p", "better", "equal"),
     [
-        (0.02, 0.015, 0.03, 0.01, "held", "held"),
+        (0.02, 0.015, 0.03, 0.01, "held", "did not hold: better"),
         (-0.02, -0.03, -0.015, 0.01, "the other way round", "did not hold"),
         (0.001, -0.004, 0.006, 0.7, "did not hold: not told apart", "held"),
         (0.02, -0.03, 0.07, 0.4, "did not hold: not told apart", "did not hold"),

@@ -8,7 +8,7 @@ from sitelora.comparison.runs import Runs
 from sitelora.comparison.scores import Difference, paired_differences
 
 EQUAL = 0.01
-"""By how much Dice a method may be below another and still count as being as good; our choice."""
+"""Widest interval of a difference in Dice that counts as equal; our choice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class Claim:
     Args:
         text: the claim in words.
         method, against: as in `sitelora compare --methods`.
-        equal: the claim is that the first is as good (not worse); otherwise that it is better.
+        equal: the claim is that both are equally good; otherwise that the first is better.
     """
 
     text: str
@@ -31,7 +31,9 @@ class Claim:
         if found.interval is None or found.p is None:
             return found.verdict
         if self.equal:
-            return "held" if found.interval[0] > -EQUAL else "did not hold"
+            if found.interval[0] > -EQUAL and found.interval[1] < EQUAL:
+                return "held"
+            return "did not hold: better" if found.verdict == "above" else "did not hold"
         return {"above": "held", "below": "the other way round"}.get(found.verdict, "did not hold: not told apart")
 
 

@@ -34,8 +34,8 @@ def write_overview(folder: Path) -> Path:
         tables.markdown(*_every_method(found)),
         "## What the papers claim",
         f"Over all sites of a dataset: difference in Dice [95 % interval over patients], p corrected over the claims "
-        f"of its page. Held: told apart in the claimed direction, or, for a claim of being as good, an interval "
-        f"above -{EQUAL:g}. In brackets the bytes sent, and at how many sites the claim held by itself. A paper's "
+        f"of its page. Held: told apart in the claimed direction, or, for a claim of equality, an interval "
+        f"within ±{EQUAL:g}. In brackets the bytes sent, and at how many sites the claim held by itself. A paper's "
         "claim is about its data and its budget; this table is about ours.",
         tables.markdown(*_every_claim(found)),
         "## Each dataset: Dice against bytes, and the commands that make it again",

@@ -8,7 +8,7 @@ from pathlib import Path
 from sitelora.comparison import figures, tables
 from sitelora.comparison.claims import EQUAL
 from sitelora.comparison.runs import REFERENCE, Run, Runs, read_runs
-from sitelora.comparison.scores import FEWEST_TESTED, TOO_FEW, Difference, differences, score
+from sitelora.comparison.scores import ALL_SITES, FEWEST_TESTED, TOO_FEW, Difference, differences, score
 from sitelora.comparison.setup import ON_ALL_IMAGES, Setup
 from sitelora.report.words import count_text, listed, seconds_text
 
@@ -43,8 +43,8 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
             "What the papers claim",
             *tables.claims_table(runs),
             note="Paired as above, p corrected over this table. Held: told apart in the claimed direction, or, for a "
-            f"claim of being as good, an interval above -{EQUAL:g}. A paper's claim is about its data and its budget; "
-            "this table is about ours.",
+            f"claim of equality, an interval within ±{EQUAL:g}. A paper's claim is about its data and its budget; this "
+            "table is about ours.",
         ),
         f"![Dice against bytes sent]({name}_bytes.png)",
         f"![Validation Dice by round]({name}_curves.png)",
@@ -123,7 +123,7 @@ def conclusion(setup: Setup, runs: Runs, found: dict[str, dict[str, Difference]]
     """Return one sentence of what held and what did not; the claims are the goals and "above the reference"."""
     held: list[str] = []
     failed: list[str] = []
-    for at in reversed(list(next(iter(found.values()), {}))):  # all sites first
+    for at in sorted(next(iter(found.values()), {}), key=lambda at: at != ALL_SITES):  # then the sites
         by_verdict: dict[str, list[str]] = {}
         for method, by_site in found.items():
             by_verdict.setdefault(by_site[at].verdict, []).append(f"{method} ({by_site[at].mean:+.3f})")

@@ -106,27 +106,25 @@ def score(runs: Sequence[Run], site: str, kind: str = PERSONAL, **which: str | N
     tables = over_seeds(runs, site, kind, **which)
     if not tables:
         return None
-    means = [statistics.fmean(table.values()) for table in tables]
-    at = which.get("tested_at") or site
-    return Score(
-        mean=statistics.fmean(means),
-        deviation=statistics.stdev(means) if len(means) > 1 else None,
-        interval=interval(runs[0], {at: averaged(tables)}),
-    )
+    return _score(runs[0], {which.get("tested_at") or site: tables})
 
 
 def overall(runs: Sequence[Run], sites: Sequence[str]) -> Score | None:
     """Return the mean over sites of a method's personal Dice, or None where a site has no such model."""
     tables = {site: over_seeds(runs, site, PERSONAL) for site in sites}
-    if not all(tables.values()):
-        return None
+    return _score(runs[0], tables) if all(tables.values()) else None
+
+
+def _score(run: Run, by_site: Mapping[str, Sequence[Table]]) -> Score:
+    """Return the score of the sites' cases, every seed a table; each site counts the same."""
     means = [
-        statistics.fmean(statistics.fmean(one.values()) for one in seed) for seed in zip(*tables.values(), strict=True)
+        statistics.fmean(statistics.fmean(table.values()) for table in seed)
+        for seed in zip(*by_site.values(), strict=True)
     ]
     return Score(
         mean=statistics.fmean(means),
         deviation=statistics.stdev(means) if len(means) > 1 else None,
-        interval=interval(runs[0], {site: averaged(found) for site, found in tables.items()}),
+        interval=interval(run, {site: averaged(tables) for site, tables in by_site.items()}),
     )
 
 
@@ -163,8 +161,12 @@ def paired_differences(runs: Runs, pairs: Sequence[tuple[str, str]]) -> dict[tup
     where: dict[str, Sequence[str]] = {site: [site] for site in runs.sites} | whole
     raw = {(pair, site): _paired(runs, *pair, site) for pair in pairs for site in runs.sites}
     tables = {(pair, at): {s: raw[pair, s][0] for s in sites} for pair in pairs for at, sites in where.items()}
-    tests = {key: sign_flips if len(by_site) > 1 else _wilcoxon for key, by_site in tables.items()}
-    corrected = holm({key: test(runs.first, tables[key]) for key, test in tests.items()})
+    corrected = holm(
+        {
+            key: (sign_flips if key[1] == ALL_SITES else _wilcoxon)(runs.first, by_site)
+            for key, by_site in tables.items()
+        }
+    )
     found: dict[tuple[str, str], dict[str, Difference]] = {pair: {} for pair in pairs}
     for (pair, at), by_site in tables.items():
         found[pair][at] = Difference(

@@ -116,7 +116,7 @@ class _Check:
         present = {p.relative_to(self.folder.path) for p in (self.folder.path / "images").glob("*") if p.is_file()}
         unlisted = sorted(p.name for p in present - listed if not p.name.startswith("."))
         if unlisted:
-            names = ", ".join(unlisted[:3]) + (", ..." if len(unlisted) > 3 else "")
+            names = first_few(unlisted, most=3)
             found = f"{len(unlisted)} file(s) in images/ that no case names ({names})"
             self.warning(found, "every image in a split", f"list them in {DATALIST} or remove them", file="images")
 
