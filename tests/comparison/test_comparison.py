@@ -108,6 +108,20 @@ def test_what_is_there_is_not_run_again_and_other_settings_are_refused(
         compare(longer, rates=[0.002], **arguments)
 
 
+@pytest.mark.parametrize(("key", "value"), [("precision", "bf16"), ("image_size", 64), ("torch_threads", 2)])
+def test_runs_that_no_page_could_compare_are_refused_before_training(
+    compared: Path, job_of: Jobs, setup: Setup, key: str, value: object
+) -> None:
+    def make(method: str, rate: float, seed: int) -> Job:
+        return replace(
+            job_of(compared, method, rate, seed), setup=replace(setup, overrides={**setup.overrides, key: value})
+        )
+
+    with pytest.raises(ComparisonError, match=rf"nothing was trained(.|\n)*{key} \w+, here {value}: centralised_lr0"):
+        compare(make, methods=["iat"], rates=[0.002], seeds=[0], again=False, tell=lambda line: None)
+    assert not list((compared / "runs" / "tiny").glob("iat*"))
+
+
 @pytest.mark.soak
 def test_runs_in_processes_of_their_own_end_with_the_same_bits(compared: Path, job_of: Jobs, tmp_path: Path) -> None:
     def make(method: str, rate: float, seed: int) -> Job:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sitelora.federation.adapted import (
     load_model,
     load_values,
     merged_state,
+    model_sha256,
     partition_of,
     save_merged,
     trained_parameters,
@@ -105,6 +107,22 @@ def test_merging_for_serving_leaves_the_network_as_it_was(picture: Tensor) -> No
 def test_what_cannot_be_merged_is_served_with_its_adapters(picture: Tensor) -> None:
     network, _ = adapted("fedsca")
     assert set(merged_state(network)) == set(network.state_dict())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"values": {"a": torch.ones(2) + 1e-7, "b": torch.zeros(1)}},
+        {"values": {"a": torch.ones(2)}},
+        {"base_delta": {"x": (torch.ones(2, 1), torch.zeros(1, 2))}},
+        {"strengths": {"global": 0.5}},
+    ],
+)
+def test_a_models_hash_is_of_everything_that_it_puts_into_a_network(changed: dict[str, Any]) -> None:
+    values, delta = {"a": torch.ones(2), "b": torch.zeros(1)}, {"x": (torch.ones(2, 1), torch.ones(1, 2))}
+    model = Model(values, delta, {"global": 1.0})
+    assert model_sha256(model) == model_sha256(Model(dict(reversed(values.items())), delta, {"global": 1.0}))
+    assert model_sha256(model) != model_sha256(replace(model, **changed))
 
 
 def test_a_network_that_nobody_adapted_has_no_partition() -> None:

@@ -15,6 +15,7 @@ from sitelora.federation.adapted import partition_of, trained_parameters
 from sitelora.federation.local_round import TrainingError
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import Answer, SiteError
+from sitelora.method import Model
 from sitelora.sharing.wire import PacketError, cast, packet_sha256
 
 MakeSite = Callable[..., Site]
@@ -230,6 +231,18 @@ def test_begin_reports_what_must_agree_and_the_seeded_tensors(make_site: MakeSit
 def test_data_of_other_labels_than_the_bundles_is_refused(make_site: MakeSite, tmp_path: Path) -> None:
     with pytest.raises(SiteError, match=r"site site-1: .*'prostate'.*classes=2"):
         make_site(tmp_path, overrides={"classes": 2}).begin()
+
+
+def test_a_models_scores_are_its_own_whatever_was_scored_since(make_site: MakeSite, tmp_path: Path) -> None:
+    site, other = make_site(tmp_path), make_site(tmp_path, "site-2").folder
+    initial = site.local_round.initial
+    one, two = (Model({name: value + shift for name, value in initial.items()}) for shift in (0.0, 0.3))
+    alone = {folder.name: make_site(tmp_path).score(one, folder) for folder in (site.folder, other)}
+    for folder in (site.folder, other, site.folder):
+        assert site.score(two, folder) != alone[folder.name]
+        assert site.score(one, folder) == alone[folder.name]
+    site.score(one, site.folder, keep_predictions=tmp_path / "kept")
+    assert len(list((tmp_path / "kept").iterdir())) == len(site.folder.cases("test"))
 
 
 def test_a_method_without_local_tensors_resumes_too(make_site: MakeSite, tmp_path: Path) -> None:

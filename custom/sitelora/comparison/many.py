@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.comparison.run import Job, Tell, run_job
+from sitelora.data.site_folder import first_few
 
 MakeJob = Callable[[str, float, int], Job]
 """Gives the run of a method, a learning rate and a seed."""
@@ -61,7 +62,7 @@ def run_jobs(jobs: Sequence[Job], *, again: bool, tell: Tell) -> int:
     """Run every job without a file in a process of its own with one thread; return how many failed.
 
     Raises:
-        ComparisonError: a file is there that was made with other settings.
+        ComparisonError: a file is there that was made with other settings or another budget.
     """
     waiting = _missing(jobs, again=again, tell=tell)
     if not waiting:
@@ -124,4 +125,25 @@ def _missing(jobs: Sequence[Job], *, again: bool, tell: Tell) -> list[Job]:
             f"{jobs[0].file.parent}: found {', '.join(stale)} of other settings than those asked for; remove them, "
             "run with --again, or write to another --out"
         )
+    if missing:
+        _require_one_budget(missing, again=again)
     return missing
+
+
+def _require_one_budget(jobs: Sequence[Job], *, again: bool) -> None:
+    """Refuse to add runs to others that no page could compare them with, before anything is trained."""
+    folder, wanted = jobs[0].file.parent, jobs[0].budget
+    replaced = {job.method for job in jobs} if again else set()
+    differing: dict[str, list[str]] = {}
+    for file in sorted(folder.glob("*.json")):
+        run = read_run(file)
+        found = {**run["budget"], "image_size": run["image_size"]}
+        words = [f"{key} {found.get(key)}, here {value}" for key, value in wanted.items() if found.get(key) != value]
+        if words and run["method"] not in replaced:
+            differing.setdefault("; ".join(words), []).append(file.name)
+    if differing:
+        told = "\n".join(f"  {words}: {first_few(names, most=3)}" for words, names in differing.items())
+        raise ComparisonError(
+            f"{folder}: found runs of another budget, which these could not be compared with; nothing was trained. "
+            f"Write to another --out, or give them the same, for example with --set precision=...:\n{told}"
+        )

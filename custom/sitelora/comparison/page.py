@@ -186,7 +186,8 @@ def machine_text(run: Run) -> str:
     """Return what a run had to itself."""
     hardware = run["hardware"]
     threads, beside = run["budget"]["torch_threads"], hardware["runs_at_a_time"]
-    processor = hardware.get("gpu") or hardware["processor"]
+    instructions = f" ({hardware['instructions']})" if "instructions" in hardware else ""  # older files lack them
+    processor = hardware.get("gpu") or hardware["processor"] + instructions
     return f"{processor}, {count_text(threads, 'thread')} a run, {count_text(beside, 'run')} at a time"
 
 

@@ -19,6 +19,7 @@ from sitelora.comparison.record import elsewhere_record, left_out_record, site_r
 from sitelora.comparison.setup import BUNDLE, ON_ALL_IMAGES, Setup
 from sitelora.data.pooled import POOLED, content_sha256, pool_sites
 from sitelora.data.site_folder import SiteFolder, find_site_folder
+from sitelora.federation.adapted import model_sha256
 from sitelora.federation.bundle_config import method_config, read_bundle
 from sitelora.federation.in_process import run_in_process
 from sitelora.federation.site import Site
@@ -86,14 +87,34 @@ class Job:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a file must have been made with to count as this run; of a checkpoint's path the name alone."""
-        overrides = self.overrides
+        """What a file must have been made with to count as this run; of a checkpoint's path the name alone.
+
+        The precision is not in it but in the budget: what ``auto`` means is the machine's.
+        """
+        overrides = {key: value for key, value in self.overrides.items() if key != "precision"}
         if overrides.get("base"):
             overrides["base"] = Path(overrides["base"]).name
         sites = {"sites": list(self.setup.sites), "left_out": list(self.setup.left_out)}
         settings = {"rounds": self.setup.rounds, **sites, "overrides": overrides}
         plain: dict[str, Any] = json.loads(json.dumps(settings))
         return plain
+
+    @property
+    def budget(self) -> dict[str, Any]:
+        """What the run will be given, on this machine."""
+        parser = read_bundle(BUNDLE, self.overrides)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return {
+            "rounds": self.setup.rounds,
+            "epochs": self.setup.epochs,
+            "steps_per_epoch": self.setup.overrides.get("steps_per_epoch"),
+            "batch_size": parser["batch_size"],
+            "schedule": f"{parser['schedule']['_target_'].rpartition('.')[2]} over {parser['schedule_rounds']} rounds",
+            "weight_decay": parser["weight_decay"],
+            "precision": resolve_precision(parser["precision"], device),
+            "torch_threads": parser["torch_threads"],
+            "image_size": parser["image_size"],
+        }
 
     def __str__(self) -> str:
         return f"{self.method}, learning rate {self.rate:g}, seed {self.seed}"
@@ -126,10 +147,15 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
                     kind: {"not_applicable": model} if isinstance(model, str) else site.score(model, folder)
                     for kind, model in kinds.items()
                 }
+        scored: dict[tuple[str, str], dict[str, Any]] = {}
         for name, site in sites.items() if len(sites) > 1 else ():
             personal = site.served_models(packet(name))["personal"]
             assert not isinstance(personal, str)
-            grid[name] = {other.name: site.score(personal, other) for other in folders if other.name != name}
+            model = model_sha256(personal)
+            for other in folders:
+                if (model, other.name) not in scored:  # where all is shared, every site's model is the same
+                    scored[model, other.name] = site.score(personal, other)
+            grid[name] = {other.name: scored[model, other.name] for other in folders if other.name != name}
 
     with tempfile.TemporaryDirectory(prefix="sitelora-compare-") as place:
         data, sites = job.data, job.setup.sites
@@ -209,7 +235,7 @@ def _record(
         "base": {**base_record(job.overrides), "sha256": result["base"]["sha256"]},
         "fingerprint": result["fingerprint"],
         "state_sha256": {site: entry["state_sha256"] for site, entry in last.items()},
-        "budget": {**budget(job, result), "seconds": seconds},
+        "budget": {**job.budget, "steps": steps(result), "seconds": seconds},
         "settings": job.settings,
         "validation_dice": validation_dice(result),
         "server": [entry["server"] for entry in result["rounds"] if entry.get("server")],
@@ -229,25 +255,13 @@ def validation_dice(result: Mapping[str, Any]) -> dict[str, list[float | None]]:
     return found
 
 
-def budget(job: Job, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the run was given; a method of several passes (Ditto) shows in its steps."""
-    parser = read_bundle(BUNDLE, job.overrides)
-    steps: dict[str, int] = {}
+def steps(result: Mapping[str, Any]) -> dict[str, int]:
+    """Return the optimiser steps of every site; a method of several passes (Ditto) shows in them."""
+    found: dict[str, int] = {}
     for entry in result["rounds"]:
         for site, report in entry["sites"].items():
-            steps[site] = steps.get(site, 0) + int(report["metrics"]["steps"])
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return {
-        "rounds": job.setup.rounds,
-        "epochs": job.setup.epochs,
-        "steps_per_epoch": job.setup.overrides.get("steps_per_epoch"),
-        "steps": steps,
-        "batch_size": parser["batch_size"],
-        "schedule": f"{parser['schedule']['_target_'].rpartition('.')[2]} over {parser['schedule_rounds']} rounds",
-        "weight_decay": parser["weight_decay"],
-        "precision": resolve_precision(parser["precision"], device),
-        "torch_threads": result["hardware"]["torch_threads"],
-    }
+            found[site] = found.get(site, 0) + int(report["metrics"]["steps"])
+    return found
 
 
 def base_record(overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -122,7 +122,7 @@ SETUPS: Mapping[str, Setup] = {
         sites=SIX,
         rounds=3,
         epochs=4,
-        overrides={"image_size": 96},
+        overrides={"image_size": 64},
     ),
 }
 

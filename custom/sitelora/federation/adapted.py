@@ -16,6 +16,7 @@ from sitelora.method import Method, Model
 from sitelora.networks.precision import set_precision
 from sitelora.sharing.patterns import clean_name
 from sitelora.sharing.rule import Partition
+from sitelora.sharing.wire import packet_sha256
 
 
 def adapted_network(
@@ -66,6 +67,13 @@ def load_model(network: nn.Module, model: Model) -> None:
     set_strengths(network, model.strengths)
     if model.base_delta or any(isinstance(m, LowRankPair) and m.delta is not None for m in network.modules()):
         set_base_delta(network, dict(model.base_delta))
+
+
+def model_sha256(model: Model) -> str:
+    """Return one sha256 over what ``load_model`` puts into a network: models of one hash predict the same."""
+    delta = {f"{name}/{i}": factor for name, pair in model.base_delta.items() for i, factor in enumerate(pair)}
+    strengths = {f"@{role}": torch.tensor(value) for role, value in model.strengths.items()}
+    return packet_sha256({**model.values, **delta, **strengths})
 
 
 def merged_state(network: nn.Module) -> dict[str, Tensor]:

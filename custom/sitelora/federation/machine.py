@@ -18,6 +18,7 @@ def hardware() -> dict[str, Any]:
     found = {
         "machine": platform.machine(),
         "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
     }

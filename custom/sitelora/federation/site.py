@@ -16,7 +16,7 @@ from sitelora.data.check import check_site_folder
 from sitelora.data.site_folder import SiteFolder
 from sitelora.evaluation.cases import evaluate_cases
 from sitelora.evaluation.numbered import numbered
-from sitelora.federation.adapted import load_model, partition_of, save_merged
+from sitelora.federation.adapted import load_model, model_sha256, partition_of, save_merged
 from sitelora.federation.bundle_config import FEDERATED, bundle_sha256, checkpoint_path, read_bundle
 from sitelora.federation.local_round import LocalRound, Progress, paired
 from sitelora.federation.machine import hardware, versions
@@ -54,6 +54,7 @@ class Site:
         self._network: nn.Module | None = None
         self._rounds: LocalRound | None = None
         self._last_dice: tuple[tuple[str, str], float] | None = None
+        self._scores: dict[tuple[str, Path], dict[str, Any]] = {}
         self.store = SiteStore(settings.run_folder / settings.site)
 
     @property
@@ -168,15 +169,13 @@ class Site:
         site = self.settings.site
         models = self.served_models(packet)
         folder = self.store.folder / "evaluation"
-        results: dict[str, Any] = {}
-        for kind, model in models.items():
-            if isinstance(model, str):
-                results[kind] = {"not_applicable": model}
-                continue
-            keep = folder / "predictions" if kind == "personal" else None
-            results[kind] = self.score(model, self.folder, keep_predictions=keep)
         personal = models["personal"]
         assert not isinstance(personal, str)
+        self.score(personal, self.folder, keep_predictions=folder / "predictions")
+        results = {
+            kind: {"not_applicable": model} if isinstance(model, str) else self.score(model, self.folder)
+            for kind, model in models.items()
+        }
         load_model(self.network, personal)
         save_merged(self.network, checkpoint_path(self.settings.run_folder, site))
         write_evaluation(results, folder, folder=self.folder)
@@ -196,10 +195,17 @@ class Site:
         )
 
     def score(self, model: Model, folder: SiteFolder, *, keep_predictions: Path | None = None) -> dict[str, Any]:
-        """Score a model on a folder's test cases; another site's folder is at hand only where all data is public."""
-        load_model(self.network, model)
-        pipeline = self._pipeline()
-        return evaluate_cases(self.network, folder, "test", pipeline=pipeline, keep_predictions=keep_predictions)
+        """Score a model on a folder's test cases; another site's folder is at hand only where all data is public.
+
+        A model that was scored there before is not scored again: where all is shared, several kinds are one model.
+        """
+        key = (model_sha256(model), folder.path)
+        if key not in self._scores or keep_predictions is not None:
+            load_model(self.network, model)
+            self._scores[key] = evaluate_cases(
+                self.network, folder, "test", pipeline=self._pipeline(), keep_predictions=keep_predictions
+            )
+        return self._scores[key]
 
     def _unpack(self, packet: Packet, reader: str | None = None) -> Received:
         """Read this site's message, or another reader's; where ranks differ, filled up to the full one."""
@@ -241,8 +247,7 @@ class Site:
     def _dice(self, model: Any, split: str) -> float | None:
         if not self.folder.cases(split):
             return None
-        delta = {f"{name}/{i}": factor for name, pair in model.base_delta.items() for i, factor in enumerate(pair)}
-        key = (split, packet_sha256({**model.values, **delta}))
+        key = (split, model_sha256(model))
         # where nothing is shared, what is received is what was scored last
         if self._last_dice is None or self._last_dice[0] != key:
             load_model(self.network, model)
