@@ -18,6 +18,16 @@ from sitelora.data.site_folder import first_few
 
 MakeJob = Callable[[str, float, int], Job]
 """Gives the run of a method, a learning rate and a seed."""
+MUST_AGREE = (
+    "rounds",
+    "epochs",
+    "steps_per_epoch",
+    "batch_size",
+    "schedule",
+    "weight_decay",
+    "precision",
+    "torch_threads",
+)
 
 
 class ComparisonError(ValueError):
@@ -101,6 +111,11 @@ def read_run(file: Path) -> dict[str, Any]:
     return content
 
 
+def common_budget(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what must be the same in all runs of a comparison, from one run's file; the keys are ``Job.budget``'s."""
+    return {key: run["budget"][key] for key in MUST_AGREE} | {"image_size": run["image_size"]}
+
+
 def _in_process(job: Job) -> str:
     """Run one job in a fresh process, which tells its rounds on standard error."""
 
@@ -137,8 +152,8 @@ def _require_one_budget(jobs: Sequence[Job], *, again: bool) -> None:
     differing: dict[str, list[str]] = {}
     for file in sorted(folder.glob("*.json")):
         run = read_run(file)
-        found = {**run["budget"], "image_size": run["image_size"]}
-        words = [f"{key} {found.get(key)}, here {value}" for key, value in wanted.items() if found.get(key) != value]
+        found = common_budget(run)
+        words = [f"{key} {found[key]}, here {value}" for key, value in wanted.items() if found[key] != value]
         if words and run["method"] not in replaced:
             differing.setdefault("; ".join(words), []).append(file.name)
     if differing:

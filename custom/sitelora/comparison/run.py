@@ -103,7 +103,6 @@ class Job:
     def budget(self) -> dict[str, Any]:
         """What the run will be given, on this machine."""
         parser = read_bundle(BUNDLE, self.overrides)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return {
             "rounds": self.setup.rounds,
             "epochs": self.setup.epochs,
@@ -111,7 +110,7 @@ class Job:
             "batch_size": parser["batch_size"],
             "schedule": f"{parser['schedule']['_target_'].rpartition('.')[2]} over {parser['schedule_rounds']} rounds",
             "weight_decay": parser["weight_decay"],
-            "precision": resolve_precision(parser["precision"], device),
+            "precision": resolve_precision(parser["precision"], torch.device(parser.get_parsed_content("device"))),
             "torch_threads": parser["torch_threads"],
             "image_size": parser["image_size"],
         }

@@ -8,20 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sitelora.comparison.many import ComparisonError, best_rate, last_validation, read_run
+from sitelora.comparison.many import ComparisonError, best_rate, common_budget, last_validation, read_run
 
 Run = Mapping[str, Any]
 REFERENCE = "local"
-MUST_AGREE = (
-    "rounds",
-    "epochs",
-    "steps_per_epoch",
-    "batch_size",
-    "schedule",
-    "weight_decay",
-    "precision",
-    "torch_threads",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +68,7 @@ def read_runs(folder: Path, name: str) -> Runs:
 def _require_equal(folder: Path, loaded: Mapping[str, Run]) -> None:
     keys: dict[str, list[str]] = {}
     for name, run in loaded.items():
-        same = {key: run["budget"][key] for key in MUST_AGREE}
-        same |= {key: run[key] for key in ("image_size", "data_sha256")} | {"base": run["base"]["file_sha256"]}
+        same = {**common_budget(run), "data_sha256": run["data_sha256"], "base": run["base"]["file_sha256"]}
         keys.setdefault(json.dumps(same, sort_keys=True), []).append(name)
     if len(keys) > 1:
         differing = "\n".join(f"  {', '.join(names)}: {key}" for key, names in keys.items())
