@@ -75,6 +75,7 @@ class Site:
                 seed=self.seed,
                 site=self.settings.site,
                 schedule=self._parser.get_parsed_content("schedule") if "schedule" in self._parser else None,
+                max_gradient_norm=float(self._parser.get_parsed_content("max_gradient_norm")),
             )
         return self._rounds
 
