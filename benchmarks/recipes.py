@@ -4,11 +4,11 @@
     python benchmarks/recipes.py --data data --jobs iat_lungs --minutes 60
     python benchmarks/recipes.py --only-table                      the table from the files that are there
 
-`--data` holds `lungs`, `cells` (`sitelora prepare`) and `prostate`, which is the drawn phantom (`sitelora prepare
-prostate_phantom`). First a job's small grid runs with seed 0 in this processor's own precision; the setting is chosen by
-the served model's validation score, each site counting alike, among the runs in which no model falls. Test cases play no
-part. Then the chosen setting runs with three seeds in both precisions. One JSON a run in `results/recipes`: stopped at
-any moment, the same command goes on. The table is `results/recipes.json`; it names every bound that does not hold.
+`--data` holds `lungs`, `cells` (`sitelora prepare`) and `prostate`, the drawn phantom (`sitelora prepare
+prostate_phantom`). First a job's small grid runs with seed 0 in this processor's own precision; the setting is chosen
+by the served model's validation score, each site counting alike, among the runs in which no model falls. Test cases
+play no part. Then the chosen setting runs with three seeds in both precisions. One JSON a run in `results/recipes`:
+stopped at any moment, the same command goes on. The table is `results/recipes.json`; it names what does not hold.
 """
 
 from __future__ import annotations
@@ -290,9 +290,8 @@ def main() -> int:
     found = table()
     TABLE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for name, job in found["jobs"].items():
-        print(
-            f"{name}: {job['runs']} runs, chosen {job['chosen']}; {'; '.join(job['does_not_hold']) or 'all bounds hold'}"
-        )
+        said = "; ".join(job["does_not_hold"]) or "all bounds hold"
+        print(f"{name}: {job['runs']} runs, chosen {job['chosen']}; {said}")
     return 1 if failed else 0
 
 
