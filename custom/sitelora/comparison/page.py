@@ -66,8 +66,8 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
             "Learning rates",
             *tables.rate_table(runs),
             note=f"Mean validation Dice over sites at the end ({figures.model_of_curves(runs)}), first seed; "
-            "test cases have no part in the choice. Where the best is the smallest or the largest of the grid, a better "
-            "one may lie beyond it.",
+            "test cases have no part in the choice. Where the best is the smallest or the largest of the grid, a "
+            "better one may lie beyond it.",
         ),
         "## How it was made",
         making(name, setup, runs),
