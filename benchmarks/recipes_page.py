@@ -8,11 +8,11 @@ from typing import Any
 HEAD = """\
 # Do the shipped jobs survive another seed and another precision?
 
-Every job with the rate and scale that validation chose, three seeds, the frozen base in bf16 and in fp32. The numbers are
-test Dice of the model that the site is served; the base is the same network before any training. Any two of a site's six
-runs are to end within the bound; no received and no freshly trained model is to fall by more than 0.05 below one of an
-earlier round, by validation. How the choice is made stands in `benchmarks/recipes.py`. This page is written from
-`benchmarks/results/recipes.json` by
+Every job with the rate and scale that validation chose, three seeds, the frozen base in bf16 and in fp32. The numbers
+are test Dice of the model that the site is served; the base is the same network before any training. Any two of a
+site's six runs are to end within the bound; no received and no freshly trained model is to fall by more than 0.05 below
+one of an earlier round, by validation. How the choice is made stands in `benchmarks/recipes.py`. This page is written
+from `benchmarks/results/recipes.json` by
 """
 
 
