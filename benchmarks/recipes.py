@@ -66,7 +66,7 @@ RECIPES = {
         Recipe(job="iat_prostate", grid=_grid((0.008, 0.004), (0.004, 2.0), scale=4.0)),
         Recipe(
             job="flap_sam_prostate",
-            grid=_grid((0.004, 0.002), (0.004, 2.0), scale=1.0),
+            grid=_grid((0.004, 0.002)),
             fixed={"max_gradient_norm": 1.0},
         ),
         Recipe(job="fedsca_prostate", grid=_grid((0.008, 0.004))),
