@@ -119,7 +119,9 @@ def _across(
     if len(kinds) > 1:
         examples = " and ".join(f"{kind} ({names[0]})" for kind, names in kinds.items())
         yield error(f"{examples} at one site", "one kind", "keep the two kinds in datasets of their own", file=DATALIST)
-    trained = _split_by([case for case in cases if case.split == "training"], lambda case: f"{case.channels} channel(s)")
+    trained = _split_by(
+        [case for case in cases if case.split == "training"], lambda case: f"{case.channels} channel(s)"
+    )
     if len(trained) > 1:
         examples = " and ".join(f"{kind} ({names[0]})" for kind, names in trained.items())
         remedy = "convert the grey ones to colours or the coloured ones to grey"

@@ -104,7 +104,9 @@ class CaseCheck:
             found = f"the same value {seen.low:g} everywhere: training sees an empty image"
             self._warn(found, "a picture", "look at the file and export it again", self.file)
         elif seen.by == "extremes":
-            found = f"98 of 100 values are {float(np.median(image.values)):g}: scaled by the extremes, not by percentiles"
+            found = (
+                f"98 of 100 values are {float(np.median(image.values)):g}: scaled by the extremes, not by percentiles"
+            )
             remedy = f"look whether {seen.low:g} to {seen.high:g} should all be seen"
             self._warn(found, "a range of intensities", remedy, self.file)
         steps = image.spacing_mm or ()
@@ -132,7 +134,9 @@ class CaseCheck:
         picture = image.affine is None
         if picture != needs.pictures:
             found = "a picture (PNG)" if picture else "a volume (NIfTI)"
-            expected = f"{'pictures' if needs.pictures else 'volumes'}, as pictures={needs.pictures} of {needs.bundle} says"
+            expected = (
+                f"{'pictures' if needs.pictures else 'volumes'}, as pictures={needs.pictures} of {needs.bundle} says"
+            )
             remedy = f"set pictures={str(picture).lower()}, or prepare the data for this bundle"
             self.problems.append(error(found, expected, remedy, case=self.case, file=self.file))
         elif not picture and depth < needs.slices:
@@ -143,7 +147,7 @@ class CaseCheck:
         self.problems.append(warning(found, expected, remedy, case=self.case, file=file))
 
 
-def seen_in(values: NDArray[np.generic]) -> Seen:
+def seen_in(values: NDArray[Any]) -> Seen:
     """Return what the scaling of ``data/intensity.py`` makes of an image; by ranks, not between them, which is quick.
 
     Args:
@@ -167,7 +171,7 @@ def seen_in(values: NDArray[np.generic]) -> Seen:
     return Seen(low=low, high=high, mean=float(np.average(scaled, weights=weights)), by=by)
 
 
-def compact(values: NDArray[np.float32]) -> NDArray[np.generic]:
+def compact(values: NDArray[np.float32]) -> NDArray[Any]:
     """Return the same values as uint8 where they are whole numbers from 0 to 255, which is quicker to go through."""
     if values.min() < 0 or values.max() > 255:
         return values
@@ -175,7 +179,7 @@ def compact(values: NDArray[np.float32]) -> NDArray[np.generic]:
     return small if np.array_equal(small, values) else values
 
 
-def content_hash(image: Pixels, values: NDArray[np.generic]) -> str:
+def content_hash(image: Pixels, values: NDArray[Any]) -> str:
     """Return one hash of an image's values, the same however they are stored: type, axes' order, grey as colours.
 
     Args:

@@ -55,7 +55,9 @@ def _labels(folder: SiteFolder, labels: Mapping[int, str] | None, needs: DataNee
     own = dict(folder.labels)
     if labels is not None and _folded(labels) != _folded(own):
         yield error(f"labels {own}", f"{dict(labels)} as the job has them", "map the label values", file=DATALIST)
-    if list(own) != list(range(len(own))):
+    if len(own) < 2:
+        yield error(f"the labels {own}", "a structure beside the background", "name it", file=DATALIST)
+    elif list(own) != list(range(len(own))):
         values = ", ".join(str(value) for value in own)
         remedy = "write the masks anew with these values and list them so in labels"
         yield error(f"the label values {values}", f"0 to {len(own) - 1} without a gap", remedy, file=DATALIST)

@@ -53,8 +53,8 @@ def _training(result: CheckResult) -> str:
     low, high = ([getattr(case.seen, end) for case in result.cases] for end in ("low", "high"))
     means = [case.seen.mean for case in result.cases]
     return (
-        f"sees {channels} channel(s), {side}{depth}{_range(min(low), max(low))} as 0 and {_range(min(high), max(high))} "
-        f"as 1, mean {_range(min(means), max(means))}"
+        f"sees {channels} channel(s), {side}{depth}{_range(min(low), max(low))} as 0 and "
+        f"{_range(min(high), max(high))} as 1, mean {_range(min(means), max(means))}"
     )
 
 

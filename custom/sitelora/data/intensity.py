@@ -2,7 +2,7 @@
 
 MONAI's ``ScaleIntensityRangePercentilesd`` returns an image unscaled where both percentiles are equal: zeros with one
 small bright block reach the network as 3000. Our choice: then the range is the image's lowest to its highest value; an
-image of one value becomes 0 throughout, and a line in the log says so. Everywhere else the values are MONAI's to the bit.
+image of one value becomes 0 throughout, and a line in the log says so. Everywhere else the values are MONAI's bits.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class ScalePercentilesd(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if not 0 <= lower < upper <= 100:
-            raise ValueError(f"ScalePercentilesd: found lower={lower}, upper={upper}; expected 0 <= lower < upper <= 100")
+            raise ValueError(
+                f"ScalePercentilesd: found lower={lower}, upper={upper}; expected 0 <= lower < upper <= 100"
+            )
         self.lower, self.upper = lower, upper
 
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:

@@ -14,8 +14,8 @@ import numpy as np
 from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
-from sitelora.data.reading import Pixels, read_pixels
 from sitelora.data.errors import SiteDataError, first_few
+from sitelora.data.reading import Pixels, read_pixels
 
 CHANNELS = (1, 3)
 NEAR = 1e-3
@@ -104,7 +104,7 @@ def judged_label(pixels: Pixels, path: Path, listed: Collection[int] | None = No
         remedy = "write the masks anew with the values 0 to n that labels in dataset.json lists"
         raise UnfitFileError(path, f"unknown label value(s) {first_few(wrong)}", expected, remedy)
     whole = np.rint(array) if array.dtype.kind == "f" else array
-    small = 0 <= values.min() and values.max() < 255.5
+    small = values.min() >= 0 and values.max() < 255.5
     return replace(pixels, values=whole.astype(np.uint8 if small else np.int32))
 
 
@@ -143,7 +143,7 @@ def same_grid(image: Pixels, label: Pixels, path: Path) -> None:
 
 
 def slices_of(pixels: Pixels) -> int:
-    """Return how many slices the network sees of a volume: along the axis that is nearest to head-feet; 1 of a picture."""
+    """Return how many slices the network sees: along the axis that is nearest to head-feet; 1 of a picture."""
     if pixels.affine is None:
         return 1
     axis = int(np.flatnonzero(io_orientation(pixels.affine)[:, 0] == 2)[0])

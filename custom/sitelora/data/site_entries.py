@@ -50,8 +50,8 @@ def check_entry(entry: Any, where: str) -> None:
     patient = entry["patient"]
     if isinstance(patient, bool) or not isinstance(patient, (str, int)) or not str(patient).strip():
         raise SiteDataError(
-            f"{where}: patient is {_kind(patient)} {_short(patient)}, expected a pseudonym, a text that is not empty or "
-            "a whole number; give every patient one"
+            f"{where}: patient is {_kind(patient)} {_short(patient)}, expected a pseudonym, a text that is not "
+            "empty or a whole number; give every patient one"
         )
 
 
@@ -76,7 +76,9 @@ def check_labels(content: Any, file: Path) -> dict[int, str]:
     names = Counter(name.strip().casefold() for _, name in items)
     twice += [f"name {name!r}" for name, count in names.items() if count > 1]
     if twice:
-        raise SiteDataError(f"{where}: {first_few(twice)} stands there twice, expected every value and name once; correct it")
+        raise SiteDataError(
+            f"{where}: {first_few(twice)} stands there twice, expected every value and name once; correct it"
+        )
     return dict(sorted(zip(values, (name for _, name in items), strict=True)))
 
 

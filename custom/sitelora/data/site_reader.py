@@ -13,8 +13,8 @@ from monai.data.image_reader import ImageReader
 from monai.utils import MetaKeys, SpaceKeys
 
 from sitelora.data.endings import PICTURES, VOLUMES
-from sitelora.data.rules import read_image, read_label
 from sitelora.data.errors import SiteDataError
+from sitelora.data.rules import read_image, read_label
 
 logger = logging.getLogger(__name__)
 
