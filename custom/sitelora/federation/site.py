@@ -21,6 +21,16 @@ from sitelora.federation.bundle_config import FEDERATED, bundle_sha256, checkpoi
 from sitelora.federation.local_round import LocalRound, Progress, paired
 from sitelora.federation.machine import hardware, versions
 from sitelora.federation.packets import Received, accumulate, unpack_evaluation, unpack_message
+from sitelora.federation.served import (
+    PREVIOUS,
+    RECEIVED,
+    TRAINED,
+    Candidate,
+    Served,
+    choose,
+    from_tensors,
+    to_tensors,
+)
 from sitelora.federation.serving import personal_model, serve
 from sitelora.federation.site_settings import Answer, SiteError, SiteSettings
 from sitelora.federation.state import SiteState, SiteStore, StoredRound
@@ -31,6 +41,9 @@ from sitelora.sharing.patterns import clean_name
 from sitelora.sharing.wire import Packet, PacketError, difference, packet_sha256
 
 logger = logging.getLogger(__name__)
+
+AFTER_THE_LAST = 10**9
+"""A round number after all others, for the state that the last finished round left."""
 
 
 class Site:
@@ -53,7 +66,8 @@ class Site:
         self.method = method
         self._network: nn.Module | None = None
         self._rounds: LocalRound | None = None
-        self._last_dice: tuple[tuple[str, str], float] | None = None
+        self._last_dice: tuple[str, float] | None = None
+        self._served: tuple[str, Served] | None = None
         self._scores: dict[tuple[str, Path], dict[str, Any]] = {}
         self.store = SiteStore(settings.run_folder / settings.site)
 
@@ -75,6 +89,7 @@ class Site:
                 seed=self.seed,
                 site=self.settings.site,
                 schedule=self._parser.get_parsed_content("schedule") if "schedule" in self._parser else None,
+                max_gradient_norm=float(self._parser.get_parsed_content("max_gradient_norm")),
             )
         return self._rounds
 
@@ -134,7 +149,9 @@ class Site:
         started = time.monotonic()
         received = self._unpack(packet)
         state = self._state_before(round_number, received)
-        before = self._dice(personal_model(self.method, received.values, state), "validation")
+        had = self._kept(state, PREVIOUS)
+        model = personal_model(self.method, received.values, state)
+        before = Candidate(kind=RECEIVED, model=model, round_number=round_number, score=self._validation(model))
         rounds = self.local_round
         outcome = rounds.run(
             round_number,
@@ -144,11 +161,16 @@ class Site:
             progress=progress,
         )
         after_values = {**received.values, **outcome.trained}
-        after = self._dice(personal_model(self.method, after_values, outcome.state), "validation")
+        model = personal_model(self.method, after_values, outcome.state)
+        after = Candidate(kind=TRAINED, model=model, round_number=round_number, score=self._validation(model))
+        served = choose([before, after, *had]).candidate
+        outcome.state.served = to_tensors(served.model)
+        outcome.state.served_as = {"kind": served.kind, "round": served.round_number, "score": served.score}
         tensors = difference(outcome.trained, received.values)
         tensors.update({f"@{name}": tensor for name, tensor in outcome.companions.items()})
         tensors = self.method.ranks.cut(tensors, self.settings.site)
-        metrics = {**outcome.metrics, "dice_received": before, "dice_personal": after}
+        scores = {"dice_received": before.score, "dice_personal": after.score, "dice_served": served.score}
+        metrics = {**outcome.metrics, **scores}
         report: dict[str, Any] = {
             "cases": self.folder.case_counts()["training"],
             "metrics": {name: value for name, value in metrics.items() if value is not None},
@@ -169,13 +191,14 @@ class Site:
         site = self.settings.site
         models = self.served_models(packet)
         folder = self.store.folder / "evaluation"
-        personal = models["personal"]
-        assert not isinstance(personal, str)
+        served = self.served(packet)
+        personal = served.candidate.model
         self.score(personal, self.folder, keep_predictions=folder / "predictions")
         results = {
             kind: {"not_applicable": model} if isinstance(model, str) else self.score(model, self.folder)
             for kind, model in models.items()
         }
+        results["personal"] = {**results["personal"], "served": served.to_json()}
         load_model(self.network, personal)
         save_merged(self.network, checkpoint_path(self.settings.run_folder, site))
         write_evaluation(results, folder, folder=self.folder)
@@ -185,14 +208,41 @@ class Site:
         """Return every model by kind (base, global, personal, unseen), or why there is none; as for `evaluate`."""
         own, other = unpack_evaluation(packet)
         received, stranger = self._unpack(own), self._unpack(other, ANY_SITE)
-        return serve(
+        models = serve(
             self.method,
             partition_of(self.network),
             received=received,
             stranger=stranger,
-            state=self._state_before(10**9, received),
+            state=self._state_before(AFTER_THE_LAST, received),
             initial=self.local_round.initial,
         )
+        return {**models, "personal": self.served(packet).candidate.model}
+
+    def served(self, packet: Packet) -> Served:
+        """Return which model this site is served after the last round, chosen by its own validation cases.
+
+        Args:
+            packet: as for `evaluate`.
+        """
+        key = packet_sha256(packet)
+        if self._served is None or self._served[0] != key:
+            received = self._unpack(unpack_evaluation(packet)[0])
+            state = self._state_before(AFTER_THE_LAST, received)
+            model = personal_model(self.method, received.values, state)
+            latest = self.store.latest()
+            number = latest.manifest["round"] + 1 if latest is not None else 0
+            last = Candidate(kind=RECEIVED, model=model, round_number=number, score=self._validation(model))
+            fresh = state.served_as.get("kind") == TRAINED and state.served_as["round"] == number - 1
+            self._served = (key, choose([last, *self._kept(state, TRAINED if fresh else PREVIOUS)]))
+        return self._served[1]
+
+    def _kept(self, state: SiteState, kind: str) -> list[Candidate]:
+        """Return the model that the site is served so far as a candidate of this kind; none before the first round."""
+        if not state.served:
+            return []
+        model = from_tensors(state.served, self.method.serving.strengths_of("personal"))
+        noted = state.served_as
+        return [Candidate(kind=kind, model=model, round_number=noted["round"], score=noted["score"])]
 
     def score(self, model: Model, folder: SiteFolder, *, keep_predictions: Path | None = None) -> dict[str, Any]:
         """Score a model on a folder's test cases; another site's folder is at hand only where all data is public.
@@ -244,14 +294,15 @@ class Site:
                     f"{str(now)[:12]}; resume with the version and bundle of the run, or start a new one"
                 )
 
-    def _dice(self, model: Any, split: str) -> float | None:
-        if not self.folder.cases(split):
+    def _validation(self, model: Model) -> float | None:
+        """Return a model's Dice on this site's validation cases, or None where it has none."""
+        if not self.folder.cases("validation"):
             return None
-        key = (split, model_sha256(model))
+        key = model_sha256(model)
         # where nothing is shared, what is received is what was scored last
         if self._last_dice is None or self._last_dice[0] != key:
             load_model(self.network, model)
-            scores = evaluate_cases(self.network, self.folder, split, pipeline=self._pipeline(), dice_only=True)
+            scores = evaluate_cases(self.network, self.folder, "validation", pipeline=self._pipeline(), dice_only=True)
             self._last_dice = (key, float(scores["dice"]))
         return self._last_dice[1]
 
