@@ -113,8 +113,9 @@ def test_rounds_beyond_the_rehearsal_repeat(data: Path) -> None:
     shared = {"image_encoder.x.lora.A": (2, 16), "image_encoder.x.lora.B": (16, 2)}
     counts = rehearse(method, shared, rounds=9, sites=3, wire=WireFormat())
     plain = 2 * 2 * 2 * 16
-    delta = 2 * 2 * 16 * (3 * 2)  # rank at most sites x r
+    delta = 2 * 2 * 16 * (2 * 2)  # (sites - 1) x r
     assert counts == [plain, *[plain + delta] * 9]
+    assert rehearse(method, shared, rounds=2, sites=1, wire=WireFormat()) == [plain] * 3
 
 
 def test_json_holds_every_tensor_and_the_totals(iat: EgressStatement) -> None:

@@ -30,7 +30,8 @@ from sitelora.networks.precision import resolve_precision
 from sitelora.settings import RunSettings, read_settings, with_method
 from sitelora.sharing.wire import Packet
 
-FORMAT = 1
+FORMAT = 2
+"""1: the rate was chosen on, and the curves show, what a site had trained last; 2: what it is served."""
 Tell = Callable[[str], None]
 
 
@@ -123,6 +124,7 @@ class Job:
             "batch_size": parser["batch_size"],
             "schedule": f"{parser['schedule']['_target_'].rpartition('.')[2]} over {parser['schedule_rounds']} rounds",
             "weight_decay": parser["weight_decay"],
+            "max_gradient_norm": parser["max_gradient_norm"],
             "precision": resolve_precision(parser["precision"], torch.device(parser.get_parsed_content("device"))),
             "torch_threads": parser["torch_threads"],
             "image_size": parser["image_size"],
@@ -140,7 +142,7 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
     """
 
     def after_round(number: int, record: Mapping[str, Any]) -> None:
-        found = {site: entry["metrics"].get("dice_personal") for site, entry in record["sites"].items()}
+        found = {site: entry["metrics"].get("dice_served") for site, entry in record["sites"].items()}
         dice = ", ".join(f"{site} {value:.3f}" for site, value in found.items() if value is not None) or "of no site"
         tell(f"{job}: round {number + 1}/{job.setup.rounds}, validation Dice {dice}")
 
@@ -252,18 +254,19 @@ def _record(
         "validation_dice": validation_dice(result),
         "server": [entry["server"] for entry in result["rounds"] if entry.get("server")],
         "sites": sites,
+        "served": {site: models["personal"]["served"] for site, models in result["evaluation"].items()},
         "warnings": result["warnings"],
         "data_sha256": {f.name: content_sha256(f) for f in folders},
     }
 
 
 def validation_dice(result: Mapping[str, Any]) -> dict[str, list[float | None]]:
-    """Return the personal model's validation Dice of every round, by site (``pooled`` for a centralised run)."""
+    """Return the served model's validation Dice after every round and at the end, by site or ``pooled``."""
     found: dict[str, list[float | None]] = {}
-    for entry in result["rounds"]:
-        for site, report in entry["sites"].items():
-            value = report["metrics"].get("dice_personal")
-            found.setdefault(site, []).append(None if value is None else round(value, 5))
+    for site, evaluation in result["evaluation"].items():
+        rounds = [entry["sites"][site]["metrics"].get("dice_served") for entry in result["rounds"]]
+        course = [*rounds, evaluation["personal"]["served"]["validation"]]
+        found[site] = [None if value is None else round(value, 5) for value in course]
     return found
 
 

@@ -1,4 +1,8 @@
-"""FedEx-LoRA (Singhal et al. 2025, arXiv 2410.09432): averaged factors and the residual as base delta. Exact."""
+"""FedEx-LoRA (Singhal et al. 2025, arXiv 2410.09432): averaged factors and the residual as base delta.
+
+Exact in fp32; over the bf16 wire 0.23 % remain (:mod:`sitelora.server.residual`). The base delta that a site receives
+has rank (K - 1) r for K sites in a round, and there is none where one site trained alone.
+"""
 
 from __future__ import annotations
 
