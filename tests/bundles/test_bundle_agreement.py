@@ -25,6 +25,7 @@ TRAIN_DIFFERS = {
         "epochs",
         "learning_rate",
         "weight_decay",
+        "max_gradient_norm",
         "schedule_rounds",
         "warmup_steps",
         "schedule",
@@ -142,7 +143,7 @@ def test_the_baselines_bundle_trains_every_method(name: str) -> None:
 
 
 def test_the_baselines_bundle_names_the_methods_that_there_are() -> None:
-    with pytest.raises(SettingsError, match="no method is called 'fedavgg' .did you mean 'fedavg_all'.*fedavg_lora"):
+    with pytest.raises(SettingsError, match=r"no method is called 'fedavgg' .did you mean 'fedavg_all'.*fedavg_lora"):
         load_method("baseline_segmentation", {"method": "fedavgg"})
 
 
