@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sitelora.data.site_folder import SiteDataError
 from sitelora.federation.adapted import partition_of, trained_parameters
 from sitelora.federation.local_round import TrainingError
 from sitelora.federation.site import Site
@@ -229,7 +230,7 @@ def test_begin_reports_what_must_agree_and_the_seeded_tensors(make_site: MakeSit
 
 
 def test_data_of_other_labels_than_the_bundles_is_refused(make_site: MakeSite, tmp_path: Path) -> None:
-    with pytest.raises(SiteError, match=r"site site-1: .*'prostate'.*classes=2"):
+    with pytest.raises(SiteDataError, match=r"(?s)site site-1: .*'prostate'.*classes=2"):
         make_site(tmp_path, overrides={"classes": 2}).begin()
 
 

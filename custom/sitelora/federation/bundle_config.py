@@ -13,6 +13,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from sitelora.bundle import bundle_path
+from sitelora.data.needs import DataNeeds
 from sitelora.method import Method
 from sitelora.settings import RunSettings, read_settings
 
@@ -67,6 +68,18 @@ def meta_network(bundle: str, overrides: Mapping[str, Any] | None = None) -> nn.
         network = parser.get_parsed_content("network_def")
     assert isinstance(network, nn.Module)
     return network
+
+
+def data_needs(bundle: str, parser: ConfigParser) -> DataNeeds:
+    """Return what a bundle's train.json, with the values of the run, expects of a site's data."""
+    value = parser.get_parsed_content
+    return DataNeeds(
+        bundle=bundle,
+        pictures=bool(value("pictures")),
+        classes=int(value("classes")),
+        image_size=int(value("image_size")),
+        slices=int(value("slices")),
+    )
 
 
 def checkpoint_path(run_folder: Path, site: str) -> Path:

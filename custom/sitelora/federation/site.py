@@ -17,7 +17,7 @@ from sitelora.data.site_folder import SiteFolder
 from sitelora.evaluation.cases import evaluate_cases
 from sitelora.evaluation.numbered import numbered
 from sitelora.federation.adapted import load_model, model_sha256, partition_of, save_merged
-from sitelora.federation.bundle_config import FEDERATED, bundle_sha256, checkpoint_path
+from sitelora.federation.bundle_config import FEDERATED, bundle_sha256, checkpoint_path, data_needs
 from sitelora.federation.local_round import LocalRound, Progress, paired
 from sitelora.federation.machine import hardware, versions
 from sitelora.federation.packets import Received, accumulate, unpack_evaluation, unpack_message
@@ -103,14 +103,8 @@ class Site:
         Raises:
             SiteDataError: with every problem of the data.
         """
-        classes = int(self._parser.get_parsed_content("classes"))
-        check_site_folder(self.settings.data).raise_if_bad()
-        foreground = [value for value in self.folder.labels if value != 0]
-        if len(foreground) != classes:
-            raise SiteError(
-                f"site {self.settings.site}: {self.folder.path} has the labels {dict(self.folder.labels)}, the bundle "
-                f"{self.settings.bundle} has classes={classes}; prepare the data for this bundle or override classes"
-            )
+        needs = data_needs(self.settings.bundle, self._parser)
+        check_site_folder(self.settings.data, needs=needs).raise_if_bad()
         initial = self.local_round.initial
         tensors = {name: initial[name].clone() for name in partition_of(self.network).shared}
         report = {
@@ -247,7 +241,10 @@ class Site:
         """Score a model on a folder's test cases; another site's folder is at hand only where all data is public.
 
         A model that was scored there before is not scored again: where all is shared, several kinds are one model.
+        A site without test cases has no score, which is an answer.
         """
+        if not folder.cases("test"):
+            return {"not_applicable": f"no test data at site {folder.name}"}
         key = (model_sha256(model), folder.path)
         if key not in self._scores or keep_predictions is not None:
             load_model(self.network, model)

@@ -159,7 +159,7 @@ def _controller(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 def _read(path: Path, job: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())  # bytes: a byte order mark is no error
     except (OSError, ValueError) as error:
         raise JobFolderError(
             f"{job} is no job folder that SiteLoRA can run: {path.name}: {error}; expected one such as "
