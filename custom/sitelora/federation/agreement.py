@@ -34,7 +34,8 @@ def changed_since(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     """Return a line for everything that may not change when a run goes on; rounds and sites may."""
     changed = disagreements({"all sites now": now, "all sites when it began": began})
     before, after = _digests(began), _digests(now)
-    keys = sorted(key for key in {**before, **after} if key.startswith("settings."))
+    both = {**before, **after} if before and after else {}
+    keys = sorted(key for key in both if key.startswith("settings."))
     return changed + [f"{key} has another value now" for key in keys if before.get(key) != after.get(key)]
 
 
