@@ -55,7 +55,7 @@ def test_what_differs_between_rounds_and_directions(vit_b: nn.Module) -> None:
 
 @pytest.mark.parametrize("name", ["iat", "scaffold", "flora", "rolora"])
 def test_it_is_what_the_egress_statement_says(vit_b: nn.Module, name: str) -> None:
-    values = {"method": {"_target_": f"sitelora.methods.{name}.{name}", "rank": 8}, "arch": "vit_b", "image_size": 224}
+    values = {"method": name, "method#rank": 8, "arch": "vit_b", "image_size": 224}
     statement = egress_statement("iat_segmentation", values, rounds=3, sites=2)
     found = method_cost(name, vit_b, sites=2, arguments={"rank": 8})
     assert statement.bytes_up[:2] == found.bytes_up

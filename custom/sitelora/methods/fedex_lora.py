@@ -11,9 +11,10 @@ from sitelora.method import EXACT, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.residual import MeanWithResidual
 from sitelora.sharing.rule import ShareRule
+from sitelora.value_kinds import Rank, Scale
 
 
-def fedex_lora(*, rank: int = 8, scale: float = 1.0) -> Method:
+def fedex_lora(*, rank: Rank = 8, scale: Scale = 1.0) -> Method:
     """Return FedEx-LoRA: ``Bbar Abar`` plus the accumulated residuals is the mean of the products.
 
     Args:

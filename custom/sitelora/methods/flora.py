@@ -14,9 +14,10 @@ from sitelora.method import EXACT, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.stack import Stacking
 from sitelora.sharing.rule import ShareRule
+from sitelora.value_kinds import Rank, Scale
 
 
-def flora(*, rank: int = 8, scale: float = 1.0) -> Method:
+def flora(*, rank: Rank = 8, scale: Scale = 1.0) -> Method:
     """Return FLoRA.
 
     Args:
