@@ -48,7 +48,7 @@ def _resolve(variable: str, key: str, config: Path | None) -> Path | None:
 
 def _read(config: Path) -> dict[str, str]:
     try:
-        settings = json.loads(config.read_text(encoding="utf-8"))
+        settings = json.loads(config.read_bytes())  # bytes: a byte order mark is no error
     except (OSError, ValueError) as error:
         raise ValueError(
             f"site configuration {config}: {error}; expected a JSON object with the optional keys "

@@ -85,7 +85,7 @@ def test_fixed_steps_are_the_same_for_every_site_and_their_sum_for_centralised(j
 
 def test_a_method_may_come_with_arguments_of_its_own(job_of: Jobs, tmp_path: Path) -> None:
     control = job_of(tmp_path, "iat+encoder_shares=A+decoder_shares=B+sor_weight=0")
-    method = control.overrides["method"]
+    method = control.settings["overrides"]["method"]
     assert method["_target_"] == "sitelora.methods.iat.iat"
     assert (method["encoder_shares"], method["decoder_shares"], method["sor_weight"]) == ("A", "B", 0)
     assert control.file != job_of(tmp_path, "iat").file

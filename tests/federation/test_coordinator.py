@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sitelora.federation.coordinator import MUST_AGREE, Coordinator, FederationError, FederationPlan
+from sitelora.federation.agreement import MUST_AGREE
+from sitelora.federation.coordinator import Coordinator, FederationError, FederationPlan
 from sitelora.federation.packets import unpack_evaluation
 from sitelora.method import LocalProgram, Method, Pass
 from sitelora.server.mean import WeightedMean

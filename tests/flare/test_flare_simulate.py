@@ -29,7 +29,7 @@ Jobs = Callable[..., JobFolder]
 def test_a_copy_of_the_job_carries_what_was_asked_for_and_the_job_itself_stays(job_of: Jobs, tmp_path: Path) -> None:
     job = job_of(tmp_path / "jobs", overrides={"base": None})
     before = {path: path.read_bytes() for path in job.path.rglob("*") if path.is_file()}
-    copy = job.edited(tmp_path / "copy", rounds=7, overrides={"epochs": 3}, uid="run-9", resume=True)
+    copy = job.edited(tmp_path / "copy", rounds=7, settings={"base": None, "epochs": 3}, uid="run-9", resume=True)
     assert (copy.rounds, copy.controller["uid"], copy.controller["resume"]) == (7, "run-9", True)
     assert copy.controller["overrides"] == {"base": None, "epochs": 3}
     config = json.loads((copy.path / "app" / "config" / "config_fed_client.json").read_text())
@@ -139,12 +139,13 @@ def test_another_method_is_another_federation_at_the_same_rank_and_scale(job_of:
     assert chosen.folder.parent.name == "fedavg_lora_prostate"
     rank = load_method(job.bundle, job.overrides).adapters[0].rank
     scale = load_method(job.bundle, job.overrides).adapters[0].scale
-    wanted = {"_target_": "sitelora.methods.fedavg_lora.fedavg_lora", "rank": rank, "scale": scale}
-    assert chosen.job.overrides == {**job.overrides, "epochs": 2, "method": wanted}
+    assert chosen.job.overrides == {**job.overrides, "epochs": 2, "method": "fedavg_lora"}
+    (found, _) = load_method(job.bundle, chosen.job.overrides).adapters
+    assert (found.rank, found.scale) == (rank, scale)
     client = json.loads((chosen.job.path / "app" / "config" / CLIENT_CONFIG).read_text())
     executor = client["executors"][0]["executor"]["args"]
     assert executor["federation"] == "fedavg_lora_prostate"
-    assert executor["overrides"]["method"] == wanted
+    assert executor["overrides"]["method"] == "fedavg_lora"
     assert load_method(job.bundle, chosen.job.overrides).name != load_method(job.bundle, job.overrides).name
     with pytest.raises(ValueError, match="no method is called 'nothing'; there are: "):
         choose(job.path, tmp_path / "home", method="nothing")

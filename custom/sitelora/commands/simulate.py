@@ -49,7 +49,10 @@ def run(args: argparse.Namespace) -> int:
             "pip install 'sitelora[federation]'"
         )
     from sitelora.flare.simulate import simulate
+    from sitelora.settings import name_method
 
+    if args.method:
+        name_method(args.method)
     _require_data(args)
     done = simulate(
         args.job,

@@ -74,7 +74,10 @@ def run_jobs(jobs: Sequence[Job], *, again: bool, tell: Tell) -> int:
 
     Raises:
         ComparisonError: a file is there that was made with other settings or another budget.
+        SettingsError: a value that may not be set, or not to this.
     """
+    for job in jobs:
+        _ = job.judged  # a value that may not be set stops all of them before the first begins
     waiting = _missing(jobs, again=again, tell=tell)
     if not waiting:
         return 0

@@ -20,13 +20,14 @@ from sitelora.comparison.setup import BUNDLE, ON_ALL_IMAGES, Setup
 from sitelora.data.pooled import POOLED, content_sha256, pool_sites
 from sitelora.data.site_folder import SiteFolder, find_site_folder
 from sitelora.federation.adapted import model_sha256
-from sitelora.federation.bundle_config import method_config, read_bundle
+from sitelora.federation.bundle_config import read_bundle
 from sitelora.federation.in_process import run_in_process
 from sitelora.federation.site import Site
 from sitelora.method import Model
 from sitelora.methods import with_arguments
 from sitelora.networks.checkpoint import EMBEDDED, EMBEDDED_FILE, file_sha256
 from sitelora.networks.precision import resolve_precision
+from sitelora.settings import RunSettings, read_settings, with_method
 from sitelora.sharing.wire import Packet
 
 FORMAT = 2
@@ -73,7 +74,7 @@ class Job:
         name = ON_ALL_IMAGES.get(name, name)
         steps = self.setup.overrides.get("steps_per_epoch", 0)
         pooled = {"steps_per_epoch": steps * len(self.setup.sites)} if steps and self.on_all_images else {}
-        return {
+        values = {
             "torch_threads": 1,
             **self.setup.overrides,
             **pooled,
@@ -81,10 +82,20 @@ class Job:
             "epochs": self.setup.epochs,
             "schedule_rounds": self.setup.rounds,
             "seed": self.seed,
-            "method": method_config(
-                BUNDLE, name, self.setup.overrides, **{**self.setup.arguments.get(name, {}), **arguments}
-            ),
         }
+        return with_method(BUNDLE, values, name, {**self.setup.arguments.get(name, {}), **arguments})
+
+    @property
+    def judged(self) -> RunSettings:
+        """The bundle's values, judged.
+
+        Raises:
+            SettingsError: one that may not be set, or not to this.
+        """
+        sites = (POOLED,) if self.on_all_images else self.setup.sites
+        settings = read_settings(BUNDLE, self.overrides, sites=sites)
+        settings.require_base()
+        return settings
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -92,7 +103,9 @@ class Job:
 
         The precision is not in it but in the budget: what ``auto`` means is the machine's.
         """
-        overrides = {key: value for key, value in self.overrides.items() if key != "precision"}
+        judged = self.judged
+        kept = (key for key in judged.values if key != "precision" and not key.startswith("method"))
+        overrides = {**{key: judged.values[key] for key in kept}, "method": dict(judged.method_config)}
         if overrides.get("base"):
             overrides["base"] = Path(overrides["base"]).name
         sites = {"sites": list(self.setup.sites), "left_out": list(self.setup.left_out)}
@@ -103,7 +116,7 @@ class Job:
     @property
     def budget(self) -> dict[str, Any]:
         """What the run will be given, on this machine."""
-        parser = read_bundle(BUNDLE, self.overrides)
+        parser = self.judged.parser()
         return {
             "rounds": self.setup.rounds,
             "epochs": self.setup.epochs,

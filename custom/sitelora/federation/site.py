@@ -17,7 +17,7 @@ from sitelora.data.site_folder import SiteFolder
 from sitelora.evaluation.cases import evaluate_cases
 from sitelora.evaluation.numbered import numbered
 from sitelora.federation.adapted import load_model, model_sha256, partition_of, save_merged
-from sitelora.federation.bundle_config import FEDERATED, bundle_sha256, checkpoint_path, read_bundle
+from sitelora.federation.bundle_config import FEDERATED, bundle_sha256, checkpoint_path, data_needs
 from sitelora.federation.local_round import LocalRound, Progress, paired
 from sitelora.federation.machine import hardware, versions
 from sitelora.federation.packets import Received, accumulate, unpack_evaluation, unpack_message
@@ -34,7 +34,7 @@ from sitelora.federation.served import (
 from sitelora.federation.serving import personal_model, serve
 from sitelora.federation.site_settings import Answer, SiteError, SiteSettings
 from sitelora.federation.state import SiteState, SiteStore, StoredRound
-from sitelora.method import Method, Model
+from sitelora.method import Model
 from sitelora.report.site_pictures import write_evaluation
 from sitelora.server.types import ANY_SITE
 from sitelora.sharing.patterns import clean_name
@@ -57,13 +57,11 @@ class Site:
     def __init__(self, settings: SiteSettings) -> None:
         self.settings = settings
         self.folder = SiteFolder.read(settings.data)
-        overrides = {**settings.overrides, **FEDERATED, "dataset_dir": str(settings.data)}
-        self._parser = read_bundle(settings.bundle, overrides)
+        settings.run.require_base()
+        self._parser = settings.run.parser(ours={**FEDERATED, "dataset_dir": str(settings.data)})
         torch.set_num_threads(int(self._parser.get_parsed_content("torch_threads")))
         self.seed = int(self._parser.get_parsed_content("seed"))
-        method = self._parser.get_parsed_content("method")
-        assert isinstance(method, Method)
-        self.method = method
+        self.method = settings.run.method
         self._network: nn.Module | None = None
         self._rounds: LocalRound | None = None
         self._last_dice: tuple[str, float] | None = None
@@ -105,14 +103,8 @@ class Site:
         Raises:
             SiteDataError: with every problem of the data.
         """
-        classes = int(self._parser.get_parsed_content("classes"))
-        check_site_folder(self.settings.data).raise_if_bad()
-        foreground = [value for value in self.folder.labels if value != 0]
-        if len(foreground) != classes:
-            raise SiteError(
-                f"site {self.settings.site}: {self.folder.path} has the labels {dict(self.folder.labels)}, the bundle "
-                f"{self.settings.bundle} has classes={classes}; prepare the data for this bundle or override classes"
-            )
+        needs = data_needs(self.settings.bundle, self._parser)
+        check_site_folder(self.settings.data, needs=needs).raise_if_bad()
         initial = self.local_round.initial
         tensors = {name: initial[name].clone() for name in partition_of(self.network).shared}
         report = {
@@ -121,7 +113,8 @@ class Site:
             "labels": {str(value): name for value, name in self.folder.labels.items()},
             "cases": self.folder.case_counts(),
             "version": sitelora.__version__,
-            "bundle_sha256": bundle_sha256(self.settings.bundle, self.settings.overrides),
+            "bundle_sha256": bundle_sha256(self.settings.bundle),
+            "agreed": dict(self.settings.agreed),
             "base_sha256": getattr(self.network, "base_fingerprint", None),
             "initial_sha256": packet_sha256(tensors),
             "image_size": int(self._parser.get_parsed_content("image_size")),
@@ -248,7 +241,10 @@ class Site:
         """Score a model on a folder's test cases; another site's folder is at hand only where all data is public.
 
         A model that was scored there before is not scored again: where all is shared, several kinds are one model.
+        A site without test cases has no score, which is an answer.
         """
+        if not folder.cases("test"):
+            return {"not_applicable": f"no test data at site {folder.name}"}
         key = (model_sha256(model), folder.path)
         if key not in self._scores or keep_predictions is not None:
             load_model(self.network, model)
@@ -280,7 +276,8 @@ class Site:
 
     def _identity(self) -> dict[str, Any]:
         return {
-            "bundle_sha256": bundle_sha256(self.settings.bundle, self.settings.overrides),
+            "bundle_sha256": bundle_sha256(self.settings.bundle),
+            "settings_sha256": self.settings.run.agreed_sha256,
             "base_sha256": getattr(self.network, "base_fingerprint", None),
             "version": sitelora.__version__,
         }
@@ -309,8 +306,7 @@ class Site:
     def _pipeline(self) -> Callable[[str], Any]:
         """Return the bundle's inference parts by id: what is scored is what is served."""
         if not hasattr(self, "_inference"):
-            keep = {k: v for k, v in self.settings.overrides.items() if k in ("image_size", "pictures", "slices")}
-            self._inference = read_bundle(self.settings.bundle, keep, config="inference")
+            self._inference = self.settings.run.parser("inference")
             self._inference["device"] = str(next(self.network.parameters()).device)
         return self._inference.get_parsed_content
 

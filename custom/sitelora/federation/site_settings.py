@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from sitelora.settings import RunSettings, read_settings
 from sitelora.sharing.wire import WireFormat
 
 
@@ -27,6 +29,9 @@ class SiteSettings:
         data: the site folder.
         home: where private state is kept.
         wire: how values travel.
+        own_methods: modules whose functions the site lets a job name as methods; by default `$SITELORA_METHODS`.
+        site_values: bundle values that the site itself sets.
+        agreed: digests of what this site was told and all must agree on, by key.
     """
 
     site: str
@@ -37,6 +42,18 @@ class SiteSettings:
     home: Path
     overrides: Mapping[str, Any] = field(default_factory=dict)
     wire: WireFormat = field(default_factory=WireFormat)
+    own_methods: tuple[str, ...] | None = None
+    site_values: Mapping[str, Any] = field(default_factory=dict)
+    agreed: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def run(self) -> RunSettings:
+        """The judged values of the run.
+
+        Raises:
+            SettingsError: a value that may not be set, or not to this.
+        """
+        return read_settings(self.bundle, self.overrides, own_methods=self.own_methods, site_values=self.site_values)
 
     @property
     def run_folder(self) -> Path:

@@ -13,6 +13,8 @@ from sitelora.flare.job_folder import JobFolder
 from sitelora.flare.names import RESULT, SERVER
 from sitelora.flare.processes import environment
 from sitelora.home import home as default_home
+from sitelora.methods import own_name
+from sitelora.settings import read_settings, with_method
 
 STOPPED = "stopped.json"
 """In the folder of a run that was stopped on request: what it was asked for, so that the same command finds it."""
@@ -78,18 +80,17 @@ def choose_run(
     source = JobFolder.read(job)
     federation = source.federation
     if method is not None:
-        from sitelora.federation.bundle_config import load_method, method_config  # torch, which only this needs
-        from sitelora.methods import own_name
-
         federation = f"{own_name(method).rpartition('.')[2]}_{source.dataset}"
+    settings = {**source.overrides, **overrides}
+    if method is not None:
         arguments = {key.removeprefix("method#"): v for key, v in overrides.items() if key.startswith("method#")}
-        overrides = {key: value for key, value in overrides.items() if not key.startswith("method#")}
-        overrides["method"] = method_config(source.bundle, method, source.overrides, **arguments)
-        load_method(source.bundle, {**source.overrides, **overrides}).require_federated(source.sites)
+        plain = {key: value for key, value in overrides.items() if not key.startswith("method")}
+        settings = with_method(source.bundle, {**source.overrides, **plain}, method, arguments)
+    read_settings(source.bundle, settings, sites=source.sites).require_base()
     root = (home or default_home()).absolute()
     uid = uid or source.controller.get("uid") or None
     resume = resume or bool(source.controller.get("resume"))
-    request = source.request(rounds=rounds, overrides=overrides, data=data)
+    request = source.request(rounds=rounds, settings=settings, data=data)
     before = None if uid or resume or new else stopped_before(root, federation, request)
     if before:
         uid, resume = before, True
@@ -111,7 +112,7 @@ def choose_run(
     edited = source.edited(
         folder / "job" / source.name,
         rounds=rounds,
-        overrides=overrides,
+        settings=settings,
         federation=federation,
         uid=uid,
         resume=written,  # a run that was stopped before its first round was written has nothing to go on with

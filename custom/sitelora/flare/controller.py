@@ -21,7 +21,7 @@ from nvflare.app_common.workflows.model_controller import ModelController
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
-from sitelora.federation.bundle_config import load_method, set_torch_threads
+from sitelora.federation.bundle_config import set_torch_threads
 from sitelora.federation.coordinator import Coordinator, FederationError, FederationPlan
 from sitelora.federation.events import EventLog
 from sitelora.federation.files import write_json
@@ -29,6 +29,7 @@ from sitelora.federation.identity import BEGIN_ROUND, checked_name, new_uid
 from sitelora.flare.names import BEGIN, EVALUATE, RESULT, SERVER, TRAIN
 from sitelora.flare.place import Place
 from sitelora.flare.protocol import Reply, Ticket, read_reply, task_model
+from sitelora.settings import read_settings
 from sitelora.sharing.wire import Packet, WireFormat, packet_bytes
 
 _REASONS = {
@@ -143,8 +144,9 @@ class FederationController(ModelController):
             overrides=self.overrides or {},
             wire=self._wire,
         )
-        set_torch_threads(self.bundle, self.overrides)
-        coordinator = Coordinator(plan, load_method(self.bundle, self.overrides), resume=self.resume)
+        settings = read_settings(self.bundle, self.overrides, sites=self.sites)
+        set_torch_threads(settings)
+        coordinator = Coordinator(plan, settings.method, resume=self.resume)
         if self.resume and coordinator.state is None:
             raise FederationError(
                 f"there is nothing to resume under uid {plan.uid!r}: {plan.run_folder} has no round written; "

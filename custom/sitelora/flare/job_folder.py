@@ -89,12 +89,12 @@ class JobFolder:
         """Whether the models are scored after the last round."""
         return bool(self.controller.get("evaluate", True))
 
-    def request(self, *, rounds: int | None, overrides: Mapping[str, Any], data: Path | None) -> str:
+    def request(self, *, rounds: int | None, settings: Mapping[str, Any], data: Path | None) -> str:
         """Return a hash of what a run of this job is asked to compute, by which the same request is known again."""
         total = hashlib.sha256()
         for path in sorted(path for path in self.path.rglob("*.json") if path.is_file()):
             total.update(f"{path.relative_to(self.path).as_posix()}|".encode() + path.read_bytes())
-        asked = {"rounds": rounds, "overrides": dict(overrides), "data": str(data.absolute()) if data else None}
+        asked = {"rounds": rounds, "settings": dict(settings), "data": str(data.absolute()) if data else None}
         total.update(json.dumps(asked, sort_keys=True).encode())
         return total.hexdigest()
 
@@ -103,7 +103,7 @@ class JobFolder:
         target: Path,
         *,
         rounds: int | None,
-        overrides: Mapping[str, Any],
+        settings: Mapping[str, Any],
         uid: str,
         resume: bool,
         federation: str | None = None,
@@ -112,7 +112,7 @@ class JobFolder:
 
         Args:
             target: where the copy goes; what is there is replaced.
-            rounds: None keeps the job's. overrides: added to the job's.
+            rounds: None keeps the job's. settings: bundle values, in place of the job's.
             uid: of the run. resume: go on with that uid.
             federation: its name; None keeps the job's.
         """
@@ -125,7 +125,7 @@ class JobFolder:
             args.update(uid=uid, resume=resume, **named)
             if rounds is not None:
                 args["rounds"] = rounds
-            _add(args, overrides)
+            _put(args, settings)
             path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         for path in target.glob(f"*/config/{CLIENT_CONFIG}"):
             config = _read(path, target)
@@ -133,14 +133,13 @@ class JobFolder:
                 if component["path"] == _EXECUTOR:
                     component.setdefault("args", {}).update(named)
                 if component["path"] in _TAKES_OVERRIDES:
-                    _add(component.setdefault("args", {}), overrides)
+                    _put(component.setdefault("args", {}), settings)
             path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         return JobFolder.read(target)
 
 
-def _add(args: dict[str, Any], overrides: Mapping[str, Any]) -> None:
-    if overrides:
-        args["overrides"] = {**(args.get("overrides") or {}), **overrides}
+def _put(args: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    args["overrides"] = dict(settings)
 
 
 def _components(config: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -160,7 +159,7 @@ def _controller(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 def _read(path: Path, job: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())  # bytes: a byte order mark is no error
     except (OSError, ValueError) as error:
         raise JobFolderError(
             f"{job} is no job folder that SiteLoRA can run: {path.name}: {error}; expected one such as "

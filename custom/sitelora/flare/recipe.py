@@ -16,12 +16,12 @@ from nvflare.job_config.defs import FilterType
 from nvflare.job_config.fed_job_config import FedJobConfig
 from nvflare.recipe.spec import Recipe
 
-from sitelora.federation.bundle_config import read_bundle
 from sitelora.federation.identity import checked_name
 from sitelora.flare.controller import FederationController
 from sitelora.flare.executor import SiteExecutor
 from sitelora.flare.filters import AllowListFilter, AuditFilter, CastFilter, PrivacyFilter
 from sitelora.flare.names import SERVER, TASKS
+from sitelora.settings import read_settings
 
 APP = "app"
 MARKER = "README.md"
@@ -102,7 +102,7 @@ class FederationRecipe(Recipe):
         evaluate_timeout: int = 1800,
         evaluate: bool = True,
     ) -> None:
-        read_bundle(bundle, overrides)
+        read_settings(bundle, overrides, sites=sites)
         job_name = name or f"{bundle.partition('_')[0]}_{dataset}"
         self.sites = [checked_name("site", site) for site in sites]
         if SERVER in self.sites or len(set(self.sites)) != len(self.sites):
