@@ -30,7 +30,7 @@ def test_two_rounds_end_with_the_committed_fingerprint(
     assert not wrong, (
         f"{method} ends with other tensors than the committed ones, {len(wrong)} differences:\n  "
         + "\n  ".join(wrong[:8])
-        + f"\nOnly where an issue names this change: `pytest tests/conformance --renew {method}`, and say why in CHANGELOG"
+        + f"\nOnly where an issue names this change: `pytest tests/conformance --renew {method}`, say why in CHANGELOG"
     )
 
 
