@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Mapping
 from typing import Any
+
+import psutil
 
 SAME_START_S = 2.0
 
@@ -21,18 +22,10 @@ def process_lives(holder: Mapping[str, Any]) -> bool | None:
         return None
     pid, started = int(holder["pid"]), holder.get("started")
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # another user's, so it lives
-    try:
-        import psutil
-    except ImportError:
-        return True
-    try:
         process = psutil.Process(pid)
         same = not isinstance(started, int | float) or abs(process.create_time() - started) < SAME_START_S
         return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.AccessDenied:
+        return True  # another user's, so it lives
     except psutil.Error:
         return False
