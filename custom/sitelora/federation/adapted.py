@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from sitelora.adapters.base import merge_adapters, remove_adapters
 from sitelora.adapters.lora import LowRankPair, set_base_delta, set_strengths
+from sitelora.federation.files import new_file
 from sitelora.method import Method, Model
 from sitelora.networks.precision import set_precision
 from sitelora.sharing.patterns import clean_name
@@ -93,8 +93,7 @@ def merged_state(network: nn.Module) -> dict[str, Tensor]:
 
 def save_merged(network: nn.Module, path: Path) -> Path:
     """Write ``{"model": merged_state}`` for MONAI's CheckpointLoader and MONAI Label, by one rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save({"model": merged_state(network)}, temporary)
-    os.replace(temporary, path)
+    state = merged_state(network)
+    with new_file(path, needs=sum(tensor.nbytes for tensor in state.values())) as temporary:
+        torch.save({"model": state}, temporary)
     return path

@@ -14,6 +14,7 @@ from torch import nn
 
 from sitelora.bundle import bundle_path
 from sitelora.data.needs import DataNeeds
+from sitelora.federation.run_folder import RunFolder
 from sitelora.method import Method
 from sitelora.settings import RunSettings, read_settings
 
@@ -84,4 +85,4 @@ def data_needs(bundle: str, parser: ConfigParser) -> DataNeeds:
 
 def checkpoint_path(run_folder: Path, site: str) -> Path:
     """Return where a site keeps its personalised checkpoint."""
-    return run_folder / site / "models" / "personal.pt"
+    return RunFolder(run_folder).personal_model(site)

@@ -35,7 +35,7 @@ from sitelora.federation.serving import personal_model, serve
 from sitelora.federation.site_settings import Answer, SiteError, SiteSettings
 from sitelora.federation.state import SiteState, SiteStore, StoredRound
 from sitelora.method import Model
-from sitelora.report.site_pictures import write_evaluation
+from sitelora.evaluation.site_pictures import write_evaluation
 from sitelora.server.types import ANY_SITE
 from sitelora.sharing.patterns import clean_name
 from sitelora.sharing.wire import Packet, PacketError, difference, packet_sha256

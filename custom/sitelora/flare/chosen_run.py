@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sitelora.federation.identity import checked_name, new_uid
+from sitelora.federation.identity import new_uid
 from sitelora.flare.job_folder import JobFolder
 from sitelora.flare.names import RESULT, SERVER
 from sitelora.flare.processes import environment
 from sitelora.home import home as default_home
 from sitelora.methods import own_name
+from sitelora.names import checked_name
 from sitelora.settings import read_settings, with_method
 
 STOPPED = "stopped.json"

@@ -25,10 +25,11 @@ from sitelora.federation.bundle_config import set_torch_threads
 from sitelora.federation.coordinator import Coordinator, FederationError, FederationPlan
 from sitelora.federation.events import EventLog
 from sitelora.federation.files import write_json
-from sitelora.federation.identity import BEGIN_ROUND, checked_name, new_uid
+from sitelora.federation.identity import BEGIN_ROUND, new_uid
 from sitelora.flare.names import BEGIN, EVALUATE, RESULT, SERVER, TRAIN
 from sitelora.flare.place import Place
 from sitelora.flare.protocol import Reply, Ticket, read_reply, task_model
+from sitelora.names import checked_name
 from sitelora.settings import read_settings
 from sitelora.sharing.wire import Packet, WireFormat, packet_bytes
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sitelora.names import checked_name, checked_sites
+
 SERVER_CONFIG = "config_fed_server.json"
 CLIENT_CONFIG = "config_fed_client.json"
 _CONTROLLER = "sitelora.flare.controller.FederationController"
@@ -52,7 +54,14 @@ class JobFolder:
                 f"{path}: found no */config/{SERVER_CONFIG}, expected a job folder such as jobs/iat_prostate"
             )
         args = _controller(_read(servers[0], path), servers[0])["args"]
-        return cls(path=path, name=str(meta.get("name", path.name)), controller=args)
+        read = cls(path=path, name=str(meta.get("name", path.name)), controller=args)
+        try:
+            checked_name("federation", read.federation)
+            checked_name("dataset", read.dataset)
+            checked_sites(read.sites)
+        except ValueError as error:
+            raise JobFolderError(f"{servers[0]}: {error}") from error
+        return read
 
     @property
     def sites(self) -> tuple[str, ...]:

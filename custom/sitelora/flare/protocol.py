@@ -17,7 +17,8 @@ from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from torch import Tensor
 
 import sitelora
-from sitelora.federation.identity import BEGIN_ROUND, checked_name
+from sitelora.federation.identity import BEGIN_ROUND
+from sitelora.names import checked_name
 
 
 class ProtocolError(ValueError):

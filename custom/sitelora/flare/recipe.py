@@ -16,11 +16,11 @@ from nvflare.job_config.defs import FilterType
 from nvflare.job_config.fed_job_config import FedJobConfig
 from nvflare.recipe.spec import Recipe
 
-from sitelora.federation.identity import checked_name
 from sitelora.flare.controller import FederationController
 from sitelora.flare.executor import SiteExecutor
 from sitelora.flare.filters import AllowListFilter, AuditFilter, CastFilter, PrivacyFilter
-from sitelora.flare.names import SERVER, TASKS
+from sitelora.flare.names import TASKS
+from sitelora.names import checked_name, checked_sites
 from sitelora.settings import read_settings
 
 APP = "app"
@@ -104,9 +104,9 @@ class FederationRecipe(Recipe):
     ) -> None:
         read_settings(bundle, overrides, sites=sites)
         job_name = name or f"{bundle.partition('_')[0]}_{dataset}"
-        self.sites = [checked_name("site", site) for site in sites]
-        if SERVER in self.sites or len(set(self.sites)) != len(self.sites):
-            raise ValueError(f"sites {self.sites}: expected every name once, and none of them {SERVER!r}")
+        checked_sites(sites)
+        checked_name("dataset", dataset)
+        self.sites = list(sites)
         self.controller = FederationController(
             bundle=bundle,
             dataset=dataset,

@@ -12,7 +12,7 @@ from sitelora.report.figures import segmented
 from sitelora.report.findings import class_names, main_model, mean_dice
 from sitelora.report.glossary import GLOSSARY
 from sitelora.report.inlined import inlined_overlay
-from sitelora.report.overlays import LINE_STYLES, PREDICTION, TRUTH
+from sitelora.evaluation.overlays import LINE_STYLES, PREDICTION, TRUTH
 from sitelora.report.results import Run
 from sitelora.report.style import Picture, model_style
 from sitelora.report.tables import not_applicable, round_site_table, round_table, site_table

@@ -15,8 +15,8 @@ from sitelora.data.rules import read_image, read_label
 from sitelora.data.site_folder import SiteFolder
 from sitelora.evaluation.cases import prediction_path
 from sitelora.evaluation.scores import CaseScore
-from sitelora.report.case_picture import draw_case
-from sitelora.report.overlays import select_cases
+from sitelora.evaluation.case_picture import draw_case
+from sitelora.evaluation.overlays import select_cases
 
 
 def write_evaluation(results: Mapping[str, Any], out: Path, *, folder: SiteFolder, model: str = "personal") -> Path:
