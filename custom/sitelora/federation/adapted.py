@@ -94,6 +94,7 @@ def merged_state(network: nn.Module) -> dict[str, Tensor]:
 def save_merged(network: nn.Module, path: Path) -> Path:
     """Write ``{"model": merged_state}`` for MONAI's CheckpointLoader and MONAI Label, by one rename."""
     state = merged_state(network)
-    with new_file(path, needs=sum(tensor.nbytes for tensor in state.values())) as temporary:
-        torch.save({"model": state}, temporary)
+    needs = sum(tensor.nbytes for tensor in state.values())
+    with new_file(path, needs=needs) as temporary, temporary.open("wb") as stream:
+        torch.save({"model": state}, stream)  # a stream: torch does not say why it cannot write to a path
     return path

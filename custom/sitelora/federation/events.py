@@ -25,6 +25,8 @@ class EventLog:
 
     def write(self, event: str, **fields: Any) -> None:
         """Append one event with the time and who it happened to."""
-        append_line(
-            self.path, json.dumps({"time": round(time.time(), 3), "who": self._who, "event": event, **fields})
-        )
+        append_line(self.path, json.dumps({"time": round(time.time(), 3), "who": self._who, "event": event, **fields}))
+
+    def stopped(self, reason: str) -> None:
+        """Note that something else than its own end ended the work: an error, Ctrl-C, a request by signal."""
+        self.write("stopped", reason=reason)

@@ -65,10 +65,9 @@ def saying(path: Path, *, needs: int = 0) -> Iterator[None]:
     except OSError as error:
         raise DiskError(error.errno, _what_to_do(path, error.errno, error.strerror or str(error), needs)) from error
     except Exception as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
+        code = _system_code(error)
+        if code is None:
             raise
-        code = int(number.group(1))
         raise DiskError(code, _what_to_do(path, code, os.strerror(code), needs)) from error
 
 
@@ -227,6 +226,15 @@ def _private_opener(path: str, flags: int) -> int:
     return os.open(path, flags, PRIVATE_FILE)
 
 
+def _system_code(error: BaseException) -> int | None:
+    """Return the number of the system's error behind one of safetensors or torch, None where there is none."""
+    told = re.search(r"os error (\d+)", str(error))
+    if told is not None:
+        return int(told.group(1))
+    behind = error.__cause__ or error.__context__
+    return behind.errno if isinstance(behind, OSError) else None
+
+
 def _what_to_do(path: Path, code: int | None, reason: str, needs: int) -> str:
     wanted = f"; writing it needs {_size(needs)}" if needs else ""
     if code in _FULL:
@@ -235,7 +243,7 @@ def _what_to_do(path: Path, code: int | None, reason: str, needs: int) -> str:
             f"{path}: {reason}{wanted}, {_size(free)} are free there; free some or raise the limit, or {_OTHER_HOME} on "
             "a larger disk. What was written before is whole"
         )
-    return f"{path} cannot be written: {reason}{wanted}; {_OTHER_HOME} that this user may write, or give it the right"
+    return f"{path} cannot be written: {reason}{wanted}; give this user the right, or {_OTHER_HOME} that it may write"
 
 
 def _size(count: int) -> str:

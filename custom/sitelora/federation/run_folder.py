@@ -32,6 +32,7 @@ from sitelora.names import checked_name
 SERVER = "server"
 RESULT, EVENTS, AUDIT, POLICY, LOCK = "result.json", "events.jsonl", "audit.jsonl", "policy.jsonl", "lock.json"
 MANIFEST, STOPPED, EVALUATION = "manifest.json", "stopped.json", "evaluation.json"
+PREDICTIONS, OVERLAYS = "predictions", "overlays"
 KEPT_ROUNDS = 2
 """How many rounds stay on disk: the last, and the one before it in case the last is damaged or asked for again."""
 _ROUND = re.compile(r"round_(\d{3,})")
@@ -171,9 +172,13 @@ class RunFolder:
         """Return the numbers of a site's evaluation."""
         return self.evaluation(site) / EVALUATION
 
+    def overlays(self, site: str) -> Path:
+        """Return the pictures of a site's evaluation."""
+        return self.evaluation(site) / OVERLAYS
+
     def participants(self) -> list[str]:
         """Return who has left something here: the server first, then sites by name."""
-        known = (EVENTS, LOCK, RESULT, f"evaluation/{EVALUATION}", "evaluation/overlays", f"round_*/{MANIFEST}")
+        known = (EVENTS, LOCK, RESULT, f"evaluation/{EVALUATION}", f"evaluation/{OVERLAYS}", f"round_*/{MANIFEST}")
         found = {path.relative_to(self.path).parts[0] for pattern in known for path in self.path.glob(f"*/{pattern}")}
         return sorted(found, key=lambda name: (name != SERVER, name))
 

@@ -16,11 +16,14 @@ from sitelora.data.check import check_site_folder
 from sitelora.data.site_folder import SiteFolder
 from sitelora.evaluation.cases import evaluate_cases
 from sitelora.evaluation.numbered import numbered
+from sitelora.evaluation.site_pictures import draw_cases
 from sitelora.federation.adapted import load_model, model_sha256, partition_of, save_merged
-from sitelora.federation.bundle_config import FEDERATED, bundle_sha256, checkpoint_path, data_needs
+from sitelora.federation.bundle_config import FEDERATED, bundle_sha256, data_needs
+from sitelora.federation.files import new_folder, write_json
 from sitelora.federation.local_round import LocalRound, Progress, paired
 from sitelora.federation.machine import hardware, versions
 from sitelora.federation.packets import Received, accumulate, unpack_evaluation, unpack_message
+from sitelora.federation.run_folder import EVALUATION, OVERLAYS, PREDICTIONS, RunFolder
 from sitelora.federation.served import (
     PREVIOUS,
     RECEIVED,
@@ -35,7 +38,6 @@ from sitelora.federation.serving import personal_model, serve
 from sitelora.federation.site_settings import Answer, SiteError, SiteSettings
 from sitelora.federation.state import SiteState, SiteStore, StoredRound
 from sitelora.method import Model
-from sitelora.evaluation.site_pictures import write_evaluation
 from sitelora.server.types import ANY_SITE
 from sitelora.sharing.patterns import clean_name
 from sitelora.sharing.wire import Packet, PacketError, difference, packet_sha256
@@ -183,18 +185,21 @@ class Site:
         started = time.monotonic()
         site = self.settings.site
         models = self.served_models(packet)
-        folder = self.store.folder / "evaluation"
         served = self.served(packet)
         personal = served.candidate.model
-        self.score(personal, self.folder, keep_predictions=folder / "predictions")
-        results = {
-            kind: {"not_applicable": model} if isinstance(model, str) else self.score(model, self.folder)
-            for kind, model in models.items()
-        }
-        results["personal"] = {**results["personal"], "served": served.to_json()}
+        place = RunFolder(self.settings.run_folder)
+        with new_folder(place.evaluation(site)) as new:
+            predictions = new / PREDICTIONS
+            self.score(personal, self.folder, keep_predictions=predictions)
+            results = {
+                kind: {"not_applicable": model} if isinstance(model, str) else self.score(model, self.folder)
+                for kind, model in models.items()
+            }
+            results["personal"] = {**results["personal"], "served": served.to_json()}
+            drawn = draw_cases(results["personal"], new / OVERLAYS, folder=self.folder, predictions=predictions)
+            write_json(new / EVALUATION, {**results, "overlays": drawn})
         load_model(self.network, personal)
-        save_merged(self.network, checkpoint_path(self.settings.run_folder, site))
-        write_evaluation(results, folder, folder=self.folder)
+        save_merged(self.network, place.personal_model(site))
         return Answer({}, {"evaluation": numbered(results), "seconds": round(time.monotonic() - started, 2)})
 
     def served_models(self, packet: Packet) -> dict[str, Model | str]:
