@@ -64,7 +64,7 @@ def run_in_process(
         SettingsError: a value that may not be set, or not to this.
         FederationError: the sites disagree, or too few updates in a round.
     """
-    root = home_folder or home()
+    root, wire = home_folder or home(), wire or WireFormat()
     job = Job(
         federation=federation or f"{bundle}_{dataset}",
         uid=uid or new_uid(),
@@ -75,12 +75,14 @@ def run_in_process(
         rounds=rounds,
         min_sites=min_sites,
         evaluate=evaluate,
-        wire=wire or WireFormat(),
+        wire_dtype=wire.dtype,
+        clip_norm=wire.clip_norm,
+        noise_std=wire.noise_std,
         settings=dict(overrides or {}),
     )
     settings = job.run_settings(own_methods=own_methods, site_values=site_values)
     plan = FederationPlan.of(job, settings, home=root)
-    wire, agreed = plan.wire, plan.agreed
+    agreed = plan.agreed
     set_torch_threads(settings)
     method = settings.method
     coordinator = Coordinator(plan, method, resume=resume)
