@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from sitelora.data.check_lists import error, warning
 from sitelora.data.check_result import CaseSummary, Problem, Seen
-from sitelora.data.errors import SiteDataError
+from sitelora.data.errors import UnfitFileError
 from sitelora.data.needs import DataNeeds
 from sitelora.data.reading import Pixels
-from sitelora.data.rules import UnfitFileError, occurring, read_image, read_label, same_grid, slices_of
+from sitelora.data.rules import occurring, read_image, read_label, require_kind, same_grid, slices_of
 from sitelora.data.site_folder import DATALIST, SiteFolder
 
 LOWER, UPPER = 0.01, 0.99
@@ -78,12 +78,8 @@ class CaseCheck:
             return act()
         except UnfitFileError as refusal:
             problem = error(refusal.found, refusal.expected, refusal.remedy, case=self.case, file=file)
-        except SiteDataError as refusal:
-            found = str(refusal).removeprefix(f"{self.folder.path / file}: ").removeprefix("found ")
-            remedy = f"export it again, or take the case out of {DATALIST}"
-            problem = error(found, "a readable NIfTI or PNG file", remedy, case=self.case, file=file)
-        self.problems.append(problem)
-        return None
+            self.problems.append(problem)
+            return None
 
     def _class(self) -> None:
         if "class" not in self.entry:
@@ -131,15 +127,8 @@ class CaseCheck:
         )
 
     def _fits(self, image: Pixels, depth: int, needs: DataNeeds) -> None:
-        picture = image.affine is None
-        if picture != needs.pictures:
-            found = "a picture (PNG)" if picture else "a volume (NIfTI)"
-            expected = (
-                f"{'pictures' if needs.pictures else 'volumes'}, as pictures={needs.pictures} of {needs.bundle} says"
-            )
-            remedy = f"set pictures={str(picture).lower()}, or prepare the data for this bundle"
-            self.problems.append(error(found, expected, remedy, case=self.case, file=self.file))
-        elif not picture and depth < needs.slices:
+        self._refused(lambda: require_kind(image, self._path("image"), pictures=needs.pictures), self.file)
+        if image.affine is not None and not needs.pictures and depth < needs.slices:
             found = f"{depth} slice(s) for a network that sees {needs.slices} at once: empty ones are added"
             self._warn(found, f"{needs.slices} or more", "set slices lower if all volumes are thin", self.file)
 

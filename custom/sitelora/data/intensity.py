@@ -46,7 +46,7 @@ class ScalePercentilesd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             image = convert_to_tensor(result[key], track_meta=True)
-            plain = convert_to_tensor(image, track_meta=False)
+            plain = convert_to_tensor(image, dtype=torch.float32, track_meta=False)
             low, high = float(percentile(plain, self.lower)), float(percentile(plain, self.upper))
             if not high > low:
                 low, high = float(plain.min()), float(plain.max())
@@ -60,5 +60,7 @@ class ScalePercentilesd(MapTransform):
                 raise SiteDataError(
                     f"{name}: not finite once {low:g} to {high:g} is scaled to 0..1; export the image again"
                 )
-            result[key] = convert_to_dst_type(convert_to_tensor(scaled, track_meta=False), dst=image)[0]
+            result[key] = convert_to_dst_type(
+                convert_to_tensor(scaled, track_meta=False), dst=image, dtype=torch.float32
+            )[0]
         return result

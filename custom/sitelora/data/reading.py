@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from sitelora.data.endings import PICTURES, VOLUMES
-from sitelora.data.errors import SiteDataError
+from sitelora.data.errors import UnfitFileError
 
 _GZIP, _PNG = b"\x1f\x8b", b"\x89PNG\r\n\x1a\n"
 _OTHERS = {b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"PK\3\4": "ZIP"}
@@ -62,59 +62,67 @@ class Pixels:
         return tuple(float(step) for step in np.linalg.norm(self.affine[:3, :3], axis=0))
 
 
+class _Damage(Exception):
+    """What is wrong with the content of a file, in the words of the message."""
+
+
 def read_pixels(path: Path) -> Pixels:
     """Read a NIfTI or PNG file.
 
     Raises:
-        SiteDataError: the file is missing, of another kind, damaged, or of a shape that no image has.
+        UnfitFileError: the file is missing, of another kind, damaged, or of a shape that no image has.
     """
     path = Path(path)
     name = path.name.lower()
+    again = "export it again, or take the case out of dataset.json"
     if not name.endswith(VOLUMES + PICTURES):
-        raise SiteDataError(f"{path}: found {path.suffix or 'no ending'}, expected {', '.join(VOLUMES + PICTURES)}")
+        found = f"a file that ends in {path.suffix}" if path.suffix else "a file without ending"
+        raise UnfitFileError(path, found, f"one in {', '.join(VOLUMES + PICTURES)}", "convert it")
     try:
         content = _content(path)
         pixels = _volume(content) if name.endswith(VOLUMES) else _picture(content)
-    except SiteDataError as error:
-        raise SiteDataError(f"{path}: {error}") from error.__cause__
+    except _Damage as damage:
+        raise UnfitFileError(path, str(damage), "a readable NIfTI or PNG file", again) from damage
     except Exception as error:  # damaged files raise whatever zlib, nibabel or Pillow stumble over
-        raise SiteDataError(f"{path}: not readable ({type(error).__name__}: {error})") from error
+        found = f"a file that is not readable ({type(error).__name__}: {error})"
+        raise UnfitFileError(path, found, "a readable NIfTI or PNG file", again) from error
     axes = (2, 3) if pixels.affine is None else (3, 4)
     if pixels.values.ndim not in axes or pixels.values.size == 0:
-        raise SiteDataError(
-            f"{path}: found shape {pixels.values.shape}, expected {axes[0]} axes, or one more for channels"
-        )
+        found, expected = f"shape {pixels.values.shape}", f"{axes[0]} axes, or one more for channels"
+        raise UnfitFileError(path, found, expected, again)
     if pixels.values.dtype.kind not in "buif":
-        raise SiteDataError(f"{path}: found {pixels.values.dtype} values, expected real numbers")
+        raise UnfitFileError(path, f"{pixels.values.dtype} values", "real numbers", "export magnitudes, or grey")
     return pixels
 
 
 def _content(path: Path) -> bytes:
     if not path.is_file():
+        if "\\" in path.name:
+            raise _Damage("no such file; paths are written with / and not with \\")
         gone = path.is_symlink() and not path.exists()
-        raise SiteDataError("a link that leads nowhere" if gone else "a folder" if path.is_dir() else "no such file")
+        raise _Damage("a link that leads nowhere" if gone else "a folder" if path.is_dir() else "no such file")
     content = path.read_bytes()
     if content.startswith(_GZIP):
         content = gzip.decompress(content)  # checks length and CRC of the whole
     if not content:
-        raise SiteDataError("not readable (an empty file)")
+        raise _Damage("a file that is not readable (it is empty)")
     return content
 
 
 def _volume(content: bytes) -> Pixels:
     small, large = content[344:348], content[4:8]
     if content.startswith(_PNG):
-        raise SiteDataError("found a PNG picture under a NIfTI name; give it its own ending")
+        raise _Damage("a PNG picture under a NIfTI name; give it its own ending")
     if small == b"ni1\0":
-        raise SiteDataError("found the header of a .hdr/.img pair, expected one NIfTI file; save it as .nii.gz")
+        raise _Damage("the header of a .hdr/.img pair, expected one NIfTI file; save it as .nii.gz")
     if small != b"n+1\0" and large != b"n+2\0":
-        raise SiteDataError(f"not readable (no NIfTI file{_looks_like(content)})")
+        raise _Damage(f"a file that is not readable (no NIfTI file{_looks_like(content)})")
     kind: Any = nib.Nifti2Image if large == b"n+2\0" else nib.Nifti1Image
     image = kind.from_bytes(content)
     stored = image.dataobj
     needed = int(stored.offset) + stored.dtype.itemsize * int(np.prod(stored.shape, dtype=object))
     if needed > len(content):
-        raise SiteDataError(f"not readable (its header speaks of {needed} bytes, there are {len(content)})")
+        raise _Damage(f"a file that is not readable (its header speaks of {needed} bytes, there are {len(content)})")
     values = np.asanyarray(stored)
     remarks = []
     unit = image.header.get_xyzt_units()[0]
@@ -127,7 +135,7 @@ def _volume(content: bytes) -> Pixels:
 
 def _picture(content: bytes) -> Pixels:
     if not content.startswith(_PNG):
-        raise SiteDataError(f"not readable (no PNG file{_looks_like(content)})")
+        raise _Damage(f"a file that is not readable (no PNG file{_looks_like(content)})")
     chunks = _chunks(content)
     depth, colour = chunks[b"IHDR"][8], chunks[b"IHDR"][9]
     remarks = []
@@ -151,23 +159,23 @@ def _chunks(content: bytes) -> dict[bytes, bytes]:
     """Return a PNG file's chunks by name; the last of a name counts.
 
     Raises:
-        SiteDataError: a checksum is wrong or the end is missing.
+        _Damage: a checksum is wrong or the end is missing.
     """
     found: dict[bytes, bytes] = {}
     place = len(_PNG)
     while b"IEND" not in found:
         if place + 12 > len(content):
-            raise SiteDataError("not readable (the file is cut)")
+            raise _Damage("a file that is not readable (the file is cut)")
         length, name = struct.unpack(">I4s", content[place : place + 8])
         end = place + 8 + length
         if end + 4 > len(content):
-            raise SiteDataError("not readable (the file is cut)")
+            raise _Damage("a file that is not readable (the file is cut)")
         if zlib.crc32(content[place + 4 : end]) != struct.unpack(">I", content[end : end + 4])[0]:
-            raise SiteDataError(f"not readable (the checksum of its {name.decode('latin-1')} part is wrong)")
+            raise _Damage(f"a file that is not readable (the checksum of its {name.decode('latin-1')} part is wrong)")
         found[name] = content[place + 8 : end] if name != b"IDAT" else b""
         place = end + 4
     if len(found.get(b"IHDR", b"")) != 13:
-        raise SiteDataError("not readable (no PNG header)")
+        raise _Damage("a file that is not readable (no PNG header)")
     return found
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
-from sitelora.data.errors import SiteDataError, first_few
+from sitelora.data.errors import UnfitFileError, first_few
 from sitelora.data.reading import Pixels, read_pixels
 
 CHANNELS = (1, 3)
@@ -22,14 +22,6 @@ NEAR = 1e-3
 """A label value this near to a whole number is that number (our choice): 0.9999999, or 255 with a slope of 1/255."""
 FLAT = 1e-6
 """Voxel axes whose volume is below this share of the box of their lengths count as lying in one plane."""
-
-
-class UnfitFileError(SiteDataError):
-    """A file that can be opened and must not be used: what was found, what was expected, what to do."""
-
-    def __init__(self, file: Path, found: str, expected: str, remedy: str) -> None:
-        super().__init__(f"{file}: found {found}, expected {expected}; {remedy}")
-        self.found, self.expected, self.remedy = found, expected, remedy
 
 
 def read_image(path: Path) -> Pixels:
@@ -140,6 +132,20 @@ def same_grid(image: Pixels, label: Pixels, path: Path) -> None:
     if turned or not apart_mm < 0.1 * min(image.spacing_mm or (1.0,)):
         found = f"a label that lies up to {apart_mm:.2f} mm from its image (their affines differ)"
         raise UnfitFileError(path, found, "the same affine", "resample the label onto the image's grid")
+
+
+def require_kind(image: Pixels, path: Path, *, pictures: bool) -> None:
+    """Refuse a picture where volumes are expected, and the reverse.
+
+    Raises:
+        UnfitFileError: says what the file is and which value of the bundle goes with it.
+    """
+    picture = image.affine is None
+    if picture != pictures:
+        found = "a picture (PNG)" if picture else "a volume (NIfTI)"
+        expected = f"{'pictures' if pictures else 'volumes'} (pictures={str(pictures).lower()})"
+        remedy = f"set pictures={str(picture).lower()}, or use a model of {'pictures' if picture else 'volumes'}"
+        raise UnfitFileError(path, found, expected, remedy)
 
 
 def slices_of(pixels: Pixels) -> int:

@@ -14,7 +14,7 @@ from monai.utils import MetaKeys, SpaceKeys
 
 from sitelora.data.endings import PICTURES, VOLUMES
 from sitelora.data.errors import SiteDataError
-from sitelora.data.rules import read_image, read_label
+from sitelora.data.rules import read_image, read_label, require_kind
 
 logger = logging.getLogger(__name__)
 
@@ -27,13 +27,15 @@ class SiteReader(ImageReader):
 
     Args:
         kind: "image" or "label".
+        pictures: whether pictures are expected, or volumes; ``None`` takes both.
+        classes: of a label, structures beside the background: values from 0 to this; ``None`` takes any whole number.
     """
 
-    def __init__(self, kind: str = "image") -> None:
+    def __init__(self, kind: str = "image", pictures: bool | None = None, classes: int | None = None) -> None:
         super().__init__()
         if kind not in ("image", "label"):
             raise ValueError(f"SiteReader: found kind={kind!r}, expected 'image' or 'label'")
-        self.kind = kind
+        self.kind, self.pictures, self.classes = kind, pictures, classes
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Say whether the name ends as a NIfTI or PNG file, in any case of letters."""
@@ -55,7 +57,10 @@ class SiteReader(ImageReader):
         """
         if len(img) != 1:
             raise SiteDataError(f"found {len(img)} files for one {self.kind}, expected one: {', '.join(map(str, img))}")
-        pixels = read_image(img[0]) if self.kind == "image" else read_label(img[0])
+        listed = None if self.classes is None else range(self.classes + 1)
+        pixels = read_image(img[0]) if self.kind == "image" else read_label(img[0], listed)
+        if self.pictures is not None:
+            require_kind(pixels, img[0], pictures=self.pictures)
         for remark in pixels.remarks:
             logger.warning("%s: %s", img[0].name, remark)
         values = pixels.values.astype(np.float32, copy=False)
