@@ -19,6 +19,7 @@ LAYER = {
     "commands": 4,
     "flare": 4,
     "comparison": 4,
+    "job_table": 4,
     "federation": 3,
     "evaluation": 3,
     "report": 3,

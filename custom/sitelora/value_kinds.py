@@ -183,7 +183,7 @@ def require_plain(value: Any, where: str, *, depth: int = 0) -> None:
 def short(value: Any) -> str:
     """Return a value for a message, cut where it is long."""
     text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= 160 else f"{text[:157]}..."
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:

@@ -9,10 +9,11 @@ import pytest
 from sitelora.bundle import bundle_names, bundle_path
 from sitelora.declared import AGREED, SITE, argument_kinds, declared
 from sitelora.federation.in_process import run_in_process
+from sitelora.home import METHODS_VARIABLE
 from sitelora.methods import REFERENCES, find_method, method_names
 from sitelora.networks.architecture import ARCHITECTURES
 from sitelora.networks.precision import CHOICES
-from sitelora.settings import METHODS_VARIABLE, read_settings, with_method
+from sitelora.settings import read_settings, with_method
 from sitelora.value_kinds import SettingsError
 
 BUNDLE = "iat_segmentation"

@@ -90,7 +90,7 @@ def _require_data(args: argparse.Namespace) -> None:
     from sitelora.flare.place import DRAWN_DATASET
     from sitelora.home import DATA_VARIABLE, data_root
 
-    job = JobFolder.read(args.job)
+    job = JobFolder.read(args.job).job
     chosen = args.data or os.environ.get(DATA_VARIABLE)
     if job.dataset == DRAWN_DATASET and not chosen:
         return

@@ -70,7 +70,7 @@ def run_in_process(
         FederationError: the sites disagree, or too few updates in a round.
         RunningError: another process is at work under this uid; at once.
     """
-    root = home_folder or home()
+    root, wire = home_folder or home(), wire or WireFormat()
     job = Job(
         federation=federation or f"{bundle}_{dataset}",
         uid=uid or new_uid(),
@@ -81,7 +81,9 @@ def run_in_process(
         rounds=rounds,
         min_sites=min_sites,
         evaluate=evaluate,
-        wire=wire or WireFormat(),
+        wire_dtype=wire.dtype,
+        clip_norm=wire.clip_norm,
+        noise_std=wire.noise_std,
         settings=dict(overrides or {}),
     )
     settings = job.run_settings(own_methods=own_methods, site_values=site_values)
@@ -118,7 +120,7 @@ def _run(
 ) -> dict[str, Any]:
     bundle, dataset, rounds, root, evaluate = job.bundle, job.dataset, job.rounds, plan.home, job.evaluate
     place = RunFolder(plan.run_folder)
-    wire, agreed = plan.wire, plan.agreed
+    wire, agreed = job.wire, plan.agreed
     set_torch_threads(settings)
     method = settings.method
     coordinator = Coordinator(plan, method, resume=job.resume)

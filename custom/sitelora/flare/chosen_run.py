@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sitelora.federation.identity import new_uid
 from sitelora.flare.job_folder import JobFolder
+from sitelora.flare.judged import judged_values
 from sitelora.flare.names import RESULT, SERVER
 from sitelora.flare.processes import environment
 from sitelora.home import home as default_home
-from sitelora.methods import own_name
 from sitelora.names import checked_name
-from sitelora.settings import read_settings, with_method
 
 STOPPED = "stopped.json"
 """In the folder of a run that was stopped on request: what it was asked for, so that the same command finds it."""
@@ -79,24 +78,21 @@ def choose_run(
         SimulationError, JobFolderError: nothing to run, nothing to resume, or a workspace that may be precious.
     """
     source = JobFolder.read(job)
-    federation = source.federation
-    if method is not None:
-        federation = f"{own_name(method).rpartition('.')[2]}_{source.dataset}"
-    settings = {**source.overrides, **overrides}
-    if method is not None:
-        arguments = {key.removeprefix("method#"): v for key, v in overrides.items() if key.startswith("method#")}
-        plain = {key: value for key, value in overrides.items() if not key.startswith("method")}
-        settings = with_method(source.bundle, {**source.overrides, **plain}, method, arguments)
-    read_settings(source.bundle, settings, sites=source.sites).require_base()
+    said = source.job
+    settings = judged_values(
+        bundle=said.bundle, values=said.settings, changes=overrides, sites=said.sites, method=method
+    )
+    federation = f"{settings['method'].rpartition('.')[2]}_{said.dataset}" if method else said.federation
+    if rounds is not None and rounds < 1:
+        raise SimulationError(f"rounds is {rounds}; expected at least 1")
+    wanted = replace(said, federation=federation, rounds=rounds or said.rounds, settings=settings)
     root = (home or default_home()).absolute()
-    uid = uid or source.controller.get("uid") or None
-    resume = resume or bool(source.controller.get("resume"))
-    request = source.request(rounds=rounds, settings=settings, data=data)
+    uid = uid or said.uid or None
+    resume = resume or said.resume
+    request = source.request(wanted, data=data)
     before = None if uid or resume or new else stopped_before(root, federation, request)
     if before:
         uid, resume = before, True
-    if rounds is not None and rounds < 1:
-        raise SimulationError(f"rounds is {rounds}; expected at least 1")
     if resume and uid is None:
         uid = last_unfinished(root, federation)
         if uid is None:
@@ -110,14 +106,8 @@ def choose_run(
         raise SimulationError(f"nothing to resume: there is no run with uid {uid}, looked for {folder}")
     place = (workspace or folder / "workspace").absolute()
     require_disposable(place)
-    edited = source.edited(
-        folder / "job" / source.name,
-        rounds=rounds,
-        settings=settings,
-        federation=federation,
-        uid=uid,
-        resume=written,  # a run that was stopped before its first round was written has nothing to go on with
-    )
+    # A run that was stopped before its first round was written has nothing to go on with.
+    edited = source.edited(folder / "job" / federation, replace(wanted, uid=uid, resume=written))
     env = environment(home=root, data=data.absolute() if data else None)
     return ChosenRun(
         job=edited,

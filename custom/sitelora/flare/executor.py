@@ -20,9 +20,12 @@ from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
 from sitelora.federation.events import EventLog
-from sitelora.flare.filters import site_folder_of_run
+from sitelora.federation.identity import site_secret
+from sitelora.federation.job import Job
+from sitelora.federation.packets import Outgoing
+from sitelora.flare.filters import AUDIT_LOG, context_of, site_folder_of_run
 from sitelora.flare.names import BEGIN, EVALUATE, TRAIN
-from sitelora.flare.place import Place
+from sitelora.flare.place import Place, read_job, refuse_arguments
 from sitelora.flare.protocol import (
     ProtocolError,
     Ticket,
@@ -30,7 +33,7 @@ from sitelora.flare.protocol import (
     read_task,
     reply_shareable,
 )
-from sitelora.sharing.wire import Packet, WireFormat, packet_bytes
+from sitelora.sharing.wire import Packet, packet_bytes
 
 if TYPE_CHECKING:
     from sitelora.federation.site import Site
@@ -46,37 +49,15 @@ class TaskAborted(Exception):
 
 
 class SiteExecutor(Executor):
-    """A site of a federation as an NVFlare executor.
+    """A site of a federation as an NVFlare executor; what it takes part in stands in ``config/sitelora.json``.
 
     Args:
-        bundle: name of an installed MONAI bundle.
-        dataset: name of the dataset; where it lies is the site's own affair.
-        federation: name of the federation.
-        overrides: bundle values that the job sets, by id.
-        wire_dtype: dtype of travelling values.
-        clip_norm, noise_std: what the job's filters do to an update on its way out.
+        unexpected: arguments that a job gives it although there are none; refused in the answer to the first task.
     """
 
-    def __init__(
-        self,
-        *,
-        bundle: str,
-        dataset: str,
-        federation: str,
-        overrides: dict[str, Any] | None = None,
-        wire_dtype: str = "bfloat16",
-        clip_norm: float | None = None,
-        noise_std: float = 0.0,
-    ) -> None:
+    def __init__(self, **unexpected: object) -> None:
         super().__init__()
-        self.bundle = bundle
-        self.dataset = dataset
-        self.federation = federation
-        self.overrides = overrides
-        self.wire_dtype = wire_dtype
-        self.clip_norm = clip_norm
-        self.noise_std = noise_std
-        self._wire = WireFormat(dtype=wire_dtype, clip_norm=clip_norm, noise_std=noise_std)
+        self._unexpected = tuple(unexpected)
         self._site: Site | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -91,9 +72,14 @@ class SiteExecutor(Executor):
         try:
             place = Place.of(fl_ctx)
             ticket, packet = read_task(shareable)
-            if ticket.federation != self.federation:
-                raise ProtocolError(f"a task of federation {ticket.federation!r}, this job is {self.federation!r}")
-            return self._do(task_name, ticket, packet, place, abort_signal)
+            refuse_arguments(self._unexpected)
+            job = read_job(fl_ctx)
+            if ticket.federation != job.federation or (job.uid and ticket.uid != job.uid):
+                raise ProtocolError(
+                    f"a task of federation {ticket.federation!r}, uid {ticket.uid!r}; this job is {job.federation!r}, "
+                    f"uid {job.uid or 'as the server says'!r}"
+                )
+            return self._do(task_name, ticket, packet, place, job, abort_signal)
         except TaskAborted:
             self._site = None
             logger.info("site %s: stopped in task %s; what was finished before is kept", name, task_name)
@@ -106,12 +92,12 @@ class SiteExecutor(Executor):
                 text = f"{text} ({type(error).__name__})"
             return self._failed(ticket, text, fl_ctx)
 
-    def _do(self, task: str, ticket: Ticket, packet: Packet, place: Place, abort: Signal) -> Shareable:
+    def _do(self, task: str, ticket: Ticket, packet: Packet, place: Place, job: Job, abort: Signal) -> Shareable:
         events = EventLog(site_folder_of_run(ticket, place), place.name)
         number = ticket.round_number
         began = time.monotonic()
         events.write("task_started", task=task, round=number, bytes_down=packet_bytes(packet))
-        site = self._site_of(ticket, place, events)
+        site = self._site_of(ticket, place, job, events)
         if task == BEGIN:
             answer = site.begin()
         elif task == TRAIN:
@@ -122,6 +108,11 @@ class SiteExecutor(Executor):
             raise ProtocolError(f"task {task!r}; expected {BEGIN}, {TRAIN} or {EVALUATE}")
         if abort.triggered:
             raise TaskAborted
+        log = site_folder_of_run(ticket, place) / AUDIT_LOG
+        way_out = Outgoing(method=site.method, wire=job.wire, audit_log=log, secret=site_secret(place.home))
+        leaving = way_out(answer.tensors, **context_of(ticket, place))
+        if leaving:
+            events.write("left", round=number, tensors=len(leaving), bytes=packet_bytes(leaving))
         events.write(
             "task_finished",
             task=task,
@@ -129,16 +120,17 @@ class SiteExecutor(Executor):
             seconds=round(time.monotonic() - began, 2),
             **_summary(task, answer),
         )
-        return reply_shareable(ticket, answer.tensors, answer.report)
+        return reply_shareable(ticket, leaving, answer.report)
 
-    def _site_of(self, ticket: Ticket, place: Place, events: EventLog) -> Site:
+    def _site_of(self, ticket: Ticket, place: Place, job: Job, events: EventLog) -> Site:
         from sitelora.federation.site import Site  # a second of imports, only where a task comes
         from sitelora.federation.site_settings import SiteSettings
 
         site = self._site
         if site is not None and (site.settings.uid, site.settings.home) == (ticket.uid, place.home):
             return site
-        folder, drawn = place.site_folder(self.dataset)
+        settings = job.run_settings(own_methods=place.methods, site_values=place.values)
+        folder, drawn = place.site_folder(job.dataset)
         if drawn:
             events.write("artificial_data", folder=str(folder))
         self._site = Site(
@@ -146,11 +138,14 @@ class SiteExecutor(Executor):
                 site=place.name,
                 federation=ticket.federation,
                 uid=ticket.uid,
-                bundle=self.bundle,
+                bundle=job.bundle,
                 data=folder,
                 home=place.home,
-                overrides=self.overrides or {},
-                wire=self._wire,
+                overrides=job.settings,
+                wire=job.wire,
+                own_methods=place.methods,
+                site_values=place.values,
+                agreed=job.agreed(settings),
             )
         )
         return self._site
