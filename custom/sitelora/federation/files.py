@@ -102,19 +102,26 @@ def make_private(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def new_file(path: Path, *, needs: int = 0) -> Iterator[Path]:
+def new_file(path: Path, *, needs: int = 0, private: bool = True) -> Iterator[Path]:
     """Yield a sibling path to write to; it becomes ``path`` by one rename, or leaves nothing.
+
+    Args:
+        needs: bytes that are written, as far as that is known.
+        private: for the owner only; else as the umask says (what is published, such as a comparison).
 
     Raises:
         DiskError: it cannot be written.
     """
-    private_folder(path.parent)
+    if private:
+        private_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with saying(path, needs=needs):
-            temporary.touch(mode=PRIVATE_FILE)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch(mode=PRIVATE_FILE if private else 0o666)
             yield temporary
-            make_private(temporary)
+            if private:
+                make_private(temporary)
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -147,10 +154,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON through a sibling file and one rename."""
+def write_json(path: Path, content: Mapping[str, Any], *, private: bool = True) -> None:
+    """Write JSON through a sibling file and one rename; further arguments are those of ``new_file``."""
     text = (json.dumps(content, indent=1) + "\n").encode()
-    with new_file(path, needs=len(text)) as temporary:
+    with new_file(path, needs=len(text), private=private) as temporary:
         temporary.write_bytes(text)
 
 
@@ -240,8 +247,8 @@ def _what_to_do(path: Path, code: int | None, reason: str, needs: int) -> str:
     if code in _FULL:
         free = next((shutil.disk_usage(each).free for each in (path, *path.parents) if each.exists()), 0)
         return (
-            f"{path}: {reason}{wanted}, {_size(free)} are free there; free some or raise the limit, or {_OTHER_HOME} on "
-            "a larger disk. What was written before is whole"
+            f"{path}: {reason}{wanted}, {_size(free)} are free there; free some or raise the limit, or {_OTHER_HOME} "
+            "on a larger disk. What was written before is whole"
         )
     return f"{path} cannot be written: {reason}{wanted}; give this user the right, or {_OTHER_HOME} that it may write"
 

@@ -23,7 +23,9 @@ from sitelora.federation.events import EventLog
 from sitelora.federation.identity import site_secret
 from sitelora.federation.job import Job
 from sitelora.federation.packets import Outgoing
-from sitelora.flare.filters import AUDIT_LOG, context_of, site_folder_of_run
+from sitelora.federation.run_folder import AUDIT, RunFolder
+from sitelora.federation.run_lock import RunningError, end_on_request, working
+from sitelora.flare.filters import context_of, site_folder_of_run
 from sitelora.flare.names import BEGIN, EVALUATE, TRAIN
 from sitelora.flare.place import Place, read_job, refuse_arguments
 from sitelora.flare.protocol import (
@@ -64,6 +66,7 @@ class SiteExecutor(Executor):
         """Let tensors travel, from the start of a run."""
         if event_type == EventType.START_RUN:
             fobs.register(TensorDecomposer)
+            end_on_request()
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Do one task; an error stays here with its traceback and leaves as one readable text."""
@@ -79,11 +82,17 @@ class SiteExecutor(Executor):
                     f"a task of federation {ticket.federation!r}, uid {ticket.uid!r}; this job is {job.federation!r}, "
                     f"uid {job.uid or 'as the server says'!r}"
                 )
-            return self._do(task_name, ticket, packet, place, job, abort_signal)
+            run = RunFolder.of(place.home, ticket.federation, ticket.uid)
+            stopped = EventLog(run.site(place.name), place.name).stopped
+            with working(run.lock(place.name), f"{run.path}, {place.name}", stopped=stopped):
+                return self._do(task_name, ticket, packet, place, job, abort_signal)
         except TaskAborted:
             self._site = None
             logger.info("site %s: stopped in task %s; what was finished before is kept", name, task_name)
             return make_reply(ReturnCode.TASK_ABORTED)
+        except RunningError as error:  # the run is another process's: nothing is written into it
+            logger.error("site %s: %s", name, error)
+            return error_shareable(ticket, place.hide(f"{name}: {error}"))
         except Exception as error:
             self._site = None  # half a round may be in it
             logger.exception("site %s: task %s failed", name, task_name)
@@ -108,7 +117,7 @@ class SiteExecutor(Executor):
             raise ProtocolError(f"task {task!r}; expected {BEGIN}, {TRAIN} or {EVALUATE}")
         if abort.triggered:
             raise TaskAborted
-        log = site_folder_of_run(ticket, place) / AUDIT_LOG
+        log = site_folder_of_run(ticket, place) / AUDIT
         way_out = Outgoing(method=site.method, wire=job.wire, audit_log=log, secret=site_secret(place.home))
         leaving = way_out(answer.tensors, **context_of(ticket, place))
         if leaving:

@@ -21,11 +21,10 @@ from torch import Tensor
 from sitelora.federation.events import EventLog
 from sitelora.federation.identity import site_secret
 from sitelora.federation.packets import privatise
+from sitelora.federation.run_folder import AUDIT, RunFolder
 from sitelora.flare.place import Place
 from sitelora.flare.protocol import Ticket
 from sitelora.sharing.wire import EgressError, WireFormat, allow_only_shared, audit, cast, packet_bytes
-
-AUDIT_LOG = "audit.jsonl"
 
 _DXO = "DXO"
 _PLAIN = (str, int, float, bool, type(None))
@@ -118,7 +117,7 @@ class AuditFilter(PacketFilter):
     def filtered(self, packet: Mapping[str, Tensor], ticket: Ticket, place: Place) -> dict[str, Tensor]:
         """Return the packet as it is."""
         folder = site_folder_of_run(ticket, place)
-        leaving = audit(packet, folder / AUDIT_LOG, **context_of(ticket, place))
+        leaving = audit(packet, folder / AUDIT, **context_of(ticket, place))
         EventLog(folder, place.name).write(
             "left", round=ticket.round_number, tensors=len(leaving), bytes=packet_bytes(leaving)
         )
@@ -173,4 +172,4 @@ def context_of(ticket: Ticket, place: Place) -> dict[str, object]:
 
 def site_folder_of_run(ticket: Ticket, place: Place) -> Path:
     """Return this site's folder of a run."""
-    return place.home / ticket.federation / ticket.uid / place.name
+    return RunFolder.of(place.home, ticket.federation, ticket.uid).site(place.name)

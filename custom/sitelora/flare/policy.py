@@ -19,14 +19,13 @@ from torch import Tensor
 from sitelora.federation.events import EventLog
 from sitelora.federation.identity import site_secret
 from sitelora.federation.packets import privatise
+from sitelora.federation.run_folder import POLICY
 from sitelora.flare.filters import context_of, packet_of, site_folder_of_run
 from sitelora.flare.place import Place
 from sitelora.flare.protocol import Ticket, error_shareable
 from sitelora.sharing.wire import EgressError, Packet, WireFormat, allow_only_shared, audit
 
 logger = logging.getLogger(__name__)
-
-POLICY_LOG = "policy.jsonl"
 
 
 class SitePolicy(FLComponent):
@@ -82,7 +81,7 @@ class SitePolicy(FLComponent):
             dxo.data = {name: tensor.to(dxo.data[name].dtype) for name, tensor in private.items()}
             dxo.update_shareable(answer)
         folder = site_folder_of_run(ticket, place)
-        leaving: dict[str, Tensor] = audit(dxo.data, folder / POLICY_LOG, **context)
+        leaving: dict[str, Tensor] = audit(dxo.data, folder / POLICY, **context)
         EventLog(folder, place.name).write("policy", round=ticket.round_number, tensors=len(leaving))
 
     def _allow(self, packet: Packet) -> None:
