@@ -23,6 +23,7 @@ from sitelora.federation.adapted import model_sha256
 from sitelora.federation.bundle_config import method_config, read_bundle
 from sitelora.federation.in_process import run_in_process
 from sitelora.federation.site import Site
+from sitelora.federation.state import SiteStore
 from sitelora.method import Model
 from sitelora.methods import with_arguments
 from sitelora.networks.checkpoint import EMBEDDED, EMBEDDED_FILE, file_sha256
@@ -176,8 +177,9 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
         seconds = round(time.monotonic() - started, 1)
         run_folder = Path(place) / "home" / result["federation"] / result["uid"]
         scores = {site: _own_evaluation(run_folder, site) for site in sites}
+        states = {site: _own_state(run_folder, site) for site in sites}
     _require_whole(job, result)
-    content = _record(job, result, folders, scores, grid, seconds)
+    content = {**_record(job, result, folders, scores, grid, seconds), "state_sha256": states}
     if left_out:
         content["left_out"] = {site: {kind: left_out_record(b) for kind, b in found.items()}
                                for site, found in left_out.items()}  # fmt: skip
@@ -219,7 +221,6 @@ def _record(
     sites = {f.name: site_record(f, result, scores) for f in folders}
     for trained_at, found in grid.items():
         sites[trained_at]["elsewhere"] = elsewhere_record(found)
-    last = result["rounds"][-1]["sites"]
     return {
         "format": FORMAT,
         "comparison": job.name,
@@ -233,7 +234,6 @@ def _record(
         "image_size": result["image_size"],
         "base": {**base_record(job.overrides), "sha256": result["base"]["sha256"]},
         "fingerprint": result["fingerprint"],
-        "state_sha256": {site: entry["state_sha256"] for site, entry in last.items()},
         "budget": {**job.budget, "steps": steps(result), "seconds": seconds},
         "settings": job.settings,
         "validation_dice": validation_dice(result),
@@ -287,3 +287,10 @@ def _own_evaluation(run_folder: Path, site: str) -> dict[str, Any]:
     file = run_folder / site / "evaluation" / "evaluation.json"
     content = json.loads(file.read_text(encoding="utf-8"))
     return {kind: block for kind, block in content.items() if isinstance(block, dict)}
+
+
+def _own_state(run_folder: Path, site: str) -> str:
+    """Return the hash of the site's last private state: its own file has it, the record has it under a secret."""
+    stored = SiteStore(run_folder / site).latest()
+    assert stored is not None
+    return str(stored.manifest["state_sha256"])

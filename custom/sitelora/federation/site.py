@@ -13,22 +13,24 @@ from torch import nn
 
 import sitelora
 from sitelora.data.check import check_site_folder
-from sitelora.data.site_folder import SiteFolder
+from sitelora.data.site_folder import DATALIST, SiteFolder
 from sitelora.evaluation.cases import evaluate_cases
-from sitelora.evaluation.numbered import numbered
+from sitelora.evaluation.columns import to_columns
 from sitelora.federation.adapted import load_model, model_sha256, partition_of, save_merged
+from sitelora.federation.begin_report import begin_report
+from sitelora.federation.border import Border
 from sitelora.federation.bundle_config import FEDERATED, bundle_sha256, checkpoint_path, read_bundle
-from sitelora.federation.local_round import LocalRound, Progress, paired
-from sitelora.federation.machine import hardware, versions
-from sitelora.federation.packets import Received, accumulate, unpack_evaluation, unpack_message
+from sitelora.federation.files import file_sha256
+from sitelora.federation.local_round import LocalRound, Progress
+from sitelora.federation.packets import Received, accumulate, unpack_evaluation
 from sitelora.federation.serving import personal_model, serve
 from sitelora.federation.site_settings import Answer, SiteError, SiteSettings
 from sitelora.federation.state import SiteState, SiteStore, StoredRound
+from sitelora.federation.turns import Turns
 from sitelora.method import Method, Model
 from sitelora.report.site_pictures import write_evaluation
 from sitelora.server.types import ANY_SITE
-from sitelora.sharing.patterns import clean_name
-from sitelora.sharing.wire import Packet, PacketError, difference, packet_sha256
+from sitelora.sharing.wire import Packet, difference, packet_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +54,12 @@ class Site:
         assert isinstance(method, Method)
         self.method = method
         self._network: nn.Module | None = None
+        self._border: Border | None = None
         self._rounds: LocalRound | None = None
         self._last_dice: tuple[tuple[str, str], float] | None = None
         self._scores: dict[tuple[str, Path], dict[str, Any]] = {}
         self.store = SiteStore(settings.run_folder / settings.site)
+        self.turns = Turns(site=settings.site, store=self.store, rounds=settings.rounds)
 
     @property
     def network(self) -> nn.Module:
@@ -79,10 +83,17 @@ class Site:
         return self._rounds
 
     @property
-    def shared_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every shared tensor, by name."""
-        initial = self.local_round.initial
-        return {name: tuple(initial[name].shape) for name in partition_of(self.network).shared}
+    def border(self) -> Border:
+        """Where messages come in and answers leave, made at first use from the network that the site has."""
+        if self._border is None:
+            self._border = Border(
+                settings=self.settings,
+                method=self.method,
+                folder=self.store.folder,
+                initial=self.local_round.initial,
+                shared=partition_of(self.network).shared,
+            )
+        return self._border
 
     def begin(self) -> Answer:
         """Check data, bundle and base; return hashes, counts and the seeded initial shared tensors.
@@ -96,43 +107,29 @@ class Site:
         if len(foreground) != classes:
             raise SiteError(
                 f"site {self.settings.site}: {self.folder.path} has the labels {dict(self.folder.labels)}, the bundle "
-                f"{self.settings.bundle} has classes={classes}; prepare the data for this bundle or override classes"
+                f"{self.settings.bundle} has classes={classes}; prepare the data for this bundle or override classes",
+                code="labels_differ",
             )
-        initial = self.local_round.initial
-        tensors = {name: initial[name].clone() for name in partition_of(self.network).shared}
-        report = {
-            "site": self.settings.site,
-            "hospital": self.folder.hospital,
-            "labels": {str(value): name for value, name in self.folder.labels.items()},
-            "cases": self.folder.case_counts(),
-            "version": sitelora.__version__,
-            "bundle_sha256": bundle_sha256(self.settings.bundle, self.settings.overrides),
-            "base_sha256": getattr(self.network, "base_fingerprint", None),
-            "initial_sha256": packet_sha256(tensors),
-            "image_size": int(self._parser.get_parsed_content("image_size")),
-            "base": f"{self._parser['arch']} ({Path(str(self._parser['base'])).name})",
-            "partition": self._partition_summary(),
-            "seed": self.seed,
-            "hardware": hardware(),
-            "versions": versions(),
-        }
-        return Answer(tensors, report)
+        initial_sha256 = self.border.exit.initial_sha256
+        return self.border.begin(begin_report(self.settings, self.folder, self._parser, self.network, initial_sha256))
 
     def train(self, round_number: int, packet: Packet, *, progress: Progress | None = None) -> Answer:
         """Do one round: or return the stored update if this very round was done from this very message.
 
         Raises:
+            SiteError: it is not this round's turn.
             PacketError: the message is not what the method expects.
+            EgressError, SchemaError: the answer holds something that may not leave.
             TrainingError: training left the finite numbers.
         """
         key = packet_sha256(packet)
         stored = self.store.generation(round_number)
         if stored is not None and stored.manifest["message_sha256"] == key:
             logger.info("site %s: round %d is done, sending its update again", self.settings.site, round_number)
-            known = {"state_sha256": stored.manifest["state_sha256"], "resent": True}
-            return Answer(stored.update(), {**stored.manifest["report"], **known})
+            return self.border.round(round_number, stored.update(), stored, seconds=0.0, resent=True)
+        self.turns.require_round(round_number)
         started = time.monotonic()
-        received = self._unpack(packet)
+        received = self.border.read(packet, self.settings.site, before=round_number)
         state = self._state_before(round_number, received)
         before = self._dice(personal_model(self.method, received.values, state), "validation")
         rounds = self.local_round
@@ -147,26 +144,32 @@ class Site:
         after = self._dice(personal_model(self.method, after_values, outcome.state), "validation")
         tensors = difference(outcome.trained, received.values)
         tensors.update({f"@{name}": tensor for name, tensor in outcome.companions.items()})
-        tensors = self.method.ranks.cut(tensors, self.settings.site)
         metrics = {**outcome.metrics, "dice_received": before, "dice_personal": after}
-        report: dict[str, Any] = {
+        report = {
             "cases": self.folder.case_counts()["training"],
             "metrics": {name: value for name, value in metrics.items() if value is not None},
         }
         manifest = {"message_sha256": key, "report": report, **self._identity()}
         written = self.store.write(round_number, outcome.state, tensors, manifest)
-        report = {**report, "state_sha256": written.manifest["state_sha256"]}
-        report["seconds"] = round(time.monotonic() - started, 2)
-        return Answer(tensors, report)
+        seconds = round(time.monotonic() - started, 2)
+        return self.border.round(round_number, tensors, written, seconds=seconds, resent=False)
 
     def evaluate(self, packet: Packet) -> Answer:
         """Score every served model on this site's test cases; write overlays and the personal checkpoint here.
 
+        The scores of this very message are sent again; of another one there are none.
+
         Args:
             packet: from ``Coordinator.evaluation_packet``, after the last round.
+
+        Raises:
+            SiteError: the last planned round is not done here, or another message was scored.
         """
         started = time.monotonic()
-        site = self.settings.site
+        site, key = self.settings.site, (packet_sha256(packet), file_sha256(self.folder.path / DATALIST))
+        done = self.turns.scores_of(*key)
+        if done is not None:
+            return self.border.scores(self.turns.evaluation_round, done)
         models = self.served_models(packet)
         folder = self.store.folder / "evaluation"
         personal = models["personal"]
@@ -179,12 +182,15 @@ class Site:
         load_model(self.network, personal)
         save_merged(self.network, checkpoint_path(self.settings.run_folder, site))
         write_evaluation(results, folder, folder=self.folder)
-        return Answer({}, {"evaluation": numbered(results), "seconds": round(time.monotonic() - started, 2)})
+        report = {**to_columns(results, self.folder.labels), "seconds": round(time.monotonic() - started, 2)}
+        answer = self.border.scores(self.turns.evaluation_round, report)
+        self.turns.keep_scores(answer.report, *key)
+        return answer
 
     def served_models(self, packet: Packet) -> dict[str, Model | str]:
         """Return every model by kind (base, global, personal, unseen), or why there is none; as for `evaluate`."""
         own, other = unpack_evaluation(packet)
-        received, stranger = self._unpack(own), self._unpack(other, ANY_SITE)
+        received, stranger = self.border.read(own, self.settings.site), self.border.read(other, ANY_SITE)
         return serve(
             self.method,
             partition_of(self.network),
@@ -207,13 +213,6 @@ class Site:
             )
         return self._scores[key]
 
-    def _unpack(self, packet: Packet, reader: str | None = None) -> Received:
-        """Read this site's message, or another reader's; where ranks differ, filled up to the full one."""
-        ranks = self.method.ranks
-        shapes = ranks.cut_shapes(self.shared_shapes, reader or self.settings.site)
-        received = unpack_message(packet, shapes, self.method.program.companions, self.settings.wire)
-        return Received(ranks.padded(received.values), ranks.padded(received.companions), received.deltas)
-
     def _state_before(self, round_number: int, received: Received) -> SiteState:
         stored = self.store.latest_before(round_number)
         state = stored.state() if stored is not None else self.local_round.fresh_state()
@@ -223,9 +222,6 @@ class Site:
             if number not in state.delta_rounds:
                 state.delta = accumulate(state.delta, received.deltas[number])
                 state.delta_rounds.append(number)
-        missing = [adapter for adapter in paired(state.delta) if f"{adapter}.A" not in self.local_round.initial]
-        if missing:
-            raise PacketError(f"the server's message: a base delta for {missing[0]}, which is no adapter here")
         return state
 
     def _identity(self) -> dict[str, Any]:
@@ -241,7 +237,8 @@ class Site:
             if then != now:
                 raise SiteError(
                     f"site {self.settings.site}: {stored.folder} was written with {key} {str(then)[:12]}, now it is "
-                    f"{str(now)[:12]}; resume with the version and bundle of the run, or start a new one"
+                    f"{str(now)[:12]}; resume with the version and bundle of the run, or start a new one",
+                    code="run_changed",
                 )
 
     def _dice(self, model: Any, split: str) -> float | None:
@@ -262,14 +259,3 @@ class Site:
             self._inference = read_bundle(self.settings.bundle, keep, config="inference")
             self._inference["device"] = str(next(self.network.parameters()).device)
         return self._inference.get_parsed_content
-
-    def _partition_summary(self) -> dict[str, Any]:
-        partition = partition_of(self.network)
-        sizes = {clean_name(name): t.numel() for name, t in self.network.state_dict().items()}
-        return {
-            "shared": {name: list(shape) for name, shape in self.shared_shapes.items()},
-            "local_count": len(partition.local),
-            "local_values": sum(sizes[name] for name in partition.local),
-            "frozen_count": len(partition.frozen),
-            "model_values": sum(sizes[n] for n in (*partition.frozen, *partition.trained)),
-        }

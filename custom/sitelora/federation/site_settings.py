@@ -13,7 +13,15 @@ from sitelora.sharing.wire import WireFormat
 
 
 class SiteError(RuntimeError):
-    """A site cannot do what it is asked to; the message says what was found, expected and to be done."""
+    """A site cannot do what it is asked to; the message says what was found, expected and to be done.
+
+    Args:
+        text: of the message, which stays at the site. code: what leaves of it, out of ``refusals.REMEDIES``.
+    """
+
+    def __init__(self, text: str, *, code: str) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +35,8 @@ class SiteSettings:
         data: the site folder.
         home: where private state is kept.
         wire: how values travel.
+        rounds, sites: how many the job plans; a site answers for no later round, and bounds what it takes by them. None
+            where nobody planned any (a site that a person drives by hand).
     """
 
     site: str
@@ -37,6 +47,8 @@ class SiteSettings:
     home: Path
     overrides: Mapping[str, Any] = field(default_factory=dict)
     wire: WireFormat = field(default_factory=WireFormat)
+    rounds: int | None = None
+    sites: int | None = None
 
     @property
     def run_folder(self) -> Path:
@@ -46,7 +58,7 @@ class SiteSettings:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a site gives back: tensors on their way to the wire, and numbers."""
+    """What a site gives back, after its exit: tensors as they travel, and a report that fits its schema."""
 
     tensors: dict[str, Tensor]
     report: dict[str, Any]

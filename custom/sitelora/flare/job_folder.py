@@ -18,7 +18,6 @@ SERVER_CONFIG = "config_fed_server.json"
 CLIENT_CONFIG = "config_fed_client.json"
 _CONTROLLER = "sitelora.flare.controller.FederationController"
 _EXECUTOR = "sitelora.flare.executor.SiteExecutor"
-_TAKES_OVERRIDES = (_EXECUTOR, "sitelora.flare.filters.AllowListFilter")
 
 
 class JobFolderError(ValueError):
@@ -132,8 +131,7 @@ class JobFolder:
             for component in _components(config):
                 if component["path"] == _EXECUTOR:
                     component.setdefault("args", {}).update(named)
-                if component["path"] in _TAKES_OVERRIDES:
-                    _add(component.setdefault("args", {}), overrides)
+                    _add(component["args"], overrides)
             path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         return JobFolder.read(target)
 
@@ -144,9 +142,7 @@ def _add(args: dict[str, Any], overrides: Mapping[str, Any]) -> None:
 
 
 def _components(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    executors = [one["executor"] for one in config.get("executors", [])]
-    filters = [one for chain in config.get("task_result_filters", []) for one in chain["filters"]]
-    return [*executors, *filters]
+    return [one["executor"] for one in config.get("executors", [])]
 
 
 def _controller(config: Mapping[str, Any], path: Path) -> dict[str, Any]:

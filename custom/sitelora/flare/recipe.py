@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from nvflare.job_config.api import FedJob
-from nvflare.job_config.defs import FilterType
 from nvflare.job_config.fed_job_config import FedJobConfig
 from nvflare.recipe.spec import Recipe
 
@@ -20,7 +19,6 @@ from sitelora.federation.bundle_config import read_bundle
 from sitelora.federation.identity import checked_name
 from sitelora.flare.controller import FederationController
 from sitelora.flare.executor import SiteExecutor
-from sitelora.flare.filters import AllowListFilter, AuditFilter, CastFilter, PrivacyFilter
 from sitelora.flare.names import SERVER, TASKS
 
 APP = "app"
@@ -56,8 +54,6 @@ class NamedSitesConfig(FedJobConfig):
         folder = Path(job_root) / self.job_name
         for path in folder.rglob("*.json"):
             content = json.loads(path.read_text(encoding="utf-8"))
-            for chain in content.get("task_result_filters", []):
-                chain["tasks"].sort(key=TASKS.index)  # NVFlare keeps them as a set, in another order every time
             path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         custom = folder / APP / "custom"
         custom.mkdir(exist_ok=True)
@@ -140,17 +136,7 @@ class FederationRecipe(Recipe):
         job.to_server(self.controller, id="federation")
         job.to_server({"server": {"task_request_interval": SECONDS_BETWEEN_REQUESTS}})
         job.to_clients(self.executor, tasks=list(TASKS))
-        for one in self._filters(bundle, overrides, wire_dtype, clip_norm, noise_std):
-            job.to_clients(one, filter_type=FilterType.TASK_RESULT, tasks=list(TASKS))
         super().__init__(job)
-
-    @staticmethod
-    def _filters(
-        bundle: str, overrides: dict[str, Any] | None, dtype: str, clip_norm: float | None, noise_std: float
-    ) -> list[Any]:
-        """Return the way out of a site, in order; clip and noise only where they are asked for."""
-        privacy = [PrivacyFilter(clip_norm=clip_norm, noise_std=noise_std)] if clip_norm is not None else []
-        return [AllowListFilter(bundle=bundle, overrides=overrides), *privacy, CastFilter(dtype=dtype), AuditFilter()]
 
 
 def export_job(recipe: FederationRecipe, folder: Path) -> Path:
