@@ -6,6 +6,7 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, Orientati
 
 from sitelora.data.phantom import SITES, TINY, PhantomSize, draw_case, make_phantom
 from sitelora.data.phantom_anatomy import Grid, Patient, ellipsoid
+from sitelora.data.phantom_arithmetic import Draws
 from sitelora.data.phantom_sites import PROFILES, Habit, annotate, place_slices
 from sitelora.data.site_folder import SiteDataError, SiteFolder
 
@@ -114,7 +115,7 @@ def test_organs_vary_between_patients():
 
 def capsule(site="site-1", case=0):
     scanner, _ = PROFILES[site]
-    rng = np.random.default_rng(case)
+    rng = Draws(case)
     grid = place_slices(scanner, rng)
     return Patient.draw(rng).prostate(grid.points_mm(), grid.spacing_mm), grid
 
@@ -149,7 +150,7 @@ def test_habits_are_what_they_are_called():
 def test_apex_is_the_lower_end_whichever_way_the_slices_run():
     scanner, _ = PROFILES["site-6"]
     assert scanner.axes.endswith("I")
-    rng = np.random.default_rng(0)
+    rng = Draws(0)
     grid = place_slices(scanner, rng)
     distance = Patient.draw(rng).prostate(grid.points_mm(), grid.spacing_mm)
     kept = grid.points_mm()[2][annotate(distance, grid, Habit(name="no apex", skip_apex=0.5)) > 0]

@@ -66,10 +66,9 @@ def federate(phantom: Path) -> Callable[..., dict[str, Any]]:
             rounds=rounds,
             federation=FEDERATION,
             overrides={**FAST, **(overrides or {})},
-            data=phantom,
             home_folder=home,
             uid=uid,
-            **{"sites": SITES[:2], "evaluate": False, **settings},
+            **{"data": phantom, "sites": SITES[:2], "evaluate": False, **settings},
         )
 
     return run

@@ -50,7 +50,7 @@ def test_everything_comes_back_from_disk(tmp_path: Path) -> None:
 
 def test_the_groups_of_a_state_stay_apart() -> None:
     mixed = SiteState(local={"a:b": torch.zeros(1)}, memory={"a:b": torch.ones(1)}, copies={"c/a:b": torch.ones(2)})
-    back = SiteState.from_tensors(mixed.tensors(), delta_rounds=[], steps=0)
+    back = SiteState.from_tensors(mixed.tensors(), delta_rounds=[], steps=0, served_as={})
     assert back.local.keys() == back.memory.keys() == {"a:b"}
     assert back.copies.keys() == {"c/a:b"}
     assert not back.local["a:b"].any()

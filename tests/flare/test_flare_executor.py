@@ -15,7 +15,7 @@ from nvflare.apis.signal import Signal
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 
 import sitelora
-from sitelora.data.phantom import TINY, make_phantom
+from sitelora.data.phantom import TINY, VERSION, make_phantom
 from sitelora.federation.identity import BEGIN_ROUND
 from sitelora.flare.executor import SiteExecutor
 from sitelora.flare.names import BEGIN, TRAIN
@@ -82,7 +82,7 @@ def test_in_the_simulator_a_missing_prostate_site_is_drawn_and_says_so(
     with caplog.at_level(logging.WARNING):
         folder, drawn = place.site_folder("prostate")
     assert drawn
-    assert folder == tmp_path / "home" / "phantom" / "prostate" / "site-2"
+    assert folder == tmp_path / "home" / "phantom" / f"v{VERSION}" / "prostate" / "site-2"
     assert "NO REAL DATA" in caplog.text
     with pytest.raises(ValueError, match="lungs"):
         place.site_folder("lungs")

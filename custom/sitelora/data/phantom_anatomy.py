@@ -6,14 +6,17 @@ negative inside, so that a site can sample the same anatomy on any grid and anno
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch.nn.functional import interpolate
 
-Array = np.ndarray
+from sitelora.data.phantom_arithmetic import Array, Draws, cos, power, rotation, sin, stretch
+
 Point = tuple[float, float, float]
+
+_WAVES = ((17.0, 1.5),) * 4 + ((7.0, 0.5),) * 3 + ((3.5, 0.2),) * 2
+"""Length and push in mm of the waves that bend a patient."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,30 +34,29 @@ class Grid:
     @property
     def spacing_mm(self) -> Array:
         """Voxel size along the three axes, in mm."""
-        return np.linalg.norm(self.affine[:3, :3], axis=0)
+        x, y, z = self.affine[:3, :3] * self.affine[:3, :3]
+        return np.sqrt(x + y + z)
 
     def points_mm(self) -> Array:
-        """Return ``[3, X, Y, Z]`` fp32: right, anterior and superior of every voxel's centre."""
-        index = np.stack(np.meshgrid(*(np.arange(n) for n in self.shape), indexing="ij"))
-        points = np.einsum("ij,jxyz->ixyz", self.affine[:3, :3], index) + self.affine[:3, 3, None, None, None]
-        return points.astype(np.float32)
+        """Return ``[3, X, Y, Z]`` float64: right, anterior and superior of every voxel's centre."""
+        i, j, k = np.meshgrid(*(np.arange(n) for n in self.shape), indexing="ij")
+        rows = [[float(number) for number in row] for row in self.affine[:3]]
+        return np.stack([a * i + b * j + c * k + origin for a, b, c, origin in rows])
 
-    def noise(self, rng: np.random.Generator, scale_mm: float) -> Array:
+    def noise(self, rng: Draws, scale_mm: float) -> Array:
         """Return a smooth random field ``[X, Y, Z]``, about unit variance, varying over ``scale_mm``."""
         size = [max(2, int(np.ceil(n * s / scale_mm)) + 1) for n, s in zip(self.shape, self.spacing_mm, strict=True)]
         size = [min(a, max(2, b)) for a, b in zip(size, self.shape, strict=True)]
-        coarse = torch.from_numpy(rng.standard_normal((1, 1, *size), dtype=np.float32))
-        field = interpolate(coarse, size=self.shape, mode="trilinear", align_corners=True)[0, 0].numpy()
-        return 1.5 * field
+        return 1.5 * stretch(rng.normals(size), self.shape)
 
 
 def ellipsoid(points: Array, centre: Point, semi: Point, turn_deg: float = 0.0) -> Array:
     """Return the distance in mm, first order, to an ellipsoid turned about the long axis of the body."""
-    x, y, z = (points[i] - np.float32(centre[i]) for i in range(3))
-    c, s = np.float32(np.cos(np.deg2rad(turn_deg))), np.float32(np.sin(np.deg2rad(turn_deg)))
+    x, y, z = (points[i] - centre[i] for i in range(3))
+    c, s = rotation(turn_deg)
     u, v, w = (c * x + s * y) / semi[0], (c * y - s * x) / semi[1], z / semi[2]
-    rho = np.sqrt(u * u + v * v + w * w) + np.float32(1e-6)
-    slope = np.sqrt((u / semi[0]) ** 2 + (v / semi[1]) ** 2 + (w / semi[2]) ** 2) / rho + np.float32(1e-4)
+    rho = np.sqrt(u * u + v * v + w * w) + 1e-6
+    slope = np.sqrt(_square(u / semi[0]) + _square(v / semi[1]) + _square(w / semi[2])) / rho + 1e-4
     return (rho - 1) / slope
 
 
@@ -95,48 +97,41 @@ class Patient:
     lesion: Point | None
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, *, endorectal_coil: bool = False) -> Patient:
+    def draw(cls, rng: Draws, *, endorectal_coil: bool = False) -> Patient:
         """Draw a patient; an endorectal coil is a balloon that widens the rectum and dents the prostate."""
-        hyperplasia = float(rng.beta(2, 3))
+        hyperplasia = rng.beta_2_3()
         growth = 0.88 + 0.35 * hyperplasia
-        width, depth, height = rng.normal((23.0, 15.5, 19.0), (1.8, 1.3, 1.8)) * growth
-        centre = rng.uniform((-6.0, -5.0, -3.0), (6.0, 5.0, 3.0))
-        lesion = tuple(rng.uniform((0.35, -0.75, -0.5), (0.75, -0.35, 0.4)) * (rng.choice((-1, 1)), 1, 1))
+        width, depth, height = (growth * rng.normal(*size) for size in ((23.0, 1.8), (15.5, 1.3), (19.0, 1.8)))
+        side = 1.0 if rng.uniform() < 0.5 else -1.0
+        lesion = (side * rng.uniform(0.35, 0.75), rng.uniform(-0.75, -0.35), rng.uniform(-0.5, 0.4))
         return cls(
-            half_width_mm=float(width),
-            half_depth_mm=float(depth * (0.9 if endorectal_coil else 1.0)),
-            half_height_mm=float(height),
-            centre_mm=(float(centre[0]), float(centre[1]), float(centre[2])),
-            turn_deg=float(rng.normal(0, 5)),
+            half_width_mm=width,
+            half_depth_mm=depth * (0.9 if endorectal_coil else 1.0),
+            half_height_mm=height,
+            centre_mm=(rng.uniform(-6.0, 6.0), rng.uniform(-5.0, 5.0), rng.uniform(-3.0, 3.0)),
+            turn_deg=rng.normal(0, 5),
             hyperplasia=hyperplasia,
-            waves=np.concatenate(
-                [
-                    rng.normal(0, 1, (9, 3)) / np.repeat((17.0, 7.0, 3.5), (4, 3, 2))[:, None],
-                    rng.uniform(0, 2 * np.pi, (9, 1)),
-                    rng.normal(0, 1, (9, 3)) * np.repeat((1.5, 0.5, 0.2), (4, 3, 2))[:, None],
-                ],
-                axis=1,
-            ),
-            rectum_mm=float(rng.uniform(16, 20) if endorectal_coil else rng.uniform(8, 13)),
-            rectum_gap_mm=float(rng.uniform(-3.0, 0.5) if endorectal_coil else rng.uniform(-0.5, 3.0)),
-            rectum_drift_mm=float(rng.normal(0, 4)),
-            stool=0.0 if endorectal_coil else float(rng.choice((0.0, 1.0), p=(0.4, 0.6))),
-            bladder_mm=float(rng.uniform(16, 26)),
-            pelvis_scale=float(rng.uniform(0.93, 1.07)),
-            lesion=(float(lesion[0]), float(lesion[1]), float(lesion[2])) if rng.random() < 0.45 else None,
+            waves=np.array([_wave(rng, *size) for size in _WAVES]),
+            rectum_mm=rng.uniform(16, 20) if endorectal_coil else rng.uniform(8, 13),
+            rectum_gap_mm=rng.uniform(-3.0, 0.5) if endorectal_coil else rng.uniform(-0.5, 3.0),
+            rectum_drift_mm=rng.normal(0, 4),
+            stool=0.0 if endorectal_coil else float(rng.uniform() < 0.6),
+            bladder_mm=rng.uniform(16, 26),
+            pelvis_scale=rng.uniform(0.93, 1.07),
+            lesion=lesion if rng.uniform() < 0.45 else None,
         )
 
     def bend(self, points: Array) -> Array:
         """Return ``points`` moved by some millimetres, smoothly: nobody is made of ellipsoids."""
         moved = points.copy()
-        for kx, ky, kz, phase, *push in self.waves.astype(np.float32):
-            wave = np.cos(kx * points[0] + ky * points[1] + np.float32(0.6) * kz * points[2] + phase)
+        for kx, ky, kz, phase, *push in self.waves.tolist():
+            wave = cos(kx * points[0] + ky * points[1] + 0.6 * kz * points[2] + phase)
             for axis in range(3):
                 moved[axis] += push[axis] * wave
         return moved
 
     def _from_centre(self, points: Array) -> Array:
-        return points - np.array(self.centre_mm, np.float32)[:, None, None, None]
+        return points - np.array(self.centre_mm)[:, None, None, None]
 
     def rectum(self, points: Array) -> Array:
         """Return the distance in mm to the outside of the rectum's wall, ``[X, Y, Z]``."""
@@ -144,25 +139,35 @@ class Patient:
         canal = np.clip((z + self.half_height_mm * 0.75) / (0.6 * self.half_height_mm), 0, 1)
         radius = 6.5 + (self.rectum_mm - 6.5) * canal
         behind = self.half_depth_mm + self.rectum_gap_mm + radius + 5.0 * (1 - canal)
-        bend = self.rectum_drift_mm * np.sin(z / 18.0)
-        return np.sqrt(((x - bend) / 1.08) ** 2 + (y + behind) ** 2) - radius
+        bend = self.rectum_drift_mm * sin(z / 18.0)
+        return np.sqrt(_square((x - bend) / 1.08) + _square(y + behind)) - radius
 
     def prostate(self, points: Array, spacing_mm: Array) -> Array:
         """Return the distance in mm to the capsule, ``[X, Y, Z]``: a chestnut, dented by the rectum."""
         x, y, z = self._from_centre(points)
-        c, s = np.cos(np.deg2rad(self.turn_deg)), np.sin(np.deg2rad(self.turn_deg))
+        c, s = rotation(self.turn_deg)
         x, y = c * x + s * y, c * y - s * x
         level = z / self.half_height_mm
         narrow = 1 - 0.22 * np.clip(-level - 0.1, 0, 1)
         front = np.clip(y / self.half_depth_mm, 0, 1)
         u = x / (self.half_width_mm * narrow * (1 - 0.30 * front))
         v = (y + 1.5 * level) / (self.half_depth_mm * narrow * np.where(y < 0, 0.92, 1.05))
-        u2, v2, w2 = u * u, v * v, level * level
-        shape = np.sqrt((u2**1.2 + v2**1.2) ** (1 / 1.2) + w2)
-        implicit = (shape - 1).astype(np.float32)
+        in_plane = power(power(u * u, 1.2) + power(v * v, 1.2), 1 / 1.2)
+        implicit = np.sqrt(in_plane + level * level) - 1
         slopes = np.gradient(implicit, *(float(step) for step in spacing_mm))
-        steep = np.sqrt(sum(g * g for g in slopes))
+        steep = np.sqrt(_square(slopes[0]) + _square(slopes[1]) + _square(slopes[2]))
         distance = implicit / np.maximum(steep, 0.25 / self.half_width_mm)
-        dent = np.float32(1.2) - self.rectum(points)
+        dent = 1.2 - self.rectum(points)
         bend = np.clip(0.5 + 0.5 * (dent - distance) / 3.0, 0, 1)  # smooth maximum over 3 mm
-        return (distance + (dent - distance) * bend + 3.0 * bend * (1 - bend)).astype(np.float32)
+        return distance + (dent - distance) * bend + 3.0 * bend * (1 - bend)
+
+
+def _wave(rng: Draws, length_mm: float, push_mm: float) -> list[float]:
+    """Draw one row of :attr:`Patient.waves`."""
+    vector = [rng.normal() / length_mm for _ in range(3)]
+    phase = rng.uniform(0, 2 * math.pi)
+    return [*vector, phase, *(rng.normal() * push_mm for _ in range(3))]
+
+
+def _square(x: Array) -> Array:
+    return x * x

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sitelora.data.phantom_anatomy import Array, Grid, Patient, Point, ellipsoid
+from sitelora.data.phantom_anatomy import Grid, Patient, Point, ellipsoid
+from sitelora.data.phantom_arithmetic import Array, Draws, exp, sin
 
 TISSUES = (
     "air", "fat", "muscle", "marrow", "cortex", "plexus", "peripheral", "transition", "stroma", "nodule",
@@ -32,7 +33,7 @@ class _Canvas:
 
     def inside(self, distance_mm: Array) -> Array:
         """Return the share of every voxel that a solid fills."""
-        return np.clip(np.float32(0.5) - distance_mm / np.float32(self.edge_mm), 0, 1)
+        return np.clip(0.5 - distance_mm / self.edge_mm, 0, 1)
 
     def put(self, value: Array | float, share: Array) -> None:
         """Replace ``share`` of every voxel by ``value``."""
@@ -48,7 +49,7 @@ class _Canvas:
         return np.minimum(self.solid(centre, semi, turn_deg), self.solid(mirrored, semi, -turn_deg))
 
 
-def paint(patient: Patient, grid: Grid, tissue: Mapping[str, float], rng: np.random.Generator) -> tuple[Array, Array]:
+def paint(patient: Patient, grid: Grid, tissue: Mapping[str, float], rng: Draws) -> tuple[Array, Array]:
     """Paint a patient with one site's tissue intensities.
 
     Args:
@@ -58,25 +59,30 @@ def paint(patient: Patient, grid: Grid, tissue: Mapping[str, float], rng: np.ran
         rng: draws the textures.
 
     Returns:
-        the image ``[X, Y, Z]`` fp32 without coil, blur or noise, and the distance in mm to the prostate's
+        the image ``[X, Y, Z]`` float64 without coil, blur or noise, and the distance in mm to the prostate's
         capsule, of the same shape.
     """
     canvas = _Canvas(
-        image=np.full(grid.shape, tissue["air"], np.float32),
+        image=np.full(grid.shape, tissue["air"], np.float64),
         points=patient.bend(grid.points_mm()),
-        edge_mm=float(1.2 * grid.spacing_mm[:2].mean()),
+        edge_mm=float(0.6 * (grid.spacing_mm[0] + grid.spacing_mm[1])),
         fine=grid.noise(rng, 2.0),
         medium=grid.noise(rng, 5.0),
         coarse=grid.noise(rng, 14.0),
     )
     rectum = patient.rectum(canvas.points)
     capsule = patient.prostate(canvas.points, grid.spacing_mm)
-    septa = np.exp(-((grid.noise(rng, 9.0) / np.float32(0.16)) ** 2))  # sheets where a smooth field is zero
+    septa = _ridge(grid.noise(rng, 9.0) / 0.16)  # sheets where a smooth field is zero
     _paint_pelvis(canvas, patient.pelvis_scale, septa, tissue)
     _paint_neighbours(canvas, patient, rectum, capsule, tissue)
     _paint_rectum(canvas, patient.stool, rectum, tissue)
     _paint_prostate(canvas, patient, capsule, tissue, rng)
     return canvas.image, capsule
+
+
+def _ridge(x: Array) -> Array:
+    """Return 1 where ``x`` is 0, falling off as a Gaussian."""
+    return exp(-(x * x))
 
 
 def _paint_pelvis(canvas: _Canvas, k: float, septa: Array, tissue: Mapping[str, float]) -> None:
@@ -86,7 +92,7 @@ def _paint_pelvis(canvas: _Canvas, k: float, septa: Array, tissue: Mapping[str, 
     contrast = tissue["fat"] - tissue["muscle"]
     canvas.put(tissue["fat"] * (1 + 0.07 * medium + 0.05 * coarse) - 0.45 * contrast * septa, canvas.inside(skin))
     canvas.put(tissue["muscle"], canvas.inside(np.abs(skin + 1.2) - 1.0))
-    fibres = np.exp(-((np.sin(0.28 * p[1] + 0.20 * np.abs(p[0]) + 1.3 * coarse) / np.float32(0.22)) ** 2))
+    fibres = _ridge(sin(0.28 * p[1] + 0.20 * np.abs(p[0]) + 1.3 * coarse) / 0.22)
     strands = np.clip(0.5 + 0.6 * medium, 0, 1) * fibres
     muscle = tissue["muscle"] * (1 + 0.14 * medium + 0.10 * canvas.fine) + 0.45 * contrast * strands
     for (x, y, z), semi, turn_deg in (
@@ -136,16 +142,14 @@ def _paint_neighbours(
 def _paint_rectum(canvas: _Canvas, stool: float, rectum: Array, tissue: Mapping[str, float]) -> None:
     """Paint wall, mucosa and content; ``stool`` is 0 for air or a balloon, 1 for a filled rectum."""
     medium, inside = canvas.medium, canvas.inside
-    folds = (2.6 + 0.9 * medium * (0.3 + 0.7 * stool)).astype(np.float32)
+    folds = 2.6 + 0.9 * medium * (0.3 + 0.7 * stool)
     canvas.put(tissue["wall"] * (1 + 0.15 * medium), inside(rectum))
     canvas.put(1.5 * tissue["wall"], 0.6 * inside(np.abs(rectum + folds) - 0.5))
     filled = np.clip(0.5 + 0.7 * canvas.coarse + 0.4 * medium, 0, 1) * stool
     canvas.put(tissue["lumen"] + filled * (tissue["stool"] - tissue["lumen"]), inside(rectum + folds))
 
 
-def _paint_prostate(
-    canvas: _Canvas, patient: Patient, capsule: Array, tissue: Mapping[str, float], rng: np.random.Generator
-) -> None:
+def _paint_prostate(canvas: _Canvas, patient: Patient, capsule: Array, tissue: Mapping[str, float], rng: Draws) -> None:
     """Paint peripheral zone, transition zone with its nodules, stroma, urethra, a lesion and the capsule."""
     p, fine, medium, inside = canvas.points, canvas.fine, canvas.medium, canvas.inside
     px, py, pz = patient.centre_mm
@@ -159,15 +163,16 @@ def _paint_prostate(
     canvas.put(tissue["stroma"], inside(zone - 0.8) * organ)
     canvas.put(tissue["transition"] * (1 + 0.18 * medium + 0.10 * fine), within)
     for _ in range(4 + int(14 * patient.hyperplasia)):
-        x, y, z = rng.uniform(-0.75, 0.75, 3) * (size * a, size * b, 0.8 * c)
-        radius_mm = float(rng.uniform(2.0, 3.5 + 4.0 * patient.hyperplasia))
+        x, y, z = (rng.uniform(-0.75, 0.75) * half for half in (size * a, size * b, 0.8 * c))
+        radius_mm = rng.uniform(2.0, 3.5 + 4.0 * patient.hyperplasia)
         nodule = canvas.solid((px + x, py + 0.22 * b + y, pz + z), (radius_mm, radius_mm, radius_mm))
         canvas.put(tissue["stroma"], inside(nodule) * within)
-        bright = tissue["nodule"] * float(rng.uniform(0.45, 1.1))
+        bright = tissue["nodule"] * rng.uniform(0.45, 1.1)
         canvas.put(bright * (1 + 0.15 * fine), inside(nodule + 0.9) * within)
     front = canvas.solid((px, py + 0.95 * b, pz), (0.42 * a, 0.32 * b, 0.9 * c))
     canvas.put(tissue["stroma"], 0.85 * inside(front) * organ)
-    urethra = np.sqrt((p[0] - px) ** 2 + (p[1] - py - 0.1 * b) ** 2) - np.float32(2.2)
+    right, front_of = p[0] - px, p[1] - py - 0.1 * b
+    urethra = np.sqrt(right * right + front_of * front_of) - 2.2
     canvas.put(tissue["nodule"], 0.7 * inside(urethra) * organ)
     if patient.lesion is not None:
         x, y, z = (share * half for share, half in zip(patient.lesion, (a, b, c), strict=True))

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch.nn.functional import conv1d, pad
 
-from sitelora.data.phantom_anatomy import Array, Grid, Patient
+from sitelora.data.phantom_anatomy import Grid, Patient
+from sitelora.data.phantom_arithmetic import Array, Draws, blur, exp, rotation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +139,7 @@ PROFILES: Mapping[str, tuple[Scanner, Habit]] = {
 }  # fmt: skip
 
 
-def place_slices(
-    scanner: Scanner, rng: np.random.Generator, *, matrix: int | None = None, slices: int | None = None
-) -> Grid:
+def place_slices(scanner: Scanner, rng: Draws, *, matrix: int | None = None, slices: int | None = None) -> Grid:
     """Place the slices over the site's extent, shifted by up to 4 mm as a technician would.
 
     Args:
@@ -155,49 +152,44 @@ def place_slices(
     in_plane = scanner.spacing_mm * scanner.matrix / matrix
     spacing = np.array([in_plane, in_plane, scanner.slice_mm * scanner.slices / slices])
     sign = np.array([1 if code in "RAS" else -1 for code in scanner.axes])
-    tilt, swing = np.deg2rad(scanner.tilt_deg)
-    about_x = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
-    about_z = np.array([[np.cos(swing), -np.sin(swing), 0], [np.sin(swing), np.cos(swing), 0], [0, 0, 1]])
+    (cos_x, sin_x), (cos_z, sin_z) = (rotation(angle) for angle in scanner.tilt_deg)
+    turned = np.array(
+        [[cos_z, -sin_z * cos_x, sin_z * sin_x], [sin_z, cos_z * cos_x, -cos_z * sin_x], [0, sin_x, cos_x]]
+    )
     shape = (matrix, matrix, slices)
     affine = np.eye(4)
-    affine[:3, :3] = about_z @ about_x * (sign * spacing)
-    middle = (np.array(shape) - 1) / 2
-    affine[:3, 3] = rng.uniform(-4, 4, 3) - affine[:3, :3] @ middle
-    return Grid(affine=np.round(affine, 5), shape=shape)
+    affine[:3, :3] = turned * (sign * spacing)
+    middle = [(n - 1) / 2 for n in shape]
+    for axis in range(3):
+        x, y, z = (float(affine[axis, k]) * middle[k] for k in range(3))
+        affine[axis, 3] = rng.uniform(-4, 4) - (x + y + z)
+    return Grid(affine=np.round(affine, 5) + 0.0, shape=shape)
 
 
-def coil_field(scanner: Scanner, grid: Grid, patient: Patient, rng: np.random.Generator) -> Array:
+def coil_field(scanner: Scanner, grid: Grid, patient: Patient, rng: Draws) -> Array:
     """Return the coil's sensitivity ``[X, Y, Z]``, about 1 at the prostate."""
     p = grid.points_mm()
     if scanner.endorectal_coil:
-        centre = np.array(patient.centre_mm) - (0, patient.half_depth_mm + patient.rectum_mm - 4, 0)
-        distance2 = (p[0] - centre[0]) ** 2 + (p[1] - centre[1]) ** 2 + (0.6 * (p[2] - centre[2])) ** 2
-        return 2.0 / (1 + distance2 / float(rng.uniform(30, 38)) ** 2) + 0.06
-    tilt = rng.normal(0, 1, 3) * (0.6, 1.0, 0.3)
-    plane = sum(float(t) * axis / 60.0 for t, axis in zip(tilt, p, strict=True))
-    bowl = (p[0] ** 2 + p[1] ** 2) / 60.0**2 - 0.4
-    return np.exp(scanner.surface_bias * (plane + 0.7 * bowl)).astype(np.float32)
+        right, front, up = patient.centre_mm
+        x, y, z = p[0] - right, p[1] - front + (patient.half_depth_mm + patient.rectum_mm - 4), 0.6 * (p[2] - up)
+        reach_mm = rng.uniform(30, 38)
+        return 2.0 / (1 + (x * x + y * y + z * z) / (reach_mm * reach_mm)) + 0.06
+    tilt = [rng.normal(0, std) for std in (0.6, 1.0, 0.3)]
+    plane = (tilt[0] * p[0] + tilt[1] * p[1] + tilt[2] * p[2]) / 60.0
+    bowl = (p[0] * p[0] + p[1] * p[1]) / 3600.0 - 0.4
+    return exp(scanner.surface_bias * (plane + 0.7 * bowl))
 
 
 def blur_in_plane(volume: Array, grid: Grid, sigma_mm: float) -> Array:
     """Blur ``[X, Y, Z]`` in-plane by a Gaussian."""
-    sigma = sigma_mm / float(grid.spacing_mm[0])
-    reach = max(1, int(np.ceil(3 * sigma)))
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float32) / max(sigma, 1e-3)) ** 2)
-    kernel = (kernel / kernel.sum())[None, None]
-    field = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))
-    for axis in (0, 1):
-        lines = field.movedim(axis, -1)
-        flat = pad(lines.reshape(-1, 1, lines.shape[-1]), (reach, reach), mode="replicate")
-        field = conv1d(flat, kernel).reshape(lines.shape).movedim(-1, axis)
-    return field.numpy()
+    return blur(volume, sigma_mm / float(grid.spacing_mm[0]), (0, 1))
 
 
 def annotate(capsule: Array, grid: Grid, habit: Habit) -> Array:
     """Return the label ``[X, Y, Z]`` uint8 that a site with this habit draws around the organ."""
     mask = capsule < habit.margin_mm
     if habit.smoothing_mm:
-        mask = blur_in_plane(mask.astype(np.float32), grid, habit.smoothing_mm) > 0.5
+        mask = blur_in_plane(mask.astype(np.float64), grid, habit.smoothing_mm) > 0.5
     slices = np.flatnonzero((capsule < 0).any(axis=(0, 1)))
     if grid.affine[2, 2] < 0:
         slices = slices[::-1]

@@ -22,7 +22,8 @@ def to_columns(results: Mapping[str, Any], labels: Mapping[int, str]) -> dict[st
 
     Returns:
         ``columns``: ``<kind>.<label value>.<metric>``. ``patients``: the number of every case's patient, from 1.
-        ``scores``: the columns one after another, one number or None a case.
+        ``scores``: the columns one after another, one number or None a case. ``served``: which model the personal one
+        is, where that is told.
 
     Raises:
         ValueError: a model that was scored on other cases than the others.
@@ -46,6 +47,7 @@ def to_columns(results: Mapping[str, Any], labels: Mapping[int, str]) -> dict[st
         "patients": [numbers[name[0]] for name in names],
         "scores": scores,
         "not_applicable": {k: r["not_applicable"] for k, r in results.items() if "not_applicable" in r},
+        **{key: results["personal"][key] for key in ("served",) if key in results.get("personal", {})},
     }
 
 
@@ -73,6 +75,8 @@ def from_columns(report: Mapping[str, Any], labels: Mapping[str, str]) -> dict[s
         for case, score in zip(cases, scores[number * len(patients) :], strict=False):
             case.setdefault(labels[value], {})[metric] = score
     evaluation = {kind: _summary(cases, patients) for kind, cases in metrics.items()}
+    if "personal" in evaluation and "served" in report:
+        evaluation["personal"]["served"] = report["served"]
     return {**evaluation, **{kind: {"not_applicable": reason} for kind, reason in report["not_applicable"].items()}}
 
 

@@ -13,7 +13,8 @@ from sitelora.data.site_folder import SiteFolder
 from sitelora.federation.adapted import partition_of
 from sitelora.federation.bundle_config import bundle_sha256
 from sitelora.federation.machine import hardware, versions
-from sitelora.federation.site_settings import SiteSettings
+from sitelora.federation.site_settings import SiteError, SiteSettings
+from sitelora.federation.state import StoredRound
 from sitelora.sharing.patterns import clean_name
 
 
@@ -33,9 +34,7 @@ def begin_report(
         "hospital": folder.hospital,
         "labels": {str(value): name for value, name in folder.labels.items()},
         "cases": folder.case_counts(),
-        "version": sitelora.__version__,
-        "bundle_sha256": bundle_sha256(settings.bundle, settings.overrides),
-        "base_sha256": getattr(network, "base_fingerprint", None),
+        **identity_of(settings, network),
         "initial_sha256": initial_sha256,
         "image_size": int(parser.get_parsed_content("image_size")),
         "base": f"{parser['arch']} ({Path(str(parser['base'])).name})",
@@ -47,3 +46,28 @@ def begin_report(
         "hardware": hardware(),
         "versions": versions(),
     }
+
+
+def identity_of(settings: SiteSettings, network: nn.Module) -> dict[str, Any]:
+    """Return what a run is made with at this site, as plain hashes: nothing of a patient is in them."""
+    return {
+        "version": sitelora.__version__,
+        "bundle_sha256": bundle_sha256(settings.bundle, settings.overrides),
+        "base_sha256": getattr(network, "base_fingerprint", None),
+    }
+
+
+def require_same_run(settings: SiteSettings, network: nn.Module, stored: StoredRound) -> None:
+    """Refuse to go on from a round that was done with another version, bundle or base.
+
+    Raises:
+        SiteError: with the hash that differs.
+    """
+    for key, now in identity_of(settings, network).items():
+        then = stored.manifest[key]
+        if then != now:
+            raise SiteError(
+                f"site {settings.site}: {stored.folder} was written with {key} {str(then)[:12]}, now it is "
+                f"{str(now)[:12]}; resume with the version and bundle of the run, or start a new one",
+                code="run_changed",
+            )

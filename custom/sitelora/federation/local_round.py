@@ -23,10 +23,11 @@ from torch import Tensor, nn
 
 from sitelora.adapters.lora import set_base_delta, set_strengths
 from sitelora.federation.adapted import load_values, partition_of, trained_parameters
+from sitelora.federation.gradients import Gradients
 from sitelora.federation.schedules import RateSetter, Schedule
 from sitelora.federation.state import SiteState
 from sitelora.method import TRAVELLING, Method, Pass
-from sitelora.regularizers.base import Penalty, SiteView
+from sitelora.regularizers.base import SiteView
 from sitelora.seeding import derive_seed
 from sitelora.sharing.patterns import matches_any
 
@@ -75,6 +76,7 @@ class LocalRound:
         seed: the experiment's seed.
         site: the site's name.
         schedule: of the learning rate over the federation; by default the optimiser's rate throughout.
+        max_gradient_norm: largest L2 norm of a step's whole gradient; 0 leaves it as it is.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class LocalRound:
         seed: int,
         site: str,
         schedule: Schedule | None = None,
+        max_gradient_norm: float = 0.0,
     ) -> None:
         self._network = network
         self._method = method
@@ -100,8 +103,7 @@ class LocalRound:
         self._partition = partition_of(network)
         self._parameters = trained_parameters(network)
         self._initial = {name: p.detach().clone() for name, p in self._parameters.items()}
-        self._penalties: list[Penalty] = []
-        self._frozen_now: list[nn.Parameter] = []
+        self._gradients = Gradients(self._parameters, max_norm=max_gradient_norm)
         self._losses: list[float] = []
         self._progress: Progress | None = None
         self._steps_before = 0
@@ -144,6 +146,7 @@ class LocalRound:
         """
         passes = self._method.passes(round_number)
         self._losses, self._progress, self._steps_before = [], progress, 0
+        self._gradients.forget()
         self._steps_total = len(passes) * self._epochs * len(self._trainer.data_loader)  # type: ignore[arg-type]
         set_base_delta(self._network, paired(state.delta))
         state.optimizer = self._kept_moments(state.optimizer)
@@ -179,7 +182,11 @@ class LocalRound:
             trained={name: trained[name] for name in sent},
             companions=outgoing,
             state=state,
-            metrics={"loss": float(np.mean(self._losses)), "steps": float(len(self._losses))},
+            metrics={
+                "loss": float(np.mean(self._losses)),
+                "steps": float(len(self._losses)),
+                **self._gradients.metrics(),
+            },
         )
 
     def _kept_moments(self, moments: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -199,8 +206,8 @@ class LocalRound:
     def _train(self, one: Pass, view: SiteView, state: SiteState, seeds: tuple[object, ...]) -> int:
         optimizer = self._trainer.optimizer
         load_moments(optimizer, self._parameters, state.optimizer, one.copy)
-        self._penalties = [regularizer.start(view) for regularizer in one.regularizers]
-        self._frozen_now = [p for name, p in self._parameters.items() if not one.trains_tensor(name)]
+        moving = {name for name in self._parameters if one.trains_tensor(name)}
+        self._gradients.begin(view, one.regularizers, moving)
         before = len(self._losses)
         reseed(*seeds)
         set_rnd(self._trainer.data_loader.dataset, derive_seed(*seeds, "transforms") % 2**32)  # type: ignore[union-attr]
@@ -221,30 +228,21 @@ class LocalRound:
         return steps
 
     def _attach(self) -> None:
-        self._trainer.add_event_handler(IterationEvents.LOSS_COMPLETED, self._add_penalties)
-        self._trainer.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._drop_gradients)
+        self._trainer.add_event_handler(IterationEvents.LOSS_COMPLETED, self._note_loss)
+        self._trainer.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._gradients.finish)
         self._trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_step)
 
-    def _add_penalties(self, engine: Engine) -> None:
-        loss = engine.state.output[CommonKeys.LOSS]  # type: ignore[index]
-        value = float(loss.detach())
+    def _note_loss(self, engine: Engine) -> None:
+        value = float(engine.state.output[CommonKeys.LOSS].detach())  # type: ignore[index]
         if not math.isfinite(value):
             raise TrainingError(
                 f"site {self._site}: the loss is {value} at step {len(self._losses) + 1}; look for images that "
                 "`sitelora check` warns about, or lower the bundle's learning_rate"
             )
         self._losses.append(value)
-        if self._penalties:
-            with torch.autocast(loss.device.type, enabled=False):
-                engine.state.output[CommonKeys.LOSS] = loss + sum(p() for p in self._penalties)  # type: ignore[index]
-
-    def _drop_gradients(self, engine: Engine) -> None:
-        for parameter in self._frozen_now:
-            parameter.grad = None
 
     def _after_step(self, engine: Engine) -> None:
-        for penalty in self._penalties:
-            penalty.after_step()
+        self._gradients.after_step()
         if self._progress is not None:
             self._progress(len(self._losses), self._steps_total, self._losses[-1])
 

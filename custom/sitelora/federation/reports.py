@@ -8,12 +8,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 
+from sitelora.federation.served import ORDER
 from sitelora.sharing.schema import HEX, Either, Flag, Number, Row, Schema, Table, Text
 
 COUNT = Number(lowest=0, highest=10**12, whole=True)
 SECONDS = Number(lowest=0, highest=10**8)
 CASES = Table(of=COUNT, keys=("training", "validation", "test"))
-METRICS = ("loss", "steps", "dice_received", "dice_personal")
+METRICS = (
+    *("loss", "steps", "dice_received", "dice_personal", "dice_served"),
+    *("regularizer_share", "regularizer_share_unbounded", "gradient_norm", "clipped_steps"),
+)
 """Numbers of a round at a site."""
 SCORED = 256
 """Largest number of columns of an evaluation: kinds of model times labels times metrics."""
@@ -60,7 +64,13 @@ SCORES = Schema(
         "scores": Row(of=Number(or_none=True), longest=MOST_NUMBERS),
         "not_applicable": Table(of=Text(), pattern="[a-z]{1,20}", most=8),
         "seconds": SECONDS,
-    }
+    },
+    optional={
+        "served": Table(
+            of=Either((Number(or_none=True), Text(longest=80))),
+            keys=("model", "round", "validation", *(f"validation_{kind}" for kind in ORDER), "why"),
+        )
+    },
 )
 
 

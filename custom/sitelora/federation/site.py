@@ -11,21 +11,30 @@ from typing import Any
 import torch
 from torch import nn
 
-import sitelora
 from sitelora.data.check import check_site_folder
 from sitelora.data.site_folder import DATALIST, SiteFolder
 from sitelora.evaluation.cases import evaluate_cases
 from sitelora.evaluation.columns import to_columns
 from sitelora.federation.adapted import load_model, model_sha256, partition_of, save_merged
-from sitelora.federation.begin_report import begin_report
+from sitelora.federation.begin_report import begin_report, identity_of, require_same_run
 from sitelora.federation.border import Border
-from sitelora.federation.bundle_config import FEDERATED, bundle_sha256, checkpoint_path, read_bundle
+from sitelora.federation.bundle_config import FEDERATED, checkpoint_path, read_bundle
 from sitelora.federation.files import file_sha256
 from sitelora.federation.local_round import LocalRound, Progress
 from sitelora.federation.packets import Received, accumulate, unpack_evaluation
+from sitelora.federation.served import (
+    PREVIOUS,
+    RECEIVED,
+    TRAINED,
+    Candidate,
+    Served,
+    choose,
+    from_tensors,
+    to_tensors,
+)
 from sitelora.federation.serving import personal_model, serve
 from sitelora.federation.site_settings import Answer, SiteError, SiteSettings
-from sitelora.federation.state import SiteState, SiteStore, StoredRound
+from sitelora.federation.state import SiteState, SiteStore
 from sitelora.federation.turns import Turns
 from sitelora.method import Method, Model
 from sitelora.report.site_pictures import write_evaluation
@@ -33,6 +42,9 @@ from sitelora.server.types import ANY_SITE
 from sitelora.sharing.wire import Packet, difference, packet_sha256
 
 logger = logging.getLogger(__name__)
+
+AFTER_THE_LAST = 10**9
+"""A round number after all others, for the state that the last finished round left."""
 
 
 class Site:
@@ -56,7 +68,8 @@ class Site:
         self._network: nn.Module | None = None
         self._border: Border | None = None
         self._rounds: LocalRound | None = None
-        self._last_dice: tuple[tuple[str, str], float] | None = None
+        self._last_dice: tuple[str, float] | None = None
+        self._served: tuple[str, Served] | None = None
         self._scores: dict[tuple[str, Path], dict[str, Any]] = {}
         self.store = SiteStore(settings.run_folder / settings.site)
         self.turns = Turns(site=settings.site, store=self.store, rounds=settings.rounds)
@@ -79,6 +92,7 @@ class Site:
                 seed=self.seed,
                 site=self.settings.site,
                 schedule=self._parser.get_parsed_content("schedule") if "schedule" in self._parser else None,
+                max_gradient_norm=float(self._parser.get_parsed_content("max_gradient_norm")),
             )
         return self._rounds
 
@@ -131,7 +145,9 @@ class Site:
         started = time.monotonic()
         received = self.border.read(packet, self.settings.site, before=round_number)
         state = self._state_before(round_number, received)
-        before = self._dice(personal_model(self.method, received.values, state), "validation")
+        had = self._kept(state, PREVIOUS)
+        model = personal_model(self.method, received.values, state)
+        before = Candidate(kind=RECEIVED, model=model, round_number=round_number, score=self._validation(model))
         rounds = self.local_round
         outcome = rounds.run(
             round_number,
@@ -141,15 +157,20 @@ class Site:
             progress=progress,
         )
         after_values = {**received.values, **outcome.trained}
-        after = self._dice(personal_model(self.method, after_values, outcome.state), "validation")
+        model = personal_model(self.method, after_values, outcome.state)
+        after = Candidate(kind=TRAINED, model=model, round_number=round_number, score=self._validation(model))
+        served = choose([before, after, *had]).candidate
+        outcome.state.served = to_tensors(served.model)
+        outcome.state.served_as = {"kind": served.kind, "round": served.round_number, "score": served.score}
         tensors = difference(outcome.trained, received.values)
         tensors.update({f"@{name}": tensor for name, tensor in outcome.companions.items()})
-        metrics = {**outcome.metrics, "dice_received": before, "dice_personal": after}
+        scores = {"dice_received": before.score, "dice_personal": after.score, "dice_served": served.score}
+        metrics = {**outcome.metrics, **scores}
         report = {
             "cases": self.folder.case_counts()["training"],
             "metrics": {name: value for name, value in metrics.items() if value is not None},
         }
-        manifest = {"message_sha256": key, "report": report, **self._identity()}
+        manifest = {"message_sha256": key, "report": report, **identity_of(self.settings, self.network)}
         written = self.store.write(round_number, outcome.state, tensors, manifest)
         seconds = round(time.monotonic() - started, 2)
         return self.border.round(round_number, tensors, written, seconds=seconds, resent=False)
@@ -172,13 +193,14 @@ class Site:
             return self.border.scores(self.turns.evaluation_round, done)
         models = self.served_models(packet)
         folder = self.store.folder / "evaluation"
-        personal = models["personal"]
-        assert not isinstance(personal, str)
+        served = self.served(packet)
+        personal = served.candidate.model
         self.score(personal, self.folder, keep_predictions=folder / "predictions")
         results = {
             kind: {"not_applicable": model} if isinstance(model, str) else self.score(model, self.folder)
             for kind, model in models.items()
         }
+        results["personal"] = {**results["personal"], "served": served.to_json()}
         load_model(self.network, personal)
         save_merged(self.network, checkpoint_path(self.settings.run_folder, site))
         write_evaluation(results, folder, folder=self.folder)
@@ -191,14 +213,41 @@ class Site:
         """Return every model by kind (base, global, personal, unseen), or why there is none; as for `evaluate`."""
         own, other = unpack_evaluation(packet)
         received, stranger = self.border.read(own, self.settings.site), self.border.read(other, ANY_SITE)
-        return serve(
+        models = serve(
             self.method,
             partition_of(self.network),
             received=received,
             stranger=stranger,
-            state=self._state_before(10**9, received),
+            state=self._state_before(AFTER_THE_LAST, received),
             initial=self.local_round.initial,
         )
+        return {**models, "personal": self.served(packet).candidate.model}
+
+    def served(self, packet: Packet) -> Served:
+        """Return which model this site is served after the last round, chosen by its own validation cases.
+
+        Args:
+            packet: as for `evaluate`.
+        """
+        key = packet_sha256(packet)
+        if self._served is None or self._served[0] != key:
+            received = self.border.read(unpack_evaluation(packet)[0], self.settings.site)
+            state = self._state_before(AFTER_THE_LAST, received)
+            model = personal_model(self.method, received.values, state)
+            latest = self.store.latest()
+            number = latest.manifest["round"] + 1 if latest is not None else 0
+            last = Candidate(kind=RECEIVED, model=model, round_number=number, score=self._validation(model))
+            fresh = state.served_as.get("kind") == TRAINED and state.served_as["round"] == number - 1
+            self._served = (key, choose([last, *self._kept(state, TRAINED if fresh else PREVIOUS)]))
+        return self._served[1]
+
+    def _kept(self, state: SiteState, kind: str) -> list[Candidate]:
+        """Return the model that the site is served so far as a candidate of this kind; none before the first round."""
+        if not state.served:
+            return []
+        model = from_tensors(state.served, self.method.serving.strengths_of("personal"))
+        noted = state.served_as
+        return [Candidate(kind=kind, model=model, round_number=noted["round"], score=noted["score"])]
 
     def score(self, model: Model, folder: SiteFolder, *, keep_predictions: Path | None = None) -> dict[str, Any]:
         """Score a model on a folder's test cases; another site's folder is at hand only where all data is public.
@@ -217,38 +266,22 @@ class Site:
         stored = self.store.latest_before(round_number)
         state = stored.state() if stored is not None else self.local_round.fresh_state()
         if stored is not None:
-            self._require_same_run(stored)
+            require_same_run(self.settings, self.network, stored)
         for number in sorted(received.deltas):
             if number not in state.delta_rounds:
                 state.delta = accumulate(state.delta, received.deltas[number])
                 state.delta_rounds.append(number)
         return state
 
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "bundle_sha256": bundle_sha256(self.settings.bundle, self.settings.overrides),
-            "base_sha256": getattr(self.network, "base_fingerprint", None),
-            "version": sitelora.__version__,
-        }
-
-    def _require_same_run(self, stored: StoredRound) -> None:
-        for key, now in self._identity().items():
-            then = stored.manifest[key]
-            if then != now:
-                raise SiteError(
-                    f"site {self.settings.site}: {stored.folder} was written with {key} {str(then)[:12]}, now it is "
-                    f"{str(now)[:12]}; resume with the version and bundle of the run, or start a new one",
-                    code="run_changed",
-                )
-
-    def _dice(self, model: Any, split: str) -> float | None:
-        if not self.folder.cases(split):
+    def _validation(self, model: Model) -> float | None:
+        """Return a model's Dice on this site's validation cases, or None where it has none."""
+        if not self.folder.cases("validation"):
             return None
-        key = (split, model_sha256(model))
+        key = model_sha256(model)
         # where nothing is shared, what is received is what was scored last
         if self._last_dice is None or self._last_dice[0] != key:
             load_model(self.network, model)
-            scores = evaluate_cases(self.network, self.folder, split, pipeline=self._pipeline(), dice_only=True)
+            scores = evaluate_cases(self.network, self.folder, "validation", pipeline=self._pipeline(), dice_only=True)
             self._last_dice = (key, float(scores["dice"]))
         return self._last_dice[1]
 

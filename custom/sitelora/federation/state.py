@@ -1,9 +1,9 @@
 """What survives at a site: one generation a round, each written by one rename, the last two kept.
 
 ``<home>/<federation>/<uid>/<site>/round_NNN/`` holds ``state.safetensors`` (local tensors, private copies, the
-method's memory, base deltas, optimiser moments by tensor name), ``update.safetensors`` (what the round gave for the
-wire, before the way out: sent again it takes the same way) and ``manifest.json``. Nothing of ``state.safetensors``
-ever leaves the site.
+method's memory, base deltas, optimiser moments by tensor name, the served model), ``update.safetensors`` (what the
+round gave for the wire, before the way out: sent again it takes the same way) and ``manifest.json``. Nothing of
+``state.safetensors`` ever leaves the site.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ class SiteState:
         memory: the method's own tensors.
         delta: base delta factors acting beside the base, ``<adapter>.B`` and ``<adapter>.A``.
         optimizer: ``<copy>/<tensor>/<moment>``.
+        served: the model that the site is served (``served.to_tensors``).
         delta_rounds: rounds whose base deltas are in ``delta``.
         steps: optimiser steps made so far.
+        served_as: what the served model is: ``kind``, ``round`` and ``score``; empty before the first round.
     """
 
     local: dict[str, Tensor] = field(default_factory=dict)
@@ -50,18 +52,22 @@ class SiteState:
     memory: dict[str, Tensor] = field(default_factory=dict)
     delta: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Tensor] = field(default_factory=dict)
+    served: dict[str, Tensor] = field(default_factory=dict)
     delta_rounds: list[int] = field(default_factory=list)
     steps: int = 0
+    served_as: dict[str, Any] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors under ``<group>:<name>``."""
-        groups = ("local", "copies", "memory", "delta", "optimizer")
+        groups = ("local", "copies", "memory", "delta", "optimizer", "served")
         return {f"{g}:{name}": tensor for g in groups for name, tensor in getattr(self, g).items()}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], *, delta_rounds: list[int], steps: int) -> SiteState:
+    def from_tensors(
+        cls, tensors: Mapping[str, Tensor], *, delta_rounds: list[int], steps: int, served_as: Mapping[str, Any]
+    ) -> SiteState:
         """Undo ``tensors``."""
-        state = cls(delta_rounds=list(delta_rounds), steps=steps)
+        state = cls(delta_rounds=list(delta_rounds), steps=steps, served_as=dict(served_as))
         for key, tensor in tensors.items():
             group, _, name = key.partition(":")
             getattr(state, group)[name] = tensor
@@ -93,6 +99,7 @@ class StoredRound:
             load_tensors(self._sound("state")),
             delta_rounds=self.manifest["delta_rounds"],
             steps=self.manifest["steps"],
+            served_as=self.manifest["served_as"],
         )
 
     def _sound(self, name: str) -> Path:
@@ -159,6 +166,7 @@ class SiteStore:
                     "update_sha256": file_sha256(folder / "update.safetensors"),
                     "delta_rounds": state.delta_rounds,
                     "steps": state.steps,
+                    "served_as": state.served_as,
                     **manifest,
                 },
             )

@@ -70,9 +70,9 @@ class Place:
             chosen = DATA_VARIABLE in os.environ or (self.config is not None and root != self.home / "data")
             if not self.simulated or dataset != DRAWN_DATASET or chosen:
                 raise
-        from sitelora.data.phantom import make_phantom  # only where it is needed: the simulator starts many processes
+        from sitelora.data.phantom import VERSION, make_phantom  # only here: the simulator starts many processes
 
-        drawn = make_phantom(self.home / "phantom", sites=[self.name]) / self.name
+        drawn = make_phantom(self.home / "phantom" / f"v{VERSION}", sites=[self.name]) / self.name
         logger.warning(
             "site %s: NO REAL DATA: %s has no %s/%s, so the simulator trains on an artificial phantom in %s. "
             "Set %s to the root of real site folders",

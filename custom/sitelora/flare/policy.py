@@ -73,7 +73,11 @@ class SitePolicy(FLComponent):
 
     def _enforce(self, answer: Shareable, fl_ctx: FLContext) -> None:
         dxo = packet_of(answer)
-        if dxo is None or ("error" in dxo.meta and not dxo.data):
+        if dxo is None:
+            return
+        if not dxo.data and "error" in dxo.meta:
+            if dxo.meta["error"] not in REMEDIES:
+                raise EgressError("nothing left: an error that is no code of the public list")
             return
         ticket, place = Ticket.read(dxo.meta), Place.of(fl_ctx)
         report = dxo.meta.get("report")

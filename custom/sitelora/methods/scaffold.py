@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -49,6 +50,8 @@ class _Correction:
 @dataclass(frozen=True)
 class LinearCorrection:
     """Add ``<c - c_k, w>`` over the shared tensors."""
+
+    largest_share: ClassVar[None] = None
 
     def start(self, view: SiteView) -> _Correction:
         """Return the penalty for one pass."""

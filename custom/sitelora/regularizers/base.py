@@ -35,10 +35,10 @@ class SiteView:
 
 
 class Penalty(Protocol):
-    """A regularizer in one pass: added to the task loss at every step, outside autocast."""
+    """A regularizer in one pass: its gradient is added to the task's at every step, outside autocast."""
 
     def __call__(self) -> Tensor:
-        """Return the fp32 scalar to add to the loss of this step."""
+        """Return the fp32 scalar that is added to the loss of this step."""
 
     def after_step(self) -> None:
         """Take note of an optimiser step that has just been made."""
@@ -46,6 +46,10 @@ class Penalty(Protocol):
 
 class Regularizer(Protocol):
     """A frozen value that a method holds; ``start`` gives the penalty for one pass."""
+
+    @property
+    def largest_share(self) -> float | None:
+        """Largest norm of its gradient at a step, in units of the task's over the same tensors; None for no bound."""
 
     def start(self, view: SiteView) -> Penalty:
         """Return the penalty for the pass that begins with ``view``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ class Proximal:
     """
 
     weight: float
+
+    largest_share: ClassVar[None] = None
 
     def start(self, view: SiteView) -> _ProximalPenalty:
         """Return the penalty for one pass."""

@@ -9,6 +9,10 @@ the local factor's drift within the round), the squared cosine of two r x r prox
 To first order these are the shared-induced and the local-induced change of the product ``B A``:
 ``<(B-B0) A0, B0 dA> = <B0^T (B-B0), dA A0^T>``. The explicit proxies are our reconstruction: the paper's are not
 public. Everything about the local factor is detached, so the gradient reaches the shared factor only.
+
+A cosine's gradient grows as one over the displacement, so in the first steps of a round it would outweigh the task's
+many times over (24 times in the second step, measured on chest X-rays at a weight of 0.01). Its norm is therefore
+bounded by a share of the task's gradient over the same tensors (our choice), and what it was is in the record.
 """
 
 from __future__ import annotations
@@ -20,6 +24,9 @@ from torch import Tensor, nn
 
 from sitelora.regularizers.base import SiteView
 
+_TINY = 1e-30
+"""Keeps 0 / 0 away where nothing has moved; far below any product of norms that has."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SubspaceOrthogonality:
@@ -30,15 +37,20 @@ class SubspaceOrthogonality:
         decay: beta of the moving average of the local drift; our choice.
         norm: "proxy" normalises by the proxies' own norms (as stated); "effective" by the norms of the full-size
             updates, the true cosine.
-        eps: added to the product of the norms, outside it.
+        eps: added to the product of the norms, in units of its upper bound ``||A0|| ||B0|| ||dA|| ||dB||``, so that
+            the cosine does not depend on how far a learning rate has moved the factors.
+        largest_share: bound of its gradient in units of the task's; 0.5 is our choice, None leaves it unbounded.
     """
 
     weight: float = 0.01
     decay: float = 0.9
     norm: str = "proxy"
-    eps: float = 1e-8
+    eps: float = 1e-6
+    largest_share: float | None = 0.5
 
     def __post_init__(self) -> None:
+        if self.largest_share is not None and not self.largest_share > 0:
+            raise ValueError(f"largest_share is {self.largest_share}; expected a number above 0, or None for no bound")
         if self.norm not in ("proxy", "effective"):
             raise ValueError(f"norm is {self.norm!r}; expected 'proxy' or 'effective'")
         if not 0 <= self.decay < 1:
@@ -96,6 +108,7 @@ class _AnchoredPair:
         self._gram_b = self._b0.T @ self._b0  # [r, r]
         self._local0 = self._local.detach().clone()
         self._drift = torch.zeros_like(self._local0)
+        self._anchors = self._a0.norm() * self._b0.norm()
 
     def note_drift(self) -> None:
         decay = self._rule.decay
@@ -113,7 +126,11 @@ class _AnchoredPair:
             norms = _norm(shared.square().sum()) * local.norm()
         else:
             norms = self._effective_norms(change)
-        return (inner / (norms + self._rule.eps)).square()
+        return (inner / (norms + self._rule.eps * self._bound(change) + _TINY)).square()
+
+    def _bound(self, change: Tensor) -> Tensor:
+        """Return ``||A0|| ||B0|| ||dA|| ||dB||``, the largest product that the norms can have; no gradient."""
+        return self._anchors * change.detach().norm() * self._drift.norm()
 
     def _effective_norms(self, change: Tensor) -> Tensor:
         """Return ``||shared-induced update||_F ||local-induced update||_F`` from r x r products."""

@@ -7,6 +7,7 @@ to zero together. The norms have a finite gradient at zero, where B begins.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,8 @@ class RankTail:
     weight: float
     decay: float = 0.75
     ranks: SiteRanks = field(default_factory=SiteRanks)
+
+    largest_share: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.decay < 1:

@@ -1,0 +1,115 @@
+"""What a site is served: the better of received, trained and previous, by its own validation cases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sitelora.data.phantom import TINY, make_phantom
+from sitelora.data.site_folder import SiteFolder
+from sitelora.evaluation.cases import evaluate_cases
+from sitelora.federation.bundle_config import read_bundle
+from sitelora.federation.served import (
+    PREVIOUS,
+    RECEIVED,
+    TRAINED,
+    Candidate,
+    choose,
+    from_tensors,
+    to_tensors,
+)
+from sitelora.method import Model
+from sitelora.networks.sam import SamSegmenter
+
+MODEL = Model({"w": torch.ones(2)})
+
+
+def candidates(**scores: float | None) -> list[Candidate]:
+    return [Candidate(kind=kind, model=MODEL, round_number=3, score=score) for kind, score in scores.items()]
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ({RECEIVED: 0.9, TRAINED: 0.8, PREVIOUS: 0.7}, RECEIVED),
+        ({RECEIVED: 0.7, TRAINED: 0.8, PREVIOUS: 0.6}, TRAINED),
+        ({RECEIVED: 0.7, TRAINED: 0.6, PREVIOUS: 0.8}, PREVIOUS),
+        ({TRAINED: 0.8, PREVIOUS: 0.8, RECEIVED: 0.8}, RECEIVED),
+        ({RECEIVED: None, TRAINED: None}, TRAINED),
+        ({RECEIVED: 0.0, PREVIOUS: 0.1}, PREVIOUS),
+    ],
+)
+def test_the_best_by_validation_is_served_and_without_validation_the_trained_one(
+    scores: dict[str, float | None], expected: str
+) -> None:
+    served = choose(candidates(**scores))
+    assert served.candidate.kind == expected
+    said = served.to_json()
+    assert said["model"] == expected
+    assert said["round"] == 3
+    assert ("no validation cases" in said["why"]) == (scores.get(TRAINED, 0) is None)
+    assert {k.removeprefix("validation_"): v for k, v in said.items() if k.startswith("validation_")} == scores
+
+
+def test_nothing_to_choose_from_is_refused() -> None:
+    with pytest.raises(ValueError, match="received or trained"):
+        choose([])
+
+
+def test_a_model_with_a_base_delta_comes_back_from_its_tensors() -> None:
+    pair = (torch.rand(4, 2), torch.rand(2, 3))
+    model = Model({"a.b": torch.rand(3)}, {"x.lora.q": pair}, {"lora": 0.5})
+    back = from_tensors(to_tensors(model), {"lora": 0.5})
+    assert torch.equal(back.values["a.b"], model.values["a.b"])
+    assert all(torch.equal(one, two) for one, two in zip(back.base_delta["x.lora.q"], pair, strict=True))
+    assert back.strengths == model.strengths
+
+
+def test_the_served_score_of_a_site_never_falls_and_is_what_the_record_says(
+    tmp_path: Path, federate: Callable[..., dict[str, Any]]
+) -> None:
+    # a rate at which training spoils more than it mends
+    result = federate(tmp_path, rounds=3, evaluate=True, overrides={"learning_rate": 0.3})
+    for site, evaluation in result["evaluation"].items():
+        metrics = [entry["sites"][site]["metrics"] for entry in result["rounds"]]
+        course = [one["dice_served"] for one in metrics]
+        assert course == sorted(course)
+        seen = [one[key] for one in metrics for key in ("dice_received", "dice_personal")]
+        served = evaluation["personal"]["served"]
+        assert served["validation"] == max([*seen, served["validation_received"]])
+        stored = json.loads((tmp_path / "tests" / "u" / site / "round_002" / "manifest.json").read_text())
+        assert stored["served_as"]["score"] == course[-1]
+
+
+def test_what_is_scored_is_what_is_served(
+    tmp_path: Path, federate: Callable[..., dict[str, Any]], phantom: Path
+) -> None:
+    result = federate(tmp_path, rounds=2, evaluate=True, overrides={"learning_rate": 0.3})
+    file = tmp_path / "tests" / "u" / "site-1" / "models" / "personal.pt"
+    network = SamSegmenter(arch="sam_tiny", image_size=32, base=None, quiet=True, precision="fp32").eval()
+    network.load_state_dict(torch.load(file, weights_only=True)["model"])
+    pipeline = read_bundle("iat_segmentation", {"image_size": 32, "slices": 3}, config="inference")
+    folder = SiteFolder.read(phantom / "prostate" / "site-1")
+    scores = evaluate_cases(network, folder, "test", pipeline=pipeline.get_parsed_content)
+    assert scores["dice"] == pytest.approx(result["evaluation"]["site-1"]["personal"]["dice"], abs=1e-4)
+
+
+def test_a_site_without_validation_cases_is_served_the_trained_model_and_the_record_says_so(
+    tmp_path: Path, federate: Callable[..., dict[str, Any]]
+) -> None:
+    make_phantom(tmp_path / "data", size=TINY, sites=("site-1",))
+    folder = tmp_path / "data" / "prostate" / "site-1" / "dataset.json"
+    content = json.loads(folder.read_text())
+    content["training"] += content["validation"]
+    content["validation"] = []
+    folder.write_text(json.dumps(content))
+    result = federate(tmp_path / "home", rounds=1, evaluate=True, sites=("site-1",), data=tmp_path / "data")
+    served = result["evaluation"]["site-1"]["personal"]["served"]
+    assert served["model"] == TRAINED
+    assert served["validation"] is None
+    assert "no validation cases" in served["why"]
