@@ -17,6 +17,7 @@ from sitelora.commands._values import bundle_value
 from sitelora.commands.report import find_run
 from sitelora.data.phantom import TINY, make_phantom
 from sitelora.federation.in_process import run_in_process
+from sitelora.value_kinds import SettingsError
 
 LIGHT = """
 import sys
@@ -162,8 +163,7 @@ def test_egress_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_egress_of_adapters_by_block_says_which(capsys: pytest.CaptureFixture[str]) -> None:
-    method = 'method={"_target_": "sitelora.methods.fedsca.fedsca"}'
-    assert run("egress", "iat_segmentation", "--set", method) == 0
+    assert run("egress", "iat_segmentation", "--set", "method=fedsca") == 0
     text = capsys.readouterr().out
     assert "bottleneck adapter (attn, mlp) of blocks 0 to 2" in text
     assert "bottleneck adapter (attn, mlp) of blocks 3 to 5" in text
@@ -212,7 +212,7 @@ def test_a_job_without_data_is_refused_before_anything_is_started(
 
 
 def test_debug_lets_the_error_through() -> None:
-    with pytest.raises(RuntimeError):
+    with pytest.raises(SettingsError):
         run("egress", "iat_segmentation", "--set", "method#rank=0", "--debug")
 
 

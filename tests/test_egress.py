@@ -9,15 +9,17 @@ from sitelora.data.phantom import TINY, make_phantom
 from sitelora.egress import EgressStatement, egress_statement, rehearse
 from sitelora.federation.bundle_config import load_method
 from sitelora.federation.in_process import run_in_process
+from sitelora.settings import with_method
 from sitelora.sharing.wire import WireFormat
+from sitelora.value_kinds import SettingsError
 
 BUNDLE = "iat_segmentation"
 SMALL = {"image_size": 32, "base": None, "crops_per_volume": 1, "slices": 2}
 SITES = ("site-1", "site-2")
 
 
-def method_value(name: str, **arguments: object) -> dict:
-    return {"_target_": f"sitelora.methods.{name}.{name}", **arguments}
+def method_values(name: str, **arguments: object) -> dict:
+    return with_method(BUNDLE, {}, name, arguments)
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +71,14 @@ def test_bytes_follow_rank_and_dtype(iat: EgressStatement) -> None:
     "method",
     [
         pytest.param(None, id="iat"),
-        pytest.param(method_value("rolora", rank=2), id="rolora"),
-        pytest.param(method_value("fedex_lora", rank=2), id="fedex_lora"),
-        pytest.param(method_value("fedsca"), id="fedsca"),
-        pytest.param(method_value("scaffold", rank=2), id="scaffold"),
+        pytest.param(method_values("rolora", rank=2), id="rolora"),
+        pytest.param(method_values("fedex_lora", rank=2), id="fedex_lora"),
+        pytest.param(method_values("fedsca"), id="fedsca"),
+        pytest.param(method_values("scaffold", rank=2), id="scaffold"),
     ],
 )
 def test_statement_equals_what_a_federation_sends(method: dict | None, data: Path, tmp_path: Path) -> None:
-    overrides = {**SMALL, **({"method": method} if method else {})}
+    overrides = {**SMALL, **(method or {})}
     rounds = 2
     result = run_in_process(
         bundle=BUNDLE,
@@ -101,18 +103,19 @@ def test_statement_equals_what_a_federation_sends(method: dict | None, data: Pat
 
 
 def test_nothing_travels_when_nothing_is_shared() -> None:
-    statement = egress_statement(BUNDLE, {"method": method_value("local", rank=2)})
+    statement = egress_statement(BUNDLE, method_values("local", rank=2))
     assert statement.of_kind("shared") == ()
     assert statement.total_bytes_up == statement.total_bytes_down == 0
 
 
 def test_rounds_beyond_the_rehearsal_repeat(data: Path) -> None:
-    method = load_method(BUNDLE, {"method": method_value("fedex_lora", rank=2)})
+    method = load_method(BUNDLE, method_values("fedex_lora", rank=2))
     shared = {"image_encoder.x.lora.A": (2, 16), "image_encoder.x.lora.B": (16, 2)}
     counts = rehearse(method, shared, rounds=9, sites=3, wire=WireFormat())
     plain = 2 * 2 * 2 * 16
-    delta = 2 * 2 * 16 * (3 * 2)  # rank at most sites x r
+    delta = 2 * 2 * 16 * (2 * 2)  # (sites - 1) x r
     assert counts == [plain, *[plain + delta] * 9]
+    assert rehearse(method, shared, rounds=2, sites=1, wire=WireFormat()) == [plain] * 3
 
 
 def test_json_holds_every_tensor_and_the_totals(iat: EgressStatement) -> None:
@@ -129,5 +132,5 @@ def test_no_rounds_or_sites_is_refused(rounds: int, sites: int) -> None:
 
 
 def test_unknown_bundle_value_is_named() -> None:
-    with pytest.raises(KeyError, match="no_such_id"):
+    with pytest.raises(SettingsError, match="no_such_id"):
         egress_statement(BUNDLE, {"no_such_id": 1})

@@ -19,6 +19,7 @@ LAYER = {
     "commands": 4,
     "flare": 4,
     "comparison": 4,
+    "job_table": 4,
     "federation": 3,
     "evaluation": 3,
     "report": 3,
@@ -26,6 +27,8 @@ LAYER = {
     "methods": 2,
     "references": 2,
     "method": 2,  # what a method is
+    "settings": 2,  # what may be set
+    "declared": 2,
     "adapters": 1,
     "sharing": 1,
     "server": 1,
@@ -34,7 +37,7 @@ LAYER = {
     "data": 0,
 }
 # Small modules at the top of the package that anyone may use; they use nothing but each other.
-COMMON = {"bundle", "home", "key_value", "seeding"}
+COMMON = {"bundle", "home", "key_value", "seeding", "value_kinds"}
 # Top-level distribution -> import name, where they differ.
 IMPORT_NAME = {
     "pytorch-ignite": "ignite",

@@ -88,11 +88,11 @@ def test_nvflare_runs_the_same_file_to_the_same_tensors(stranger: Path, checkpoi
     run("sitelora.cli", "simulate", str(job), *own, *places, cwd=tmp_path, importable=stranger)
     (path,) = (tmp_path / "home" / "median_lora_prostate").glob("*/server/result.json")
     simulated = json.loads(path.read_text())
-    method = {"_target_": NAME, "rank": 8, "scale": 4.0, "pull": 0.1}
     expected = run_in_process(
         **values,
         sites=sites,
-        overrides={**TINY, "method": method},
+        overrides={**TINY, "method": NAME, "method#pull": 0.1},
+        own_methods=("median_lora",),
         data=stranger / "own/data",
         home_folder=tmp_path / "in_process",
     )

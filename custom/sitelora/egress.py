@@ -22,6 +22,7 @@ from sitelora.federation.server_state import ServerState
 from sitelora.method import Method
 from sitelora.seeding import gaussian
 from sitelora.server.types import ANY_SITE, Message, Update
+from sitelora.settings import read_settings
 from sitelora.sharing.codecs import initial_codecs
 from sitelora.sharing.patterns import clean_name
 from sitelora.sharing.wire import WireFormat, packet_bytes
@@ -115,12 +116,12 @@ def egress_statement(
 
     Raises:
         ValueError: fewer than one round or site.
-        KeyError: an override of an id that the bundle does not have.
+        SettingsError: an override of an id that the bundle does not declare, or a value that it may not have.
         ShareRuleError: the method's share rule does not fit the network.
     """
     if rounds < 1 or sites < 1:
         raise ValueError(f"found rounds={rounds}, sites={sites}; expected at least 1 of each")
-    wire, overrides = wire or WireFormat(), dict(overrides or {})
+    wire, overrides = wire or WireFormat(), read_settings(bundle, overrides).values
     method = load_method(bundle, overrides)
     network = meta_network(bundle, overrides)
     with torch.device("meta"):

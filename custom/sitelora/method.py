@@ -110,7 +110,8 @@ BEST_RANK = "best rank r"
 INEXACT = "inexact"
 NO_MEAN = "not applicable"
 """What may be claimed of the sites' model after a round against ``sum_k p_k s B_k A_k``: it is that sum, its best
-rank-r part, something else, or there is no such sum (no pair is shared whole, or every site gets another model)."""
+rank-r part, something else, or there is no such sum (no pair is shared whole, or every site gets another model). The
+claim is about the message as the server forms it, in fp32; the bf16 wire then rounds every method's (0.1 to 0.3 %)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
 from sitelora.bundle import bundle_names, bundle_path
 from sitelora.data.phantom import PhantomSize, make_phantom
-from sitelora.federation.bundle_config import load_method, method_config, read_bundle
+from sitelora.federation.bundle_config import load_method, read_bundle
 from sitelora.methods import method_names
+from sitelora.settings import read_settings
+from sitelora.value_kinds import SettingsError
 
 REFERENCE = "iat_segmentation"
 OWN = {"imports", "output_dir", "method"}
@@ -22,6 +25,7 @@ TRAIN_DIFFERS = {
         "epochs",
         "learning_rate",
         "weight_decay",
+        "max_gradient_norm",
         "schedule_rounds",
         "warmup_steps",
         "schedule",
@@ -126,21 +130,21 @@ def test_is_named_after_the_method_that_it_trains_by_default(bundle: str) -> Non
 @pytest.mark.parametrize("name", method_names())
 def test_the_baselines_bundle_trains_every_method(name: str) -> None:
     own = read_bundle("baseline_segmentation")["method"]
-    whole = method_config("baseline_segmentation", name, {})  # as `sitelora simulate --method NAME` would have it
-    assert load_method("baseline_segmentation", {"method": whole}).name == name
-    if "rank" in whole:
-        by_name = load_method("baseline_segmentation", {"method_name": name, "method#rank": 3})
-        assert by_name.name == name
-        assert {adapter.rank for adapter in by_name.adapters} <= {3}
-        assert whole["rank"] == own["rank"]
+    by_name = read_settings("baseline_segmentation", {"method": name})
+    assert by_name.method.name == name
+    alone = ConfigParser({"method_name": name, "imports": ["$from sitelora.methods import find_method"]})
+    assert own["_target_"] == "$find_method(@method_name)"
+    if "rank" in by_name.method_config:
+        assert by_name.method_config["rank"] == own["rank"]
+        smaller = load_method("baseline_segmentation", {"method": name, "method#rank": 3})
+        assert {adapter.rank for adapter in smaller.adapters} <= {3}
+        alone["method"] = own  # as `python -m monai.bundle run --method_name NAME` has it
+        assert alone.get_parsed_content("method").name == name
 
 
 def test_the_baselines_bundle_names_the_methods_that_there_are() -> None:
-    with pytest.raises(RuntimeError) as caught:
-        load_method("baseline_segmentation", {"method_name": "fedavgg"})
-    said = f"{caught.value} {caught.value.__cause__}"
-    assert "fedavgg" in said
-    assert "fedavg_lora" in said
+    with pytest.raises(SettingsError, match=r"no method is called 'fedavgg' .did you mean 'fedavg_all'.*fedavg_lora"):
+        load_method("baseline_segmentation", {"method": "fedavgg"})
 
 
 READMES = {
@@ -177,11 +181,11 @@ def test_steps_per_epoch_is_a_number_of_steps_in_which_no_picture_comes_twice_be
     bundle: str, tmp_path: Path
 ) -> None:
     site = make_phantom(tmp_path, size=PhantomSize(training=3, matrix=16, slices=4), sites=["site-1"]) / "site-1"
-    values = {"dataset_dir": str(site), "image_size": 16, "slices": 2, "crops_per_volume": 1, "batch_size": 1}
-    parser = read_bundle(bundle, {**values, "steps_per_epoch": 8})
+    values, ours = {"image_size": 16, "slices": 2, "crops_per_volume": 1, "batch_size": 1}, {"dataset_dir": str(site)}
+    parser = read_bundle(bundle, {**values, "steps_per_epoch": 8}, ours=ours)
     torch.manual_seed(0)
     loader, drawn = parser.get_parsed_content("train#dataloader"), list(parser.get_parsed_content("train#sampler"))
     assert len(loader) == 8
     assert sorted(drawn[:3]) == sorted(drawn[3:6]) == [0, 1, 2]
     assert len(set(drawn[6:])) == 2
-    assert len(read_bundle(bundle, values).get_parsed_content("train#dataloader")) == 3
+    assert len(read_bundle(bundle, values, ours=ours).get_parsed_content("train#dataloader")) == 3

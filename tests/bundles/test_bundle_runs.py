@@ -248,10 +248,12 @@ def test_the_network_sees_slices_and_pictures_upright(config: str, tmp_path: Pat
     body[:, 22:] = 200  # the second axis runs to the front
     body[22:] += 50  # the first runs to the patient's left
     nibabel.save(nibabel.Nifti1Image(body, np.diag([-1.0, 1, 1, 1])), tmp_path / "volume.nii.gz")
+    Image.fromarray(pixels * 0).save(tmp_path / "mask-picture.png")
+    nibabel.save(nibabel.Nifti1Image(body * 0, np.diag([-1.0, 1, 1, 1])), tmp_path / "mask-volume.nii.gz")
     for name, pictures in (("picture.png", True), ("volume.nii.gz", False)):
         parser = read_bundle(BUNDLE.name, {"pictures": pictures, "image_size": 32, "slices": 1}, config=config)
         key = "train#deterministic_transforms" if config == "train" else "preprocessing#transforms"
-        sample = {"image": str(tmp_path / name), "label": str(tmp_path / name)}
+        sample = {"image": str(tmp_path / name), "label": str(tmp_path / f"mask-{name}")}
         seen = Compose(parser.get_parsed_content(key))(sample)["image"][0]
         seen = seen if pictures else seen[..., 0]
         above, below, right, left = seen[:4].mean(), seen[-4:].mean(), seen[16:, -4:].mean(), seen[16:, :4].mean()

@@ -46,8 +46,8 @@ def start(run: ConfigWorkflow) -> None:
 
 def trained_like(bundle: str, site: Path, precision: str) -> nn.Module:
     """The network that the bundle trains, each trained tensor moved away from where it began."""
-    values = {**FEDERATED, "dataset_dir": str(site), "image_size": SIDE, "precision": precision}
-    network = read_bundle(bundle, values).get_parsed_content("network")
+    values, ours = {"image_size": SIDE, "precision": precision}, {**FEDERATED, "dataset_dir": str(site)}
+    network = read_bundle(bundle, values, ours=ours).get_parsed_content("network")
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in trained_parameters(network).values():
@@ -153,8 +153,8 @@ def test_every_bundle_starts_as_the_same_base(site: Path) -> None:
     image = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     seen = {}
     for bundle in bundle_names():
-        values = {**FEDERATED, "dataset_dir": str(site), "image_size": SIDE, "precision": "fp32"}
-        network = read_bundle(bundle, values).get_parsed_content("network").eval()
+        values, ours = {"image_size": SIDE, "precision": "fp32"}, {**FEDERATED, "dataset_dir": str(site)}
+        network = read_bundle(bundle, values, ours=ours).get_parsed_content("network").eval()
         with torch.no_grad():
             seen[bundle] = network(image)
     for bundle, logits in seen.items():

@@ -145,18 +145,19 @@ def test_each_of_the_ten_but_the_last_changes_something(pictures: bool) -> None:
 @stacks_and_pictures
 def test_a_rounds_random_state_decides_and_nothing_random_is_cached(pictures: bool, tmp_path: Any) -> None:
     """As a round does it: seed the dataset, draw, and again."""
-    path = tmp_path / "picture.png"
     pixels = (sample(True)["image"][0] * 255).numpy().astype(np.uint8)
-    if pictures:
-        Image.fromarray(pixels).save(path)
-    else:
-        import nibabel
+    paths = {}
+    for key, values in (("image", pixels), ("label", (pixels > 128).astype(np.uint8))):
+        paths[key] = str(tmp_path / f"{key}{'.png' if pictures else '.nii.gz'}")
+        if pictures:
+            Image.fromarray(values).save(paths[key])
+        else:
+            import nibabel
 
-        path = tmp_path / "volume.nii.gz"
-        nibabel.save(nibabel.Nifti1Image(np.repeat(pixels[..., None], 7, -1), np.diag([1.0, 1, 3, 1])), path)
+            nibabel.save(nibabel.Nifti1Image(np.repeat(values[..., None], 7, -1), np.diag([1.0, 1, 3, 1])), paths[key])
     parser = read_bundle(BUNDLE, {"pictures": pictures, "image_size": SIDE, "slices": SLICES})
     transform = parser.get_parsed_content("train#preprocessing")
-    dataset = CacheDataset([{"image": str(path), "label": str(path)}], transform, progress=False)
+    dataset = CacheDataset([paths], transform, progress=False)
 
     def draw() -> torch.Tensor:
         item = dataset[0]

@@ -7,6 +7,7 @@ disk after the first round is copied: going on from the copy must end like the w
 from __future__ import annotations
 
 import copy
+import inspect
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ from sitelora.federation.site_settings import Answer, SiteSettings
 from sitelora.flare.protocol import Ticket, read_reply, read_task, reply_shareable, task_model
 from sitelora.methods import find_method, method_names, with_arguments
 from sitelora.networks.sam import SamSegmenter
+from sitelora.settings import name_method, with_method
 from sitelora.sharing.wire import WireFormat
 
 BUNDLE, FEDERATION, UID = "iat_segmentation", "conformance", "whole"
@@ -53,7 +55,8 @@ class Drive:
         self.bundle, self.sites_there, self.attends = BUNDLE, SITES, attends
         own, arguments = with_arguments(name)
         self.function = function = find_method(own)
-        self.overrides = {**FAST, "method": {"_target_": f"{function.__module__}.{function.__name__}", **arguments}}
+        defaults = {n: p.default for n, p in inspect.signature(function).parameters.items() if n in ("rank", "scale")}
+        self.overrides = with_method(BUNDLE, FAST, own, {**defaults, **arguments})
         self.method = load_method(BUNDLE, self.overrides)
         self.folder = self.home / FEDERATION / UID
         self.network = SamSegmenter(arch="sam_tiny", image_size=32, base=None, quiet=True, precision="fp32").eval()
@@ -155,6 +158,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = metafunc.config.getoption("--method", None) or [*method_names(), *VARIANTS]
+    for name in metafunc.config.getoption("--method", None) or ():
+        name_method(name)
     for fixture in {"run", "adapted"} & {*metafunc.fixturenames}:
         metafunc.parametrize(fixture, chosen, indirect=True, scope="module")
 

@@ -3,13 +3,19 @@
 import gzip
 import json
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sitelora.data.check import check_folder, check_site_folder, format_check
+from sitelora.data.intensity import ScalePercentilesd
+from sitelora.data.needs import DataNeeds
 from sitelora.data.phantom import TINY, make_phantom
 from sitelora.data.site_folder import SiteDataError
 
@@ -290,3 +296,166 @@ def test_pictures_with_transposed_or_unmapped_masks(tmp_path):
     assert len(transposed.errors) == 3
     unmapped = check_site_folder(picture_site(tmp_path / "b", mask_value=255))
     assert all("unknown label value(s) 255 (9 voxels)" in problem.found for problem in unmapped.errors)
+
+
+def planted(site, number=0):
+    """A second structure's value in every mask, as it stands in many releases."""
+    for path in sorted((site / "labels").glob("*")):
+        edit(path, lambda v, a: ((v > 0).astype(np.int16) * number, a))
+
+
+@pytest.mark.parametrize("value", [2, 255, -1])
+def test_label_values_that_are_not_0_to_n_are_refused_though_listed(site, value):
+    planted(site, value)
+    edit_list(site, lambda c: c.update(labels={"0": "background", str(value): "prostate"}))
+    problem = only(check_site_folder(site))
+    assert str(value) in problem.found
+    assert problem.expected == "0 to 1 without a gap"
+
+
+def test_what_a_bundle_expects(site, tmp_path):
+    needs = DataNeeds(bundle="b", pictures=False, classes=1, image_size=32, slices=5)
+    assert check_site_folder(site, needs=needs).problems == ()
+    assert "sees 1 channel(s), 32x32 pixels, 6 slices" in format_check(check_site_folder(site, needs=needs))
+    thick = check_site_folder(site, needs=replace(needs, slices=7))
+    assert thick.errors == ()
+    assert all("6 slice(s) for a network that sees 7" in problem.found for problem in thick.warnings)
+    two = only(check_site_folder(site, needs=replace(needs, classes=2)))
+    assert "classes=2" in two.expected
+    reverse = check_site_folder(site, needs=replace(needs, pictures=True)).errors
+    assert [problem.found for problem in reverse] == ["a volume (NIfTI)"] * 4
+    assert "pictures=false" in reverse[0].remedy
+    (picture, *_) = check_site_folder(picture_site(tmp_path), needs=needs).errors
+    assert (picture.found, picture.expected) == ("a picture (PNG)", "volumes (pictures=false)")
+
+
+def test_classes_do_not_do_for_a_segmentation(site):
+    edit_list(site, lambda c: c["test"][0].update({"class": 1}) or c["test"][0].pop("label"))
+    needs = DataNeeds(bundle="b", pictures=False, classes=1, image_size=32, slices=5)
+    problem = only(check_site_folder(site, needs=needs))
+    assert '"class" and no "label" (test[0])' in problem.found
+    assert "segmentation task" in problem.expected
+
+
+@pytest.mark.parametrize("value", [[1], "1", None, True])
+def test_a_class_of_another_kind_is_named(site, value):
+    edit_list(site, lambda c: c["test"][0].update({"class": value}) or c["test"][0].pop("label"))
+    assert only(check_site_folder(site)).found == f"class {value!r}"
+
+
+def test_two_labels_of_one_name(site):
+    edit_list(site, lambda c: c.update(labels={"0": "background", "1": "cell", "2": "Cell "}))
+    (problem,) = check_site_folder(site).errors
+    assert "name 'cell' stands there twice" in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c["training"][0].update(image=["a.nii.gz"]), r'image is a list, ["a.nii.gz"], expected one path'),
+        (lambda c: c["training"][0].pop("patient"), "found no patient in ['image', 'label']"),
+        (lambda c: c["training"][0].update(patient=" "), "patient is a text"),
+        (lambda c: c["training"].append("images/a.nii.gz"), "found a text"),
+        (lambda c: c["test"][0].update(label=c["test"][0]["image"]), "image and label are one file"),
+    ],
+)
+def test_an_entry_is_told_what_is_wrong_with_it(site, change, said):
+    edit_list(site, change)
+    (problem,) = check_site_folder(site).errors
+    assert said in str(problem)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks_and_line_ends_are_no_problem(site, encoding):
+    file = site / "dataset.json"
+    text = json.dumps(json.loads(file.read_text()), indent=1)
+    file.write_bytes(text.replace("\n", "\r\n").encode(encoding))
+    assert check_site_folder(site).problems == ()
+
+
+def test_cases_that_are_listed_again(site):
+    edit_list(site, lambda c: c.update(test=c["test"] * 1000))
+    problem = only(check_site_folder(site))
+    assert "images/case-003.nii.gz (1000 times)" in problem.found
+
+
+def test_links_that_leave_the_folder_are_said(site):
+    shutil.move(site / "labels", site.parent / "elsewhere")
+    (site / "labels").symlink_to("../elsewhere")
+    problem = only(check_site_folder(site), "warning")
+    assert problem.found.startswith("4 file(s) behind links that leave the site folder")
+
+
+def test_images_are_compared_by_values_and_patients_by_their_letters(site):
+    edit(site / "images/case-003.nii.gz", lambda v, a: None)
+    first = nib.load(site / "images/case-000.nii.gz")
+    values, affine = np.asarray(first.dataobj).astype(np.float32)[::-1], first.affine @ np.diag([-1, 1, 1, 1])
+    affine[:, 3] += first.affine[:, 0] * (values.shape[0] - 1)
+    nib.save(nib.Nifti1Image(values, affine), site / "images/case-003.nii.gz")
+    edit(site / "labels/case-003.nii.gz", lambda v, a: (v, affine))
+    assert "the same image 2 times" in only(check_site_folder(site)).found
+    (site / "images/case-003.nii.gz").write_bytes((site / "images/case-001.nii.gz").read_bytes())
+    edit(site / "images/case-003.nii.gz", lambda v, a: (v + 1, affine))
+    edit_list(site, lambda c: c["training"][0].update(patient="P-9") or c["test"][0].update(patient="p-9 "))
+    assert only(check_site_folder(site)).found == "patient 'P-9' or 'p-9 ' in training and test"
+
+
+def test_what_training_sees_is_reported(site):
+    def block(values, affine):
+        values = np.zeros((32, 32, 6), np.int16)
+        values[3:6, 3:6, 2:5] = 3000
+        return values, affine
+
+    edit(site / "images/case-000.nii.gz", block)
+    result = check_site_folder(site)
+    assert "98 of 100 values are 0: scaled by the extremes" in only(result, "warning").found
+    seen = result.cases[0].seen
+    assert (seen.low, seen.high, seen.by) == (0, 3000, "extremes")
+    assert seen.mean == pytest.approx(27 / (32 * 32 * 6))
+    scaled = ScalePercentilesd("x")(
+        {"x": torch.as_tensor(np.asarray(nib.load(site / "images/case-001.nii.gz").dataobj))}
+    )
+    assert result.cases[1].seen.mean == pytest.approx(float(scaled["x"].mean()), abs=2e-3)
+
+
+def test_one_number_of_channels_in_training_and_one_kind_at_a_site(tmp_path):
+    site = picture_site(tmp_path)
+    edit_list(site, lambda c: c.update(training=c["training"] + c.pop("validation")))
+    values = np.random.default_rng(5).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+    Image.fromarray(values).save(site / "images/1.png")
+    assert "3 channel(s) (1)" in only(check_site_folder(site)).found
+    nib.save(nib.Nifti1Image(values.transpose(2, 0, 1), np.eye(4)), site / "images/1.nii")
+    nib.save(nib.Nifti1Image((values.transpose(2, 0, 1) > 99).astype(np.uint8), np.eye(4)), site / "labels/1.nii")
+    edit_list(site, lambda c: c["training"][1].update(image="images/1.nii", label="labels/1.nii"))
+    assert "a volume (1) at one site" in only(check_site_folder(site)).found
+
+
+AS_SOMEONE_ELSE = """
+import os, sys
+from pathlib import Path
+from sitelora.data.check import check_folder
+if os.geteuid() == 0:
+    os.setuid(65534)
+results = check_folder(Path(sys.argv[1]))
+print([(result.site, len(result.errors)) for result in results])
+print(results[0].errors[0])
+"""
+
+
+@pytest.mark.parametrize("closed", ["labels", "."])
+def test_a_site_that_cannot_be_read_is_named_and_the_others_are_judged(good, tmp_path, closed):
+    root = shutil.copytree(good, tmp_path / "data")
+    for path in (root, *root.rglob("*")):
+        path.chmod(0o755)
+    (root / "site-1" / closed).chmod(0)
+    for path in (tmp_path, *list(tmp_path.parents)[:3]):
+        path.chmod(path.stat().st_mode | 0o055)
+    try:
+        run = subprocess.run(
+            [sys.executable, "-c", AS_SOMEONE_ELSE, str(root)], capture_output=True, text=True, check=True, cwd="/"
+        )
+    finally:
+        (root / "site-1" / closed).chmod(0o755)
+    sites, first = run.stdout.splitlines()
+    assert sites == f"[('site-1', {4 if closed == 'labels' else 1}), ('site-4', 0)]"
+    assert "Permission" in first

@@ -59,7 +59,15 @@ def trained(**changes: Any) -> dict[str, Any]:
     return {"cases": 4, "metrics": {"loss": 0.5}, "state_hmac": "e" * 64, "seconds": 1.0, **changes}
 
 
-def make(home: Path, method: Method = METHOD, *, resume: bool = False, begin: bool = True, cases: Any = (4, 4, 4), **plan: Any) -> Coordinator:
+def make(
+    home: Path,
+    method: Method = METHOD,
+    *,
+    resume: bool = False,
+    begin: bool = True,
+    cases: Any = (4, 4, 4),
+    **plan: Any,
+) -> Coordinator:
     settings = {"federation": "f", "uid": "u", "bundle": "b", "dataset": "d", "sites": SITES, "rounds": 3, "home": home}
     coordinator = Coordinator(FederationPlan(**{**settings, **plan}), method, resume=resume)
     if begin:

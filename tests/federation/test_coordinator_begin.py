@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sitelora.federation.coordinator import MUST_AGREE, Coordinator, FederationError, FederationPlan
+from sitelora.federation.agreement import MUST_AGREE
+from sitelora.federation.coordinator import Coordinator, FederationError, FederationPlan
 from sitelora.method import Method
 from sitelora.server.mean import WeightedMean
 from sitelora.server.types import ANY_SITE

@@ -13,13 +13,15 @@ from torch import Tensor
 from sitelora.federation.adapted import partition_of, trained_parameters
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import Answer
+from sitelora.settings import with_method
 from sitelora.sharing.wire import cast, packet_sha256
 
+BUNDLE = "iat_segmentation"
 MakeSite = Callable[..., Site]
 
 
 def method(name: str, **arguments: Any) -> dict[str, Any]:
-    return {"method": {"_target_": f"sitelora.methods.{name}.{name}", "rank": 2, **arguments}}
+    return with_method(BUNDLE, {}, name, {"rank": 2, "scale": 1.0, **arguments})
 
 
 def two_rounds(site: Site) -> tuple[list[dict[str, Tensor]], list[Answer]]:

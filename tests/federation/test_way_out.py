@@ -66,7 +66,9 @@ def test_the_stored_update_takes_the_same_way_and_the_chain_goes_on(make_site: M
     assert packet_sha256(first.tensors) == packet_sha256(again.tensors)
     assert again.report["resent"] is True
     lines = [line for line in audit(site) if line["round"] == 0]
-    assert [line["sha256"] for line in lines[: len(lines) // 2]] == [line["sha256"] for line in lines[len(lines) // 2 :]]
+    assert [line["sha256"] for line in lines[: len(lines) // 2]] == [
+        line["sha256"] for line in lines[len(lines) // 2 :]
+    ]
     assert verify_audit(site.store.folder / "audit.jsonl", b"s" * 32) == []
 
 

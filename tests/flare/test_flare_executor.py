@@ -1,5 +1,6 @@
 """The executor at one site: its data is its own affair, errors are answers, an abort leaves nothing half done."""
 
+import functools
 import json
 import logging
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 import sitelora
 from sitelora.data.phantom import TINY, VERSION, make_phantom
 from sitelora.federation.identity import BEGIN_ROUND
+from sitelora.federation.job import Job
 from sitelora.flare.executor import SiteExecutor
 from sitelora.flare.names import BEGIN, TRAIN
 from sitelora.flare.place import Place
@@ -27,8 +29,26 @@ Contexts = Callable[..., FLContext]
 
 
 @pytest.fixture
-def executor(overrides: dict[str, Any]) -> SiteExecutor:
-    return SiteExecutor(bundle="iat_segmentation", dataset="prostate", federation="iat_prostate", overrides=overrides)
+def executor() -> SiteExecutor:
+    return SiteExecutor()
+
+
+@pytest.fixture
+def job(overrides: dict[str, Any]) -> Job:
+    return Job(
+        federation="iat_prostate",
+        bundle="iat_segmentation",
+        dataset="prostate",
+        sites=("site-1", "site-2"),
+        rounds=2,
+        settings=overrides,
+    )
+
+
+@pytest.fixture
+def context(context: Contexts, job: Job) -> Contexts:
+    """Contexts at sites that have this job."""
+    return functools.partial(context, job=job)
 
 
 def task(number: int, packet: dict[str, torch.Tensor] | None = None, **ids: str) -> Shareable:
@@ -148,10 +168,10 @@ def test_begin_train_and_abort_at_a_real_site(
     assert list(state.glob("round_*"))
     events = [json.loads(line) for line in _events(tmp_path / "home").read_text().splitlines()]
     assert [e["event"] for e in events if e["event"] != "step"] == [
-        "task_started", "task_finished", "task_started", "task_started", "task_finished",
+        "task_started", "left", "task_finished", "task_started", "task_started", "left", "task_finished",
     ]  # fmt: skip
-    assert events[-2]["event"] == "step"
-    assert events[-2]["step"] == events[-2]["steps"] > 0
+    assert events[-3]["event"] == "step"
+    assert events[-3]["step"] == events[-3]["steps"] > 0
 
 
 def test_a_message_with_a_wrong_tensor_is_named_and_the_next_right_one_still_works(
@@ -168,6 +188,48 @@ def test_a_message_with_a_wrong_tensor_is_named_and_the_next_right_one_still_wor
     assert "site-1" in error
     again = FLModelUtils.from_shareable(executor.execute(TRAIN, task(0, message), context(), Signal()))
     assert "error" not in again.meta
+
+
+def test_arguments_in_a_job_are_refused_and_never_taken(context: Contexts) -> None:
+    answer = SiteExecutor(overrides={"epochs": 1}).execute(BEGIN, task(BEGIN_ROUND), context(), Signal())
+    assert "the arguments overrides, expected none" in error_of(answer)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"torch_threads": "$1"}, "never code"),
+        ({"schedule": {"_target_": "os.getcwd"}}, "_target_"),
+        ({"lerning_rate": 1}, "did you mean 'learning_rate'"),
+        ({"method#rank": 100000}, "1 to 256"),
+        ({"method": "os.getcwd"}, "this site names no such module"),
+    ],
+)
+def test_what_a_job_may_not_set_is_refused_at_the_site_before_it_looks_at_its_data(
+    settings: dict[str, Any], said: str, executor: SiteExecutor, context: Contexts, job: Job, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
+    fl_ctx = context()
+    file = Path(fl_ctx.get_workspace().get_app_config_dir(fl_ctx.get_job_id())) / "sitelora.json"
+    file.write_text(json.dumps({**job.to_json(), "settings": settings}), encoding="utf-8")
+    assert said in error_of(executor.execute(BEGIN, task(BEGIN_ROUND), fl_ctx, Signal()))
+
+
+def test_a_sites_own_file_chooses_its_device_and_names_methods(
+    executor: SiteExecutor, context: Contexts, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SITELORA_DATA", str(tiny_data))
+    fl_ctx = context()
+    local = Path(fl_ctx.get_workspace().get_site_config_dir()) / "sitelora.json"
+    local.write_text(json.dumps({"settings": {"device": "cpu", "epochs": 3}}), encoding="utf-8")
+    said = error_of(executor.execute(BEGIN, task(BEGIN_ROUND), fl_ctx, Signal()))
+    assert "epochs must be the same at all sites" in said
+    local.write_text(json.dumps({"settings": {"device": "cpu", "batch_size": 2}, "methods": ["mine"]}))
+    assert Place.of(fl_ctx).methods == ("mine",)
+    begun = FLModelUtils.from_shareable(executor.execute(BEGIN, task(BEGIN_ROUND), fl_ctx, Signal()))
+    assert begun.meta["report"]["agreed"]["settings.epochs"]
 
 
 def _events(home: Path) -> Path:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from sitelora.federation.bundle_config import method_config
 from sitelora.flare.job_folder import JobFolder
 from sitelora.flare.simulate import simulate
+from sitelora.settings import with_method
 
 pytestmark = pytest.mark.soak
 
@@ -38,7 +38,7 @@ def test_the_simulator_gives_the_tensors_of_the_in_process_federation(
     tmp_path: Path,
 ) -> None:
     name, arguments = MECHANISMS[mechanism]
-    values = {**overrides, "method": method_config("iat_segmentation", name, overrides, **arguments)}
+    values = with_method("iat_segmentation", overrides, name, arguments)
     expected = in_process_of(rounds=ROUNDS, overrides=values)
     job = job_of(tmp_path, rounds=ROUNDS, overrides=values)
     done = simulate(job.path, home=tmp_path / "home", data=tiny_data, uid="run-1")

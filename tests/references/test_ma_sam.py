@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from sitelora.data.phantom import TINY, make_phantom
-from sitelora.federation.bundle_config import method_config
 from sitelora.federation.in_process import run_in_process
 from sitelora.methods import find_method
 from sitelora.networks.sam import SamSegmenter
@@ -32,7 +31,7 @@ def test_28_667_million_values_are_trained_on_vit_b() -> None:
 def test_one_site_trains_it_and_several_are_refused_with_the_reason(tmp_path: Path, sites: tuple[str, ...]) -> None:
     make_phantom(tmp_path / "data", size=TINY, sites=sites)
     assert find_method("ma_sam") is ma_sam
-    overrides = {**FAST, "method": method_config("iat_segmentation", "ma_sam", FAST)}
+    overrides = {**FAST, "method": "ma_sam"}
     arguments = {
         "bundle": "iat_segmentation",
         "dataset": "prostate",

@@ -33,9 +33,7 @@ class Int8:
         return encoded
 
     def decode(self, packet: Packet, layout: Layout) -> dict[str, Tensor]:
-        return {
-            name: (packet[name].float() * packet[f"{name}:scale"]).to(form.dtype) for name, form in layout.items()
-        }
+        return {name: (packet[name].float() * packet[f"{name}:scale"]).to(form.dtype) for name, form in layout.items()}
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,10 @@ def test_a_sound_packet_passes() -> None:
         ({"head.w": torch.full((3,), -math.inf)}, "head.w: 3 values are NaN or infinite"),
         ({"head.w": [1.0, 2.0, 3.0]}, "head.w: found list, expected a tensor"),
         ({"head.w": random(3).bfloat16().to_sparse()}, "head.w: found a torch.sparse_coo tensor, expected a dense one"),
-        ({"head.w": torch.empty(3, dtype=BF16, device="meta")}, "head.w: found a tensor on meta, expected one in memory"),
+        (
+            {"head.w": torch.empty(3, dtype=BF16, device="meta")},
+            "head.w: found a tensor on meta, expected one in memory",
+        ),
         ({"head.w": torch.nested.nested_tensor([random(3)])}, "head.w: found a .* tensor, expected a dense one"),
         ({"head.w": torch.zeros(3, dtype=torch.int64)}, "head.w: dtype torch.int64, expected torch.bfloat16"),
     ],

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 HELP = "say what is wrong with a site folder, or with every site of a dataset folder, and how to mend it"
 EXAMPLES = """\
   sitelora check data/prostate/site-1     one site
   sitelora check data/prostate            all sites in it
+  sitelora check data/lungs --bundle iat_segmentation --set pictures=true
+                                          does it fit this bundle with these values?
 
 Exit code 0: fit for training (there may be warnings); 1: at least one error. Nothing is changed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    from sitelora.commands._values import add_bundle_values
+
     parser.add_argument("folder", type=Path, metavar="DIR", help="a site folder, or a folder of site folders")
+    parser.add_argument("--bundle", metavar="NAME", help="check against what this bundle expects, as a run begins with")
+    add_bundle_values(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,8 +30,16 @@ def run(args: argparse.Namespace) -> int:
     from sitelora.commands._progress import CaseProgress
     from sitelora.data.check import check_folder, format_check
 
-    results = check_folder(args.folder, progress=CaseProgress("reading"))
-    print("\n\n".join(format_check(result) for result in results))
+    needs = None
+    if args.bundle:
+        from sitelora.federation.bundle_config import data_needs, read_bundle
+
+        needs = data_needs(args.bundle, read_bundle(args.bundle, dict(args.values)))
+    elif args.values:
+        print("sitelora check: --set belongs to --bundle NAME; name the bundle", file=sys.stderr)
+        return 2
+    results = check_folder(args.folder, needs=needs, progress=CaseProgress("reading"))
+    print(printable("\n\n".join(format_check(result) for result in results)))
     bad = [result.site for result in results if result.errors]
     if len(results) > 1:
         print(f"\n{len(results) - len(bad)} of {len(results)} sites are fit for training" + _named(bad))
@@ -33,3 +48,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _named(sites: list[str]) -> str:
     return f"; mend {', '.join(sites)}" if sites else ""
+
+
+def printable(text: str) -> str:
+    """Return text that this terminal can show; a file's name may hold anything."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     from sitelora.comparison.page import write_page
     from sitelora.comparison.setup import ON_ALL_IMAGES, find_setup
     from sitelora.methods import method_names, own_name, with_arguments
+    from sitelora.settings import name_method
 
     setup = find_setup(args.dataset)
     args.methods = tuple(dict.fromkeys(own_name(name) for name in args.methods))
@@ -95,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
             raise CommandError(
                 f"found the methods {', '.join(unknown) or 'none'}, expected some of {', '.join(sorted(known))}"
             )
+        for spec in args.methods:
+            name_method(spec)
         if _make_runs(args, setup, out):
             print("sitelora compare: some runs failed; the same command makes them again", file=sys.stderr)
             return 1

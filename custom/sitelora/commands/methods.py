@@ -86,5 +86,6 @@ def _note(args: argparse.Namespace) -> str:
         f"SAM ViT-B at {SIZE} px, C={args.classes}, {rank}. Values and bytes (bf16) that one site of the full rank "
         f"sends and receives in a round of {args.sites} sites; where rounds differ, of one and of the next. Heads: "
         "upscaling, hyper-networks and mask tokens of the decoder. Mean product: what the sites have after a round, "
-        "against the weighted mean of their products B A. `sitelora methods NAME` tells about one."
+        "against the weighted mean of their products B A, in fp32; the bf16 wire rounds every message by 0.1 to 0.3 %. "
+        "`sitelora methods NAME` tells about one."
     )

@@ -49,7 +49,10 @@ def run(args: argparse.Namespace) -> int:
             "pip install 'sitelora[federation]'"
         )
     from sitelora.flare.simulate import simulate
+    from sitelora.settings import name_method
 
+    if args.method:
+        name_method(args.method)
     _require_data(args)
     done = simulate(
         args.job,
@@ -87,7 +90,7 @@ def _require_data(args: argparse.Namespace) -> None:
     from sitelora.flare.place import DRAWN_DATASET
     from sitelora.home import DATA_VARIABLE, data_root
 
-    job = JobFolder.read(args.job)
+    job = JobFolder.read(args.job).job
     chosen = args.data or os.environ.get(DATA_VARIABLE)
     if job.dataset == DRAWN_DATASET and not chosen:
         return

@@ -9,6 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
+from sitelora.comparison.run import FORMAT
 from sitelora.comparison.runs import Runs
 from sitelora.comparison.scores import score
 from sitelora.report.style import HOUSE_STYLE, png_bytes
@@ -53,8 +54,13 @@ def dice_by_bytes(runs: Runs) -> bytes:
         return png_bytes(figure)
 
 
+def model_of_curves(runs: Runs) -> str:
+    """Return which model the validation Dice of a run's rounds is of."""
+    return "freshly trained model" if runs.first["format"] < FORMAT else "served model"
+
+
 def curves(runs: Runs) -> bytes:
-    """Return a PNG: validation Dice of the personal model by round, mean over seeds, one panel a site."""
+    """Return a PNG: validation Dice by round, mean over seeds, one panel a site; the axis says of which model."""
     with matplotlib.rc_context(HOUSE_STYLE):
         columns = min(3, len(runs.sites))
         rows = -(-len(runs.sites) // columns)
@@ -74,7 +80,7 @@ def curves(runs: Runs) -> bytes:
             axes.set_title(site, loc="left", fontsize=11, fontweight="bold")
             axes.set_xlabel("round")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        panels[0].set_ylabel("validation Dice")
+        panels[0].set_ylabel(f"validation Dice\n{model_of_curves(runs)}")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right upper", frameon=False)
         return png_bytes(figure)

@@ -25,6 +25,7 @@ MUST_AGREE = (
     "batch_size",
     "schedule",
     "weight_decay",
+    "max_gradient_norm",
     "precision",
     "torch_threads",
 )
@@ -63,7 +64,7 @@ def best_rate(runs: Sequence[Mapping[str, Any]]) -> float:
 
 
 def last_validation(run: Mapping[str, Any]) -> float:
-    """Return the mean over sites of the last round's validation Dice, of those that have validation cases."""
+    """Return the mean over sites of the validation Dice at the end, of those that have validation cases."""
     last = [series[-1] for series in run["validation_dice"].values() if series[-1] is not None]
     return statistics.fmean(last) if last else 0.0
 
@@ -73,7 +74,10 @@ def run_jobs(jobs: Sequence[Job], *, again: bool, tell: Tell) -> int:
 
     Raises:
         ComparisonError: a file is there that was made with other settings or another budget.
+        SettingsError: a value that may not be set, or not to this.
     """
+    for job in jobs:
+        _ = job.judged  # a value that may not be set stops all of them before the first begins
     waiting = _missing(jobs, again=again, tell=tell)
     if not waiting:
         return 0
@@ -113,7 +117,7 @@ def read_run(file: Path) -> dict[str, Any]:
 
 def common_budget(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return what must be the same in all runs of a comparison, from one run's file; the keys are ``Job.budget``'s."""
-    return {key: run["budget"][key] for key in MUST_AGREE} | {"image_size": run["image_size"]}
+    return {key: run["budget"].get(key) for key in MUST_AGREE} | {"image_size": run["image_size"]}
 
 
 def _in_process(job: Job) -> str:

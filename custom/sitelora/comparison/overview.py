@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sitelora.comparison import tables
 from sitelora.comparison.claims import CLAIMS, EQUAL, Claim, examined
-from sitelora.comparison.page import commands
+from sitelora.comparison.page import commands, preliminary
 from sitelora.comparison.runs import Runs, read_runs
 from sitelora.comparison.scores import ALL_SITES, Difference, overall
 from sitelora.comparison.setup import SETUPS
@@ -28,6 +28,7 @@ def write_overview(folder: Path) -> Path:
     found = {name: read_runs(folder, name) for name in SETUPS if any((folder / "runs" / name).glob("*.json"))}
     parts = [
         f"{MARK}\n\n# Results",
+        _preliminary(found),
         "Personal models, mean of a dataset's sites, test Dice ± deviation over seeds [95 % interval over patients], "
         "and the bytes that one site sends. Sites apart, labels, distances, learning rates and the budget are on each "
         "dataset's own page.",
@@ -45,6 +46,12 @@ def write_overview(folder: Path) -> Path:
     ]
     page.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
     return page
+
+
+def _preliminary(found: Mapping[str, Runs]) -> str:
+    """Return which pages are to be made anew; each says why."""
+    old = [f"[{name}]({name}.md)" for name, runs in found.items() if preliminary(runs)]
+    return f"> **Preliminary, to be made anew:** {', '.join(old)}; each page says why." if old else ""
 
 
 def _every_method(found: dict[str, Runs]) -> tuple[list[str], tables.Rows]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sitelora.comparison import figures, tables
 from sitelora.comparison.claims import EQUAL
+from sitelora.comparison.run import FORMAT
 from sitelora.comparison.runs import REFERENCE, Run, Runs, read_runs
 from sitelora.comparison.scores import ALL_SITES, FEWEST_TESTED, TOO_FEW, Difference, differences, score
 from sitelora.comparison.setup import ON_ALL_IMAGES, Setup
@@ -24,6 +25,7 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
     head, rows = tables.personal_table(runs)
     parts = [
         f"# {setup.title}",
+        preliminary(runs),
         introduction(setup, runs),
         f"**{conclusion(setup, runs, found)}**",
         "## Personal model, Dice on each site's test patients",
@@ -63,8 +65,9 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
         *_chapter(
             "Learning rates",
             *tables.rate_table(runs),
-            note="Mean validation Dice over sites at the end, first seed; test cases have no part in the choice. Where "
-            "the best is the smallest or the largest of the grid, a better one may lie beyond it.",
+            note=f"Mean validation Dice over sites at the end ({figures.model_of_curves(runs)}), first seed; "
+            "test cases have no part in the choice. Where the best is the smallest or the largest of the grid, a "
+            "better one may lie beyond it.",
         ),
         "## How it was made",
         making(name, setup, runs),
@@ -77,6 +80,18 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
     page = folder / f"{name}.md"
     page.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
     return page
+
+
+def preliminary(runs: Runs) -> str:
+    """Return why the page is to be made anew, or nothing: its runs are older than what their methods do today."""
+    if all(run["format"] >= FORMAT for run in runs.every):
+        return ""
+    return (
+        "> **Preliminary, to be made anew.** These runs chose the learning rate on the model that a site had just "
+        "trained, which after the last averaging no site is served; they had no bound on a step's gradient, so that at "
+        "the higher rates rounding decides whether a small site's model survives; IAT's regularizer had none against "
+        "the task's gradient; and a site was served what it received, even where that was worse than what it had."
+    )
 
 
 def introduction(setup: Setup, runs: Runs) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 from sitelora.data.pooled import POOLED, own_name, own_patient
 from sitelora.data.site_folder import SPLITS, SiteFolder
-from sitelora.evaluation.cases import case_name
 from sitelora.evaluation.scores import CaseScore, summarise
 
 
@@ -45,7 +44,7 @@ def site_record(
     return {
         "hospital": folder.hospital,
         "cases": folder.case_counts(),
-        "patients": {case_name(Path(case["image"])): str(case["patient"]) for case in folder.cases("test")},
+        "patients": {folder.case_names[case["image"]]: str(case["patient"]) for case in folder.cases("test")},
         "bytes_up": sent,
         "bytes_down": received,
         "sent": what,

@@ -20,7 +20,7 @@ from sitelora.comparison.setup import BUNDLE, ON_ALL_IMAGES, Setup
 from sitelora.data.pooled import POOLED, content_sha256, pool_sites
 from sitelora.data.site_folder import SiteFolder, find_site_folder
 from sitelora.federation.adapted import model_sha256
-from sitelora.federation.bundle_config import method_config, read_bundle
+from sitelora.federation.bundle_config import read_bundle
 from sitelora.federation.in_process import run_in_process
 from sitelora.federation.site import Site
 from sitelora.federation.state import SiteStore
@@ -28,9 +28,11 @@ from sitelora.method import Model
 from sitelora.methods import with_arguments
 from sitelora.networks.checkpoint import EMBEDDED, EMBEDDED_FILE, file_sha256
 from sitelora.networks.precision import resolve_precision
+from sitelora.settings import RunSettings, read_settings, with_method
 from sitelora.sharing.wire import Packet
 
-FORMAT = 1
+FORMAT = 2
+"""1: the rate was chosen on, and the curves show, what a site had trained last; 2: what it is served."""
 Tell = Callable[[str], None]
 
 
@@ -73,7 +75,7 @@ class Job:
         name = ON_ALL_IMAGES.get(name, name)
         steps = self.setup.overrides.get("steps_per_epoch", 0)
         pooled = {"steps_per_epoch": steps * len(self.setup.sites)} if steps and self.on_all_images else {}
-        return {
+        values = {
             "torch_threads": 1,
             **self.setup.overrides,
             **pooled,
@@ -81,10 +83,20 @@ class Job:
             "epochs": self.setup.epochs,
             "schedule_rounds": self.setup.rounds,
             "seed": self.seed,
-            "method": method_config(
-                BUNDLE, name, self.setup.overrides, **{**self.setup.arguments.get(name, {}), **arguments}
-            ),
         }
+        return with_method(BUNDLE, values, name, {**self.setup.arguments.get(name, {}), **arguments})
+
+    @property
+    def judged(self) -> RunSettings:
+        """The bundle's values, judged.
+
+        Raises:
+            SettingsError: one that may not be set, or not to this.
+        """
+        sites = (POOLED,) if self.on_all_images else self.setup.sites
+        settings = read_settings(BUNDLE, self.overrides, sites=sites)
+        settings.require_base()
+        return settings
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -92,7 +104,9 @@ class Job:
 
         The precision is not in it but in the budget: what ``auto`` means is the machine's.
         """
-        overrides = {key: value for key, value in self.overrides.items() if key != "precision"}
+        judged = self.judged
+        kept = (key for key in judged.values if key != "precision" and not key.startswith("method"))
+        overrides = {**{key: judged.values[key] for key in kept}, "method": dict(judged.method_config)}
         if overrides.get("base"):
             overrides["base"] = Path(overrides["base"]).name
         sites = {"sites": list(self.setup.sites), "left_out": list(self.setup.left_out)}
@@ -103,7 +117,7 @@ class Job:
     @property
     def budget(self) -> dict[str, Any]:
         """What the run will be given, on this machine."""
-        parser = read_bundle(BUNDLE, self.overrides)
+        parser = self.judged.parser()
         return {
             "rounds": self.setup.rounds,
             "epochs": self.setup.epochs,
@@ -111,6 +125,7 @@ class Job:
             "batch_size": parser["batch_size"],
             "schedule": f"{parser['schedule']['_target_'].rpartition('.')[2]} over {parser['schedule_rounds']} rounds",
             "weight_decay": parser["weight_decay"],
+            "max_gradient_norm": parser["max_gradient_norm"],
             "precision": resolve_precision(parser["precision"], torch.device(parser.get_parsed_content("device"))),
             "torch_threads": parser["torch_threads"],
             "image_size": parser["image_size"],
@@ -128,7 +143,7 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
     """
 
     def after_round(number: int, record: Mapping[str, Any]) -> None:
-        found = {site: entry["metrics"].get("dice_personal") for site, entry in record["sites"].items()}
+        found = {site: entry["metrics"].get("dice_served") for site, entry in record["sites"].items()}
         dice = ", ".join(f"{site} {value:.3f}" for site, value in found.items() if value is not None) or "of no site"
         tell(f"{job}: round {number + 1}/{job.setup.rounds}, validation Dice {dice}")
 
@@ -239,18 +254,19 @@ def _record(
         "validation_dice": validation_dice(result),
         "server": [entry["server"] for entry in result["rounds"] if entry.get("server")],
         "sites": sites,
+        "served": {site: models["personal"]["served"] for site, models in result["evaluation"].items()},
         "warnings": result["warnings"],
         "data_sha256": {f.name: content_sha256(f) for f in folders},
     }
 
 
 def validation_dice(result: Mapping[str, Any]) -> dict[str, list[float | None]]:
-    """Return the personal model's validation Dice of every round, by site (``pooled`` for a centralised run)."""
+    """Return the served model's validation Dice after every round and at the end, by site or ``pooled``."""
     found: dict[str, list[float | None]] = {}
-    for entry in result["rounds"]:
-        for site, report in entry["sites"].items():
-            value = report["metrics"].get("dice_personal")
-            found.setdefault(site, []).append(None if value is None else round(value, 5))
+    for site, evaluation in result["evaluation"].items():
+        rounds = [entry["sites"][site]["metrics"].get("dice_served") for entry in result["rounds"]]
+        course = [*rounds, evaluation["personal"]["served"]["validation"]]
+        found[site] = [None if value is None else round(value, 5) for value in course]
     return found
 
 

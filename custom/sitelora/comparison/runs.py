@@ -68,7 +68,12 @@ def read_runs(folder: Path, name: str) -> Runs:
 def _require_equal(folder: Path, loaded: Mapping[str, Run]) -> None:
     keys: dict[str, list[str]] = {}
     for name, run in loaded.items():
-        same = {**common_budget(run), "data_sha256": run["data_sha256"], "base": run["base"]["file_sha256"]}
+        same = {
+            "format": run["format"],
+            **common_budget(run),
+            "data_sha256": run["data_sha256"],
+            "base": run["base"]["file_sha256"],
+        }
         keys.setdefault(json.dumps(same, sort_keys=True), []).append(name)
     if len(keys) > 1:
         differing = "\n".join(f"  {', '.join(names)}: {key}" for key, names in keys.items())

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from sitelora.data.site_folder import SiteDataError
+from sitelora.data.errors import SiteDataError
+from sitelora.data.needs import DataNeeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +36,36 @@ class Problem:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What training sees of an image's intensities, in fp32 and after scaling.
+
+    Attributes:
+        low: the value that becomes 0. high: the value that becomes 1.
+        mean: of the scaled image.
+        by: "percentiles"; "extremes" where the percentiles are equal; "nothing" where the image has one value.
+    """
+
+    low: float
+    high: float
+    mean: float
+    by: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class CaseSummary:
     """One readable case.
 
     Attributes:
-        case: its name, that of the image file.
+        case: its name, unique at the site.
         split: training, validation or test.
         extent: voxels along every axis, without channels.
         spacing_mm: voxel size, ``None`` for pictures.
-        lowest: smallest finite value of the image.
-        highest: largest finite value of the image.
+        lowest: smallest value of the image.
+        highest: largest value of the image.
         label_voxels: voxels of every label value.
+        channels: 1 or 3.
+        slices: along the axis that the network takes for slices, 1 of a picture.
+        seen: intensities after scaling.
     """
 
     case: str
@@ -55,6 +75,9 @@ class CaseSummary:
     lowest: float
     highest: float
     label_voxels: Mapping[int, int]
+    channels: int
+    slices: int
+    seen: Seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +92,7 @@ class CheckResult:
     patients: int = 0
     cases: tuple[CaseSummary, ...] = ()
     problems: tuple[Problem, ...] = ()
+    needs: DataNeeds | None = None
 
     @property
     def errors(self) -> tuple[Problem, ...]:

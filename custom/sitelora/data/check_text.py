@@ -35,12 +35,27 @@ def _summary(result: CheckResult) -> list[str]:
     lows, highs = ([getattr(case, end) for case in result.cases] for end in ("lowest", "highest"))
     span = f"lowest {_range(min(lows), max(lows))}, highest {_range(min(highs), max(highs))}"
     lines.append(f"  intensity  {span} over the cases")
+    lines.append(f"  training   {_training(result)}")
     voxels = result.label_histogram
     if voxels:
         total = sum(voxels.values())
         parts = (f"{value} {result.labels[value]} {100 * n / total:.2f} %" for value, n in voxels.items())
         lines.append(f"  labels     {', '.join(parts)} of the voxels")
     return lines
+
+
+def _training(result: CheckResult) -> str:
+    """Return what the network sees: channels, size, and the intensities after scaling."""
+    channels = " or ".join(str(n) for n in sorted({case.channels for case in result.cases}))
+    slices = [case.slices for case in result.cases if case.spacing_mm is not None]
+    side = "" if result.needs is None else f"{result.needs.image_size}x{result.needs.image_size} pixels, "
+    depth = f"{_range(min(slices), max(slices))} slices, " if slices else ""
+    low, high = ([getattr(case.seen, end) for case in result.cases] for end in ("low", "high"))
+    means = [case.seen.mean for case in result.cases]
+    return (
+        f"sees {channels} channel(s), {side}{depth}{_range(min(low), max(low))} as 0 and "
+        f"{_range(min(high), max(high))} as 1, mean {_range(min(means), max(means))}"
+    )
 
 
 def _range(low: float, high: float) -> str:

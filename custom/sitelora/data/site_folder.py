@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from sitelora.data.case_names import unique_names
+from sitelora.data.errors import SiteDataError as SiteDataError
+from sitelora.data.errors import first_few as first_few
+from sitelora.data.site_entries import FILES, check_entry, check_labels, read_list
 from sitelora.home import DATA_VARIABLE, data_root
 
 DATALIST = "dataset.json"
@@ -17,19 +22,9 @@ SPLITS = ("training", "validation", "test")
 WITH_PHANTOM = ("prostate",)
 """Datasets of which ``<dataset>_phantom`` draws an artificial version."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_FILES = ("image", "label")
 
 Progress = Callable[[str, int, int], None]
 """Called with the site, the cases done and the cases of that site."""
-
-
-class SiteDataError(ValueError):
-    """A site's data is missing or not what the contract asks for; the message says how to mend it."""
-
-
-def first_few(names: Sequence[str], most: int = 5) -> str:
-    """Return names for a message: the first of them, and that there are more."""
-    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +58,17 @@ class SiteFolder:
             SiteDataError: no such folder or file, not JSON, or an entry without image or patient.
         """
         file = Path(path) / DATALIST
-        if not file.is_file():
+        try:
+            present = file.is_file()
+        except OSError as error:
+            raise SiteDataError(f"{path}: not readable ({error}); give this user the right to read it") from error
+        if not present:
             found = "no such folder" if not Path(path).is_dir() else f"a folder without {DATALIST}"
             raise SiteDataError(
                 f"{path}: found {found}, expected a site folder with {DATALIST}, images/ and labels/; "
                 "make one with `sitelora prepare` or write the file by hand (docs/data.md shows it)"
             )
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise SiteDataError(f"{file}: not readable as JSON ({error}); correct or regenerate it") from error
-        return cls.from_json(content, path=Path(path))
+        return cls.from_json(read_list(file), path=Path(path))
 
     @classmethod
     def from_json(cls, content: Any, *, path: Path) -> SiteFolder:
@@ -88,11 +83,12 @@ class SiteFolder:
         splits = {split: tuple(content.get(split, ())) for split in SPLITS if _is_list(content, split, file)}
         for split, entries in splits.items():
             for number, entry in enumerate(entries):
-                _check_entry(entry, f"{file}: {split}[{number}]")
-        name = content.get("name", Path(path).name)
-        if name != Path(path).name:
+                check_entry(entry, f"{file}: {split}[{number}]")
+        own = Path(os.path.abspath(path)).name
+        name = content.get("name", own)
+        if name != own:
             raise SiteDataError(
-                f"{file}: the name is {name!r} and the folder's name is {Path(path).name!r}, "
+                f"{file}: the name is {name!r} and the folder's name is {own!r}, "
                 "expected them to be equal and to be the site's name in the federation; rename the folder or "
                 "correct the file"
             )
@@ -100,10 +96,10 @@ class SiteFolder:
             path=Path(path),
             name=name,
             hospital=str(content.get("hospital", name)),
-            labels=_labels(content.get("labels"), file),
+            labels=check_labels(content.get("labels"), file),
             splits=splits,
             modality=str(content.get("modality", "")),
-            source=content.get("source", {}),
+            source=content["source"] if isinstance(content.get("source"), dict) else {},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -127,9 +123,17 @@ class SiteFolder:
             raise KeyError(f"site {self.name}: no split {split!r}, expected one of {', '.join(SPLITS)}")
         root = self.path.absolute()
         return [
-            {key: str(root / value) if key in _FILES else value for key, value in entry.items()}
+            {key: str(root / value) if key in FILES else value for key, value in entry.items()}
             for entry in self.splits.get(split, ())
         ]
+
+    @cached_property
+    def case_names(self) -> Mapping[str, str]:
+        """The one name of every case by its image's path, relative as listed and absolute as in :meth:`cases`."""
+        listed = {str(entry["image"]) for split in SPLITS for entry in self.splits.get(split, ())}
+        root = self.path.absolute()
+        named = unique_names(listed)
+        return named | {str(root / path): name for path, name in named.items()}
 
     def case_counts(self) -> dict[str, int]:
         """Return the number of cases in every split, splits that are left out counting 0."""
@@ -174,32 +178,3 @@ def _is_list(content: Mapping[str, Any], split: str, file: Path) -> bool:
             f"{file}: {split!r} is a {type(entries).__name__}, expected a list of cases; see docs/data.md"
         )
     return entries is not None
-
-
-def _check_entry(entry: Any, where: str) -> None:
-    if not isinstance(entry, dict) or not isinstance(entry.get("image"), str) or "patient" not in entry:
-        found = sorted(entry) if isinstance(entry, dict) else entry
-        raise SiteDataError(
-            f'{where}: found {found}, expected an object with "image", "label" or "class", and "patient" '
-            "(splits are by patient); add what is missing"
-        )
-    for key in _FILES:
-        value = entry.get(key, "")
-        if not isinstance(value, str) or PurePosixPath(value).is_absolute() or ".." in PurePosixPath(value).parts:
-            raise SiteDataError(
-                f"{where}: {key} is {value!r}, expected a path relative to the site folder that does not "
-                "leave it; copy or link the file into the site folder"
-            )
-
-
-def _labels(content: Any, file: Path) -> dict[int, str]:
-    try:
-        labels = {int(value): str(name) for value, name in dict(content).items()}
-    except (TypeError, ValueError):
-        labels = {}
-    if 0 not in labels:
-        raise SiteDataError(
-            f'{file}: "labels" is {content!r}, expected an object from label value to name with "0" for the '
-            'background, as {"0": "background", "1": "prostate"}; correct it'
-        )
-    return dict(sorted(labels.items()))

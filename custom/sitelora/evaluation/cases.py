@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import torch
 from monai.transforms import Compose, SaveImaged
@@ -14,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from sitelora.data.endings import PICTURES, VOLUMES
 from sitelora.data.nifti import write_nifti
+from sitelora.data.rules import read_label
 from sitelora.data.site_folder import SiteFolder
 from sitelora.evaluation.metrics import case_metrics
 from sitelora.evaluation.scores import CaseScore, summarise
@@ -23,21 +24,8 @@ Pipeline = Callable[[str], Any]
 """Gives the parts of a bundle's inference config by id: "preprocessing", "inferer", "postprocessing"."""
 
 
-def read_native(path: Path) -> tuple[NDArray[Any], NDArray[np.floating] | None]:
-    """Read an image or label map as stored.
-
-    Returns:
-        Voxels ``[X, Y, Z]`` and affine ``[4, 4]`` of a NIfTI file; pixels ``[H, W]`` or ``[H, W, 3]`` and None
-        of a picture.
-    """
-    if path.suffix == ".png":
-        return np.asarray(Image.open(path)), None
-    volume = nibabel.load(path)
-    return np.asanyarray(volume.dataobj), volume.affine  # type: ignore[attr-defined]
-
-
 def predict(network: nn.Module, image: Path, pipeline: Pipeline) -> NDArray[np.uint8]:
-    """Return the label map of one image in its native space, shape as ``read_native`` gives it.
+    """Return the label map of one image in its native space: ``[X, Y, Z]`` of a volume, ``[H, W]`` of a picture.
 
     Args:
         network: in any mode; it is left in evaluation mode.
@@ -52,7 +40,7 @@ def predict(network: nn.Module, image: Path, pipeline: Pipeline) -> NDArray[np.u
     steps = [step for step in pipeline("postprocessing").transforms if not isinstance(step, SaveImaged)]
     result = Compose(steps)({"image": data["image"], "pred": logits[0]})["pred"]
     labels = np.asarray(result.cpu())[0].astype(np.uint8)
-    return labels.T if image.suffix == ".png" else labels  # MONAI reads pictures with the first axis to the right
+    return labels.T if labels.ndim == 2 else labels  # MONAI reads pictures with the first axis to the right
 
 
 def evaluate_cases(
@@ -71,35 +59,36 @@ def evaluate_cases(
         folder: the site's data. split: "validation" or "test".
         pipeline: the bundle's inference parts.
         dice_only: leave the surface distances out (quick, between rounds).
-        keep_predictions: folder for the predicted label maps, under the names of the images.
+        keep_predictions: folder for the predicted label maps, under the names of the cases.
 
     Returns:
         What ``summarise`` gives: mean Dice, interval, and every case.
     """
     scores = []
     for case in folder.cases(split):
-        image, truth_path = Path(case["image"]), Path(case["label"])
-        truth, affine = read_native(truth_path)
-        prediction = predict(network, image, pipeline)
-        spacing = None if affine is None else [float(s) for s in np.linalg.norm(affine[:3, :3], axis=0)]
-        whole = np.rint(truth).astype(np.int64)
+        truth = read_label(Path(case["label"]), folder.labels)
+        prediction = predict(network, Path(case["image"]), pipeline)
+        whole = truth.values.astype(np.int64)
         if dice_only:
             metrics = _dice_of_labels(prediction, whole, folder)
         else:
+            spacing = truth.spacing_mm
             metrics = case_metrics(prediction.astype(np.int64), whole, labels=folder.labels, spacing_mm=spacing)
-        scores.append(CaseScore(case=case_name(image), patient=str(case["patient"]), metrics=metrics))
+        name = folder.case_names[case["image"]]
+        scores.append(CaseScore(case=name, patient=str(case["patient"]), metrics=metrics))
         if keep_predictions is not None:
             keep_predictions.mkdir(parents=True, exist_ok=True)
-            if affine is None:
-                Image.fromarray(prediction).save(keep_predictions / image.name)
+            path = prediction_path(keep_predictions, name, picture=truth.affine is None)
+            if truth.affine is None:
+                Image.fromarray(prediction).save(path)
             else:
-                write_nifti(keep_predictions / image.name, prediction, affine)
+                write_nifti(path, prediction, truth.affine)
     return summarise(scores)
 
 
-def case_name(image: Path) -> str:
-    """Return a case's name: the file name without its extensions."""
-    return image.name.removesuffix(".gz").rsplit(".", 1)[0]
+def prediction_path(folder: Path, case: str, *, picture: bool) -> Path:
+    """Return where a case's predicted label map lies: what a file is and what it is called agree."""
+    return folder / f"{case}{PICTURES[0] if picture else VOLUMES[0]}"
 
 
 def _dice_of_labels(

@@ -35,6 +35,7 @@ def begin_report(
         "labels": {str(value): name for value, name in folder.labels.items()},
         "cases": folder.case_counts(),
         **identity_of(settings, network),
+        "agreed": dict(settings.agreed),
         "initial_sha256": initial_sha256,
         "image_size": int(parser.get_parsed_content("image_size")),
         "base": f"{parser['arch']} ({Path(str(parser['base'])).name})",
@@ -52,7 +53,8 @@ def identity_of(settings: SiteSettings, network: nn.Module) -> dict[str, Any]:
     """Return what a run is made with at this site, as plain hashes: nothing of a patient is in them."""
     return {
         "version": sitelora.__version__,
-        "bundle_sha256": bundle_sha256(settings.bundle, settings.overrides),
+        "bundle_sha256": bundle_sha256(settings.bundle),
+        "settings_sha256": settings.run.agreed_sha256,
         "base_sha256": getattr(network, "base_fingerprint", None),
     }
 

@@ -7,14 +7,16 @@ controller and the in-process federation both hold one, so both end with the sam
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from sitelora.federation.agreement import changed_since, disagreements, other_jobs, worth_saying
 from sitelora.federation.arrivals import Arrivals
+from sitelora.federation.job import Job
 from sitelora.federation.packets import pack_evaluation, pack_message
 from sitelora.federation.record import FederationRecord
 from sitelora.federation.reports import BEGIN
@@ -22,13 +24,12 @@ from sitelora.federation.server_state import ServerState, ServerStore
 from sitelora.method import Method
 from sitelora.server.numbers import round_numbers
 from sitelora.server.types import ANY_SITE, Message, Update
+from sitelora.settings import RunSettings
 from sitelora.sharing.codecs import codecs_of
 from sitelora.sharing.schema import SchemaError
 from sitelora.sharing.wire import Packet, PacketError, WireFormat, cast, packet_bytes, packet_sha256
 
 logger = logging.getLogger(__name__)
-
-MUST_AGREE = ("version", "bundle_sha256", "base_sha256", "initial_sha256", "labels", "seed")
 
 
 class FederationError(RuntimeError):
@@ -44,7 +45,8 @@ class FederationPlan:
         bundle: name of the MONAI bundle. dataset: name of the sites' dataset.
         sites: names of the sites. rounds: how many. min_sites: fewest updates that a round needs.
         home: where the server keeps its rounds.
-        wire: how values travel.
+        overrides: bundle values that were set. wire: how values travel.
+        agreed: digests of what server and sites must have read alike, by key; empty where nobody compares.
     """
 
     federation: str
@@ -57,6 +59,24 @@ class FederationPlan:
     min_sites: int = 1
     overrides: Mapping[str, Any] = field(default_factory=dict)
     wire: WireFormat = field(default_factory=WireFormat)
+    agreed: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, job: Job, settings: RunSettings, *, home: Path) -> FederationPlan:
+        """Return the plan of a job with judged values; ``job.uid`` is set by then."""
+        return cls(
+            federation=job.federation,
+            uid=job.uid,
+            bundle=job.bundle,
+            dataset=job.dataset,
+            sites=tuple(sorted(job.sites)),
+            rounds=job.rounds,
+            home=home,
+            min_sites=job.min_sites,
+            overrides=settings.values,
+            wire=job.wire,
+            agreed=job.agreed(settings),
+        )
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -119,11 +139,18 @@ class Coordinator:
             initial = {site: self._arrivals.initial(site, answers[site][0]) for site in sorted(answers)}
         except (SchemaError, PacketError) as error:
             raise FederationError(f"nothing was trained: {error}") from error
-        disagreements = [line for key in MUST_AGREE for line in _disagreement(key, reports)]
-        if disagreements:
+        others = other_jobs(self.plan.agreed, reports)
+        if others:
+            raise FederationError(
+                "server and sites have read different jobs, nothing was trained; these differ from the server's:\n  "
+                + "\n  ".join(others)
+                + "\n  -> one app with one config/sitelora.json for all of them; change values there and nowhere else"
+            )
+        disagreeing = disagreements(reports)
+        if disagreeing:
             raise FederationError(
                 "the sites do not agree, nothing was trained:\n  "
-                + "\n  ".join(disagreements)
+                + "\n  ".join(disagreeing)
                 + "\n  -> install the same SiteLoRA version, bundle and base checkpoint at all of them"
             )
         if self._resumed:
@@ -239,25 +266,17 @@ class Coordinator:
 
     def _require_same_run(self, reports: Mapping[str, Mapping[str, Any]]) -> None:
         began = self.record.history()["begin"]
-        both = {"all sites now": next(iter(reports.values())), "all sites when it began": next(iter(began.values()))}
-        changed = [line for key in MUST_AGREE for line in _disagreement(key, both)]
+        changed = changed_since(next(iter(began.values())), next(iter(reports.values())))
         if changed:
             raise FederationError(
                 f"uid {self.plan.uid!r} cannot be resumed like this, nothing was trained:\n  "
                 + "\n  ".join(changed)
-                + "\n  -> resume with the version, bundle, overrides and base of the run, or start one with another uid"
+                + "\n  -> resume with the version, bundle, settings and base of the run, or start one with another uid"
             )
+        for line in worth_saying(began, reports):
+            self.record.warn(line)
 
     def _begun(self) -> ServerState:
         if self.state is None:
             raise FederationError("begin comes first")
         return self.state
-
-
-def _disagreement(key: str, reports: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
-    values: dict[str, list[str]] = {}
-    for site, report in reports.items():
-        values.setdefault(str(report.get(key)), []).append(site)
-    if len(values) <= 1:
-        return []
-    return [key + ": " + "; ".join(f"{value[:60]} at {', '.join(at)}" for value, at in sorted(values.items()))]

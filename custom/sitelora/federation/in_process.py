@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.data.site_folder import find_site_folder
-from sitelora.federation.bundle_config import load_method, set_torch_threads
+from sitelora.federation.bundle_config import set_torch_threads
 from sitelora.federation.coordinator import Coordinator, FederationPlan
 from sitelora.federation.identity import new_uid
+from sitelora.federation.job import Job
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import SiteError, SiteSettings
 from sitelora.home import data_root, home
@@ -38,6 +39,8 @@ def run_in_process(
     on_round: Callable[[int, Mapping[str, Any]], None] | None = None,
     evaluate: bool = True,
     afterwards: Callable[[Mapping[str, Site], Callable[[str], Packet]], None] | None = None,
+    own_methods: tuple[str, ...] | None = None,
+    site_values: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run a federation and return the content of its ``result.json``.
 
@@ -53,27 +56,34 @@ def run_in_process(
         evaluate: score the models after the last round.
         afterwards: called at the end with the sites by name and a function from a site's name to its evaluation
             packet, for what only an experiment on public data may do: scoring models on other sites' cases.
+        own_methods: modules outside of SiteLoRA whose functions ``method`` may name; by default `$SITELORA_METHODS`.
+        site_values: bundle values that every site sets for itself (``device``, ``batch_size``).
 
     Raises:
+        SettingsError: a value that may not be set, or not to this.
         FederationError: the sites disagree, or too few updates in a round.
     """
-    overrides = dict(overrides or {})
-    root = home_folder or home()
-    wire = wire or WireFormat()
-    plan = FederationPlan(
+    root, wire = home_folder or home(), wire or WireFormat()
+    job = Job(
         federation=federation or f"{bundle}_{dataset}",
         uid=uid or new_uid(),
+        resume=resume,
         bundle=bundle,
         dataset=dataset,
         sites=tuple(sorted(sites)),
         rounds=rounds,
-        home=root,
         min_sites=min_sites,
-        overrides=overrides,
-        wire=wire,
+        evaluate=evaluate,
+        wire_dtype=wire.dtype,
+        clip_norm=wire.clip_norm,
+        noise_std=wire.noise_std,
+        settings=dict(overrides or {}),
     )
-    set_torch_threads(bundle, overrides)
-    method = load_method(bundle, overrides)
+    settings = job.run_settings(own_methods=own_methods, site_values=site_values)
+    plan = FederationPlan.of(job, settings, home=root)
+    agreed = plan.agreed
+    set_torch_threads(settings)
+    method = settings.method
     coordinator = Coordinator(plan, method, resume=resume)
     members: dict[str, Site] = {}
     for name in plan.sites:
@@ -86,10 +96,13 @@ def run_in_process(
                 bundle=bundle,
                 data=folder,
                 home=root,
-                overrides=overrides,
+                overrides=job.settings,
                 wire=wire,
                 rounds=rounds,
                 sites=len(plan.sites),
+                own_methods=own_methods,
+                site_values=site_values or {},
+                agreed=agreed,
             )
         )
     begun = {name: site.begin() for name, site in members.items()}

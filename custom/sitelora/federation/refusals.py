@@ -17,6 +17,7 @@ from sitelora.federation.local_round import TrainingError
 from sitelora.sharing.rule import ShareRuleError
 from sitelora.sharing.schema import SchemaError
 from sitelora.sharing.wire import EgressError, PacketError
+from sitelora.value_kinds import SettingsError
 
 FAILED = "failed"
 UNLISTED = "unlisted"
@@ -50,6 +51,7 @@ _CODES: tuple[tuple[type[BaseException], str], ...] = (
     (SiteDataError, "data_unfit"),
     (BundleNotFoundError, "bundle_missing"),
     (ShareRuleError, "settings_refused"),
+    (SettingsError, "settings_refused"),
     (PacketError, "message_refused"),
     (EgressError, "egress_refused"),
     (SchemaError, "report_refused"),

@@ -18,7 +18,7 @@ from sitelora.evaluation.columns import to_columns
 from sitelora.federation.adapted import load_model, model_sha256, partition_of, save_merged
 from sitelora.federation.begin_report import begin_report, identity_of, require_same_run
 from sitelora.federation.border import Border
-from sitelora.federation.bundle_config import FEDERATED, checkpoint_path, read_bundle
+from sitelora.federation.bundle_config import FEDERATED, checkpoint_path, data_needs
 from sitelora.federation.files import file_sha256
 from sitelora.federation.local_round import LocalRound, Progress
 from sitelora.federation.packets import Received, accumulate, unpack_evaluation
@@ -33,10 +33,10 @@ from sitelora.federation.served import (
     to_tensors,
 )
 from sitelora.federation.serving import personal_model, serve
-from sitelora.federation.site_settings import Answer, SiteError, SiteSettings
+from sitelora.federation.site_settings import Answer, SiteSettings
 from sitelora.federation.state import SiteState, SiteStore
 from sitelora.federation.turns import Turns
-from sitelora.method import Method, Model
+from sitelora.method import Model
 from sitelora.report.site_pictures import write_evaluation
 from sitelora.server.types import ANY_SITE
 from sitelora.sharing.wire import Packet, difference, packet_sha256
@@ -58,13 +58,11 @@ class Site:
     def __init__(self, settings: SiteSettings) -> None:
         self.settings = settings
         self.folder = SiteFolder.read(settings.data)
-        overrides = {**settings.overrides, **FEDERATED, "dataset_dir": str(settings.data)}
-        self._parser = read_bundle(settings.bundle, overrides)
+        settings.run.require_base()
+        self._parser = settings.run.parser(ours={**FEDERATED, "dataset_dir": str(settings.data)})
         torch.set_num_threads(int(self._parser.get_parsed_content("torch_threads")))
         self.seed = int(self._parser.get_parsed_content("seed"))
-        method = self._parser.get_parsed_content("method")
-        assert isinstance(method, Method)
-        self.method = method
+        self.method = settings.run.method
         self._network: nn.Module | None = None
         self._border: Border | None = None
         self._rounds: LocalRound | None = None
@@ -115,15 +113,8 @@ class Site:
         Raises:
             SiteDataError: with every problem of the data.
         """
-        classes = int(self._parser.get_parsed_content("classes"))
-        check_site_folder(self.settings.data).raise_if_bad()
-        foreground = [value for value in self.folder.labels if value != 0]
-        if len(foreground) != classes:
-            raise SiteError(
-                f"site {self.settings.site}: {self.folder.path} has the labels {dict(self.folder.labels)}, the bundle "
-                f"{self.settings.bundle} has classes={classes}; prepare the data for this bundle or override classes",
-                code="labels_differ",
-            )
+        needs = data_needs(self.settings.bundle, self._parser)
+        check_site_folder(self.settings.data, needs=needs).raise_if_bad()
         initial_sha256 = self.border.exit.initial_sha256
         return self.border.begin(begin_report(self.settings, self.folder, self._parser, self.network, initial_sha256))
 
@@ -253,7 +244,10 @@ class Site:
         """Score a model on a folder's test cases; another site's folder is at hand only where all data is public.
 
         A model that was scored there before is not scored again: where all is shared, several kinds are one model.
+        A site without test cases has no score, which is an answer.
         """
+        if not folder.cases("test"):
+            return {"not_applicable": f"no test data at site {folder.name}"}
         key = (model_sha256(model), folder.path)
         if key not in self._scores or keep_predictions is not None:
             load_model(self.network, model)
@@ -288,7 +282,6 @@ class Site:
     def _pipeline(self) -> Callable[[str], Any]:
         """Return the bundle's inference parts by id: what is scored is what is served."""
         if not hasattr(self, "_inference"):
-            keep = {k: v for k, v in self.settings.overrides.items() if k in ("image_size", "pictures", "slices")}
-            self._inference = read_bundle(self.settings.bundle, keep, config="inference")
+            self._inference = self.settings.run.parser("inference")
             self._inference["device"] = str(next(self.network.parameters()).device)
         return self._inference.get_parsed_content

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from sitelora.settings import RunSettings, read_settings
 from sitelora.sharing.wire import WireFormat
 
 
@@ -37,6 +39,9 @@ class SiteSettings:
         wire: how values travel.
         rounds, sites: how many the job plans; a site answers for no later round, and bounds what it takes by them. None
             where nobody planned any (a site that a person drives by hand).
+        own_methods: modules whose functions the site lets a job name as methods; by default `$SITELORA_METHODS`.
+        site_values: bundle values that the site itself sets.
+        agreed: digests of what this site was told and all must agree on, by key.
     """
 
     site: str
@@ -49,6 +54,18 @@ class SiteSettings:
     wire: WireFormat = field(default_factory=WireFormat)
     rounds: int | None = None
     sites: int | None = None
+    own_methods: tuple[str, ...] | None = None
+    site_values: Mapping[str, Any] = field(default_factory=dict)
+    agreed: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def run(self) -> RunSettings:
+        """The judged values of the run.
+
+        Raises:
+            SettingsError: a value that may not be set, or not to this.
+        """
+        return read_settings(self.bundle, self.overrides, own_methods=self.own_methods, site_values=self.site_values)
 
     @property
     def run_folder(self) -> Path:

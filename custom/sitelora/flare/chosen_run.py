@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sitelora.federation.identity import checked_name, new_uid
 from sitelora.flare.job_folder import JobFolder
+from sitelora.flare.judged import judged_values
 from sitelora.flare.names import RESULT, SERVER
 from sitelora.flare.processes import environment
 from sitelora.home import home as default_home
@@ -76,25 +77,21 @@ def choose_run(
         SimulationError, JobFolderError: nothing to run, nothing to resume, or a workspace that may be precious.
     """
     source = JobFolder.read(job)
-    federation = source.federation
-    if method is not None:
-        from sitelora.federation.bundle_config import load_method, method_config  # torch, which only this needs
-        from sitelora.methods import own_name
-
-        federation = f"{own_name(method).rpartition('.')[2]}_{source.dataset}"
-        arguments = {key.removeprefix("method#"): v for key, v in overrides.items() if key.startswith("method#")}
-        overrides = {key: value for key, value in overrides.items() if not key.startswith("method#")}
-        overrides["method"] = method_config(source.bundle, method, source.overrides, **arguments)
-        load_method(source.bundle, {**source.overrides, **overrides}).require_federated(source.sites)
+    said = source.job
+    settings = judged_values(
+        bundle=said.bundle, values=said.settings, changes=overrides, sites=said.sites, method=method
+    )
+    federation = f"{settings['method'].rpartition('.')[2]}_{said.dataset}" if method else said.federation
+    if rounds is not None and rounds < 1:
+        raise SimulationError(f"rounds is {rounds}; expected at least 1")
+    wanted = replace(said, federation=federation, rounds=rounds or said.rounds, settings=settings)
     root = (home or default_home()).absolute()
-    uid = uid or source.controller.get("uid") or None
-    resume = resume or bool(source.controller.get("resume"))
-    request = source.request(rounds=rounds, overrides=overrides, data=data)
+    uid = uid or said.uid or None
+    resume = resume or said.resume
+    request = source.request(wanted, data=data)
     before = None if uid or resume or new else stopped_before(root, federation, request)
     if before:
         uid, resume = before, True
-    if rounds is not None and rounds < 1:
-        raise SimulationError(f"rounds is {rounds}; expected at least 1")
     if resume and uid is None:
         uid = last_unfinished(root, federation)
         if uid is None:
@@ -108,14 +105,8 @@ def choose_run(
         raise SimulationError(f"nothing to resume: there is no run with uid {uid}, looked for {folder}")
     place = (workspace or folder / "workspace").absolute()
     require_disposable(place)
-    edited = source.edited(
-        folder / "job" / source.name,
-        rounds=rounds,
-        overrides=overrides,
-        federation=federation,
-        uid=uid,
-        resume=written,  # a run that was stopped before its first round was written has nothing to go on with
-    )
+    # A run that was stopped before its first round was written has nothing to go on with.
+    edited = source.edited(folder / "job" / federation, replace(wanted, uid=uid, resume=written))
     env = environment(home=root, data=data.absolute() if data else None)
     return ChosenRun(
         job=edited,

@@ -23,10 +23,11 @@ from nvflare.fuel.utils import fobs
 
 from sitelora.federation.events import EventLog
 from sitelora.federation.identity import BEGIN_ROUND
+from sitelora.federation.job import Job
 from sitelora.federation.refusals import code_of
 from sitelora.flare.answers import site_folder_of_run
 from sitelora.flare.names import BEGIN, EVALUATE, TRAIN
-from sitelora.flare.place import Place
+from sitelora.flare.place import Place, read_job, refuse_arguments
 from sitelora.flare.protocol import (
     ProtocolError,
     Ticket,
@@ -34,7 +35,7 @@ from sitelora.flare.protocol import (
     read_task,
     reply_shareable,
 )
-from sitelora.sharing.wire import Packet, WireFormat, packet_bytes
+from sitelora.sharing.wire import Packet, packet_bytes
 
 if TYPE_CHECKING:
     from sitelora.federation.site import Site
@@ -50,37 +51,15 @@ class TaskAborted(Exception):
 
 
 class SiteExecutor(Executor):
-    """A site of a federation as an NVFlare executor.
+    """A site of a federation as an NVFlare executor; what it takes part in stands in ``config/sitelora.json``.
 
     Args:
-        bundle: name of an installed MONAI bundle.
-        dataset: name of the dataset; where it lies is the site's own affair.
-        federation: name of the federation.
-        overrides: bundle values that the job sets, by id.
-        wire_dtype: dtype of travelling values.
-        clip_norm, noise_std: what the site's exit does to an update.
+        unexpected: arguments that a job gives it although there are none; refused in the answer to the first task.
     """
 
-    def __init__(
-        self,
-        *,
-        bundle: str,
-        dataset: str,
-        federation: str,
-        overrides: dict[str, Any] | None = None,
-        wire_dtype: str = "bfloat16",
-        clip_norm: float | None = None,
-        noise_std: float = 0.0,
-    ) -> None:
+    def __init__(self, **unexpected: object) -> None:
         super().__init__()
-        self.bundle = bundle
-        self.dataset = dataset
-        self.federation = federation
-        self.overrides = overrides
-        self.wire_dtype = wire_dtype
-        self.clip_norm = clip_norm
-        self.noise_std = noise_std
-        self._wire = WireFormat(dtype=wire_dtype, clip_norm=clip_norm, noise_std=noise_std)
+        self._unexpected = tuple(unexpected)
         self._site: Site | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -95,9 +74,14 @@ class SiteExecutor(Executor):
         try:
             place = Place.of(fl_ctx)
             ticket, packet = read_task(shareable)
-            if ticket.federation != self.federation:
-                raise ProtocolError(f"a task of federation {ticket.federation!r}, this job is {self.federation!r}")
-            return self._do(task_name, ticket, packet, place, abort_signal)
+            refuse_arguments(self._unexpected)
+            job = read_job(fl_ctx)
+            if ticket.federation != job.federation or (job.uid and ticket.uid != job.uid):
+                raise ProtocolError(
+                    f"a task of federation {ticket.federation!r}, uid {ticket.uid!r}; this job is {job.federation!r}, "
+                    f"uid {job.uid or 'as the server says'!r}"
+                )
+            return self._do(task_name, ticket, packet, place, job, abort_signal)
         except TaskAborted:
             self._site = None
             logger.info("site %s: stopped in task %s; what was finished before is kept", name, task_name)
@@ -107,12 +91,12 @@ class SiteExecutor(Executor):
             logger.exception("site %s: task %s failed", name, task_name)
             return self._failed(ticket, name, error, fl_ctx)
 
-    def _do(self, task: str, ticket: Ticket, packet: Packet, place: Place, abort: Signal) -> Shareable:
+    def _do(self, task: str, ticket: Ticket, packet: Packet, place: Place, job: Job, abort: Signal) -> Shareable:
         events = EventLog(site_folder_of_run(ticket, place), place.name)
         number = ticket.round_number
         began = time.monotonic()
         events.write("task_started", task=task, round=number, bytes_down=packet_bytes(packet))
-        site = self._site_of(ticket, place, events)
+        site = self._site_of(ticket, place, job, events)
         if task == BEGIN and number == BEGIN_ROUND:
             answer = site.begin()
         elif task == TRAIN:
@@ -137,14 +121,15 @@ class SiteExecutor(Executor):
         )
         return reply_shareable(ticket, answer.tensors, answer.report)
 
-    def _site_of(self, ticket: Ticket, place: Place, events: EventLog) -> Site:
+    def _site_of(self, ticket: Ticket, place: Place, job: Job, events: EventLog) -> Site:
         from sitelora.federation.site import Site  # a second of imports, only where a task comes
         from sitelora.federation.site_settings import SiteSettings
 
         site = self._site
         if site is not None and (site.settings.uid, site.settings.home) == (ticket.uid, place.home):
             return site
-        folder, drawn = place.site_folder(self.dataset)
+        settings = job.run_settings(own_methods=place.methods, site_values=place.values)
+        folder, drawn = place.site_folder(job.dataset)
         if drawn:
             events.write("artificial_data", folder=str(folder))
         self._site = Site(
@@ -152,11 +137,16 @@ class SiteExecutor(Executor):
                 site=place.name,
                 federation=ticket.federation,
                 uid=ticket.uid,
-                bundle=self.bundle,
+                bundle=job.bundle,
                 data=folder,
                 home=place.home,
-                overrides=self.overrides or {},
-                wire=self._wire,
+                overrides=job.settings,
+                wire=job.wire,
+                own_methods=place.methods,
+                site_values=place.values,
+                agreed=job.agreed(settings),
+                rounds=job.rounds,
+                sites=len(job.sites),
             )
         )
         return self._site

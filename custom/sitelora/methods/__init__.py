@@ -10,6 +10,7 @@ from typing import Any
 
 from sitelora.key_value import key_value
 from sitelora.method import Method
+from sitelora.value_kinds import did_you_mean
 
 ALIASES: Mapping[str, str] = {"fedit": "fedavg_lora"}
 """Names from papers, to the module."""
@@ -40,7 +41,8 @@ def find_method(name: str) -> Callable[..., Method]:
     if "." in name:
         return _from_elsewhere(name)
     if name not in method_names():
-        raise ValueError(f"no method is called {name!r}; there are: {', '.join(method_names())}")
+        near = did_you_mean(name, method_names())
+        raise ValueError(f"no method is called {name!r}{near}; there are: {', '.join(method_names())}")
     function: Callable[..., Method] = getattr(importlib.import_module(f"{__name__}.{name}"), name)
     return function
 

@@ -12,9 +12,10 @@ from sitelora.networks.names import HEADS
 from sitelora.regularizers.proximal import Proximal
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
+from sitelora.value_kinds import Rank, Scale, Weight
 
 
-def ditto(*, rank: int = 8, scale: float = 1.0, weight: float = 0.1) -> Method:
+def ditto(*, rank: Rank = 8, scale: Scale = 1.0, weight: Weight = 0.1) -> Method:
     """Return Ditto on LoRA factors and heads.
 
     Args:

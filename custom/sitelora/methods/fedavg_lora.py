@@ -7,9 +7,10 @@ from sitelora.method import INEXACT, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
+from sitelora.value_kinds import Rank, Scale
 
 
-def fedavg_lora(*, rank: int = 8, scale: float = 1.0) -> Method:
+def fedavg_lora(*, rank: Rank = 8, scale: Scale = 1.0) -> Method:
     """Return FedAvg over A, B and the heads: ``Bbar Abar`` is not the mean of the products.
 
     Args:

@@ -10,14 +10,17 @@ does not move in it. The heads, which the paper does not have, are the global ad
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import INEXACT, Method, Pass, ServingRule
 from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
+from sitelora.value_kinds import Range, Rank, Scale
 
 
-def feddpa(*, rank: int = 8, scale: float = 1.0, mixing: float = 0.5) -> Method:
+def feddpa(*, rank: Rank = 8, scale: Scale = 1.0, mixing: Annotated[float, Range(0, 1, above=True)] = 0.5) -> Method:
     """Return FedDPA-T.
 
     Args:

@@ -10,9 +10,10 @@ from sitelora.method import INEXACT, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
+from sitelora.value_kinds import Rank, Scale
 
 
-def fedper(*, rank: int = 8, scale: float = 1.0) -> Method:
+def fedper(*, rank: Rank = 8, scale: Scale = 1.0) -> Method:
     """Return FedPer on LoRA factors.
 
     Args:

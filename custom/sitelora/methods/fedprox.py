@@ -11,9 +11,10 @@ from sitelora.networks.names import HEADS
 from sitelora.regularizers.proximal import Proximal
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
+from sitelora.value_kinds import Rank, Scale, Weight
 
 
-def fedprox(*, rank: int = 8, scale: float = 1.0, mu: float = 0.01) -> Method:
+def fedprox(*, rank: Rank = 8, scale: Scale = 1.0, mu: Weight = 0.01) -> Method:
     """Return FedProx on LoRA factors and heads.
 
     Args:

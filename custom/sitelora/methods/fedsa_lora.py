@@ -6,14 +6,19 @@ ours share it by default, as the methods it is compared with do (our choice; ``h
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import NO_MEAN, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
+from sitelora.value_kinds import Choices, Rank, Scale
 
 
-def fedsa_lora(*, rank: int = 8, scale: float = 1.0, heads: str = "shared") -> Method:
+def fedsa_lora(
+    *, rank: Rank = 8, scale: Scale = 1.0, heads: Annotated[str, Choices(("shared", "local"))] = "shared"
+) -> Method:
     """Return FedSA-LoRA.
 
     Args:

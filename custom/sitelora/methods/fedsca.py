@@ -7,20 +7,23 @@ the decoder's output layers stay local (our choice).
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from sitelora.adapters.bottleneck import BottleneckAdapters
 from sitelora.method import NO_MEAN, Method
 from sitelora.networks.names import HEADS
-from sitelora.server.similarity import PERSONAL, SimilarityGuided
+from sitelora.server.similarity import MODES, PERSONAL, SimilarityGuided
 from sitelora.sharing.rule import ShareRule
+from sitelora.value_kinds import Choices, Range
 
 
 def fedsca(
     *,
-    blocks: int = 6,
-    low_blocks: int | None = None,
-    reduction: int = 4,
-    temperature: float = 0.5,
-    mode: str = PERSONAL,
+    blocks: Annotated[int, Range(1, 64)] = 6,
+    low_blocks: Annotated[int, Range(1, 64)] | None = None,
+    reduction: Annotated[int, Range(1, 64)] = 4,
+    temperature: Annotated[float, Range(0, 1000, above=True)] = 0.5,
+    mode: Annotated[str, Choices(MODES)] = PERSONAL,
 ) -> Method:
     """Return FedSCA.
 

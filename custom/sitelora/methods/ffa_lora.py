@@ -11,9 +11,10 @@ from sitelora.method import EXACT, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import REST_OF_BASE, ShareRule
+from sitelora.value_kinds import Rank, Scale
 
 
-def ffa_lora(*, rank: int = 8, scale: float = 1.0) -> Method:
+def ffa_lora(*, rank: Rank = 8, scale: Scale = 1.0) -> Method:
     """Return FFA-LoRA.
 
     Args:

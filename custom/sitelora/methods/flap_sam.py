@@ -10,7 +10,7 @@ paper's too: DoRA's lengths m are frozen there, and the experts' gates stay at a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from sitelora.adapters.dora import DoRA
 from sitelora.adapters.lora import LoRA, encoder_and_decoder
@@ -18,8 +18,9 @@ from sitelora.adapters.mixture import Mixture
 from sitelora.method import BEST_RANK, NO_MEAN, Method
 from sitelora.networks.names import DECODER, DECODER_ATTENTION, ENCODER_ATTENTION, EVERYTHING, HEADS
 from sitelora.server.mean import WeightedMean
-from sitelora.server.product import ProductMeanSVD
+from sitelora.server.product import SPLITS, ProductMeanSVD
 from sitelora.sharing.rule import REST_OF_BASE, ShareRule
+from sitelora.value_kinds import Choices, Range, Rank, Scale
 
 FACTORS = ("**.A", "**.B")
 MODES: dict[str, tuple[str, ...]] = {
@@ -42,14 +43,14 @@ ADAPTERS: dict[str, type[LoRA]] = {"lora": LoRA, "dora": DoRA, "mixture": Mixtur
 
 def flap_sam(
     *,
-    mode: str = "flap_sam",
-    rank: int = 32,
-    scale: float = 1.0,
-    adapter: str = "lora",
-    experts: int = 3,
-    setting: str = "federated",
-    split: str = "A",
-    moments: str = "keep",
+    mode: Annotated[str, Choices(MODES)] = "flap_sam",
+    rank: Rank = 32,
+    scale: Scale = 1.0,
+    adapter: Annotated[str, Choices(ADAPTERS)] = "lora",
+    experts: Annotated[int, Range(1, 16)] = 3,
+    setting: Annotated[str, Choices(("federated", "local"))] = "federated",
+    split: Annotated[str, Choices(SPLITS)] = "A",
+    moments: Annotated[str, Choices(("keep", "reset"))] = "keep",
 ) -> Method:
     """Return FLAP-SAM or one of the fine-tuning modes beside it.
 

@@ -8,22 +8,23 @@ factors, a rank that one round does not fill would be zero in both and never tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Annotated
 
 from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import BEST_RANK, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.product import ProductMeanSVD
-from sitelora.sharing.ranks import HALVING, SiteRanks
+from sitelora.sharing.ranks import EVEN, HALVING, SiteRanks
 from sitelora.sharing.rule import ShareRule
+from sitelora.value_kinds import Choices, Rank, Ranks, Scale
 
 
 def flexlora(
     *,
-    rank: int = 8,
-    scale: float = 1.0,
-    ranks: Mapping[str, int] | None = None,
-    rule: str = HALVING,
+    rank: Rank = 8,
+    scale: Scale = 1.0,
+    ranks: Ranks | None = None,
+    rule: Annotated[str, Choices((EVEN, HALVING))] = HALVING,
 ) -> Method:
     """Return FlexLoRA.
 

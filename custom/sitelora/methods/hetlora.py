@@ -9,25 +9,26 @@ can be checked); its weight and decay are our choice too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Annotated
 
 from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import INEXACT, Method
 from sitelora.networks.names import HEADS
 from sitelora.regularizers.tail import RankTail
 from sitelora.server.sparsity import SparsityWeightedMean
-from sitelora.sharing.ranks import HALVING, SiteRanks
+from sitelora.sharing.ranks import EVEN, HALVING, SiteRanks
 from sitelora.sharing.rule import ShareRule
+from sitelora.value_kinds import Choices, Range, Rank, Ranks, Scale, Weight
 
 
 def hetlora(
     *,
-    rank: int = 8,
-    scale: float = 1.0,
-    ranks: Mapping[str, int] | None = None,
-    rule: str = HALVING,
-    prune_weight: float = 0.001,
-    prune_decay: float = 0.75,
+    rank: Rank = 8,
+    scale: Scale = 1.0,
+    ranks: Ranks | None = None,
+    rule: Annotated[str, Choices((EVEN, HALVING))] = HALVING,
+    prune_weight: Weight = 0.001,
+    prune_decay: Annotated[float, Range(0, 1)] = 0.75,
 ) -> Method:
     """Return HetLoRA.
 

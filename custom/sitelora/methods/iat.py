@@ -7,23 +7,26 @@ hyper-networks and mask tokens, shared by default), the regularizer's weight, th
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from sitelora.adapters.lora import encoder_and_decoder
 from sitelora.method import NO_MEAN, Method
 from sitelora.networks.names import HEADS
 from sitelora.regularizers.subspace import SubspaceOrthogonality
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
+from sitelora.value_kinds import Choices, Rank, Scale, Weight
 
 
 def iat(
     *,
-    rank: int = 8,
-    scale: float = 1.0,
-    encoder_shares: str = "B",
-    decoder_shares: str = "A",
-    sor_weight: float = 0.01,
-    sor_norm: str = "proxy",
-    heads: str = "shared",
+    rank: Rank = 8,
+    scale: Scale = 1.0,
+    encoder_shares: Annotated[str, Choices(("A", "B"))] = "B",
+    decoder_shares: Annotated[str, Choices(("A", "B"))] = "A",
+    sor_weight: Weight = 0.01,
+    sor_norm: Annotated[str, Choices(("proxy", "effective"))] = "proxy",
+    heads: Annotated[str, Choices(("shared", "local"))] = "shared",
 ) -> Method:
     """Return IAT or one of its controls.
 

@@ -7,9 +7,10 @@ from sitelora.method import NO_MEAN, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
+from sitelora.value_kinds import Rank, Scale
 
 
-def local(*, rank: int = 8, scale: float = 1.0) -> Method:
+def local(*, rank: Rank = 8, scale: Scale = 1.0) -> Method:
     """Return local training with the same adapters and trained heads as the federated methods.
 
     Args:

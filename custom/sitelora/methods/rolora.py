@@ -11,6 +11,7 @@ from sitelora.method import EXACT, Method, Pass
 from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
+from sitelora.value_kinds import Rank, Scale
 
 
 def alternate(round_number: int) -> tuple[Pass, ...]:
@@ -18,7 +19,7 @@ def alternate(round_number: int) -> tuple[Pass, ...]:
     return (Pass(trains=("**.B" if round_number % 2 == 0 else "**.A", *HEADS)),)
 
 
-def rolora(*, rank: int = 8, scale: float = 1.0) -> Method:
+def rolora(*, rank: Rank = 8, scale: Scale = 1.0) -> Method:
     """Return RoLoRA.
 
     Args:

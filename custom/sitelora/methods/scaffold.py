@@ -23,6 +23,7 @@ from sitelora.regularizers.base import SiteView
 from sitelora.server.mean import mean_of_values, weighted_mean
 from sitelora.server.types import ANY_SITE, Message, Messages, State, Update
 from sitelora.sharing.rule import ShareRule
+from sitelora.value_kinds import Rank, Scale
 
 CONTROL = "control"
 
@@ -98,7 +99,7 @@ class MeanWithControl:
         )
 
 
-def scaffold(*, rank: int = 8, scale: float = 1.0) -> Method:
+def scaffold(*, rank: Rank = 8, scale: Scale = 1.0) -> Method:
     """Return SCAFFOLD on LoRA factors and heads.
 
     Args:

@@ -11,9 +11,10 @@ from sitelora.method import NO_MEAN, Method
 from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
+from sitelora.value_kinds import Rank, Scale
 
 
-def share_b(*, rank: int = 8, scale: float = 1.0) -> Method:
+def share_b(*, rank: Rank = 8, scale: Scale = 1.0) -> Method:
     """Return the share-B rule in encoder and decoder.
 
     Args:

@@ -7,12 +7,15 @@ all; that is not reproduced (115.291M here).
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from sitelora.adapters.fact import FacT
 from sitelora.adapters.slices import SliceAdapters
 from sitelora.method import NO_MEAN, Method
 from sitelora.networks.names import DECODER, PROMPTS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
+from sitelora.value_kinds import Range, Rank, Scale
 
 ONLY_ALONE = (
     "MA-SAM is a centralised reference. All blocks have the same factors U and V, and only their products with each "
@@ -21,7 +24,7 @@ ONLY_ALONE = (
 )
 
 
-def ma_sam(*, rank: int = 32, scale: float = 1.0, reduction: int = 2) -> Method:
+def ma_sam(*, rank: Rank = 32, scale: Scale = 1.0, reduction: Annotated[int, Range(1, 64)] = 2) -> Method:
     """Return MA-SAM, which a federation of more than one site refuses.
 
     Args:

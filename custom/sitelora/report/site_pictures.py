@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sitelora.data.reading import Pixels
+from sitelora.data.rules import read_image, read_label
 from sitelora.data.site_folder import SiteFolder
-from sitelora.evaluation.cases import case_name, read_native
+from sitelora.evaluation.cases import prediction_path
 from sitelora.evaluation.scores import CaseScore
 from sitelora.report.case_picture import draw_case
 from sitelora.report.overlays import select_cases
@@ -25,27 +28,35 @@ def write_evaluation(results: Mapping[str, Any], out: Path, *, folder: SiteFolde
         folder: the site's data.
         model: kind of the model whose cases are drawn.
     """
-    cases = {case_name(Path(case["image"])): case for case in folder.cases("test")}
+    cases = {folder.case_names[case["image"]]: case for case in folder.cases("test")}
     overlays = []
     scores = [CaseScore.from_json(case) for case in results.get(model, {}).get("cases", [])]
     for which, score in select_cases(scores).items() if scores else ():
-        image_path = Path(cases[score.case]["image"])
-        image, affine = read_native(image_path)
-        truth, _ = read_native(Path(cases[score.case]["label"]))
-        prediction, _ = read_native(out / "predictions" / image_path.name)
+        image = read_image(Path(cases[score.case]["image"]))
+        truth = read_label(Path(cases[score.case]["label"]), folder.labels)
+        picture = image.affine is None
+        prediction = read_label(prediction_path(out / "predictions", score.case, picture=picture), folder.labels)
         file = f"overlays/{which}.png"
         draw_case(
-            image,
-            np.rint(truth).astype(np.int64),
-            prediction,
+            _shown(image),
+            truth.values,
+            prediction.values,
             out / file,
             title=f"{score.case} · Dice {score.dice:.3f}",
             labels=folder.labels,
-            spacing_mm=None if affine is None else [float(s) for s in np.linalg.norm(affine[:3, :3], axis=0)],
-            affine=affine,
+            spacing_mm=image.spacing_mm,
+            affine=image.affine,
         )
         overlays.append({"file": file, "case": score.case, "which": which, "model": model, "dice": score.dice})
     path = out / "evaluation.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**results, "overlays": overlays}, indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def _shown(image: Pixels) -> NDArray[np.generic]:
+    """Return what is drawn of an image: bytes of an 8-bit picture, grey of a volume in three channels."""
+    values = image.values
+    if image.affine is not None:
+        return values if values.ndim == 3 else values.mean(axis=-1)
+    return values.astype(np.uint8) if values.min() >= 0 and values.max() <= 255 else values

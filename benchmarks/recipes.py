@@ -1,0 +1,328 @@
+"""Do the shipped jobs survive? Rate and scale chosen by validation, then three seeds in bf16 and in fp32.
+
+    python benchmarks/recipes.py --data data                       every job, as many runs as are missing
+    python benchmarks/recipes.py --data data --jobs iat_lungs --minutes 60
+    python benchmarks/recipes.py --only-table                      the table from the files that are there
+
+`--data` holds `lungs`, `cells` (`sitelora prepare`) and `prostate`, the drawn phantom (`sitelora prepare
+prostate_phantom`). First a job's small grid runs with seed 0 in this processor's own precision; the setting is chosen
+by the served model's validation score, each site counting alike, among the runs in which no model falls. Test cases
+play no part. Then the chosen setting runs with three seeds in both precisions. One JSON a run in `results/recipes`:
+stopped at any moment, the same command goes on. The table is `results/recipes.json`; it names what does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "recipes"
+TABLE = HERE / "results" / "recipes.json"
+COMMAND = "python benchmarks/recipes.py --data data"
+PRECISIONS = ("bf16", "fp32")
+SEEDS = (0, 1, 2)
+MANY_CASES, WITHIN_MANY, WITHIN_FEW = 30, 0.01, 0.02
+LARGEST_FALL = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A job, and what is tried for it.
+
+    Args:
+        job: name of its folder in `jobs/`. grid: settings to choose from. fixed: settings of all its runs.
+    """
+
+    job: str
+    grid: tuple[Mapping[str, Any], ...]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _grid(
+    rates: Sequence[float], *scaled: tuple[float, float], scale: float | None = None
+) -> tuple[dict[str, Any], ...]:
+    plain = [{"learning_rate": rate} | ({"method#scale": scale} if scale else {}) for rate in rates]
+    return (*plain, *({"learning_rate": rate, "method#scale": other} for rate, other in scaled))
+
+
+RECIPES = {
+    recipe.job: recipe
+    for recipe in (
+        Recipe(job="iat_lungs", grid=_grid((0.004, 0.002), (0.004, 2.0), scale=4.0), fixed={"batch_size": 4}),
+        Recipe(job="iat_cells", grid=_grid((0.004, 0.002), (0.004, 2.0), scale=4.0)),
+        Recipe(job="iat_prostate", grid=_grid((0.008, 0.004), (0.004, 2.0), scale=4.0)),
+        Recipe(
+            job="flap_sam_prostate",
+            grid=_grid((0.004, 0.002), (0.004, 2.0), scale=1.0),
+            fixed={"max_gradient_norm": 1.0},
+        ),
+        Recipe(job="fedsca_prostate", grid=_grid((0.008, 0.004))),
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One federation: a job under a setting, in a precision, from a seed."""
+
+    job: str
+    setting: Mapping[str, Any]
+    precision: str
+    seed: int
+
+    @property
+    def file(self) -> Path:
+        words = "_".join(
+            f"{key.rpartition('#')[2].removeprefix('learning_')}{value:g}" for key, value in self.setting.items()
+        )
+        return RESULTS / f"{self.job}_{words}_{self.precision}_seed{self.seed}.json"
+
+    def read(self) -> dict[str, Any] | None:
+        return json.loads(self.file.read_text(encoding="utf-8")) if self.file.is_file() else None
+
+
+def validation(record: Mapping[str, Any]) -> float:
+    """Return the served model's validation score, each site counting alike."""
+    scores = [site["served"]["validation"] for site in record["sites"].values()]
+    return sum(scores) / len(scores)
+
+
+def largest_fall(record: Mapping[str, Any]) -> float:
+    """Return how far the received or the trained model fell below an earlier round's, at any site, by validation."""
+    worst = 0.0
+    for site in record["sites"].values():
+        for course in (site["received"], site["trained"]):
+            best = 0.0
+            for score in course:
+                best = max(best, score)
+                worst = max(worst, best - score)
+    return worst
+
+
+def choose(recipe: Recipe, own: str) -> Mapping[str, Any] | None:
+    """Return the setting that validation prefers among those in which nothing falls; None while a run is missing."""
+    records = [(setting, Run(job=recipe.job, setting=setting, precision=own, seed=0).read()) for setting in recipe.grid]
+    if any(record is None for _, record in records):
+        return None
+    steady = [(s, r) for s, r in records if r is not None and largest_fall(r) <= LARGEST_FALL]
+    every = [(s, r) for s, r in records if r is not None]
+    return max(steady or every, key=lambda pair: validation(pair[1]))[0]
+
+
+def missing(recipes: Sequence[Recipe], own: str) -> Iterator[Run]:
+    """Yield the runs that have no file, the choices first."""
+    for recipe in recipes:
+        for setting in recipe.grid:
+            run = Run(job=recipe.job, setting=setting, precision=own, seed=0)
+            if run.read() is None:
+                yield run
+    for seed in SEEDS:
+        for recipe in recipes:
+            chosen = choose(recipe, own)
+            for precision in PRECISIONS if chosen is not None else ():
+                run = Run(job=recipe.job, setting=chosen or {}, precision=precision, seed=seed)
+                if run.read() is None:
+                    yield run
+
+
+def make(run: Run, data: Path) -> None:
+    """Run one federation in this process and write its file."""
+    from sitelora.comparison.run import commit
+    from sitelora.federation.in_process import run_in_process
+    from sitelora.flare.job_folder import JobFolder
+
+    job = JobFolder.read(HERE.parent / "jobs" / run.job).job
+    recipe = RECIPES[run.job]
+    given = {"torch_threads": 1, **recipe.fixed, **run.setting, "precision": run.precision, "seed": run.seed}
+    sites: dict[str, dict[str, Any]] = {}
+
+    def score(members: Mapping[str, Any], packet: Any) -> None:
+        for name, site in members.items():
+            served = site.served(packet(name))
+            models = {"base": site.served_models(packet(name))["base"], "personal": served.candidate.model}
+            scores = {kind: site.score(model, site.folder) for kind, model in models.items()}
+            sites[name] = {
+                "test_cases": scores["personal"]["case_count"],
+                "validation_cases": len(site.folder.cases("validation")),
+                **{
+                    kind: {key: found[key] for key in ("dice", "dice_worst", "dice_ci95")}
+                    for kind, found in scores.items()
+                },
+                "served": served.to_json(),
+            }
+
+    with tempfile.TemporaryDirectory(prefix="sitelora-recipes-") as place:
+        result = run_in_process(
+            bundle=job.bundle,
+            dataset=job.dataset,
+            sites=job.sites,
+            rounds=job.rounds,
+            overrides={**job.settings, **given},
+            data=data,
+            home_folder=Path(place),
+            evaluate=False,
+            afterwards=score,
+        )
+    for name, site in sites.items():
+        metrics = [entry["sites"][name]["metrics"] for entry in result["rounds"]]
+        site["received"] = [round(m["dice_received"], 5) for m in metrics] + [
+            round(site["served"]["validation_received"], 5)
+        ]
+        site["trained"] = [round(m["dice_personal"], 5) for m in metrics]
+        site["steps"] = int(sum(m["steps"] for m in metrics))
+        shares = [m["regularizer_share"] for m in metrics if "regularizer_share" in m]
+        site["regularizer_share"] = [round(share, 4) for share in shares]
+        site["clipped_steps"] = int(sum(m.get("clipped_steps", 0) for m in metrics))
+    record = {
+        "format": 1,
+        "job": run.job,
+        "setting": dict(run.setting),
+        "precision": run.precision,
+        "seed": run.seed,
+        "command": COMMAND,
+        "commit": commit(),
+        "bundle": job.bundle,
+        "settings": {**job.settings, **given},
+        "rounds": job.rounds,
+        "image_size": result["image_size"],
+        "base": result["base"],
+        "versions": result["versions"],
+        "hardware": result["hardware"],
+        "sites": dict(sorted(sites.items())),
+        "warnings": result["warnings"],
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    partial = run.file.with_suffix(".partial")
+    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    partial.replace(run.file)
+
+
+def table() -> dict[str, Any]:
+    """Return what the files say: the choice, every site's spread over seeds and precisions, and what does not hold."""
+    found: dict[str, Any] = {"command": COMMAND, "jobs": {}}
+    own = own_precision()
+    for name, recipe in RECIPES.items():
+        chosen = choose(recipe, own)
+        if chosen is None:
+            continue
+        tried = []
+        for setting in recipe.grid:
+            record = Run(job=name, setting=setting, precision=own, seed=0).read()
+            assert record is not None
+            tried.append(
+                {**setting, "validation": round(validation(record), 4), "fall": round(largest_fall(record), 4)}
+            )
+        cells = {(p, s): Run(job=name, setting=chosen, precision=p, seed=s).read() for s in SEEDS for p in PRECISIONS}
+        done = {key: record for key, record in cells.items() if record is not None}
+        first = next(iter(done.values()))
+        rows, broken = {}, []
+        for site, entry in first["sites"].items():
+            scores = {
+                f"{p} seed {s}": round(record["sites"][site]["personal"]["dice"], 4) for (p, s), record in done.items()
+            }
+            base = {f"{p} seed {s}": round(record["sites"][site]["base"]["dice"], 4) for (p, s), record in done.items()}
+            spread = round(max(scores.values()) - min(scores.values()), 4)
+            bound = WITHIN_MANY if entry["test_cases"] >= MANY_CASES else WITHIN_FEW
+            rows[site] = {
+                "test_cases": entry["test_cases"],
+                "served": scores,
+                "base": base,
+                "spread": spread,
+                "bound": bound,
+            }
+            if spread > bound:
+                broken.append(f"{site}: runs end {spread:.4f} apart, more than {bound}")
+            broken += [f"{site}: {run} is not above the base" for run in scores if scores[run] <= base[run]]
+        falls = {f"{p} seed {s}": round(largest_fall(record), 4) for (p, s), record in done.items()}
+        broken += [f"{run}: a model falls by {fall:.4f}" for run, fall in falls.items() if fall > LARGEST_FALL]
+        found["jobs"][name] = {
+            "chosen": dict(chosen),
+            "fixed": dict(recipe.fixed),
+            "tried": tried,
+            "tried_in": own,
+            "runs": f"{len(done)} of {len(cells)}",
+            "processors": sorted({record["hardware"]["processor"] for record in done.values()}),
+            "sites": rows,
+            "largest_fall": falls,
+            "does_not_hold": broken,
+        }
+    return found
+
+
+def own_precision() -> str:
+    """Return the precision of the grid: that of the files that are there, else this processor's own."""
+    names = [path.stem for path in RESULTS.glob("*_seed0.json")]
+    for recipe in RECIPES.values():
+        files = [Run(job=recipe.job, setting=s, precision=p, seed=0).file.stem for s in recipe.grid for p in ("bf16",)]
+        if any(name in names for name in files):
+            return "bf16"
+    import torch
+
+    from sitelora.networks.precision import AUTO, resolve_precision
+
+    return resolve_precision(AUTO, torch.device("cpu"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="root of the site folders")
+    parser.add_argument("--jobs", default=",".join(RECIPES), help="comma-separated; all by default")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no further run after so many")
+    parser.add_argument("--at-a-time", type=int, default=1, help="runs that share the machine")
+    parser.add_argument("--only-table", action="store_true", help="run nothing")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        make(Run(**json.loads(args.one)), args.data)
+        return 0
+    recipes = [RECIPES[name] for name in args.jobs.split(",")]
+    failed = 0 if args.only_table else run_missing(recipes, args)
+    found = table()
+    TABLE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    for name, job in found["jobs"].items():
+        said = "; ".join(job["does_not_hold"]) or "all bounds hold"
+        print(f"{name}: {job['runs']} runs, chosen {job['chosen']}; {said}")
+    return 1 if failed else 0
+
+
+def run_missing(recipes: Sequence[Recipe], args: argparse.Namespace) -> int:
+    """Make the missing runs, each in a process of its own; return how many failed."""
+    own, began, failed = own_precision(), time.monotonic(), 0
+    going: dict[str, tuple[subprocess.Popen[bytes], Run]] = {}
+    tried: set[str] = set()
+    while True:
+        for name, (process, run) in list(going.items()):
+            code = process.poll()
+            if code is not None:
+                del going[name]
+                failed += bool(code)
+                print(
+                    f"[{(time.monotonic() - began) / 60:4.0f} min] {run.file.stem}: {'failed' if code else 'done'}",
+                    flush=True,
+                )
+        late = time.monotonic() - began > args.minutes * 60
+        waiting = [] if late else [run for run in missing(recipes, own) if run.file.stem not in tried]
+        if not waiting and not going:
+            return failed
+        for run in waiting[: max(0, args.at_a_time - len(going))]:
+            tried.add(run.file.stem)
+            one = json.dumps(
+                {"job": run.job, "setting": dict(run.setting), "precision": run.precision, "seed": run.seed}
+            )
+            command = [sys.executable, __file__, "--data", str(args.data), "--one", one]
+            going[run.file.stem] = (subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}), run)
+        time.sleep(1.0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

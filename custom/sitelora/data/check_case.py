@@ -1,0 +1,184 @@
+"""What is said of one case once its files are open: by the rules of training, with the very reader of training."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nibabel.orientations import apply_orientation, io_orientation
+from numpy.typing import NDArray
+
+from sitelora.data.check_lists import error, warning
+from sitelora.data.check_result import CaseSummary, Problem, Seen
+from sitelora.data.errors import UnfitFileError
+from sitelora.data.needs import DataNeeds
+from sitelora.data.reading import Pixels
+from sitelora.data.rules import occurring, read_image, read_label, require_kind, same_grid, slices_of
+from sitelora.data.site_folder import DATALIST, SiteFolder
+
+LOWER, UPPER = 0.01, 0.99
+"""As in ``data/intensity.py``."""
+
+
+@dataclass(kw_only=True)
+class CaseCheck:
+    """One case under check.
+
+    Attributes:
+        folder: of the case. split: of the case. entry: as listed. needs: of the bundle, where there is one.
+        problems: what was found.
+        summary: of a readable image.
+        content: hash of the image's values, ``None`` where it is not readable.
+    """
+
+    folder: SiteFolder
+    split: str
+    entry: Mapping[str, Any]
+    needs: DataNeeds | None = None
+    problems: list[Problem] = field(default_factory=list)
+    summary: CaseSummary | None = None
+    content: str | None = None
+
+    def __post_init__(self) -> None:
+        self.file = str(self.entry["image"])
+        self.case = self.folder.case_names[self.file]
+        image = self._open(self.file, label=False)
+        mask = self._open(str(self.entry["label"]), label=True) if "label" in self.entry else None
+        if "label" not in self.entry:
+            self._class()
+        voxels: dict[int, int] = {}
+        if mask is not None:
+            values, counts = occurring(mask.values)
+            voxels = {int(value): int(count) for value, count in zip(values, counts, strict=True)}
+            if set(voxels) <= {0}:
+                self._warn("an empty mask", "some structure", "annotate it if it is visible", str(self.entry["label"]))
+        if image is not None:
+            self._image(image, voxels)
+        if image is not None and mask is not None:
+            self._refused(lambda: same_grid(image, mask, self._path("label")), str(self.entry["label"]))
+
+    def _path(self, key: str) -> Path:
+        return self.folder.path / str(self.entry[key])
+
+    def _open(self, file: str, *, label: bool) -> Pixels | None:
+        path = self.folder.path / file
+        pixels = self._refused(lambda: read_label(path, self.folder.labels) if label else read_image(path), file)
+        for remark in pixels.remarks if pixels is not None else ():
+            self._warn(remark, "a plain file", "export it again if that is not meant", file)
+        return pixels
+
+    def _refused(self, act: Any, file: str) -> Any:
+        """Return what ``act`` gives, or note why it refuses the file."""
+        try:
+            return act()
+        except UnfitFileError as refusal:
+            problem = error(refusal.found, refusal.expected, refusal.remedy, case=self.case, file=file)
+            self.problems.append(problem)
+            return None
+
+    def _class(self) -> None:
+        if "class" not in self.entry:
+            remedy = "annotate it or take it out of the list"
+            found, expected = "an image without label", '"label" or "class"'
+        else:
+            value = self.entry["class"]
+            if isinstance(value, int) and not isinstance(value, bool) and value in self.folder.labels:
+                return
+            found, expected = f"class {value!r}", f"one of {sorted(self.folder.labels)}"
+            remedy = f"correct it in {DATALIST}"
+        self.problems.append(error(found, expected, remedy, case=self.case, file=self.file))
+
+    def _image(self, image: Pixels, voxels: Mapping[int, int]) -> None:
+        values = compact(image.values)
+        seen = seen_in(values)
+        if seen.by == "nothing":
+            found = f"the same value {seen.low:g} everywhere: training sees an empty image"
+            self._warn(found, "a picture", "look at the file and export it again", self.file)
+        elif seen.by == "extremes":
+            found = (
+                f"98 of 100 values are {float(np.median(image.values)):g}: scaled by the extremes, not by percentiles"
+            )
+            remedy = f"look whether {seen.low:g} to {seen.high:g} should all be seen"
+            self._warn(found, "a range of intensities", remedy, self.file)
+        steps = image.spacing_mm or ()
+        if steps and not 0.01 <= min(steps) <= max(steps) <= 100:
+            found = f"voxels of {' x '.join(f'{step:g}' for step in steps)} mm"
+            self._warn(found, "between 0.01 and 100 mm", "look at the units of the affine", self.file)
+        depth = slices_of(image)
+        if self.needs is not None:
+            self._fits(image, depth, self.needs)
+        self.content = content_hash(image, values)
+        self.summary = CaseSummary(
+            case=self.case,
+            split=self.split,
+            extent=image.extent,
+            spacing_mm=image.spacing_mm,
+            lowest=float(image.values.min()),
+            highest=float(image.values.max()),
+            label_voxels=voxels,
+            channels=image.channels if image.values.ndim > len(image.extent) else 1,
+            slices=depth,
+            seen=seen,
+        )
+
+    def _fits(self, image: Pixels, depth: int, needs: DataNeeds) -> None:
+        self._refused(lambda: require_kind(image, self._path("image"), pictures=needs.pictures), self.file)
+        if image.affine is not None and not needs.pictures and depth < needs.slices:
+            found = f"{depth} slice(s) for a network that sees {needs.slices} at once: empty ones are added"
+            self._warn(found, f"{needs.slices} or more", "set slices lower if all volumes are thin", self.file)
+
+    def _warn(self, found: str, expected: str, remedy: str, file: str) -> None:
+        self.problems.append(warning(found, expected, remedy, case=self.case, file=file))
+
+
+def seen_in(values: NDArray[Any]) -> Seen:
+    """Return what the scaling of ``data/intensity.py`` makes of an image; by ranks, not between them, which is quick.
+
+    Args:
+        values: of the image, any shape, uint8 or fp32.
+    """
+    flat = values.reshape(-1)
+    ranks = (math.floor(LOWER * (flat.size - 1)), math.ceil(UPPER * (flat.size - 1)))
+    if flat.dtype == np.uint8:
+        counts = np.bincount(flat, minlength=256)
+        flat, weights = np.arange(256, dtype=np.float32)[counts > 0], counts[counts > 0]
+        low, high = (float(flat[np.searchsorted(np.cumsum(weights), rank, side="right")]) for rank in ranks)
+    else:
+        weights, ordered = None, np.partition(flat, ranks)
+        low, high = float(ordered[ranks[0]]), float(ordered[ranks[1]])
+    by = "percentiles" if high > low else "extremes"
+    if not high > low:
+        low, high = float(flat.min()), float(flat.max())
+    if not high > low:
+        return Seen(low=low, high=high, mean=0.0, by="nothing")
+    scaled = np.clip((flat - np.float32(low)) / np.float32(high - low), 0, 1)
+    return Seen(low=low, high=high, mean=float(np.average(scaled, weights=weights)), by=by)
+
+
+def compact(values: NDArray[np.float32]) -> NDArray[Any]:
+    """Return the same values as uint8 where they are whole numbers from 0 to 255, which is quicker to go through."""
+    if values.min() < 0 or values.max() > 255:
+        return values
+    small = values.astype(np.uint8)
+    return small if np.array_equal(small, values) else values
+
+
+def content_hash(image: Pixels, values: NDArray[Any]) -> str:
+    """Return one hash of an image's values, the same however they are stored: type, axes' order, grey as colours.
+
+    Args:
+        image: gives the axes. values: its values, as :func:`compact` has them.
+    """
+    if values.ndim > len(image.extent) and (values == values[..., :1]).all():
+        values = values[..., 0]
+    if image.affine is not None:
+        values = apply_orientation(values, io_orientation(image.affine))
+    plain = np.ascontiguousarray(values if values.dtype == np.uint8 else values + np.float32(0))  # -0.0 is 0.0
+    total = hashlib.sha256(f"{plain.shape}{plain.dtype}".encode())
+    total.update(plain.data)
+    return total.hexdigest()

@@ -1,0 +1,141 @@
+"""What can be said of a site without opening an image: labels, splits, patients, links, files that nobody lists."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sitelora.data.check_result import Problem
+from sitelora.data.errors import first_few
+from sitelora.data.needs import DataNeeds
+from sitelora.data.site_folder import DATALIST, SPLITS, SiteFolder
+
+
+def list_problems(
+    folder: SiteFolder, labels: Mapping[int, str] | None = None, needs: DataNeeds | None = None
+) -> Iterator[Problem]:
+    """Yield what is wrong with the lists.
+
+    Args:
+        folder: the site. labels: that a job expects. needs: what the bundle expects.
+    """
+    yield from _labels(folder, labels, needs)
+    for split, count in folder.case_counts().items():
+        if count == 0:
+            remedy = f"list cases of other patients under {split!r}"
+            consequence = {"validation": ": the models are chosen without", "test": ": no score for this site"}
+            found = f"no case in {split!r}{consequence.get(split, '')}"
+            report = error if split == "training" else warning
+            yield report(found, "at least one", remedy, file=DATALIST)
+    yield from _entries(folder, needs)
+    yield from _patients(folder)
+    yield from _files(folder)
+
+
+def error(found: str, expected: str, remedy: str, *, case: str = "", file: str = "") -> Problem:
+    """Return a problem that stops training."""
+    return Problem(severity="error", found=found, expected=expected, remedy=remedy, case=case, file=file)
+
+
+def warning(found: str, expected: str, remedy: str, *, case: str = "", file: str = "") -> Problem:
+    """Return a problem that does not."""
+    return Problem(severity="warning", found=found, expected=expected, remedy=remedy, case=case, file=file)
+
+
+def patient_key(patient: Any) -> str:
+    """Return a patient's pseudonym as it is compared: without regard to case, blanks and forms of characters."""
+    return " ".join(unicodedata.normalize("NFKC", str(patient)).casefold().split())
+
+
+def _labels(folder: SiteFolder, labels: Mapping[int, str] | None, needs: DataNeeds | None) -> Iterator[Problem]:
+    own = dict(folder.labels)
+    if labels is not None and _folded(labels) != _folded(own):
+        yield error(f"labels {own}", f"{dict(labels)} as the job has them", "map the label values", file=DATALIST)
+    if len(own) < 2:
+        yield error(f"the labels {own}", "a structure beside the background", "name it", file=DATALIST)
+    elif list(own) != list(range(len(own))):
+        values = ", ".join(str(value) for value in own)
+        remedy = "write the masks anew with these values and list them so in labels"
+        yield error(f"the label values {values}", f"0 to {len(own) - 1} without a gap", remedy, file=DATALIST)
+    elif needs is not None and len(own) - 1 != needs.classes:
+        expected = f"{needs.classes} beside the background, as classes={needs.classes} of {needs.bundle} says"
+        remedy = "prepare the data for this bundle, or set classes"
+        yield error(f"the labels {own}", expected, remedy, file=DATALIST)
+
+
+def _entries(folder: SiteFolder, needs: DataNeeds | None) -> Iterator[Problem]:
+    for split in SPLITS:
+        times = Counter(os.path.normpath(str(entry["image"])) for entry in folder.splits.get(split, ()))
+        again = [f"{file} ({count} times)" for file, count in times.items() if count > 1]
+        if again:
+            found = f"{len(again)} image(s) listed more than once in {split!r}: {first_few(again, most=3)}"
+            yield error(found, "every image once", "take the others out of the list", file=DATALIST)
+    if needs is None:
+        return
+    classed = [
+        f"{split}[{number}]"
+        for split in SPLITS
+        for number, entry in enumerate(folder.splits.get(split, ()))
+        if "label" not in entry and "class" in entry
+    ]
+    if classed:
+        found = f'{len(classed)} case(s) with "class" and no "label" ({first_few(classed, most=3)})'
+        expected = f'"label", a mask for every image, for the segmentation task of {needs.bundle}'
+        yield error(found, expected, "name a mask as label, or take these cases out of the list", file=DATALIST)
+
+
+def _patients(folder: SiteFolder) -> Iterator[Problem]:
+    where: dict[str, set[str]] = defaultdict(set)
+    written: dict[str, dict[str, None]] = defaultdict(dict)
+    for split in SPLITS:
+        for entry in folder.splits.get(split, ()):
+            key = patient_key(entry["patient"])
+            where[key].add(split)
+            written[key][str(entry["patient"])] = None
+    for key, splits in sorted(where.items()):
+        names = " or ".join(repr(name) for name in written[key])
+        if len(splits) > 1:
+            found = f"patient {names} in {' and '.join(split for split in SPLITS if split in splits)}"
+            yield error(found, "one split only", "move all cases of the patient to one split", file=DATALIST)
+        elif len(written[key]) > 1:
+            found = f"one patient written as {names}"
+            yield warning(found, "one pseudonym a patient", "write it in one way", file=DATALIST)
+
+
+def _files(folder: SiteFolder) -> Iterator[Problem]:
+    listed, outside = set(), []
+    home = os.path.realpath(folder.path)
+    for split in SPLITS:
+        for entry in folder.splits.get(split, ()):
+            listed.add(os.path.normpath(str(entry["image"])))
+            for key in ("image", "label"):
+                if key in entry:
+                    real = os.path.realpath(folder.path / str(entry[key]))
+                    if os.path.commonpath([home, real]) != home:
+                        outside.append(str(entry[key]))
+    if outside:
+        found = f"{len(outside)} file(s) behind links that leave the site folder ({first_few(outside, most=3)})"
+        remedy = "see that what they lead to stays as it is, or copy the files"
+        yield warning(found, "files of the folder's own", remedy, file=DATALIST)
+    try:
+        present = [path for path in (folder.path / "images").rglob("*") if path.is_file()]
+    except OSError:
+        return  # every case in it will say so
+    names = (path.relative_to(folder.path) for path in present)
+    unlisted = sorted(
+        str(Path(*name.parts[1:]))
+        for name in names
+        if str(name) not in listed and not any(part.startswith(".") for part in name.parts)
+    )
+    if unlisted:
+        found = f"{len(unlisted)} file(s) in images/ that no case names ({first_few(unlisted, most=3)})"
+        remedy = f"list them in {DATALIST} or remove them"
+        yield warning(found, "every image in a split", remedy, file="images")
+
+
+def _folded(labels: Mapping[int, str]) -> dict[int, str]:
+    return {value: name.strip().casefold() for value, name in labels.items()}

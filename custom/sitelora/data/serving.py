@@ -1,0 +1,109 @@
+"""What `inference.json` does around the network: judge the images first, name the masks, keep a volume's axes.
+
+A file that is refused does not stop the others: the rest is segmented, then the command ends with exit code 1 and a
+line for every refused file.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai.config import NdarrayOrTensor
+from monai.data.image_writer import NibabelWriter
+from monai.utils import ImageMetaKey
+
+from sitelora.data.case_names import unique_names
+from sitelora.data.errors import SiteDataError
+from sitelora.data.rules import read_image, require_kind
+
+logger = logging.getLogger(__name__)
+
+
+class MaskNames:
+    """Names the masks of one run, so that `p0/scan.nii.gz` and `p1/scan.nii.gz` do not become one file.
+
+    A `SaveImaged` takes it as `output_name_formatter`.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+
+    def learn(self, images: Sequence[str]) -> None:
+        """Take the images of the run; a file that is not among them is named as MONAI would."""
+        self._names = unique_names([_plain(image) for image in images])
+
+    def __call__(self, metadict: Mapping[str, Any] | None, saver: Any) -> dict[str, Any]:
+        """Return what a `FolderLayout` makes a file name of."""
+        file = (metadict or {}).get(ImageMetaKey.FILENAME_OR_OBJ)
+        name = self._names.get(_plain(file)) if file is not None else None
+        # a layout takes the last ending away, so the name is given one
+        return {"subject": f"{name}.nii" if name is not None else str(file), "idx": None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The images of a run.
+
+    Attributes:
+        fit: paths of those that are segmented, in their order.
+        refused: why the others are not.
+    """
+
+    fit: tuple[str, ...]
+    refused: tuple[SiteDataError, ...]
+
+    def finish(self) -> None:
+        """End the command.
+
+        Raises:
+            SystemExit: with code 1 and a line for every refused image, where there is one, or no image at all.
+        """
+        if self.refused:
+            lines = "".join(f"\n  {refusal}" for refusal in self.refused)
+            raise SystemExit(
+                f"{len(self.fit)} of {len(self.fit) + len(self.refused)} images segmented; refused:{lines}"
+            )
+        if not self.fit:
+            raise SystemExit(
+                "no image to segment: the site has no test cases; name some with --datalist \"['a.nii.gz']\""
+            )
+
+
+def judge_images(images: Sequence[str], *, pictures: bool, names: MaskNames) -> Judged:
+    """Open every image once by the rules of `sitelora check`, before the network sees one.
+
+    Args:
+        images: paths. pictures: what the network was trained on; volumes otherwise.
+        names: learns the images.
+    """
+    names.learn(images)
+    fit, refused = [], []
+    for image in images:
+        try:
+            require_kind(read_image(Path(image).expanduser()), Path(image), pictures=pictures)
+        except SiteDataError as refusal:
+            logger.error("%s", refusal)
+            refused.append(refusal)
+        else:
+            fit.append(str(image))
+    return Judged(fit=tuple(fit), refused=tuple(refused))
+
+
+class VolumeWriter(NibabelWriter):
+    """MONAI's NIfTI writer, which keeps all three axes: a volume of one slice stays ``[X, Y, 1]``."""
+
+    def set_data_array(
+        self, data_array: NdarrayOrTensor, channel_dim: int | None = 0, squeeze_end_dims: bool = True, **kwargs: Any
+    ) -> None:
+        """Take the voxels ``[1, X, Y, Z]``."""
+        super().set_data_array(data_array, channel_dim, squeeze_end_dims, **kwargs)
+        while self.data_obj.ndim < 3:
+            self.data_obj = self.data_obj[..., None]
+
+
+def _plain(image: Any) -> str:
+    return str(Path(str(image)).expanduser())

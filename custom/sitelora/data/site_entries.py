@@ -1,0 +1,114 @@
+"""The cases and labels that ``dataset.json`` lists: what each must hold, said for the key that does not."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sitelora.data.errors import SiteDataError, first_few
+
+FILES = ("image", "label")
+
+
+def read_list(file: Path) -> Any:
+    """Return the content of a JSON file, with or without a byte order mark, UTF-8 or UTF-16.
+
+    Raises:
+        SiteDataError: unreadable, no JSON, or one key twice in an object (Python would keep the last without a word).
+    """
+    try:
+        return json.loads(file.read_bytes(), object_pairs_hook=_once)
+    except (OSError, ValueError, RecursionError) as error:
+        raise SiteDataError(f"{file}: not readable as JSON ({error}); correct or regenerate it") from error
+
+
+def check_entry(entry: Any, where: str) -> None:
+    """Refuse a case that lacks something or holds it in another form.
+
+    Raises:
+        SiteDataError: says which key, what it is and what it should be.
+    """
+    if not isinstance(entry, dict):
+        raise SiteDataError(
+            f"{where}: found {_kind(entry)} {_short(entry)}, expected an object as "
+            '{"image": "images/a.nii.gz", "label": "labels/a.nii.gz", "patient": "P-1"}; write it so'
+        )
+    missing = [key for key in ("image", "patient") if key not in entry]
+    if missing:
+        raise SiteDataError(
+            f'{where}: found no {" and no ".join(missing)} in {sorted(entry)}, expected "image", "label" or "class", '
+            'and "patient" (splits are by patient); add what is missing'
+        )
+    for key in FILES:
+        if key in entry:
+            _check_path(key, entry[key], where)
+    if "label" in entry and entry["label"] == entry["image"]:
+        raise SiteDataError(f"{where}: image and label are one file, {entry['image']!r}; name the mask as label")
+    patient = entry["patient"]
+    if isinstance(patient, bool) or not isinstance(patient, (str, int)) or not str(patient).strip():
+        raise SiteDataError(
+            f"{where}: patient is {_kind(patient)} {_short(patient)}, expected a pseudonym, a text that is not "
+            "empty or a whole number; give every patient one"
+        )
+
+
+def check_labels(content: Any, file: Path) -> dict[int, str]:
+    """Return the label values and names of ``dataset.json``, sorted by value.
+
+    Raises:
+        SiteDataError: no object from whole numbers to names with 0 in it, or a value or name twice.
+    """
+    where = f'{file}: "labels" is {_short(content)}'
+    example = 'as {"0": "background", "1": "prostate"}; correct it'
+    items = list(content.items()) if isinstance(content, dict) else []
+    try:
+        values = [int(value) for value, _ in items]
+    except ValueError:
+        values = []
+    if 0 not in values or not all(isinstance(name, str) and name.strip() for _, name in items):
+        raise SiteDataError(
+            f'{where}, expected an object from label value to name with "0" for the background, {example}'
+        )
+    twice = [f"value {value}" for value, count in Counter(values).items() if count > 1]
+    names = Counter(name.strip().casefold() for _, name in items)
+    twice += [f"name {name!r}" for name, count in names.items() if count > 1]
+    if twice:
+        raise SiteDataError(
+            f"{where}: {first_few(twice)} stands there twice, expected every value and name once; correct it"
+        )
+    return dict(sorted(zip(values, (name for _, name in items), strict=True)))
+
+
+def _check_path(key: str, value: Any, where: str) -> None:
+    if not isinstance(value, str):
+        several = "; several channels belong into one file, several cases into several entries"
+        raise SiteDataError(
+            f"{where}: {key} is {_kind(value)} {_short(value)}, expected one path, a text"
+            f"{several if isinstance(value, list) else ''}"
+        )
+    path = PurePosixPath(value)
+    if not value.strip() or "\0" in value or path.is_absolute() or ".." in path.parts:
+        raise SiteDataError(
+            f"{where}: {key} is {value!r}, expected a path relative to the site folder that does not "
+            "leave it; copy or link the file into the site folder"
+        )
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"the key {twice[0]!r} stands twice in one object")
+    return dict(pairs)
+
+
+def _kind(value: Any) -> str:
+    names: Mapping[type, str] = {list: "a list,", dict: "an object,", str: "a text,", bool: "a truth value,"}
+    return "nothing," if value is None else names.get(type(value), f"a {type(value).__name__},")
+
+
+def _short(value: Any, most: int = 120) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= most else f"{text[:most]}..."

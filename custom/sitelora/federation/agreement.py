@@ -1,0 +1,64 @@
+"""What server and sites must agree on before anything is trained, and how a disagreement is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MUST_AGREE = ("version", "bundle_sha256", "base_sha256", "initial_sha256", "labels", "seed")
+
+Reports = Mapping[str, Mapping[str, Any]]
+
+
+def disagreements(reports: Reports) -> list[str]:
+    """Return a line for everything that the reports, by site, do not say alike."""
+    return [line for key in MUST_AGREE for line in _disagreement(key, reports)]
+
+
+def other_jobs(agreed: Mapping[str, str], reports: Reports) -> list[str]:
+    """Return a line for the sites that read another job than the server: a job that was edited at one side only.
+
+    Args:
+        agreed: the server's digests by key; empty where nobody compares. reports: by site.
+    """
+    differing: dict[str, list[str]] = {}
+    for site, report in reports.items() if agreed else ():
+        found = _digests(report)
+        keys = sorted(key for key in {**agreed, **found} if found.get(key) != agreed.get(key))
+        if keys:
+            differing.setdefault(", ".join(keys), []).append(site)
+    return [f"{keys} at {', '.join(sites)}" for keys, sites in sorted(differing.items())]
+
+
+def changed_since(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a line for everything that may not change when a run goes on; rounds and sites may."""
+    changed = disagreements({"all sites now": now, "all sites when it began": began})
+    before, after = _digests(began), _digests(now)
+    both = {**before, **after} if before and after else {}
+    keys = sorted(key for key in both if key.startswith("settings."))
+    return changed + [f"{key} has another value now" for key in keys if before.get(key) != after.get(key)]
+
+
+def worth_saying(began: Reports, now: Reports) -> list[str]:
+    """Return what is no reason to refuse and changes what a resumed run means: other sites, other cases."""
+    said = [f"{site} was not there when the run began" for site in sorted(now.keys() - began.keys())]
+    said += [f"{site} was there when the run began and is not now" for site in sorted(began.keys() - now.keys())]
+    for site in sorted(now.keys() & began.keys()):
+        before, after = began[site].get("cases"), now[site].get("cases")
+        if before != after:
+            said.append(f"{site} had the cases {before} when the run began and has {after} now")
+    return [f"resumed: {line}" for line in said]
+
+
+def _digests(report: Mapping[str, Any]) -> dict[str, str]:
+    found = report.get("agreed")
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, Mapping) else {}
+
+
+def _disagreement(key: str, reports: Reports) -> Sequence[str]:
+    values: dict[str, list[str]] = {}
+    for site, report in reports.items():
+        values.setdefault(str(report.get(key)), []).append(site)
+    if len(values) <= 1:
+        return []
+    return [key + ": " + "; ".join(f"{value[:60]} at {', '.join(at)}" for value, at in sorted(values.items()))]

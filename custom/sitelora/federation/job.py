@@ -1,0 +1,200 @@
+"""Everything that a job says, once: the file ``app/config/sitelora.json`` of an NVFlare job, and its Python value.
+
+NVFlare builds objects from dictionaries among a component's arguments, and takes keys apart at ``#`` and ``.`` when a
+job is submitted. It leaves this file as it is, so values arrive as they were written and stay values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sitelora.federation.identity import checked_name
+from sitelora.value_kinds import Kind, Range, SettingsError, did_you_mean, require_plain, short
+
+if TYPE_CHECKING:
+    from sitelora.settings import RunSettings
+    from sitelora.sharing.wire import WireFormat
+
+JOB_FILE = "sitelora.json"
+FORMAT = 1
+LONGEST_TIMEOUT = 30 * 24 * 3600
+AGREED = ("federation", "bundle", "dataset", "sites", "rounds", "min_sites", "evaluate", "wire")
+"""What server and sites must have read alike, beside the bundle values of scope "agreed"."""
+
+_TEXT = Kind(type="text")
+_TIMEOUT = Kind(type="integer", limits=Range(1, LONGEST_TIMEOUT))
+_KINDS: Mapping[str, Kind] = {
+    "federation": _TEXT,
+    "bundle": _TEXT,
+    "dataset": _TEXT,
+    "rounds": Kind(type="integer", limits=Range(1, 100_000)),
+    "min_sites": Kind(type="integer", limits=Range(1, 10_000)),
+    "uid": _TEXT,
+    "resume": Kind(type="boolean"),
+    "evaluate": Kind(type="boolean"),
+    "begin_timeout": _TIMEOUT,
+    "train_timeout": _TIMEOUT,
+    "evaluate_timeout": _TIMEOUT,
+}
+_WIRE: Mapping[str, Kind] = {
+    "dtype": Kind(type="text", choices=("bfloat16", "float32")),
+    "clip_norm": Kind(type="number", limits=Range(0, 1e12, above=True), optional=True),
+    "noise_std": Kind(type="number", limits=Range(0, 1e6)),
+}
+_WIRE_KEYS = {"dtype": "wire_dtype", "clip_norm": "clip_norm", "noise_std": "noise_std"}
+_NEEDED = ("federation", "bundle", "dataset", "sites", "rounds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A federation as it is asked for.
+
+    Args:
+        federation: its name. bundle: name of the MONAI bundle. dataset: name of the sites' dataset.
+        sites: names of the sites. rounds: how many. min_sites: fewest updates that a round needs.
+        uid: of the run; empty for a new one. resume: go on after the last round that is written.
+        evaluate: score the models after the last round.
+        begin_timeout, train_timeout, evaluate_timeout: seconds that a task may take. NVFlare counts from when the
+            task is there to be fetched, so with fewer simulator threads than sites it covers all sites in turn.
+        wire_dtype, clip_norm, noise_std: how values travel, as of `WireFormat`.
+        settings: bundle values by id.
+
+    Raises:
+        SettingsError: something of it cannot be; the message says what.
+    """
+
+    federation: str
+    bundle: str
+    dataset: str
+    sites: tuple[str, ...]
+    rounds: int
+    min_sites: int = 1
+    uid: str = ""
+    resume: bool = False
+    evaluate: bool = True
+    begin_timeout: int = 1800
+    train_timeout: int = 1800
+    evaluate_timeout: int = 1800
+    wire_dtype: str = "bfloat16"
+    clip_norm: float | None = None
+    noise_std: float = 0.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            kind.read(name, getattr(self, name))
+        for name, key in _WIRE_KEYS.items():
+            _WIRE[name].read(f"wire, {name}", getattr(self, key))
+        if self.noise_std and self.clip_norm is None:
+            raise SettingsError("wire: noise_std without clip_norm bounds nothing; give both or neither")
+        for name in ("federation", "dataset"):
+            checked_name(name, getattr(self, name))
+        if self.uid:
+            checked_name("uid", self.uid)
+        for site in self.sites:
+            checked_name("site", site)
+        if "server" in self.sites or len(set(self.sites)) != len(self.sites) or not self.sites:
+            raise SettingsError(f"sites are {list(self.sites)}, expected every name once, and none of them 'server'")
+        if self.min_sites > len(self.sites):
+            raise SettingsError(f"min_sites is {self.min_sites}, expected 1 to {len(self.sites)}, the number of sites")
+        if self.resume and not self.uid:
+            raise SettingsError("resume is true without a uid; expected the uid of the run that is to go on")
+        require_plain(self.settings, "settings")
+
+    @classmethod
+    def read(cls, path: Path) -> Job:
+        """Read a job's file.
+
+        Raises:
+            SettingsError: it is missing, is not JSON, or says something that cannot be.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise SettingsError(
+                f"{path.name}: {error}; expected the job's {JOB_FILE} in app/config, as `sitelora job` writes it"
+            ) from error
+        try:
+            return cls.from_json(content)
+        except ValueError as error:
+            raise SettingsError(f"{path.name}: {error}") from error
+
+    @classmethod
+    def from_json(cls, content: Any) -> Job:
+        """Return the job that ``to_json`` described.
+
+        Raises:
+            SettingsError: something is missing, unknown, or cannot be.
+        """
+        if not isinstance(content, Mapping):
+            raise SettingsError(f"found {type(content).__name__}, expected a JSON object")
+        require_plain(content, "job")
+        known = ["format", *_KINDS, "sites", "wire", "settings"]
+        for key in content:
+            if key not in known:
+                raise SettingsError(f"nothing is called {key}{did_you_mean(key, known)}; there are {', '.join(known)}")
+        missing = [key for key in _NEEDED if key not in content]
+        if missing or content.get("format", FORMAT) != FORMAT:
+            found = f"found format {content.get('format', FORMAT)!r}, without {', '.join(missing) or 'nothing missing'}"
+            raise SettingsError(f"{found}; expected format {FORMAT} with {', '.join(_NEEDED)}")
+        sites, wire, settings = content["sites"], content.get("wire", {}), content.get("settings", {})
+        if not isinstance(sites, list) or not all(isinstance(site, str) for site in sites):
+            raise SettingsError(f"sites is {short(sites)}, expected a list of names")
+        if not isinstance(wire, Mapping) or not isinstance(settings, Mapping):
+            raise SettingsError("wire and settings: expected JSON objects")
+        for key in wire:
+            if key not in _WIRE:
+                raise SettingsError(f"wire: nothing is called {key}{did_you_mean(key, _WIRE)}; there are {list(_WIRE)}")
+        judged = {_WIRE_KEYS[key]: _WIRE[key].read(f"wire, {key}", value) for key, value in wire.items()}
+        values = {key: _KINDS[key].read(key, value) for key, value in content.items() if key in _KINDS}
+        return cls(**values, **judged, sites=tuple(sites), settings=dict(settings))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        wire = {name: getattr(self, key) for name, key in _WIRE_KEYS.items()}
+        plain = {key: getattr(self, key) for key in _KINDS}
+        first = {key: plain.pop(key) for key in ("federation", "bundle", "dataset")}
+        return {
+            "format": FORMAT,
+            **first,
+            "sites": list(self.sites),
+            **plain,
+            "wire": wire,
+            "settings": dict(self.settings),
+        }
+
+    @property
+    def wire(self) -> WireFormat:
+        """How values travel."""
+        from sitelora.sharing.wire import WireFormat  # torch, which whoever only reads a job has no use for
+
+        return WireFormat(dtype=self.wire_dtype, clip_norm=self.clip_norm, noise_std=self.noise_std)
+
+    def run_settings(
+        self, *, own_methods: Collection[str] | None = None, site_values: Mapping[str, Any] | None = None
+    ) -> RunSettings:
+        """Return the judged bundle values.
+
+        Raises:
+            SettingsError, BundleNotFoundError: as of `read_settings`.
+        """
+        from sitelora.settings import read_settings  # torch and MONAI
+
+        return read_settings(
+            self.bundle, self.settings, sites=self.sites, own_methods=own_methods, site_values=site_values
+        )
+
+    def agreed(self, settings: RunSettings) -> dict[str, str]:
+        """Return a digest of everything that server and sites must have read alike, by key."""
+        content = {key: self.to_json()[key] for key in AGREED}
+        content.update({f"settings.{key}": value for key, value in settings.agreed.items()})
+        return {key: _digest(value) for key, value in sorted(content.items())}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,70 @@
+"""Odd and broken site folders, drawn from a number: what passes the check never fails later, the rest never begins.
+
+Twenty of two hundred run always, all of them with `make soak`.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sitelora.bundle import bundle_names
+from sitelora.data.check import check_site_folder, format_check
+from sitelora.data.site_folder import SiteDataError
+from sitelora.federation.bundle_config import data_needs, read_bundle
+from sitelora.federation.in_process import run_in_process
+
+sys.path.insert(0, str(Path(__file__).with_name("odd")))
+from drawing import KINDS, draw_site
+
+NUMBERS = 200
+ALWAYS = range(0, NUMBERS, NUMBERS // 20)
+FAST = {"image_size": 32, "base": None, "slices": 3, "epochs": 1, "steps_per_epoch": 1, "precision": "fp32"}
+
+
+def run(root: Path, bundle: str, values: dict[str, object]) -> dict[str, object]:
+    return run_in_process(
+        bundle=bundle,
+        dataset="odd",
+        sites=("site-1",),
+        rounds=1,
+        data=root,
+        home_folder=root / "home",
+        overrides=values,
+    )
+
+
+def one(root: Path, number: int) -> None:
+    site = root / "odd" / "site-1"
+    name, passes, values = draw_site(site, number)
+    bundle = bundle_names()[int(np.random.default_rng(number).integers(len(bundle_names())))]
+    values = {**FAST, **values}
+    result = check_site_folder(site, needs=data_needs(bundle, read_bundle(bundle, values)))
+    said = f"{number}: {name}\n{format_check(result)}"
+    if passes is not None:
+        assert (not result.errors) == passes, said
+    if result.errors:
+        with pytest.raises(SiteDataError):
+            run(root, bundle, values)
+        return
+    try:
+        outcome = run(root, bundle, values)
+    except Exception as error:
+        pytest.fail(f"passed the check and failed with {type(error).__name__}: {error}\n{said}")
+    assert outcome["completed"], said
+
+
+@pytest.mark.parametrize("number", ALWAYS)
+def test_what_passes_the_check_trains_and_is_scored(number: int, tmp_path: Path) -> None:
+    one(tmp_path, number)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("number", [number for number in range(NUMBERS) if number not in ALWAYS])
+def test_what_passes_the_check_trains_and_is_scored_for_all(number: int, tmp_path: Path) -> None:
+    one(tmp_path, number)
+
+
+def test_every_kind_of_change_is_drawn_at_least_once() -> None:
+    assert KINDS <= NUMBERS
