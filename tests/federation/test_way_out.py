@@ -143,7 +143,7 @@ def test_base_deltas_are_taken_where_the_method_has_them_with_its_rank_and_round
 
     with pytest.raises(PacketError, match="this method's server rule sends none"):
         site.train(0, {**message, **delta(2)})
-    fedex = {"method": {"_target_": "sitelora.methods.fedex_lora.fedex_lora", "rank": 2}}
+    fedex = {"method": "fedex_lora", "method#rank": 2}
     site = make_site(tmp_path / "fedex", rounds=2, overrides=fedex)
     message = site.begin().tensors
     site.train(0, message)

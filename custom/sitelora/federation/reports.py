@@ -32,8 +32,6 @@ BEGIN = Schema(
         "cases": CASES,
         "version": Text(longest=40),
         "bundle_sha256": HEX,
-        "settings_sha256": HEX,
-        "agreed": Table(of=Text(longest=16, pattern="[0-9a-f]{16}"), pattern=r"[a-z0-9_.#]{1,80}", most=200),
         "base_sha256": Text(longest=64, pattern="[0-9a-f]{64}", or_none=True),
         "initial_sha256": HEX,
         "image_size": COUNT,
@@ -48,7 +46,11 @@ BEGIN = Schema(
             keys=("machine", "processor", "instructions", "cores", "torch_threads", "gpu"),
         ),
         "versions": Table(of=Text(longest=60), pattern=r"[a-z0-9_.-]{1,40}"),
-    }
+    },
+    optional={
+        "settings_sha256": HEX,
+        "agreed": Table(of=Text(longest=16, pattern="[0-9a-f]{16}"), pattern=r"[a-z0-9_.#]{1,80}", most=200),
+    },
 )
 TRAINED = Schema(
     required={
