@@ -153,6 +153,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="conformance of this method alone, for example MODULE.FUNCTION",
     )
+    parser.addoption(
+        "--renew",
+        action="append",
+        metavar="NAME",
+        help="write the committed fingerprint of this method anew and test no other; CHANGELOG says why it changed",
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

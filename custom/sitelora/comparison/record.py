@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sitelora.data.pooled import POOLED, own_name, own_patient
-from sitelora.data.site_folder import SPLITS, SiteFolder
+from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder
 from sitelora.evaluation.scores import CaseScore, summarise
 
 
@@ -55,6 +55,20 @@ def site_record(
 def elsewhere_record(blocks: Mapping[str, Any]) -> dict[str, Any]:
     """Return the scores of one site's personal model on other sites' test cases, by site."""
     return {site: model_record(block["cases"]) for site, block in blocks.items()}
+
+
+def require_test_cases(folders: Sequence[SiteFolder]) -> None:
+    """Refuse a comparison of sites of which one has nothing to compare by.
+
+    Raises:
+        SiteDataError: a site has no test cases.
+    """
+    untested = [folder.name for folder in folders if not folder.cases("test")]
+    if untested:
+        raise SiteDataError(
+            f"no test data at site {', '.join(untested)}: a comparison scores the test cases of every site; list some "
+            "in dataset.json, or compare without the site"
+        )
 
 
 def left_out_record(block: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from sitelora.comparison.record import elsewhere_record, left_out_record, site_record
+from sitelora.comparison.record import elsewhere_record, left_out_record, require_test_cases, site_record
 from sitelora.comparison.setup import BUNDLE, ON_ALL_IMAGES, Setup
 from sitelora.data.pooled import POOLED, content_sha256, pool_sites
 from sitelora.data.site_folder import SiteFolder, find_site_folder
@@ -140,6 +140,7 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
 
     Raises:
         RuntimeError: a site was absent or a round is missing; nothing is written.
+        SiteDataError: a site has no test cases.
     """
 
     def after_round(number: int, record: Mapping[str, Any]) -> None:
@@ -149,6 +150,7 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
 
     folders = [SiteFolder.read(find_site_folder(job.setup.dataset, site, job.data)) for site in job.setup.sites]
     strangers = [find_site_folder(job.setup.dataset, site, job.data) for site in job.setup.left_out]
+    require_test_cases([*folders, *map(SiteFolder.read, strangers)])
     grid: dict[str, dict[str, Any]] = {}
     left_out: dict[str, dict[str, Any]] = {}
 
