@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from run_states import state_hashes
 from torch import Tensor
 
+from run_states import state_hashes
 from sitelora.adapters.base import adapter_tensor_names, adapters_of, merge_adapters, unmerge_adapters
 from sitelora.adapters.bottleneck import Bottleneck
 from sitelora.adapters.lora import LowRankPair, set_strengths

@@ -1,4 +1,4 @@
-"""No name of a case or patient leaves with the scores, and the server rebuilds the site's own evaluation, bit for bit."""
+"""No name of a case or patient leaves with the scores, and the server rebuilds the site's own evaluation exactly."""
 
 from __future__ import annotations
 

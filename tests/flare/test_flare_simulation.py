@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_states import audited, state_hashes
 
+from run_states import audited, state_hashes
 from sitelora.federation.in_process import run_in_process
 from sitelora.flare.recipe import FederationRecipe, export_job
 from sitelora.flare.simulate import SimulationResult, simulate

@@ -101,17 +101,17 @@ def test_what_is_not_exactly_declared_is_held_back_whole_and_not_logged(
 
 
 def test_a_round_that_sends_some_tensors_sends_those_only(tmp_path: Path) -> None:
-    with pytest.raises(EgressError, match="head.w: unexpected tensor"):
+    with pytest.raises(EgressError, match=r"head\.w: unexpected tensor"):
         leave(exit_of(tmp_path), values(), sent=("enc.B",))
     assert leave(exit_of(tmp_path), {"enc.B": values()["enc.B"]}, sent=("enc.B",)).keys() == {"enc.B"}
-    with pytest.raises(EgressError, match="@control/enc.B: unexpected tensor"):
+    with pytest.raises(EgressError, match=r"@control/enc\.B: unexpected tensor"):
         leave(exit_of(tmp_path), whole(), with_sets=False)
 
 
 def test_an_answer_of_numbers_holds_no_tensor(tmp_path: Path) -> None:
     assert leave(exit_of(tmp_path), {}, sent=()) == {}
     assert not (tmp_path / "audit.jsonl").exists()
-    with pytest.raises(EgressError, match="enc.B: unexpected"):
+    with pytest.raises(EgressError, match=r"enc\.B: unexpected"):
         leave(exit_of(tmp_path), {"enc.B": values()["enc.B"]}, sent=())
 
 

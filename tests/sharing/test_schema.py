@@ -102,7 +102,7 @@ def test_a_missing_key_is_named(key: str) -> None:
 
 @pytest.mark.parametrize("whole", [None, [], "text", 3, object()])
 def test_what_is_no_report_at_all_is_refused(whole: object) -> None:
-    with pytest.raises(SchemaError, match="site-7: its report: found .*, expected an object"):
+    with pytest.raises(SchemaError, match=r"site-7: its report: found .*, expected an object"):
         SCHEMA.read(whole, sender="site-7")
 
 

@@ -25,7 +25,7 @@ class Update:
     Attributes:
         values: fp32 shared tensors after local training (what was sent to the site plus its difference).
         received: fp32 shared tensors that the site was sent, the server's own unrounded copy.
-        companions: further tensors of the method, one name each (SCAFFOLD's control differences).
+        companions: further tensors of the method, one name each (SCAFFOLD's controls).
         cases: number of training cases at the site; the weight of the site is its share of these.
         metrics: numbers the site measured.
     """
