@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sitelora.comparison.record import elsewhere_record, left_out_record, require_test_cases, site_record
+from sitelora.comparison.record import base_record, elsewhere_record, left_out_record, require_test_cases, site_record
 from sitelora.comparison.setup import BUNDLE, ON_ALL_IMAGES, Setup
 from sitelora.data.pooled import POOLED, content_sha256, pool_sites
 from sitelora.data.site_folder import SiteFolder, find_site_folder
 from sitelora.federation.adapted import model_sha256
-from sitelora.federation.bundle_config import read_bundle
 from sitelora.federation.in_process import run_in_process
 from sitelora.federation.site import Site
 from sitelora.federation.state import SiteStore
 from sitelora.method import Model
 from sitelora.methods import with_arguments
-from sitelora.networks.checkpoint import EMBEDDED, EMBEDDED_FILE, file_sha256
 from sitelora.networks.precision import resolve_precision
 from sitelora.settings import RunSettings, read_settings, with_method
 from sitelora.sharing.wire import Packet
@@ -249,7 +245,7 @@ def _record(
         "versions": result["versions"],
         "hardware": {**result["hardware"], "runs_at_a_time": job.at_a_time},
         "image_size": result["image_size"],
-        "base": {**base_record(job.overrides), "sha256": result["base"]["sha256"]},
+        "base": {**base_record(job.judged), "sha256": result["base"]["sha256"]},
         "fingerprint": result["fingerprint"],
         "budget": {**job.budget, "steps": steps(result), "seconds": seconds},
         "settings": job.settings,
@@ -279,17 +275,6 @@ def steps(result: Mapping[str, Any]) -> dict[str, int]:
         for site, report in entry["sites"].items():
             found[site] = found.get(site, 0) + int(report["metrics"]["steps"])
     return found
-
-
-def base_record(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a base's architecture, file name and file hash; the run's own hash also covers what the seed draws."""
-    parser = read_bundle(BUNDLE, overrides)
-    base = parser["base"]
-    if base is None:
-        return {"arch": parser["arch"], "name": "random values", "file_sha256": None}
-    path = files("sitelora.networks.weights") / EMBEDDED_FILE if base == EMBEDDED else base
-    file = Path(os.path.expandvars(str(path))).expanduser()
-    return {"arch": parser["arch"], "name": file.name, "file_sha256": file_sha256(file)}
 
 
 def commit() -> str | None:

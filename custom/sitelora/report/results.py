@@ -99,10 +99,14 @@ class Run:
 def read_run(run_dir: Path) -> Run:
     """Read one run.
 
+    Args:
+        run_dir: its folder, or what `nvflare job download` left: the job's folder, or ``workspace`` in it.
+
     Raises:
         ReportError: the folder holds no result at all, or a file is broken or of an unknown format.
     """
-    result, own, notes = run_dir / "server" / "result.json", {}, []
+    places = [run_dir / inner / "result.json" for inner in ("server", "workspace", "")]
+    result, own, notes = next((path for path in places if path.is_file()), places[0]), {}, []
     for path in sorted(run_dir.glob("*/evaluation/evaluation.json")):
         own[path.parent.parent.name] = _load(path)
     if not result.is_file() and not own:
