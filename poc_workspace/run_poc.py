@@ -66,13 +66,14 @@ def make_phantom(layout: Layout, environment: dict[str, str]) -> None:
 def install_policies(kits: Path, server: str, sites: list[str]) -> None:
     """Give every site the example policies: its privacy scope, no code in jobs, and the classes that a job may name.
 
-    The classes replace NVFlare's own 88. The server gets them too: it names the controller by the same list.
+    The classes replace NVFlare's own 88, and no log is streamed to the server: a log may hold the name of a file. The
+    server gets the classes too: it names the controller by the same list.
     """
-    allowed = json.loads((HERE / "policies" / "resources.json").read_text(encoding="utf-8"))["class_allow_list"]
+    strict = json.loads((HERE / "policies" / "resources.json").read_text(encoding="utf-8"))
     for name in (server, *sites):
         local = kits / name / "local"
         resources = json.loads(_file_of(local, "resources.json").read_text(encoding="utf-8"))
-        resources["class_allow_list"] = allowed
+        resources.update(strict)
         (local / "resources.json").write_text(json.dumps(resources, indent=2), encoding="utf-8")
         if name != server:
             for file in ("privacy.json", "authorization.json"):

@@ -189,3 +189,17 @@ def test_steps_per_epoch_is_a_number_of_steps_in_which_no_picture_comes_twice_be
     assert sorted(drawn[:3]) == sorted(drawn[3:6]) == [0, 1, 2]
     assert len(set(drawn[6:])) == 2
     assert len(read_bundle(bundle, values, ours=ours).get_parsed_content("train#dataloader")) == 3
+
+
+@pytest.mark.parametrize("bundle", bundle_names())
+def test_processes_that_prepare_batches_give_the_same_cases_in_the_same_order(bundle: str, tmp_path: Path) -> None:
+    site = make_phantom(tmp_path, size=PhantomSize(training=3, matrix=16, slices=4), sites=["site-1"]) / "site-1"
+    values, ours = {"image_size": 16, "slices": 2, "crops_per_volume": 1, "batch_size": 1}, {"dataset_dir": str(site)}
+    shapes = []
+    for workers in (0, 2):
+        loader = read_bundle(bundle, {**values, "num_workers": workers}, ours=ours).get_parsed_content(
+            "validate#dataloader"
+        )
+        assert loader.num_workers == workers
+        shapes.append([tuple(batch["image"].shape) for batch in loader])
+    assert shapes[0] == shapes[1]

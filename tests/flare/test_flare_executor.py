@@ -19,6 +19,7 @@ import sitelora
 from sitelora.data.phantom import TINY, VERSION, make_phantom
 from sitelora.federation.identity import BEGIN_ROUND
 from sitelora.federation.job import Job
+from sitelora.federation.refusals import REMEDIES
 from sitelora.flare.executor import SiteExecutor
 from sitelora.flare.names import BEGIN, TRAIN
 from sitelora.flare.place import Place
@@ -56,25 +57,26 @@ def task(number: int, packet: dict[str, torch.Tensor] | None = None, **ids: str)
     return FLModelUtils.to_shareable(task_model(ticket, packet or {}))
 
 
-def error_of(answer: Shareable) -> str:
+def code_of(answer: Shareable) -> str:
+    """The code of an answer that is an error; nothing else is in it but who and which round."""
     model = FLModelUtils.from_shareable(answer)
     assert model.params == {}
+    assert set(model.meta) <= {"error", "federation", "uid", "round"}
+    assert model.meta["error"] in REMEDIES
     return model.meta["error"]
 
 
-def test_missing_data_is_an_answer_with_the_sites_name_and_no_path_of_the_site(
+def test_missing_data_is_an_answer_of_one_code_and_the_text_stays_at_the_site(
     executor: SiteExecutor, context: Contexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SITELORA_DATA", str(tmp_path / "data"))
     answer = executor.execute(BEGIN, task(BEGIN_ROUND), context(), Signal())
-    error = error_of(answer)
-    assert "site-1" in error
-    assert "prostate" in error
-    assert "sitelora prepare" in error
-    assert str(tmp_path) not in error
+    assert code_of(answer) == "data_unfit"
     events = [json.loads(line) for line in _events(tmp_path / "home").read_text().splitlines()]
     assert [event["event"] for event in events] == ["task_started", "error"]
+    for word in ("site-1", "prostate", "sitelora prepare", str(tmp_path)):  # the text is the site's own
+        assert word in events[-1]["error"]
 
 
 def test_outside_the_simulator_no_phantom_takes_the_place_of_missing_data(
@@ -82,7 +84,7 @@ def test_outside_the_simulator_no_phantom_takes_the_place_of_missing_data(
 ) -> None:
     monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("SITELORA_DATA")
-    assert "no data for dataset" in error_of(executor.execute(BEGIN, task(BEGIN_ROUND), context(), Signal()))
+    assert code_of(executor.execute(BEGIN, task(BEGIN_ROUND), context(), Signal())) == "data_unfit"
     assert not (tmp_path / "home" / "phantom").exists()
 
 
@@ -131,19 +133,21 @@ def test_a_site_may_configure_itself_in_its_local_folder(
 )
 def test_a_task_of_another_federation_or_with_a_bad_uid_is_refused(
     ids: dict[str, str], said: str, executor: SiteExecutor, context: Contexts, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
-    assert said in error_of(executor.execute(BEGIN, task(BEGIN_ROUND, **ids), context(), Signal()))
+    code_of(executor.execute(BEGIN, task(BEGIN_ROUND, **ids), context(), Signal()))
+    assert said in caplog.text
     assert not (tmp_path / "up").exists()
 
 
 def test_a_site_with_another_version_says_so(
-    executor: SiteExecutor, context: Contexts, monkeypatch: pytest.MonkeyPatch
+    executor: SiteExecutor, context: Contexts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     sent = task(BEGIN_ROUND)
     monkeypatch.setattr(sitelora, "__version__", "9.9.9")
-    assert "this site has 9.9.9" in error_of(executor.execute(BEGIN, sent, context(), Signal()))
+    assert code_of(executor.execute(BEGIN, sent, context(), Signal())) == "version_differs"
+    assert "this site has 9.9.9" in caplog.text
 
 
 def test_begin_train_and_abort_at_a_real_site(
@@ -183,16 +187,18 @@ def test_a_message_with_a_wrong_tensor_is_named_and_the_next_right_one_still_wor
     message = cast(begun.params, torch.bfloat16)
     name = sorted(message)[0]
     broken = {**message, name: torch.full_like(message[name], float("nan"))}
-    error = error_of(executor.execute(TRAIN, task(0, broken), context(), Signal()))
+    assert code_of(executor.execute(TRAIN, task(0, broken), context(), Signal())) == "message_refused"
+    error = json.loads(_events(tmp_path / "home").read_text().splitlines()[-1])["error"]
     assert name in error
     assert "site-1" in error
     again = FLModelUtils.from_shareable(executor.execute(TRAIN, task(0, message), context(), Signal()))
     assert "error" not in again.meta
 
 
-def test_arguments_in_a_job_are_refused_and_never_taken(context: Contexts) -> None:
+def test_arguments_in_a_job_are_refused_and_never_taken(context: Contexts, caplog: pytest.LogCaptureFixture) -> None:
     answer = SiteExecutor(overrides={"epochs": 1}).execute(BEGIN, task(BEGIN_ROUND), context(), Signal())
-    assert "the arguments overrides, expected none" in error_of(answer)
+    assert code_of(answer) == "settings_refused"
+    assert "the arguments overrides, expected none" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -207,25 +213,27 @@ def test_arguments_in_a_job_are_refused_and_never_taken(context: Contexts) -> No
 )
 def test_what_a_job_may_not_set_is_refused_at_the_site_before_it_looks_at_its_data(
     settings: dict[str, Any], said: str, executor: SiteExecutor, context: Contexts, job: Job, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
     fl_ctx = context()
     file = Path(fl_ctx.get_workspace().get_app_config_dir(fl_ctx.get_job_id())) / "sitelora.json"
     file.write_text(json.dumps({**job.to_json(), "settings": settings}), encoding="utf-8")
-    assert said in error_of(executor.execute(BEGIN, task(BEGIN_ROUND), fl_ctx, Signal()))
+    assert code_of(executor.execute(BEGIN, task(BEGIN_ROUND), fl_ctx, Signal())) == "settings_refused"
+    assert said in caplog.text
 
 
 def test_a_sites_own_file_chooses_its_device_and_names_methods(
-    executor: SiteExecutor, context: Contexts, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    executor: SiteExecutor, context: Contexts, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
     monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SITELORA_DATA", str(tiny_data))
     fl_ctx = context()
     local = Path(fl_ctx.get_workspace().get_site_config_dir()) / "sitelora.json"
     local.write_text(json.dumps({"settings": {"device": "cpu", "epochs": 3}}), encoding="utf-8")
-    said = error_of(executor.execute(BEGIN, task(BEGIN_ROUND), fl_ctx, Signal()))
-    assert "epochs must be the same at all sites" in said
+    assert code_of(executor.execute(BEGIN, task(BEGIN_ROUND), fl_ctx, Signal())) == "settings_refused"
+    assert "epochs must be the same at all sites" in caplog.text
     local.write_text(json.dumps({"settings": {"device": "cpu", "batch_size": 2}, "methods": ["mine"]}))
     assert Place.of(fl_ctx).methods == ("mine",)
     begun = FLModelUtils.from_shareable(executor.execute(BEGIN, task(BEGIN_ROUND), fl_ctx, Signal()))

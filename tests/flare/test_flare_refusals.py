@@ -56,10 +56,11 @@ def test_nvflares_simulator_ends_with_an_exit_code_and_a_reason(
 
 @pytest.mark.parametrize(("settings", "told"), [pytest.param(*one.values, id=one.id) for one in VALUES])
 def test_every_command_refuses_them_too(
-    settings: dict[str, Any], told: str, job_of: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    settings: dict[str, Any], told: str, job_of: Jobs, tiny_data: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SITELORA_DATA", str(tiny_data))
     job = job_of(tmp_path / "jobs")
     words = [part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")]
     for command in (

@@ -254,7 +254,7 @@ def test_the_commands_job_runs_at_strict_sites_arrives_as_written_and_is_reporte
     assert result["overrides"] == asked
     assert asked["method#rank"] == 2
     report = tmp_path / "report"
-    command = ["report", str(downloaded / "workspace"), "--out", str(report)]
+    command = ["report", str(downloaded), "--out", str(report)]
     told = subprocess.run([sys.executable, "-m", "sitelora.cli", *command], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     assert list(report.rglob("*.html"))

@@ -60,6 +60,6 @@ def run(args: argparse.Namespace) -> int:
 def _tell(key: str, kind: str, default: Any, words: str) -> None:
     computed = isinstance(default, str) and default.startswith("$")
     shown = "computed" if computed else json.dumps(default)
-    print(f"  {key} = {shown}: {kind}")
+    print(textwrap.fill(f"{key} = {shown}: {kind}", WIDTH, initial_indent="  ", subsequent_indent=" " * 6))
     if words:
         print(textwrap.fill(words, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6))

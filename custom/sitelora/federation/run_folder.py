@@ -11,8 +11,9 @@
             events.jsonl                   what happened, line by line
             round_NNN/                     state after a round: state, update (sites), manifest; the last two are kept
             result.json                    server: the record of the run, written at its end
-            audit.jsonl  policy.jsonl      site: every tensor that left
-            evaluation/                    site: evaluation.json, overlays/, predictions/; replaced as a whole
+            audit.jsonl  policy.jsonl      site: every tensor that left, each log with a seal beside it (audit.seal.json)
+            initial.json                   site: hash of its initial values as they left
+            evaluation/                    site: evaluation.json, answered.json (what left of it), overlays/, predictions/
             models/personal.pt             site: the model that is served here
 
 Whatever writes into a run does so through the writers of ``files``, which make a thing appear whole or not at all.
@@ -32,6 +33,7 @@ from sitelora.names import checked_name
 SERVER = "server"
 RESULT, EVENTS, AUDIT, POLICY, LOCK = "result.json", "events.jsonl", "audit.jsonl", "policy.jsonl", "lock.json"
 MANIFEST, STOPPED, EVALUATION = "manifest.json", "stopped.json", "evaluation.json"
+INITIAL, ANSWERED = "initial.json", "answered.json"
 PREDICTIONS, OVERLAYS = "predictions", "overlays"
 KEPT_ROUNDS = 2
 """How many rounds stay on disk: the last, and the one before it in case the last is damaged or asked for again."""

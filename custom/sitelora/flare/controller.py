@@ -166,7 +166,7 @@ class FederationController(ModelController):
                 site=reply.site,
                 status="ok" if accepted else "rejected",
                 bytes_up=packet_bytes(reply.packet) if accepted else 0,
-                metrics=reply.report.get("metrics"),
+                metrics=reply.report["metrics"] if accepted else None,
             )
         coordinator.close_round(time.monotonic() - began)
         seconds = round(time.monotonic() - began, 2)
@@ -179,11 +179,10 @@ class FederationController(ModelController):
         packets: dict[str, Packet] = {s: coordinator.evaluation_packet(s) for s in coordinator.plan.sites}
         evaluations: dict[str, Mapping[str, Any]] = {}
         for reply in self._ask(EVALUATE, self.job.rounds, packets, timeout=self.job.evaluate_timeout):
-            scores = reply.report.get("evaluation")
-            if reply.error or not isinstance(scores, dict):
-                reason = reply.error or "its answer holds no evaluation"
-                coordinator.record.warn(f"evaluation: {reply.site} missing: {reason}")
-                self.warning(f"no evaluation from {reply.site}: {reason}")
+            if reply.error:
+                coordinator.note_no_scores(reply.site, reply.error)
+            scores = None if reply.error else coordinator.read_scores(reply.site, reply.report)
+            if scores is None:
                 continue
             evaluations[reply.site] = scores
             self._note("evaluated", site=reply.site)

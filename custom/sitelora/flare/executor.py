@@ -1,4 +1,6 @@
-"""One executor for all methods: hands each task to the plain-Python site and its answer to the filters.
+"""One executor for all methods: hands each task to the plain-Python site, and passes on what has left it.
+
+The answer has gone through the site's own exit before it comes here; of an error only a code leaves.
 
 The site object lives as long as the process. When NVFlare starts a new process for every task (its simulator with
 fewer threads than sites), nothing is lost: all state is on disk, and round r starts from the state of round r-1.
@@ -20,12 +22,12 @@ from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
 from sitelora.federation.events import EventLog
-from sitelora.federation.identity import site_secret
+from sitelora.federation.identity import BEGIN_ROUND
 from sitelora.federation.job import Job
-from sitelora.federation.packets import Outgoing
-from sitelora.federation.run_folder import AUDIT, RunFolder
+from sitelora.federation.refusals import code_of
+from sitelora.federation.run_folder import RunFolder
 from sitelora.federation.run_lock import RunningError, end_on_request, working
-from sitelora.flare.filters import context_of, site_folder_of_run
+from sitelora.flare.answers import site_folder_of_run
 from sitelora.flare.names import BEGIN, EVALUATE, TRAIN
 from sitelora.flare.place import Place, read_job, refuse_arguments
 from sitelora.flare.protocol import (
@@ -69,7 +71,7 @@ class SiteExecutor(Executor):
             end_on_request()
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
-        """Do one task; an error stays here with its traceback and leaves as one readable text."""
+        """Do one task; an error stays here with its text and traceback, and leaves as a code."""
         name = fl_ctx.get_identity_name()
         ticket: Ticket | None = None
         try:
@@ -96,10 +98,7 @@ class SiteExecutor(Executor):
         except Exception as error:
             self._site = None  # half a round may be in it
             logger.exception("site %s: task %s failed", name, task_name)
-            text = f"{name}: {error}" if name not in str(error) else str(error)
-            if not isinstance(error, ValueError | RuntimeError | LookupError | OSError):
-                text = f"{text} ({type(error).__name__})"
-            return self._failed(ticket, text, fl_ctx)
+            return self._failed(ticket, name, error, fl_ctx)
 
     def _do(self, task: str, ticket: Ticket, packet: Packet, place: Place, job: Job, abort: Signal) -> Shareable:
         events = EventLog(site_folder_of_run(ticket, place), place.name)
@@ -107,21 +106,21 @@ class SiteExecutor(Executor):
         began = time.monotonic()
         events.write("task_started", task=task, round=number, bytes_down=packet_bytes(packet))
         site = self._site_of(ticket, place, job, events)
-        if task == BEGIN:
+        if task == BEGIN and number == BEGIN_ROUND:
             answer = site.begin()
         elif task == TRAIN:
             answer = site.train(number, packet, progress=_Progress(events, number, abort))
-        elif task == EVALUATE:
+        elif task == EVALUATE and number == site.turns.evaluation_round:
             answer = site.evaluate(packet)
         else:
-            raise ProtocolError(f"task {task!r}; expected {BEGIN}, {TRAIN} or {EVALUATE}")
+            raise ProtocolError(
+                f"task {task!r} of round {number}; expected {BEGIN} of round {BEGIN_ROUND}, {TRAIN}, or {EVALUATE} "
+                "after the last round"
+            )
         if abort.triggered:
             raise TaskAborted
-        log = site_folder_of_run(ticket, place) / AUDIT
-        way_out = Outgoing(method=site.method, wire=job.wire, audit_log=log, secret=site_secret(place.home))
-        leaving = way_out(answer.tensors, **context_of(ticket, place))
-        if leaving:
-            events.write("left", round=number, tensors=len(leaving), bytes=packet_bytes(leaving))
+        if answer.tensors:
+            events.write("left", round=number, tensors=len(answer.tensors), bytes=packet_bytes(answer.tensors))
         events.write(
             "task_finished",
             task=task,
@@ -129,7 +128,7 @@ class SiteExecutor(Executor):
             seconds=round(time.monotonic() - began, 2),
             **_summary(task, answer),
         )
-        return reply_shareable(ticket, leaving, answer.report)
+        return reply_shareable(ticket, answer.tensors, answer.report)
 
     def _site_of(self, ticket: Ticket, place: Place, job: Job, events: EventLog) -> Site:
         from sitelora.federation.site import Site  # a second of imports, only where a task comes
@@ -155,18 +154,25 @@ class SiteExecutor(Executor):
                 own_methods=place.methods,
                 site_values=place.values,
                 agreed=job.agreed(settings),
+                rounds=job.rounds,
+                sites=len(job.sites),
             )
         )
         return self._site
 
-    def _failed(self, ticket: Ticket | None, text: str, fl_ctx: FLContext) -> Shareable:
+    def _failed(self, ticket: Ticket | None, name: str, error: Exception, fl_ctx: FLContext) -> Shareable:
+        code = code_of(error)
+        if ticket is None:
+            return error_shareable(None, code)
         try:
             place = Place.of(fl_ctx)
-        except ValueError:  # the site's own configuration is what is wrong, and the text says so
-            return error_shareable(ticket, text)
-        if ticket is not None:
-            EventLog(site_folder_of_run(ticket, place), place.name).write("error", error=text)
-        return error_shareable(ticket, place.hide(text))
+        except ValueError:  # the site's own configuration is what is wrong, and its log says so
+            return error_shareable(ticket, "configuration_refused")
+        text = f"{name}: {error}" if name not in str(error) else str(error)
+        if not isinstance(error, ValueError | RuntimeError | LookupError | OSError):
+            text = f"{text} ({type(error).__name__})"
+        EventLog(site_folder_of_run(ticket, place), place.name).write("error", code=code, error=text)
+        return error_shareable(ticket, code)
 
 
 class _Progress:
@@ -192,5 +198,5 @@ def _summary(task: str, answer: Answer) -> dict[str, Any]:
     if task == TRAIN:
         return {"metrics": report["metrics"], "resent": bool(report.get("resent"))}
     if task == EVALUATE:
-        return {"dice": {kind: scores.get("dice") for kind, scores in report["evaluation"].items()}}
+        return {"cases": len(report["patients"]), "models": sorted({c.partition(".")[0] for c in report["columns"]})}
     return {"cases": report["cases"], "hospital": report["hospital"]}

@@ -1,0 +1,57 @@
+"""The page of `recipes.py`: its table for people, as Markdown, every word of it from the JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+HEAD = """\
+# Do the shipped jobs survive another seed and another precision?
+
+Every job with the rate and scale that validation chose, three seeds, the frozen base in bf16 and in fp32. The numbers
+are test Dice of the model that the site is served; the base is the same network before any training. Any two of a
+site's six runs are to end within the bound; no received and no freshly trained model is to fall by more than 0.05 below
+one of an earlier round, by validation. How the choice is made stands in `benchmarks/recipes.py`. This page is written
+from `benchmarks/results/recipes.json` by
+"""
+
+
+def page(found: Mapping[str, Any], *, command: str) -> str:
+    """Return the page of a table."""
+    parts = [f"{HEAD}\n```sh\n{command}\n```"]
+    for name, job in found["jobs"].items():
+        broken = "; ".join(job["does_not_hold"])
+        parts += [
+            f"## {name}",
+            _words(job),
+            _table(job["sites"]),
+            f"**What does not hold:** {broken}." if broken else "**All bounds hold.**",
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _words(job: Mapping[str, Any]) -> str:
+    chosen = _setting({**job["chosen"], **job["fixed"]})
+    tried = "; ".join(
+        f"{_setting({k: v for k, v in one.items() if k not in ('validation', 'fall')})}: {one['validation']:.3f}"
+        + (f" (a model falls by {one['fall']:.2f})" if one["fall"] > job["largest_fall_allowed"] else "")
+        for one in job["tried"]
+    )
+    return (
+        f"Chosen: {chosen}. Validation of what was tried (seed 0, {job['tried_in']}): {tried}. {job['runs']} runs, on "
+        f"{', '.join(job['processors'])}. Largest fall: {max(job['largest_fall'].values()):.3f}."
+    )
+
+
+def _setting(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{key}` {value:g}" for key, value in values.items())
+
+
+def _table(sites: Mapping[str, Mapping[str, Any]]) -> str:
+    head = ["site", "test cases", *next(iter(sites.values()))["served"], "spread", "bound", "base"]
+    rows: list[list[Any]] = [head, ["---"] * len(head)]
+    for site, row in sites.items():
+        served = (f"{dice:.3f}" for dice in row["served"].values())
+        base = f"{max(row['base'].values()):.3f}"
+        rows.append([site, row["test_cases"], *served, f"{row['spread']:.3f}", row["bound"], base])
+    return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)
