@@ -11,9 +11,9 @@
             events.jsonl                   what happened, line by line
             round_NNN/                     state after a round: state, update (sites), manifest; the last two are kept
             result.json                    server: the record of the run, written at its end
-            audit.jsonl  policy.jsonl      site: every tensor that left, each log with a seal beside it (audit.seal.json)
+            audit.jsonl  policy.jsonl      site: every tensor that left; each log has a seal, audit.seal.json
             initial.json                   site: hash of its initial values as they left
-            evaluation/                    site: evaluation.json, answered.json (what left of it), overlays/, predictions/
+            evaluation/                    site: evaluation.json, answered.json (what left), overlays/, predictions/
             models/personal.pt             site: the model that is served here
 
 Whatever writes into a run does so through the writers of ``files``, which make a thing appear whole or not at all.

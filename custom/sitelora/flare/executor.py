@@ -94,7 +94,7 @@ class SiteExecutor(Executor):
             return make_reply(ReturnCode.TASK_ABORTED)
         except RunningError as error:  # the run is another process's: nothing is written into it
             logger.error("site %s: %s", name, error)
-            return error_shareable(ticket, place.hide(f"{name}: {error}"))
+            return error_shareable(ticket, "running")
         except Exception as error:
             self._site = None  # half a round may be in it
             logger.exception("site %s: task %s failed", name, task_name)

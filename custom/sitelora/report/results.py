@@ -106,8 +106,10 @@ def read_run(run_dir: Path) -> Run:
     Raises:
         ReportError: the folder holds no result at all, or a file is broken or of an unknown format.
     """
-    run = RunFolder(run_dir)
-    result, notes = run.result, []
+    run, notes = RunFolder(run_dir), []
+    # a job that was downloaded holds the record in its workspace, or by itself
+    places = [run.result, run.workspace / run.result.name, run_dir / run.result.name]
+    result = next((path for path in places if path.is_file()), places[0])
     own = {who: _load(run.scores(who)) for who in run.participants() if run.scores(who).is_file()}
     if not result.is_file() and not own:
         raise ReportError(
