@@ -74,7 +74,7 @@ def test_missing_data_is_an_answer_of_one_code_and_the_text_stays_at_the_site(
     answer = executor.execute(BEGIN, task(BEGIN_ROUND), context(), Signal())
     assert code_of(answer) == "data_unfit"
     events = [json.loads(line) for line in _events(tmp_path / "home").read_text().splitlines()]
-    assert [event["event"] for event in events] == ["task_started", "error"]
+    assert [event["event"] for event in events] == ["task_started", "stopped", "error"]
     for word in ("site-1", "prostate", "sitelora prepare", str(tmp_path)):  # the text is the site's own
         assert word in events[-1]["error"]
 
@@ -172,7 +172,9 @@ def test_begin_train_and_abort_at_a_real_site(
     assert list(state.glob("round_*"))
     events = [json.loads(line) for line in _events(tmp_path / "home").read_text().splitlines()]
     assert [e["event"] for e in events if e["event"] != "step"] == [
-        "task_started", "left", "task_finished", "task_started", "task_started", "left", "task_finished",
+        "task_started", "left", "task_finished",
+        "task_started", "stopped",
+        "task_started", "left", "task_finished",
     ]  # fmt: skip
     assert events[-3]["event"] == "step"
     assert events[-3]["step"] == events[-3]["steps"] > 0

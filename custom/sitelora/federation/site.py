@@ -39,6 +39,7 @@ from sitelora.federation.site_settings import Answer, SiteSettings
 from sitelora.federation.state import SiteState, SiteStore
 from sitelora.federation.turns import Turns
 from sitelora.method import Model
+from sitelora.networks.model_file import described
 from sitelora.server.types import ANY_SITE
 from sitelora.sharing.wire import Packet, difference, packet_sha256
 
@@ -198,7 +199,7 @@ class Site:
             drawn = draw_cases(results["personal"], new / OVERLAYS, folder=self.folder, predictions=predictions)
             write_json(new / EVALUATION, {**results, "overlays": drawn})
         load_model(self.network, personal)
-        save_merged(self.network, place.personal_model(site))
+        save_merged(self.network, place.personal_model(site), made=self._made(served))
         report = {**to_columns(results, self.folder.labels), "seconds": round(time.monotonic() - started, 2)}
         answer = self.border.scores(self.turns.evaluation_round, report)
         self.turns.keep_scores(answer.report, *key)
@@ -271,6 +272,25 @@ class Site:
                 state.delta_rounds.append(number)
         return state
 
+    def _made(self, served: Served) -> dict[str, Any]:
+        """Return what the served model's file says of itself."""
+        settings, parser = self.settings, self._parser
+        keys = ("arch", "image_size", "classes", "pictures", "slices")
+        return described(
+            bundle=settings.bundle,
+            **{key: parser.get_parsed_content(key) for key in keys},
+            labels=dict(self.folder.labels),
+            precision=str(getattr(self.network, "compute_precision", "")),
+            method=self.method.name,
+            arguments={k: v for k, v in settings.run.method_config.items() if not k.startswith("_")},
+            federation=settings.federation,
+            uid=settings.uid,
+            site=settings.site,
+            hospital=self.folder.hospital,
+            served=served.to_json(),
+            **identity_of(settings, self.network),
+        )
+
     def _validation(self, model: Model) -> float | None:
         """Return a model's Dice on this site's validation cases, or None where it has none."""
         if not self.folder.cases("validation"):
@@ -286,6 +306,6 @@ class Site:
     def _pipeline(self) -> Callable[[str], Any]:
         """Return the bundle's inference parts by id: what is scored is what is served."""
         if not hasattr(self, "_inference"):
-            self._inference = self.settings.run.parser("inference")
+            self._inference = self.settings.run.parser("inference", ours={"made": {}})  # no file: the run's own values
             self._inference["device"] = str(next(self.network.parameters()).device)
         return self._inference.get_parsed_content
