@@ -109,7 +109,7 @@ class Kind:
             "number": number,
             "boolean": isinstance(value, bool),
             "text": isinstance(value, str) and len(value) <= LONGEST_TEXT,
-            "path": isinstance(value, str) and 0 < len(value) <= LONGEST_TEXT,
+            "path": isinstance(value, str) and 0 < len(value) <= LONGEST_TEXT and "$" not in value,
             "anything": isinstance(value, bool) or number or (isinstance(value, str) and len(value) <= LONGEST_TEXT),
         }[self.type]
         if not fits or (self.limits and value not in self.limits) or (self.choices and value not in self.choices):

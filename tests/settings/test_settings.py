@@ -120,6 +120,7 @@ def test_every_argument_of_every_method_has_a_kind_with_limits_and_a_default_wit
         ({"precision": "fp16"}, "one of auto, fp32, bf16"),
         ({"device": "cpu; rm"}, "cuda:1"),
         ({"base": "x" * 2000}, "path"),
+        ({"base": "checkpoints/${SECRET}.pth"}, "path"),
         ({"arch": None}, "one of sam_tiny"),
         ({"image_size": 100}, "a multiple of 8"),
         ({"arch": "vit_b", "image_size": 72}, "a multiple of 16"),
