@@ -135,7 +135,8 @@ def _simulated(
             simulator.end()
             raise
     result = read_result(run.workspace)
-    problems = problems_of(run.job, result, run.workspace, code)
+    # What a site said of an error stays at the site; here the sites' own events are at hand.
+    problems = [*problems_of(run.job, result, run.workspace, code), *dict.fromkeys(view.errors)]
     return SimulationResult(
         ok=not problems,
         uid=run.uid,
