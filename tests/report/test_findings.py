@@ -68,7 +68,7 @@ def test_sites_below_their_base_or_their_received_model_are_warned_of(tmp_path):
     found = warnings(run_of(tmp_path, evaluation=evaluation, sites={"c": {}}))
     assert "The personal model is not above the base at b." in found
     assert "The unseen-site model is not above the base at a." in found
-    assert "Local training did not improve on the received model at a and b." in found
+    assert "The personal model is not above the received one at a and b." in found
     assert "There is no evaluation from c." in found
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from sitelora.data.pooled import POOLED, own_name, own_patient
-from sitelora.data.site_folder import SPLITS, SiteFolder
+from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder
 from sitelora.evaluation.scores import CaseScore, summarise
+from sitelora.networks.checkpoint import EMBEDDED, EMBEDDED_FILE, file_sha256
+from sitelora.settings import RunSettings
 
 
 def site_record(
@@ -57,6 +61,20 @@ def elsewhere_record(blocks: Mapping[str, Any]) -> dict[str, Any]:
     return {site: model_record(block["cases"]) for site, block in blocks.items()}
 
 
+def require_test_cases(folders: Sequence[SiteFolder]) -> None:
+    """Refuse a comparison of sites of which one has nothing to compare by.
+
+    Raises:
+        SiteDataError: a site has no test cases.
+    """
+    untested = [folder.name for folder in folders if not folder.cases("test")]
+    if untested:
+        raise SiteDataError(
+            f"no test data at site {', '.join(untested)}: a comparison scores the test cases of every site; list some "
+            "in dataset.json, or compare without the site"
+        )
+
+
 def left_out_record(block: Mapping[str, Any]) -> dict[str, Any]:
     """Return the score of a model on the cases of a site that never took part, or why there is no such model."""
     return dict(block) if "not_applicable" in block else model_record(block["cases"])
@@ -80,3 +98,14 @@ def model_record(cases: list[dict[str, Any]]) -> dict[str, Any]:
         "cases": [score.case for score in scores],
         "metrics": metrics,
     }
+
+
+def base_record(settings: RunSettings) -> dict[str, Any]:
+    """Return a base's architecture, file name and file hash; the run's own hash also covers what the seed draws."""
+    parser = settings.parser()
+    base = parser["base"]
+    if base is None:
+        return {"arch": parser["arch"], "name": "random values", "file_sha256": None}
+    path = files("sitelora.networks.weights") / EMBEDDED_FILE if base == EMBEDDED else base
+    file = Path(os.path.expandvars(str(path))).expanduser()
+    return {"arch": parser["arch"], "name": file.name, "file_sha256": file_sha256(file)}

@@ -52,9 +52,10 @@ def check_site_folder(
                 known.add(this)
                 found = CaseCheck(folder=folder, split=split, entry=entry, needs=needs)
                 problems += found.problems
-                if found.summary is not None and found.content is not None:
+                if found.summary is not None:
                     cases.append(found.summary)
-                    contents[found.content].append((split, found.case, found.file))
+                for content in found.contents:
+                    contents[content].append((split, found.case, found.file))
             if progress is not None:
                 progress(folder.name, done, total)
     problems += _across(folder, cases, contents)
@@ -106,7 +107,7 @@ def _across(
     folder: SiteFolder, cases: Sequence[CaseSummary], contents: Mapping[str, Sequence[tuple[str, str, str]]]
 ) -> Iterator[Problem]:
     """Yield what only all cases together show: one image twice, kinds that are mixed, a label that never occurs."""
-    for copies in contents.values():
+    for copies in sorted({tuple(copies) for copies in contents.values()}):  # two hashes may tell the same
         files = {file for _, _, file in copies}
         splits = {split for split, _, _ in copies}
         if len(copies) > 1 and (len(files) > 1 or len(splits) > 1):

@@ -33,7 +33,7 @@ class CaseCheck:
         folder: of the case. split: of the case. entry: as listed. needs: of the bundle, where there is one.
         problems: what was found.
         summary: of a readable image.
-        content: hash of the image's values, ``None`` where it is not readable.
+        contents: hashes of the image's values, as stored and turned; none where it is not readable.
     """
 
     folder: SiteFolder
@@ -42,7 +42,7 @@ class CaseCheck:
     needs: DataNeeds | None = None
     problems: list[Problem] = field(default_factory=list)
     summary: CaseSummary | None = None
-    content: str | None = None
+    contents: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.file = str(self.entry["image"])
@@ -112,7 +112,7 @@ class CaseCheck:
         depth = slices_of(image)
         if self.needs is not None:
             self._fits(image, depth, self.needs)
-        self.content = content_hash(image, values)
+        self.contents = content_hashes(image, values)
         self.summary = CaseSummary(
             case=self.case,
             split=self.split,
@@ -168,16 +168,25 @@ def compact(values: NDArray[np.float32]) -> NDArray[Any]:
     return small if np.array_equal(small, values) else values
 
 
-def content_hash(image: Pixels, values: NDArray[Any]) -> str:
-    """Return one hash of an image's values, the same however they are stored: type, axes' order, grey as colours.
+def content_hashes(image: Pixels, values: NDArray[Any]) -> frozenset[str]:
+    """Return hashes of an image's values, the same however they are stored: type, byte order, grey as colours.
+
+    Of a volume there are two: with the axes as they are, and turned to the same directions in the body.
 
     Args:
         image: gives the axes. values: its values, as :func:`compact` has them.
     """
     if values.ndim > len(image.extent) and (values == values[..., :1]).all():
         values = values[..., 0]
+    views = [values]
     if image.affine is not None:
-        values = apply_orientation(values, io_orientation(image.affine))
+        views.append(apply_orientation(values, io_orientation(image.affine)))
+    if len(views) == 2 and views[1].shape == values.shape and views[1].strides == values.strides:
+        views.pop()  # they lie so already
+    return frozenset(_hash(view) for view in views)
+
+
+def _hash(values: NDArray[Any]) -> str:
     plain = np.ascontiguousarray(values if values.dtype == np.uint8 else values + np.float32(0))  # -0.0 is 0.0
     total = hashlib.sha256(f"{plain.shape}{plain.dtype}".encode())
     total.update(plain.data)

@@ -74,6 +74,13 @@ def _entries(folder: SiteFolder, needs: DataNeeds | None) -> Iterator[Problem]:
         if again:
             found = f"{len(again)} image(s) listed more than once in {split!r}: {first_few(again, most=3)}"
             yield error(found, "every image once", "take the others out of the list", file=DATALIST)
+    images: dict[str, set[str]] = defaultdict(set)
+    for entry in (entry for split in SPLITS for entry in folder.splits.get(split, ()) if "label" in entry):
+        images[os.path.normpath(str(entry["label"]))].add(str(entry["image"]))
+    for label, those in images.items():
+        if len(those) > 1:
+            found = f"one label for {len(those)} images ({first_few(sorted(those), most=3)})"
+            yield warning(found, "a label for every image", "see that it is meant", file=label)
     if needs is None:
         return
     classed = [

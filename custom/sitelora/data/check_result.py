@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -26,6 +27,11 @@ class Problem:
     case: str = ""
     file: str = ""
 
+    @property
+    def sort(self) -> tuple[str, ...]:
+        """What problems of several cases have in common: all but the case, its file and the numbers in it."""
+        return (self.severity, re.sub(r"-?[0-9.]+", "#", self.found) if self.case else str(self), self.expected)
+
     def __str__(self) -> str:
         if not (self.case or self.file or self.expected or self.remedy):
             return self.found
@@ -33,6 +39,25 @@ class Problem:
         expected = f", expected {self.expected}" if self.expected else ""
         remedy = f"; {self.remedy}" if self.remedy else ""
         return f"{where if self.case or self.file else ''}found {self.found}{expected}{remedy}"
+
+
+def grouped(problems: Sequence[Problem], most: int = 3) -> list[tuple[Problem, str]]:
+    """Return problems with their lines; of those that differ in the case alone, the first ones and how many follow.
+
+    Args:
+        problems: in order. most: of one sort that are told one by one.
+    """
+    sorts = Counter(problem.sort for problem in problems)
+    told: Counter[tuple[str, ...]] = Counter()
+    lines = []
+    for problem in problems:
+        told[problem.sort] += 1
+        number, total = told[problem.sort], sorts[problem.sort]
+        if number > most:
+            continue
+        more = total - most if number == most else 0
+        lines.append((problem, f"{problem}{f'; and so in {more} more case(s)' if more > 0 else ''}"))
+    return lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,5 +144,5 @@ class CheckResult:
             SiteDataError: there is an error; the message lists all of them, each with its remedy.
         """
         if self.errors:
-            lines = "".join(f"\n  {number}. {problem}" for number, problem in enumerate(self.errors, 1))
+            lines = "".join(f"\n  {number}. {text}" for number, (_, text) in enumerate(grouped(self.errors), 1))
             raise SiteDataError(f"site {self.site}: {len(self.errors)} error(s) in the data of {self.path}:{lines}")

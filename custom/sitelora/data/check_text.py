@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sitelora.data.check_result import CheckResult
+from sitelora.data.check_result import CheckResult, grouped
 from sitelora.data.site_folder import SPLITS
 
 
@@ -17,7 +17,7 @@ def format_check(result: CheckResult) -> str:
         lines.append(f"  cases      {counts}; {result.patients} patient(s)")
     if result.cases:
         lines += _summary(result)
-    lines += [f"  {problem.severity.upper():<8} {problem}" for problem in result.problems]
+    lines += [f"  {problem.severity.upper():<8} {text}" for problem, text in grouped(result.problems)]
     verdict = f"{len(result.errors)} error(s), {len(result.warnings)} warning(s)"
     lines.append(f"  {'no problem found' if not result.problems else verdict}")
     return "\n".join(lines)

@@ -112,14 +112,18 @@ def _content(path: Path) -> bytes:
 def _volume(content: bytes) -> Pixels:
     small, large = content[344:348], content[4:8]
     if content.startswith(_PNG):
-        raise _Damage("a PNG picture under a NIfTI name; give it its own ending")
+        raise _Damage("a PNG picture under a NIfTI name")
     if small == b"ni1\0":
-        raise _Damage("the header of a .hdr/.img pair, expected one NIfTI file; save it as .nii.gz")
+        raise _Damage("the header of a .hdr/.img pair and not one NIfTI file")
     if small != b"n+1\0" and large != b"n+2\0":
         raise _Damage(f"a file that is not readable (no NIfTI file{_looks_like(content)})")
     kind: Any = nib.Nifti2Image if large == b"n+2\0" else nib.Nifti1Image
     image = kind.from_bytes(content)
     stored = image.dataobj
+    if stored.offset < kind.header_class.single_vox_offset:
+        raise _Damage(
+            f"a file that is not readable (its voxels are said to begin at byte {stored.offset}, in the header)"
+        )
     needed = int(stored.offset) + stored.dtype.itemsize * int(np.prod(stored.shape, dtype=object))
     if needed > len(content):
         raise _Damage(f"a file that is not readable (its header speaks of {needed} bytes, there are {len(content)})")

@@ -176,6 +176,7 @@ class LocalRound:
             trained = {name: after[name] for name in self._partition.shared}
             state.local = {name: after[name] for name in self._partition.local}
             state.steps += steps
+            view.mean_gradient = self._gradients.mean()
             outgoing = self._method.program.after_training(view, steps=steps, learning_rate=self._rate.mean_rate)
         sent = self._method.sent_in(round_number, self._partition.shared)
         return RoundOutcome(
@@ -207,7 +208,8 @@ class LocalRound:
         optimizer = self._trainer.optimizer
         load_moments(optimizer, self._parameters, state.optimizer, one.copy)
         moving = {name for name in self._parameters if one.trains_tensor(name)}
-        self._gradients.begin(view, one.regularizers, moving)
+        wanted = self._method.program.wants_gradients and one.copy == TRAVELLING
+        self._gradients.begin(view, one.regularizers, moving, mean=wanted)
         before = len(self._losses)
         reseed(*seeds)
         set_rnd(self._trainer.data_loader.dataset, derive_seed(*seeds, "transforms") % 2**32)  # type: ignore[union-attr]

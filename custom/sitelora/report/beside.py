@@ -9,9 +9,10 @@ import statistics
 from dataclasses import replace
 from typing import Any
 
-from sitelora.report.results import ReportError, Run, mapping, natural
+from sitelora.report.results import ReportError, Run
 from sitelora.report.style import MODELS
 from sitelora.report.words import dice_text, listed
+from sitelora.run_result import mapping, natural
 
 MODEL = "personal"
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from sitelora.report.findings import main_model
 from sitelora.report.html_table import Cell, Column, html_table
-from sitelora.report.results import Run, number
+from sitelora.report.results import Run
 from sitelora.report.style import model_style, short_name
 from sitelora.report.words import dice_text, distance_text
+from sitelora.run_result import number
 
 Metrics = Mapping[str, float | None]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sitelora.report.results import Round, Run, mapping, number
+from sitelora.report.results import Run
+from sitelora.run_result import Round, mapping, number
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ from typing import Any
 
 from sitelora.report.costs import Cost, begin_bytes, cost_of, ratio_text
 from sitelora.report.html_table import Cell, Column, html_table
-from sitelora.report.results import Run, mapping, number, objects
+from sitelora.report.results import Run
 from sitelora.report.words import ABSENT, bytes_text, count_text, seconds_text
+from sitelora.run_result import mapping, number, objects
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
@@ -9,26 +10,25 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sitelora.report.costs import cost_of, ratio_text
 from sitelora.report.results import Run
-from sitelora.report.style import TONES, Picture, canvas, finish, model_style
+from sitelora.report.style import ROUND_CURVES, TONES, Picture, canvas, finish, model_style
 from sitelora.report.words import bytes_text, dice_text, shortened
 
-# metric of a round -> the model it is drawn as
-ROUND_CURVES = {"dice_received": "received", "dice_personal": "personal"}
 MOST_SEGMENTS = 150
 MOST_MARKERS = 15  # rounds above which a curve is a line without markers
 LABEL_HEIGHT = 0.13  # of a number, in units of Dice
 
 
 def dice_by_round(run: Run, site: str) -> Picture | None:
-    """Draw one site's validation Dice by round, received and after training; ``None`` without any.
+    """Draw one site's validation Dice by round of the received, the trained, the served model; ``None`` without any.
 
     All sites share the axes from 0 to 1, so that panels can be compared. A round that the site missed leaves
     a gap and a cross.
     """
     numbers = [each.number for each in run.rounds]
     entries = [each.sites.get(site) for each in run.rounds]
-    curves = {m: [e.metrics.get(m) if e else None for e in entries] for m in ROUND_CURVES}
-    if all(value is None for values in curves.values() for value in values):
+    found = {m: [e.metrics.get(m) if e else None for e in entries] for m in ROUND_CURVES}
+    curves = {metric: values for metric, values in found.items() if any(value is not None for value in values)}
+    if not curves:
         return None
     with canvas(280, 186) as (figure, axes):
         for metric, values in curves.items():
@@ -45,17 +45,22 @@ def dice_by_round(run: Run, site: str) -> Picture | None:
         if hospital:
             tone, words = TONES["muted"].light, shortened(hospital, 42)
             axes.annotate(words, (0, 1), (0, 6), "axes fraction", "offset points", color=tone, fontsize=10)
-        last = [dice_text(next((v for v in reversed(values) if v is not None), None)) for values in curves.values()]
-        words = f"Validation Dice by round at {site}: last received {last[0]}, last after training {last[1]}"
+        last = {m: dice_text(next(v for v in reversed(values) if v is not None)) for m, values in curves.items()}
+        told = {"dice_received": "received", "dice_personal": "freshly trained", "dice_served": "served"}
+        ends = ", ".join(f"{word} {last[metric]}" for metric, word in told.items() if metric in last)
+        words = f"Validation Dice by round at {site}, the last of each model: {ends}"
         return finish(figure, name=f"dice-{_slug(site)}", words=words)
 
 
 def _curve(axes: Axes, numbers: Sequence[int], values: Sequence[float | None], model: str) -> None:
-    """Draw one line, broken where a value is absent, with its last value beside it."""
+    """Draw one line, broken where a value is absent; the served model's is a wide band that the others run over."""
     tone, marker, _ = model_style(model)
     heights = [float("nan") if value is None else value for value in values]
     shown = marker if len(numbers) <= MOST_MARKERS else None
-    axes.plot(numbers, heights, color=TONES[tone].light, marker=shown, markersize=4.5)
+    if model == "personal":
+        axes.plot(numbers, heights, color=TONES[tone].light, linewidth=6, alpha=0.35, solid_capstyle="round")
+    else:
+        axes.plot(numbers, heights, color=TONES[tone].light, marker=shown, markersize=4.5)
 
 
 def _last_values(axes: Axes, numbers: Sequence[int], curves: Mapping[str, Sequence[float | None]]) -> None:
@@ -66,10 +71,12 @@ def _last_values(axes: Axes, numbers: Sequence[int], curves: Mapping[str, Sequen
         if present:
             ends.append((present[-1][1], present[-1][0], TONES[model_style(ROUND_CURVES[metric])[0]].light))
     ends.sort()
-    close = len(ends) > 1 and ends[-1][0] - ends[0][0] < LABEL_HEIGHT
-    for rank, (value, place, colour) in enumerate(ends):
-        centre = (ends[0][0] + ends[-1][0]) / 2
-        height = centre + LABEL_HEIGHT * (rank - (len(ends) - 1) / 2) if close else value
+    heights = [value for value, _, _ in ends]
+    for _ in range(len(ends)):  # neighbours that are too close move apart by the same
+        for low, high in itertools.pairwise(range(len(ends))):
+            push = max(0.0, LABEL_HEIGHT - (heights[high] - heights[low])) / 2
+            heights[low], heights[high] = heights[low] - push, heights[high] + push
+    for (value, place, colour), height in zip(ends, heights, strict=True):
         axes.annotate(f"{value:.2f}", (place, height), (7, 0), textcoords="offset points", color=colour, va="center")
 
 

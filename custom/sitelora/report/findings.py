@@ -8,9 +8,10 @@ from typing import Any
 
 from sitelora.report.beside import beside_difference, difference_text
 from sitelora.report.costs import begin_bytes, cost_of, full_model_bytes, ratio_text
-from sitelora.report.results import Round, Run, mapping, natural, number
+from sitelora.report.results import Run
 from sitelora.report.style import model_word
 from sitelora.report.words import bytes_text, count_text, dice_text
+from sitelora.run_result import Round, mapping, natural, number
 
 
 def planned_rounds(run: Run) -> int | None:

@@ -16,8 +16,13 @@ GLOSSARY = {
     ),
     "Base": "The frozen foundation model as it is, before any training here.",
     "Received": "What a site gets from the server at the start of a round, before it trains.",
+    "Freshly trained": "What a site's training in a round ends with, before the server averages it with the others'.",
+    "Served": (
+        "What a site is given to use: the best of the received, the freshly trained and the previously served model, "
+        "by its own validation cases. Without such cases it is the trained one, unjudged."
+    ),
     "Global model": "One model for all sites, made from the shared tensors alone.",
-    "Personal model": "A site's own model: the shared tensors together with the site's local ones.",
+    "Personal model": "A site's own model: shared tensors together with the site's local ones; the one it is served.",
     "Unseen-site model": "What a hospital that never took part would be given.",
     "Shared, local, frozen": (
         "Shared tensors travel in every round, local ones never leave their site, frozen ones never change."

@@ -17,10 +17,11 @@ from sitelora.report.findings import (
     upload_per_round,
     verdict,
 )
-from sitelora.report.results import Run, mapping, number
+from sitelora.report.results import Run
 from sitelora.report.style import SHORT
 from sitelora.report.warned import warnings
 from sitelora.report.words import bytes_text, count_text, dice_text, listed, seconds_text
+from sitelora.run_result import mapping, number
 
 
 def header(run: Run) -> str:

@@ -17,12 +17,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
+from sitelora.evaluation.overlays import LINE_STYLES, PREDICTION, STRIP_PX, TRUTH
 from sitelora.report.costs import full_model_bytes, ratio_text
-from sitelora.report.figures import MOST_MARKERS, ROUND_CURVES
+from sitelora.report.figures import MOST_MARKERS
 from sitelora.report.findings import class_names, mean_dice, rounds_done, upload_per_round
-from sitelora.report.overlays import LINE_STYLES, PREDICTION, STRIP_PX, TRUTH
 from sitelora.report.results import Overlay, ReportError, Run
-from sitelora.report.style import HOUSE_STYLE, TONES, model_style, png_bytes
+from sitelora.report.style import HOUSE_STYLE, ROUND_CURVES, TONES, model_style, png_bytes
 from sitelora.report.words import bytes_text, count_text, dice_text, shortened
 
 WIDTH_PX, HEIGHT_PX, DPI = 1600, 700, 100
@@ -114,24 +114,43 @@ def _draw_rounds(axes: Axes, run: Run) -> None:
     axes.patch.set_alpha(0.0)
     axes.set_title("Validation Dice by round", loc="left", fontsize=18, fontweight="bold", pad=14, color=INK)
     numbers = [each.number for each in run.rounds]
-    for metric, words in (("dice_received", "received (global)"), ("dice_personal", "after training (personal)")):
+    words = {"dice_received": "received, before training", "dice_personal": "freshly trained", "dice_served": "served"}
+    for metric in ROUND_CURVES:
         tone, marker, _ = model_style(ROUND_CURVES[metric])
         colour = TONES[tone].light
         lines = [
             [each.sites[site].metrics.get(metric) if site in each.sites else None for each in run.rounds]
             for site in run.sites
         ]
+        if all(value is None for values in lines for value in values):
+            continue
+        if metric == "dice_served":  # a wide band that the others run over; its sites follow theirs
+            served = [_nan(_mean([values[place] for values in lines])) for place in range(len(numbers))]
+            axes.plot(numbers, served, color=colour, linewidth=11, alpha=0.35, label=words[metric])
+            continue
         for values in lines:
             axes.plot(numbers, [_nan(v) for v in values], color=colour, linewidth=1.3, alpha=0.35)
         means = [_mean([values[place] for values in lines]) for place in range(len(numbers))]
         shown = marker if len(numbers) <= MOST_MARKERS else None
-        axes.plot(numbers, [_nan(v) for v in means], color=colour, linewidth=3.6, marker=shown, ms=9, label=words)
+        axes.plot(
+            numbers, [_nan(v) for v in means], color=colour, linewidth=3.6, marker=shown, ms=9, label=words[metric]
+        )
     if len(run.sites) > 1:
         axes.set_title("thin: each site", loc="right", fontsize=14, pad=14, color=MUTED)
     axes.set(ylim=(0, 1), yticks=[0, 0.5, 1])
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
     axes.grid(axis="x", visible=False)
-    axes.legend(loc="lower right", frameon=False, fontsize=16, labelcolor=INK, handlelength=1.6, borderaxespad=0.1)
+    if run.rounds:
+        axes.legend(
+            loc="lower right",
+            frameon=False,
+            fontsize=14,
+            labelcolor=INK,
+            handlelength=1.6,
+            labelspacing=0.2,
+            borderaxespad=0.0,
+            borderpad=0.1,
+        )
 
 
 def _draw_bars(axes: Axes, run: Run, bars: Sequence[str]) -> None:

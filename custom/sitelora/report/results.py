@@ -6,47 +6,23 @@ Absent keys are normal (a run cut short, a site that sees only its own folder); 
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from sitelora.evaluation.scores import CaseScore, summarise
+from sitelora.federation.run_folder import RunFolder
 from sitelora.report.artificial import artificial_sites
 from sitelora.report.style import MODELS
+from sitelora.run_result import Round, RunResultError, ServedModel, items, mapping, natural, number, objects, read_round
 
 FORMAT = 1
 
 
-class ReportError(ValueError):
-    """A result file that cannot be read or says something other than what its format promises."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SiteRound:
-    """What one site did in one round; ``status`` is ``ok``, ``missing`` or ``rejected``."""
-
-    status: str
-    reason: str = ""
-    cases: int | None = None
-    bytes_up: int = 0
-    bytes_down: int = 0
-    seconds: float | None = None
-    metrics: Mapping[str, float | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Round:
-    """One round, numbered as in the logs (the first is 0); ``details``: the server's numbers by adapter or site."""
-
-    number: int
-    seconds: float | None
-    sites: Mapping[str, SiteRound]
-    server: Mapping[str, Any]
-    details: Mapping[str, Any] = field(default_factory=dict)
+class ReportError(RunResultError):
+    """A run that cannot be shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +34,7 @@ class ModelScore:
     patient_count: int | None = None
     cases: Sequence[CaseScore] = ()
     not_applicable: str | None = None
+    served: ServedModel | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +86,11 @@ class Run:
         found = {site: (self.dice(site, one), self.dice(site, two)) for site in self.evaluation}
         return {site: (a, b) for site, (a, b) in found.items() if a is not None and b is not None}
 
+    def served(self, site: str) -> ServedModel | None:
+        """Return which model a site is served, ``None`` where the record does not say."""
+        score = self.evaluation.get(site, {}).get("personal")
+        return None if score is None else score.served
+
     def hospital(self, site: str) -> str:
         """Return the hospital behind a site's name, empty when it is not told or the same."""
         hospital = str(mapping(mapping(self.facts, "sites"), site).get("hospital") or "")
@@ -118,12 +100,17 @@ class Run:
 def read_run(run_dir: Path) -> Run:
     """Read one run.
 
+    Args:
+        run_dir: its folder, or what `nvflare job download` left: the job's folder, or ``workspace`` in it.
+
     Raises:
         ReportError: the folder holds no result at all, or a file is broken or of an unknown format.
     """
-    result, own, notes = run_dir / "server" / "result.json", {}, []
-    for path in sorted(run_dir.glob("*/evaluation/evaluation.json")):
-        own[path.parent.parent.name] = _load(path)
+    run, notes = RunFolder(run_dir), []
+    # a job that was downloaded holds the record in its workspace, or by itself
+    places = [run.result, run.workspace / run.result.name, run_dir / run.result.name]
+    result = next((path for path in places if path.is_file()), places[0])
+    own = {who: _load(run.scores(who)) for who in run.participants() if run.scores(who).is_file()}
     if not result.is_file() and not own:
         raise ReportError(
             f"{run_dir} holds neither server/result.json nor <site>/evaluation/evaluation.json: pass the "
@@ -134,15 +121,18 @@ def read_run(run_dir: Path) -> Run:
         notes.append("There is no server/result.json here: this page knows only what the sites in this folder know.")
     if facts.get("format", FORMAT) != FORMAT:
         raise ReportError(f"{result} has format {facts['format']!r}, expected {FORMAT}: report it with that version")
-    rounds = [_round(value, position) for position, value in enumerate(objects(facts, "rounds"))]
+    try:
+        rounds = [read_round(value, position) for position, value in enumerate(objects(facts, "rounds"))]
+    except RunResultError as error:
+        raise ReportError(f"{result}: {error}") from error
     scored = mapping(facts, "evaluation")
-    folders = {path.parent.parent.name for path in run_dir.glob("*/evaluation/overlays")}
+    folders = {who for who in run.participants() if run.overlays(who).is_dir()}
     trained = {site for each in rounds for site in each.sites}
     sites = sorted({*mapping(facts, "sites"), *trained, *scored, *own, *folders}, key=natural)
     blocks = {site: {**mapping(scored, site), **own.get(site, {})} for site in sites}
     evaluation = {site: _scores(block, site) for site, block in blocks.items()}
     at_hand = [site for site in sites if site in own or site in folders]  # a name never leads outside the run
-    pictures = {site: _overlays(run_dir / site / "evaluation", own.get(site, {}), notes) for site in at_hand}
+    pictures = {site: _overlays(run.overlays(site), own.get(site, {}), notes) for site in at_hand}
     return Run(
         facts=facts,
         sites=sites,
@@ -153,53 +143,6 @@ def read_run(run_dir: Path) -> Run:
         written=_written(result),
         artificial=artificial_sites(run_dir, mapping(facts, "sites")),
     )
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """Return a sort key that puts ``site-2`` before ``site-10``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def number(value: Any) -> float | None:
-    """Return a finite number, else ``None``."""
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if good else None
-
-
-def mapping(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return ``parent[key]``, empty when absent.
-
-    Raises:
-        ReportError: it is something other than an object.
-    """
-    value = parent.get(key)
-    if value is not None and not isinstance(value, Mapping):
-        raise ReportError(f"{key!r} is a {type(value).__name__}, expected an object: was the file edited by hand?")
-    return value or {}
-
-
-def items(parent: Mapping[str, Any], key: str) -> Sequence[Any]:
-    """Return ``parent[key]``, empty when absent.
-
-    Raises:
-        ReportError: it is something other than a list.
-    """
-    value = parent.get(key)
-    if value is not None and not isinstance(value, list):
-        raise ReportError(f"{key!r} is a {type(value).__name__}, expected a list: was the file edited by hand?")
-    return value or []
-
-
-def objects(parent: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
-    """Return ``parent[key]``, a list of objects, empty when absent.
-
-    Raises:
-        ReportError: it is something other than a list of objects.
-    """
-    for value in items(parent, key):
-        if not isinstance(value, Mapping):
-            raise ReportError(f"{key!r} holds the {type(value).__name__} {value!r}, expected objects only")
-    return items(parent, key)
 
 
 def _written(path: Path) -> str:
@@ -220,31 +163,6 @@ def _load(path: Path) -> dict[str, Any]:
     return value
 
 
-def _round(value: Mapping[str, Any], position: int) -> Round:
-    """Read one entry of ``rounds``."""
-    told = number(value.get("round"))
-    sites = {}
-    for site in sorted(mapping(value, "sites"), key=natural):
-        entry = mapping(mapping(value, "sites"), site)
-        cases = number(entry.get("cases"))
-        sites[site] = SiteRound(
-            status=str(entry.get("status") or "ok"),
-            reason=str(entry.get("reason") or ""),
-            cases=None if cases is None else int(cases),
-            bytes_up=int(number(entry.get("bytes_up")) or 0),
-            bytes_down=int(number(entry.get("bytes_down")) or 0),
-            seconds=number(entry.get("seconds")),
-            metrics={str(name): number(metric) for name, metric in mapping(entry, "metrics").items()},
-        )
-    return Round(
-        number=position if told is None else int(told),
-        seconds=number(value.get("seconds")),
-        sites=sites,
-        server=mapping(value, "server"),
-        details=mapping(value, "details"),
-    )
-
-
 def _scores(block: Mapping[str, Any], site: str) -> dict[str, ModelScore]:
     """Read the models of one site; other keys of the block are not models."""
     scores = {}
@@ -261,13 +179,14 @@ def _score(value: Mapping[str, Any], *, where: str) -> ModelScore:
     try:
         cases = [_case(case) for case in objects(value, "cases")]
         interval = [number(end) for end in items(value, "dice_ci95")]
-    except ReportError as error:
+    except RunResultError as error:
         raise ReportError(f"{where}: {error}") from error
     scored = [case for case in cases if number(case.dice) is not None]
     summary = {**(summarise(scored) if scored else {}), **value}
     low, high = interval if len(interval) == 2 else summary.get("dice_ci95") or (None, None)
     patients = number(summary.get("patient_count"))
     return ModelScore(
+        served=ServedModel.from_json(served, where=where) if (served := mapping(value, "served")) else None,
         dice=number(summary.get("dice")),
         interval=None if low is None or high is None else (low, high),
         patient_count=None if patients is None else int(patients),
@@ -282,9 +201,9 @@ def _case(value: Mapping[str, Any]) -> CaseScore:
     return CaseScore.from_json({**value, "metrics": read})
 
 
-def _overlays(folder: Path, block: Mapping[str, Any], notes: list[str]) -> list[Overlay]:
+def _overlays(pictures: Path, block: Mapping[str, Any], notes: list[str]) -> list[Overlay]:
     """List a site's pictures: those its evaluation names, then those that merely lie there."""
-    found: dict[Path, Overlay] = {}
+    folder, found = pictures.parent, dict[Path, Overlay]()
     for entry in objects(block, "overlays"):
         told = str(entry.get("file") or "")
         path = (folder / told).resolve()
@@ -293,6 +212,6 @@ def _overlays(folder: Path, block: Mapping[str, Any], notes: list[str]) -> list[
             continue
         words = {key: str(entry.get(key) or "") for key in ("case", "which", "model")}
         found[path] = Overlay(path=path, dice=number(entry.get("dice")), **words)
-    for path in sorted((folder / "overlays").glob("*.png")):
+    for path in sorted(pictures.glob("*.png")):
         found.setdefault(path.resolve(), Overlay(path=path.resolve(), case=path.stem))
     return list(found.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from sitelora.evaluation.overlays import LINE_STYLES, PREDICTION, TRUTH
 from sitelora.report.case_table import case_table
 from sitelora.report.costs import full_model_bytes
 from sitelora.report.egress import before_rounds, shared_table, stayed, traffic_table
@@ -12,9 +13,8 @@ from sitelora.report.figures import segmented
 from sitelora.report.findings import class_names, main_model, mean_dice
 from sitelora.report.glossary import GLOSSARY
 from sitelora.report.inlined import inlined_overlay
-from sitelora.report.overlays import LINE_STYLES, PREDICTION, TRUTH
 from sitelora.report.results import Run
-from sitelora.report.style import Picture, model_style
+from sitelora.report.style import ROUND_CURVES, ROUND_WORDS, Picture, model_style
 from sitelora.report.tables import not_applicable, round_site_table, round_table, site_table
 from sitelora.report.words import bytes_text, count_text
 
@@ -41,15 +41,20 @@ def round_by_round(run: Run, panels: Sequence[Picture]) -> str:
     if not run.rounds:
         return ""
     curves = "".join(f"<figure>{panel.svg}</figure>" for panel in panels)
-    labels = {"received": "Received from the server (global)", "personal": "After training at the site (personal)"}
-    drawn = f"""{key(["received", "personal"], labels, cross=True)}
+    told = {name for each in run.rounds for entry in each.sites.values() for name in entry.metrics}
+    curves_of = [ROUND_CURVES[metric] for metric in ("dice_received", "dice_personal", "dice_served") if metric in told]
+    drawn = f"""{key(curves_of, ROUND_WORDS, rounds=True)}
 <div class="panels">{curves}</div>
 <p class="note">How to read it: one panel a site, all with the same axes; rounds run to the right, Dice upwards, and
 the number is the last value.</p>"""
     table = round_site_table(run)
-    numbers = f"<h3>Dice of each round, site by site: received → after training</h3>\n{table}" if table else ""
+    numbers = f"<h3>Dice of each round, site by site: received → freshly trained</h3>\n{table}" if table else ""
+    served = (
+        "; the served one is the best that the site had by then, so it never falls" if "personal" in curves_of else ""
+    )
     return f"""<h2>Round by round</h2>
-<p>Dice on every site's validation cases: of the model as it arrived, and after the site trained it.</p>
+<p>Dice on every site's validation cases: of the model as the site received it, and of the one that it made of it by
+training, before the server averaged it with the others'{served}.</p>
 {drawn if panels else ""}
 {numbers}
 <h3>Dice and bytes of each round, all sites together</h3>
@@ -146,21 +151,31 @@ def glossary() -> str:
 
 
 def key(
-    models: Sequence[str], labels: dict[str, str] | None = None, *, squares: bool = False, cross: bool = False
+    models: Sequence[str],
+    labels: dict[str, str] | None = None,
+    *,
+    squares: bool = False,
+    rounds: bool = False,
 ) -> str:
-    """Return a legend: markers as in the plots, or squares for bars; ``cross`` adds a missed round."""
+    """Return a legend: markers as in the plots, or squares for bars.
+
+    Args:
+        rounds: of curves by round: the served model is a band, and a cross is a round without an update.
+    """
     shapes = {
         "o": '<circle cx="7" cy="7" r="4.5"/>',
         "s": '<rect x="2.5" y="2.5" width="9" height="9"/>',
         "D": '<path d="M7 1.5 12.5 7 7 12.5 1.5 7z"/>',
         "^": '<path d="M7 2 12.5 12H1.5z"/>',
         "v": '<path d="M7 12 12.5 2H1.5z"/>',
+        "P": '<path d="M5 1.5h4V5h3.5v4H9v3.5H5V9H1.5V5H5z"/>',
+        "band": '<path d="M0 7h14" stroke-width="6" stroke-opacity="0.35"/>',
         "X": '<path d="M3 3l8 8M11 3l-8 8"/>',
     }
     entries = []
     for model in models:
         tone, marker, words = model_style(model)
-        shape = shapes["s" if squares else marker]
+        shape = shapes["s" if squares else "band" if rounds and model == "personal" else marker]
         fill = "var(--paper)" if model == "base" else f"var(--{tone})"
         entries.append(
             (
@@ -169,7 +184,7 @@ def key(
                 (labels or {}).get(model, words),
             )
         )
-    if cross:
+    if rounds:
         entries.append(('fill="none" stroke="var(--alert)" stroke-width="1.8"', shapes["X"], "Round without an update"))
     lines = "".join(
         f'<li><svg width="14" height="14" aria-hidden="true" {look}>{shape}</svg>{escape(words)}</li>'

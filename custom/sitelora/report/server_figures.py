@@ -10,9 +10,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from sitelora.report.figures import MOST_MARKERS
-from sitelora.report.results import Round, Run, items, mapping, number
+from sitelora.report.results import Run
 from sitelora.report.style import TONES, Picture, canvas, finish, sheet
 from sitelora.report.words import shortened
+from sitelora.run_result import Round, items, mapping, number
 
 AVERAGING, BROADCAST = "averaging_error", "product_error"
 LAYERS, SIMILARITY = "layers", "similarity"

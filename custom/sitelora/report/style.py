@@ -39,6 +39,7 @@ TONES: dict[str, Tone] = {
     "rule": Tone("#dfe3e8", "#323a43"),
     "base": Tone("#87909a", "#8b96a1"),
     "received": Tone("#0072b2", "#5ab4ef"),
+    "trained": Tone("#7a6a00", "#d2bd3c"),
     "personal": Tone("#d55e00", "#ff9850"),
     "unseen": Tone("#009e73", "#3ccb9f"),
     "global": Tone("#b0578d", "#e29cc4"),
@@ -50,19 +51,25 @@ TONES: dict[str, Tone] = {
 # Every model keeps its tone and its marker in all pictures: neither colour nor shape alone carries meaning.
 MODELS: dict[str, tuple[str, str, str]] = {
     "base": ("base", "o", "Base, before any training"),
-    "received": ("received", "s", "Received from the server"),
+    "received": ("received", "s", "Received from the server, before training"),
+    "trained": ("trained", "P", "Freshly trained, before averaging"),
     "global": ("global", "D", "Global model"),
-    "personal": ("personal", "o", "Personal model"),
+    "personal": ("personal", "o", "Personal model: the one that the site is served"),
     "unseen": ("unseen", "^", "Unseen-site model"),
 }
 
 SHORT = {
     "base": "Base",
     "received": "Received",
+    "trained": "Trained",
     "global": "Global",
     "personal": "Personal",
     "unseen": "Unseen",
 }
+
+# metric of a round -> the model that it is the validation Dice of, in the order of drawing: the served one lies below
+ROUND_CURVES = {"dice_served": "personal", "dice_received": "received", "dice_personal": "trained"}
+ROUND_WORDS = {"personal": "Served after the round, the best so far", "received": MODELS["received"][2]}
 
 HOUSE_STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -96,7 +103,7 @@ HOUSE_STYLE: dict[Any, Any] = {
 
 def model_style(name: str) -> tuple[str, str, str]:
     """Return ``(tone, marker, words)`` of a model; a name we do not know, a run beside's, speaks for itself."""
-    return MODELS.get(name, ("beside", "v", f"Personal model of the {name} run"))
+    return MODELS.get(name, ("beside", "v", f"Personal model of the {name} run, as its sites are served"))
 
 
 def short_name(name: str) -> str:

@@ -9,7 +9,7 @@ from sitelora.report.beside import beside_difference, beside_pairs, difference_t
 from sitelora.report.costs import cost_of, full_model_bytes
 from sitelora.report.findings import attended, mean_dice
 from sitelora.report.html_table import Cell, Column, html_table
-from sitelora.report.results import ModelScore, Round, Run, mapping, number
+from sitelora.report.results import ModelScore, Run
 from sitelora.report.style import model_style, short_name
 from sitelora.report.words import (
     ABSENT,
@@ -18,8 +18,13 @@ from sitelora.report.words import (
     dice_text,
     interval_text,
     listed,
+    percent_text,
     seconds_text,
 )
+from sitelora.run_result import Round, mapping, number
+
+REGULARIZER = "regularizer_share"
+"""In a site's metrics: the mean norm of the regularizers' gradient in units of the task's, as it was added."""
 
 
 def site_table(run: Run) -> str:
@@ -35,6 +40,8 @@ def site_table(run: Run) -> str:
         columns.append(Column(short_name(model), hint=model_style(model)[2]))
         if model == "personal" and pairs:
             columns.append(Column("Difference", hint=f"personal minus {run.beside} run"))
+    told = any(run.served(site) for site in sites)
+    columns += [Column("Served", numeric=False, hint="which model the site is served, and from which round")] * told
     columns += [Column("Cases", hint="training / validation / test")]
     rows = []
     for site in sites:
@@ -44,13 +51,13 @@ def site_table(run: Run) -> str:
             if model == "personal" and pairs:
                 gain = pairs[site][0] - pairs[site][1] if site in pairs else None
                 row.append(Cell(difference_text(gain) or ABSENT, "below" if gain is not None and gain < 0 else ""))
-        rows.append([*row, _case_counts(run, site)])
+        rows.append([*row, *[_served_cell(run, site)] * told, _case_counts(run, site)])
     means = [Cell("Mean")]
     for model in models:
         means.append(Cell(dice_text(mean_dice(run, model))))
         if model == "personal" and pairs:
             means.append(Cell(difference_text(beside_difference(run))))
-    return html_table(columns, rows, footer=[*means, Cell("")] if len(sites) > 1 else None)
+    return html_table(columns, rows, footer=[*means, *[Cell("")] * told, Cell("")] if len(sites) > 1 else None)
 
 
 def not_applicable(run: Run) -> list[str]:
@@ -73,6 +80,15 @@ def _case_counts(run: Run, site: str) -> Cell:
     return Cell(" / ".join(ABSENT if count is None else f"{count:.0f}" for count in counts) if cases else ABSENT)
 
 
+def _served_cell(run: Run, site: str) -> Cell:
+    served = run.served(site)
+    if served is None:
+        return Cell(ABSENT)
+    return Cell(
+        served.words, "" if served.validation is None else f"validation {dice_text(served.validation)}", hint=served.why
+    )
+
+
 def _model_cell(score: ModelScore | None) -> Cell:
     if score is None:
         return Cell(ABSENT)
@@ -84,11 +100,12 @@ def _model_cell(score: ModelScore | None) -> Cell:
 
 def round_table(run: Run) -> str:
     """Return what happened in every round, sites summed or averaged."""
+    regularized = any(_mean_metric(each, REGULARIZER) is not None for each in run.rounds)
     columns = [
         Column("Round", numeric=False),
         Column("Sites"),
-        Column("Dice received", hint="mean validation Dice of the received model"),
-        Column("Dice after training", hint="mean validation Dice after local training"),
+        Column("Dice received → trained", hint="mean validation Dice of the received and of the freshly trained model"),
+        *[Column("Regularizer", hint="mean norm of its gradient, in units of the task's")] * regularized,
         Column("To sites"),
         Column("From sites"),
     ]
@@ -103,7 +120,10 @@ def round_table(run: Run) -> str:
     for each in run.rounds:
         cost = cost_of(run, [each])
         row = [Cell(str(each.number)), _attendance(each)]
-        row += [Cell(dice_text(_mean_metric(each, name))) for name in ("dice_received", "dice_personal")]
+        dice = [dice_text(_mean_metric(each, name)) for name in ("dice_received", "dice_personal")]
+        served = _mean_metric(each, "dice_served")
+        row += [Cell(" → ".join(dice), "" if served is None else f"served {dice_text(served)}")]
+        row += [Cell(percent_text(_mean_metric(each, REGULARIZER)))] * regularized
         row += [Cell(bytes_text(cost.bytes_down)), Cell(bytes_text(cost.bytes_up))]
         row += [Cell(bytes_text(cost.full))] * against
         row += [Cell(seconds_text(each.seconds))]
@@ -112,7 +132,7 @@ def round_table(run: Run) -> str:
 
 
 def round_site_table(run: Run) -> str:
-    """Return the validation Dice of every site in every round, received and after training; empty without any."""
+    """Return the validation Dice of every site in every round, received and freshly trained; empty without any."""
     names = ("dice_received", "dice_personal")
     sites = [s for s in run.sites if any(_metric(each, s, name) is not None for each in run.rounds for name in names)]
     if not sites:
@@ -124,8 +144,12 @@ def round_site_table(run: Run) -> str:
         for site in sites:
             values = [_metric(each, site, name) for name in names]
             entry = each.sites.get(site)
-            gone = "" if entry is None or entry.status == "ok" else entry.status
-            row.append(Cell(" → ".join(map(dice_text, values)) if any(v is not None for v in values) else ABSENT, gone))
+            below = "" if entry is None or entry.status == "ok" else entry.status
+            if (served := _metric(each, site, "dice_served")) is not None and not below:
+                below = f"served {dice_text(served)}"
+            row.append(
+                Cell(" → ".join(map(dice_text, values)) if any(v is not None for v in values) else ABSENT, below)
+            )
         rows.append(row)
     return html_table(columns, rows)
 

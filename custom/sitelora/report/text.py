@@ -55,6 +55,7 @@ def _table(run: Run, width: int) -> str:
     head = ["site"]
     for model in models:
         head += [SHORT.get(model, model).lower()] + [f"vs {run.beside}"] * (model == "personal" and bool(pairs))
+    told = any(run.served(site) for site in run.sites)
     rows = []
     for site in run.sites:
         scores = run.evaluation.get(site, {})
@@ -63,6 +64,8 @@ def _table(run: Run, width: int) -> str:
             score = scores.get(model)
             row.append("n/a" if score and score.not_applicable else dice_text(score.dice if score else None))
             row += [gains.get(site, ABSENT)] * (model == "personal" and bool(pairs))
+        served = run.served(site)
+        row += [served.words if served else ABSENT] * told
         entries = [each.sites.get(site) for each in run.rounds]
         sent = sum(entry.bytes_up for entry in entries if entry)
         course = [entry.metrics.get("dice_personal") if entry else None for entry in entries]
@@ -73,8 +76,9 @@ def _table(run: Run, width: int) -> str:
         for model in models:
             row.append(dice_text(mean_dice(run, model)))
             row += [difference_text(beside_difference(run))] * (model == "personal" and bool(pairs))
-        rows.append([*row, "", ""])
-    return _aligned([[*head, "sent", "after training, by round"], *rows], width)
+        rows.append([*row, *[""] * told, "", ""])
+    course_of = "freshly trained, by round"
+    return _aligned([[*head, *["is served"] * told, "sent", course_of], *rows], width)
 
 
 def _aligned(rows: Sequence[Sequence[str]], width: int) -> str:

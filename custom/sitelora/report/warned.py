@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sitelora.report.beside import below_beside
 from sitelora.report.findings import compared, planned_rounds, rounds_done
-from sitelora.report.results import Run, items, number
+from sitelora.report.results import Run
 from sitelora.report.style import model_word
 from sitelora.report.words import count_text, listed
+from sitelora.run_result import items, number
 
 TRUNCATION = "truncation_lost"
 """In a round's ``server``: the largest share (Frobenius norm) of a mean product that a rank truncation dropped."""
@@ -37,7 +38,7 @@ def warnings(run: Run) -> list[str]:
             found.append(f"The {model_word(model)} model is not above the base at {listed(not_above)}.")
     _, unhelped = compared(run, "personal", "received")
     if unhelped:
-        found.append(f"Local training did not improve on the received model at {listed(unhelped)}.")
+        found.append(f"The personal model is not above the received one at {listed(unhelped)}.")
     if not run.evaluation:
         found.append("There is no evaluation on test data.")
     elif silent := [site for site in run.sites if site not in run.evaluation]:

@@ -10,6 +10,11 @@ def dice_text(value: float | None) -> str:
     return ABSENT if value is None else f"{value:.3f}"
 
 
+def percent_text(value: float | None) -> str:
+    """Return a share in per cent with one place."""
+    return ABSENT if value is None else f"{100 * value:.1f} %"
+
+
 def distance_text(value: float | None) -> str:
     """Return a distance with one place; it is undefined when one of two masks is empty."""
     return ABSENT if value is None else f"{value:.1f}"

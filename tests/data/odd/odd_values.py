@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from drafts import Draft
 from register import each, fits, refused, volumes
@@ -367,3 +369,16 @@ def label_elsewhere(draft: Draft) -> None:
     assert file.affine is not None
     file.affine = file.affine.copy()
     file.affine[0, 3 if draft.rng.integers(2) else 0] += 5
+
+
+@refused
+def odd_headers(draft: Draft) -> None:
+    volumes(draft)
+    odd: list[dict[str, Any]] = [
+        {"vox_offset": 0},
+        {"vox_offset": 1e9},
+        {"datatype": 9999},
+        {"dim": [3, -6, 5, 4, 1, 1, 1, 1]},
+    ]
+    odd += [{"dim": [0, 1, 1, 1, 1, 1, 1, 1]}, {"magic": b"ni1"}, {"scl_slope": 1, "scl_inter": np.nan}]
+    draft.images[draft.any()].header = odd[int(draft.rng.integers(len(odd)))]
