@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from sitelora.adapters.lora import set_base_delta, set_strengths
 from sitelora.federation.adapted import load_values, partition_of, trained_parameters
 from sitelora.federation.gradients import Gradients
+from sitelora.federation.moments import load_moments, on_cpu, save_moments
 from sitelora.federation.schedules import RateSetter, Schedule
 from sitelora.federation.state import SiteState
 from sitelora.method import TRAVELLING, Method, Pass
@@ -274,39 +275,3 @@ class LocalRound:
 def paired(delta: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
     """Return ``{adapter: (B, A)}`` from flat ``<adapter>.B`` and ``<adapter>.A``."""
     return {name[:-2]: (tensor, delta[f"{name[:-2]}.A"]) for name, tensor in delta.items() if name.endswith(".B")}
-
-
-def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies in fp32 on the CPU."""
-    return {name: tensor.detach().to("cpu", torch.float32, copy=True) for name, tensor in tensors.items()}
-
-
-def save_moments(
-    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], copy: str
-) -> dict[str, Tensor]:
-    """Return the optimiser's state by tensor name, on the CPU: ``<copy>/<tensor>/<moment>``."""
-    return {
-        f"{copy}/{name}/{key}": value.detach().to("cpu", copy=True)
-        if isinstance(value, Tensor)
-        else torch.tensor(value)
-        for name, parameter in parameters.items()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
-
-
-def load_moments(
-    optimizer: torch.optim.Optimizer,
-    parameters: Mapping[str, nn.Parameter],
-    saved: Mapping[str, Tensor],
-    copy: str,
-) -> None:
-    """Replace the optimiser's state by what was saved for this copy; what was never saved starts anew."""
-    optimizer.state.clear()
-    for key, value in saved.items():
-        owner, _, rest = key.partition("/")
-        name, _, moment = rest.rpartition("/")
-        if owner == copy:
-            parameter = parameters[name]
-            # a count of steps is one number, which torch's optimisers keep on the CPU
-            device = parameter.device if value.dim() else value.device
-            optimizer.state[parameter][moment] = value.to(device, copy=True)
