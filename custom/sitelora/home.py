@@ -22,9 +22,10 @@ def home(config: Path | None = None) -> Path:
         config: a JSON file of the site (never of a job) with the optional keys ``home`` and ``data``.
 
     Raises:
-        ValueError: the configuration file is missing, is not a JSON object or holds something else.
+        ValueError: the configuration file is missing, is not a JSON object or holds something else; or there is no
+            ``~`` for this user.
     """
-    return _resolve(HOME_VARIABLE, "home", config) or Path("~/.sitelora").expanduser()
+    return _resolve(HOME_VARIABLE, "home", config) or _expanded(Path("~/.sitelora"))
 
 
 def data_root(config: Path | None = None) -> Path:
@@ -65,10 +66,20 @@ def _resolve(variable: str, key: str, config: Path | None) -> Path | None:
     value = os.environ.get(variable) or settings.get(key)
     if not value:
         return None
-    path = Path(value).expanduser()
+    path = _expanded(Path(value))
     if not path.is_absolute() and variable not in os.environ and config is not None:
         path = config.parent / path  # a relative path in a file means "beside this file"
     return path.absolute()
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path}: this user has no home folder (HOME is not set, and the system knows of none); "
+            f'set {HOME_VARIABLE} to an absolute path, or "home" in local/sitelora.json, where state is to be kept'
+        ) from error
 
 
 def _read(config: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from sitelora.settings import read_settings
 from sitelora.value_kinds import SettingsError
 
 REFERENCE = "iat_segmentation"
-OWN = {"imports", "output_dir", "method"}
+OWN = {"imports", "output_dir", "method", "made"}
 TRAIN_DIFFERS = {
     "baseline_segmentation": {*OWN, "method_name"},
     "fedsca_segmentation": OWN,
@@ -35,9 +35,9 @@ TRAIN_DIFFERS = {
     },
 }
 INFERENCE_DIFFERS = {
-    "baseline_segmentation": {"output_dir"},
-    "fedsca_segmentation": {"imports", "output_dir", "precision", "method", "base_def", "network_def"},
-    "flap_sam_segmentation": {"output_dir"},
+    "baseline_segmentation": {"output_dir", "made"},
+    "fedsca_segmentation": {"imports", "output_dir", "made", "precision", "method", "base_def", "network_def"},
+    "flap_sam_segmentation": {"output_dir", "made"},
 }
 OTHERS = [name for name in bundle_names() if name != REFERENCE]
 
@@ -89,6 +89,7 @@ def test_inference_differs_where_it_is_meant_to_and_nowhere_else(bundle: str) ->
 @every_other
 def test_evaluation_licence_and_logging_are_the_same_everywhere(bundle: str) -> None:
     one, two = config(REFERENCE, "evaluate"), config(bundle, "evaluate")
+    assert one.pop("made").replace(REFERENCE, bundle) == two.pop("made")
     if bundle == "fedsca_segmentation":  # what it trains is what it serves: adapters stay in the network
         del one["network"]
     assert two == one
@@ -105,7 +106,8 @@ def test_outputs_go_to_a_folder_of_the_bundles_own(bundle: str) -> None:
 
 def test_fedsca_serves_the_network_and_the_adapters_that_it_trains() -> None:
     train, inference = config("fedsca_segmentation", "train"), config("fedsca_segmentation", "inference")
-    assert inference["method"] == train["method"]
+    made = {"reduction": "$@made.get('arguments', {}).get('reduction', 4)"}
+    assert inference["method"] == {**train["method"], **made}
     assert inference["precision"] == train["precision"]
     assert inference["base_def"] == config(REFERENCE, "inference")["network_def"]
 

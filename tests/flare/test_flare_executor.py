@@ -21,7 +21,7 @@ from sitelora.federation.identity import BEGIN_ROUND
 from sitelora.federation.job import Job
 from sitelora.federation.refusals import REMEDIES
 from sitelora.flare.executor import SiteExecutor
-from sitelora.flare.names import BEGIN, TRAIN
+from sitelora.flare.names import BEGIN, EVALUATE, TRAIN
 from sitelora.flare.place import Place
 from sitelora.flare.protocol import Ticket, task_model
 from sitelora.sharing.wire import cast
@@ -74,7 +74,7 @@ def test_missing_data_is_an_answer_of_one_code_and_the_text_stays_at_the_site(
     answer = executor.execute(BEGIN, task(BEGIN_ROUND), context(), Signal())
     assert code_of(answer) == "data_unfit"
     events = [json.loads(line) for line in _events(tmp_path / "home").read_text().splitlines()]
-    assert [event["event"] for event in events] == ["task_started", "error"]
+    assert [event["event"] for event in events] == ["task_started", "stopped", "error"]
     for word in ("site-1", "prostate", "sitelora prepare", str(tmp_path)):  # the text is the site's own
         assert word in events[-1]["error"]
 
@@ -172,7 +172,9 @@ def test_begin_train_and_abort_at_a_real_site(
     assert list(state.glob("round_*"))
     events = [json.loads(line) for line in _events(tmp_path / "home").read_text().splitlines()]
     assert [e["event"] for e in events if e["event"] != "step"] == [
-        "task_started", "left", "task_finished", "task_started", "task_started", "left", "task_finished",
+        "task_started", "left", "task_finished",
+        "task_started", "stopped",
+        "task_started", "left", "task_finished",
     ]  # fmt: skip
     assert events[-3]["event"] == "step"
     assert events[-3]["step"] == events[-3]["steps"] > 0
@@ -238,6 +240,52 @@ def test_a_sites_own_file_chooses_its_device_and_names_methods(
     assert Place.of(fl_ctx).methods == ("mine",)
     begun = FLModelUtils.from_shareable(executor.execute(BEGIN, task(BEGIN_ROUND), fl_ctx, Signal()))
     assert begun.meta["report"]["agreed"]["settings.epochs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        (BEGIN, 0),
+        (TRAIN, BEGIN_ROUND),
+        (TRAIN, 2),
+        (TRAIN, 10**6),
+        (EVALUATE, 0),
+        (EVALUATE, 1),
+        (EVALUATE, 2),
+        ("submit_model", 0),
+    ],
+)
+def test_a_task_out_of_turn_is_refused_and_nothing_is_done(
+    name: str, number: int, executor: SiteExecutor, context: Contexts, tiny_data: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SITELORA_DATA", str(tiny_data))
+    message = FLModelUtils.from_shareable(executor.execute(BEGIN, task(BEGIN_ROUND), context(), Signal())).params
+    executor.execute(TRAIN, task(0, message), context(), Signal())
+    folder = tmp_path / "home" / "iat_prostate" / "run-1" / "site-1"
+    before = sorted(path.name for path in folder.iterdir()), (folder / "audit.jsonl").read_bytes()
+    assert code_of(executor.execute(name, task(number, message), context(), Signal())) == "turn_refused"
+    assert (sorted(path.name for path in folder.iterdir()), (folder / "audit.jsonl").read_bytes()) == before
+
+
+def test_an_exception_with_a_patients_name_leaves_as_a_code(
+    executor: SiteExecutor, context: Contexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_phantom(tmp_path / "data", size=TINY, sites=["site-1"])
+    site = tmp_path / "data" / "prostate" / "site-1"
+    listed = json.loads((site / "dataset.json").read_text())
+    image = site / listed["training"][0]["image"]
+    damaged = image.with_name("Mueller_Hans_1950.nii.gz")
+    damaged.write_bytes(image.read_bytes()[:200])
+    listed["training"][0]["image"] = str(damaged.relative_to(site))
+    (site / "dataset.json").write_text(json.dumps(listed))
+    monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SITELORA_DATA", str(tmp_path / "data"))
+    answer = executor.execute(BEGIN, task(BEGIN_ROUND), context(), Signal())
+    assert code_of(answer) == "data_unfit"
+    assert "Mueller" not in repr(answer)
+    assert "Mueller" in _events(tmp_path / "home").read_text()  # where the engineer of the hospital looks
 
 
 def _events(home: Path) -> Path:

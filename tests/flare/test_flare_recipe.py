@@ -77,7 +77,7 @@ def test_an_export_replaces_an_older_one_and_nothing_else(job_of: Jobs, tmp_path
         ({"bundle": "no_such"}, "no_such"),
         ({"overrides": {"lerning_rate": 1}}, "lerning_rate"),
         ({"sites": ["../site"]}, "names a folder"),
-        ({"sites": ["site-1", "server"]}, "none of them 'server'"),
+        ({"sites": ["site-1", "server"]}, "this name is taken"),
         ({"sites": ["site-1", "site-1"]}, "every name once"),
         ({"name": "a b"}, "names a folder|name"),
         ({"rounds": 0}, "rounds is 0"),

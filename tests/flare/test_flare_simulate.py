@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ import pytest
 
 from sitelora.federation.bundle_config import load_method
 from sitelora.federation.events import EventLog
-from sitelora.flare.chosen_run import STOPPED, SimulationError, choose_run, last_unfinished
+from sitelora.federation.run_folder import RunFolder
+from sitelora.flare.chosen_run import SimulationError, choose_run, last_unfinished
 from sitelora.flare.following import EventFollower, RunView, SiteView
 from sitelora.flare.job_folder import CLIENT_CONFIG, JobFolder, JobFolderError
 from sitelora.flare.processes import ProcessFamily
@@ -206,7 +208,9 @@ def test_the_last_unfinished_run_is_the_one_that_was_worked_on_last(tmp_path: Pa
 
 def choose(job: Path, home: Path, **changes: Any) -> Any:
     nothing = {"workspace": None, "data": None, "rounds": None, "method": None, "uid": None}
-    return choose_run(job, home=home, **{**nothing, "overrides": {}, "resume": False, "new": False, **changes})
+    with ExitStack() as held:
+        arguments = {**nothing, "overrides": {}, "resume": False, "new": False, **changes}
+        return choose_run(job, home=home, held=held, **arguments)
 
 
 def test_the_same_request_goes_on_with_the_run_that_was_stopped_and_another_one_does_not(
@@ -219,7 +223,7 @@ def test_the_same_request_goes_on_with_the_run_that_was_stopped_and_another_one_
     written = first.folder / "server" / "round_000"
     written.mkdir(parents=True)
     (written / "manifest.json").write_text("{}")
-    (first.folder / STOPPED).write_text(json.dumps({"request": first.request}))
+    RunFolder(first.folder).stopped.write_text(json.dumps({"request": first.request}))
     again = choose(job, home)
     assert (again.uid, again.found, again.resume) == (first.uid, True, True)
     others: list[dict[str, Any]] = [

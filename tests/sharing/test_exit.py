@@ -108,9 +108,10 @@ def test_a_round_that_sends_some_tensors_sends_those_only(tmp_path: Path) -> Non
         leave(exit_of(tmp_path), whole(), with_sets=False)
 
 
-def test_an_answer_of_numbers_holds_no_tensor(tmp_path: Path) -> None:
+def test_an_answer_of_numbers_holds_no_tensor_and_the_log_shows_that_none_left(tmp_path: Path) -> None:
     assert leave(exit_of(tmp_path), {}, sent=()) == {}
-    assert not (tmp_path / "audit.jsonl").exists()
+    assert (tmp_path / "audit.jsonl").read_bytes() == b""
+    assert verify_audit(tmp_path / "audit.jsonl", b"secret") == []
     with pytest.raises(EgressError, match=r"enc\.B: unexpected"):
         leave(exit_of(tmp_path), {"enc.B": values()["enc.B"]}, sent=())
 

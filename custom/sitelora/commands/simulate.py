@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
             "NVFlare is not installed here, and only taking part in a federation needs it: "
             "pip install 'sitelora[federation]'"
         )
+    from sitelora.federation.run_folder import RunFolder
     from sitelora.flare.simulate import simulate
     from sitelora.settings import name_method
 
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         new=args.new,
         progress=not args.quiet,
     )
-    if (done.run_folder / "server" / "result.json").is_file() and not done.interrupted:
+    if RunFolder(done.run_folder).result.is_file() and not done.interrupted:
         _tell(done.run_folder, args.report)
     if done.ok:
         print(f"\nDone, with nothing wrong. State: {done.run_folder}")

@@ -18,7 +18,9 @@ from sitelora.comparison.setup import BUNDLE, ON_ALL_IMAGES, Setup
 from sitelora.data.pooled import POOLED, content_sha256, pool_sites
 from sitelora.data.site_folder import SiteFolder, find_site_folder
 from sitelora.federation.adapted import model_sha256
+from sitelora.federation.files import write_json
 from sitelora.federation.in_process import run_in_process
+from sitelora.federation.run_folder import RunFolder
 from sitelora.federation.site import Site
 from sitelora.federation.state import SiteStore
 from sitelora.method import Model
@@ -196,10 +198,7 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
     if left_out:
         content["left_out"] = {site: {kind: left_out_record(b) for kind, b in found.items()}
                                for site, found in left_out.items()}  # fmt: skip
-    job.file.parent.mkdir(parents=True, exist_ok=True)
-    partial = job.file.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.replace(job.file)
+    write_json(job.file, content, private=False)
     dice = ", ".join(f"{s} {content['sites'][s]['models']['personal']['dice']:.3f}" for s in job.setup.sites)
     return f"{job}: personal Dice {dice} in {seconds:.0f} s"
 
@@ -287,7 +286,7 @@ def commit() -> str | None:
 
 def _own_evaluation(run_folder: Path, site: str) -> dict[str, Any]:
     """Return the site's own evaluation by model; what leaves a site has no names to pair cases by."""
-    file = run_folder / site / "evaluation" / "evaluation.json"
+    file = RunFolder(run_folder).scores(site)
     content = json.loads(file.read_text(encoding="utf-8"))
     return {kind: block for kind, block in content.items() if isinstance(block, dict)}
 

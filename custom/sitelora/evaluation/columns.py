@@ -75,9 +75,10 @@ def from_columns(report: Mapping[str, Any], labels: Mapping[str, str]) -> dict[s
         for case, score in zip(cases, scores[number * len(patients) :], strict=False):
             case.setdefault(labels[value], {})[metric] = score
     evaluation = {kind: _summary(cases, patients) for kind, cases in metrics.items()}
+    evaluation.update({kind: {"not_applicable": reason} for kind, reason in report["not_applicable"].items()})
     if "personal" in evaluation and "served" in report:
         evaluation["personal"]["served"] = report["served"]
-    return {**evaluation, **{kind: {"not_applicable": reason} for kind, reason in report["not_applicable"].items()}}
+    return evaluation
 
 
 def _by_name(cases: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, int], Mapping[str, Any]]:

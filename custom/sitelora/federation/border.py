@@ -12,6 +12,7 @@ from sitelora.federation.files import write_json
 from sitelora.federation.identity import BEGIN_ROUND, site_secret
 from sitelora.federation.packets import DeltaLimits, Received, unpack_message
 from sitelora.federation.reports import BEGIN, SCORES, TRAINED, state_hmac
+from sitelora.federation.run_folder import AUDIT, INITIAL
 from sitelora.federation.site_settings import Answer, SiteSettings
 from sitelora.federation.state import StoredRound
 from sitelora.method import Method
@@ -23,9 +24,6 @@ from sitelora.sharing.layout import layout_of
 from sitelora.sharing.schema import Schema
 from sitelora.sharing.wire import Packet, packet_sha256
 
-AUDIT_LOG = "audit.jsonl"
-INITIAL = "initial.json"
-"""Hash of the seeded initial values as they left, for the site's own policy."""
 ANY_ROUND = 10**9
 
 
@@ -58,7 +56,7 @@ class Border:
             initial_sha256=packet_sha256(self._initial),
             wire=settings.wire,
             secret=secret,
-            log=AuditLog(path=folder / AUDIT_LOG, secret=secret),
+            log=AuditLog(path=folder / AUDIT, secret=secret),
         )
 
     def read(self, packet: Packet, reader: str, *, before: int = ANY_ROUND) -> Received:

@@ -20,6 +20,7 @@ from sitelora.federation.job import Job
 from sitelora.federation.packets import pack_evaluation, pack_message
 from sitelora.federation.record import FederationRecord
 from sitelora.federation.reports import BEGIN
+from sitelora.federation.run_folder import RunFolder
 from sitelora.federation.server_state import ServerState, ServerStore
 from sitelora.method import Method
 from sitelora.server.numbers import round_numbers
@@ -102,7 +103,7 @@ class Coordinator:
         method.require_federated(plan.sites)
         self.plan = plan
         self.method = method
-        self.store = ServerStore(plan.run_folder / "server")
+        self.store = ServerStore(RunFolder(plan.run_folder).server)
         self.state = self.store.load() if resume else None
         self._resumed = self.state is not None
         if not resume and self.store.exists():

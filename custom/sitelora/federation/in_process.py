@@ -5,17 +5,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from sitelora.data.site_folder import find_site_folder
 from sitelora.federation.bundle_config import set_torch_threads
 from sitelora.federation.coordinator import Coordinator, FederationPlan
+from sitelora.federation.events import EventLog
 from sitelora.federation.identity import new_uid
 from sitelora.federation.job import Job
+from sitelora.federation.run_folder import SERVER, RunFolder
+from sitelora.federation.run_lock import working
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import SiteError, SiteSettings
 from sitelora.home import data_root, home
+from sitelora.settings import RunSettings
 from sitelora.sharing.wire import Packet, WireFormat
 
 logger = logging.getLogger(__name__)
@@ -62,6 +67,7 @@ def run_in_process(
     Raises:
         SettingsError: a value that may not be set, or not to this.
         FederationError: the sites disagree, or too few updates in a round.
+        RunningError: another process is at work under this uid; at once.
     """
     root, wire = home_folder or home(), wire or WireFormat()
     job = Job(
@@ -81,13 +87,44 @@ def run_in_process(
     )
     settings = job.run_settings(own_methods=own_methods, site_values=site_values)
     plan = FederationPlan.of(job, settings, home=root)
-    agreed = plan.agreed
+    run = RunFolder(plan.run_folder)
+    with ExitStack() as held:
+        for who in (SERVER, *plan.sites):
+            note = EventLog(run.path / who, who)
+            held.enter_context(working(run.lock(who), f"{run.path}, {who}", stopped=note.stopped))
+        return _run(
+            job,
+            plan,
+            settings,
+            data=data or data_root(),
+            attends=attends,
+            on_round=on_round,
+            afterwards=afterwards,
+            own_methods=own_methods,
+            site_values=site_values,
+        )
+
+
+def _run(
+    job: Job,
+    plan: FederationPlan,
+    settings: RunSettings,
+    *,
+    data: Path,
+    attends: Callable[[str, int], bool],
+    on_round: Callable[[int, Mapping[str, Any]], None] | None,
+    afterwards: Callable[[Mapping[str, Site], Callable[[str], Packet]], None] | None,
+    own_methods: tuple[str, ...] | None,
+    site_values: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    bundle, dataset, rounds, root, evaluate = job.bundle, job.dataset, job.rounds, plan.home, job.evaluate
+    wire, agreed = job.wire, plan.agreed
     set_torch_threads(settings)
     method = settings.method
-    coordinator = Coordinator(plan, method, resume=resume)
+    coordinator = Coordinator(plan, method, resume=job.resume)
     members: dict[str, Site] = {}
     for name in plan.sites:
-        folder = find_site_folder(dataset, name, data or data_root())
+        folder = find_site_folder(dataset, name, data)
         members[name] = Site(
             SiteSettings(
                 site=name,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sitelora.federation.identity import checked_name
+from sitelora.names import checked_name, checked_sites
 from sitelora.value_kinds import Kind, Range, SettingsError, did_you_mean, require_plain, short
 
 if TYPE_CHECKING:
@@ -96,10 +96,7 @@ class Job:
             checked_name(name, getattr(self, name))
         if self.uid:
             checked_name("uid", self.uid)
-        for site in self.sites:
-            checked_name("site", site)
-        if "server" in self.sites or len(set(self.sites)) != len(self.sites) or not self.sites:
-            raise SettingsError(f"sites are {list(self.sites)}, expected every name once, and none of them 'server'")
+        checked_sites(self.sites)
         if self.min_sites > len(self.sites):
             raise SettingsError(f"min_sites is {self.min_sites}, expected 1 to {len(self.sites)}, the number of sites")
         if self.resume and not self.uid:

@@ -38,6 +38,7 @@ REMEDIES = {
     "policy_refused": "the site's own policy kept the answer back: ask the site",
     "training_failed": "training left the finite numbers or made no step: lower learning_rate, check the images",
     "state_damaged": "a file of its state is damaged: its log names the folder to remove to go back one round",
+    "running": "another process is at work in the same run there: wait for it, end it, or use another uid",
     "out_of_memory": "it ran out of memory: lower batch_size or image_size, or give the site more",
     "disk_full": "its disk is full: free space in its SITELORA_HOME",
     "file_refused": "a file there cannot be read or written: the site's log names it",

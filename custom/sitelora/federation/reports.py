@@ -49,7 +49,7 @@ BEGIN = Schema(
     },
     optional={
         "settings_sha256": HEX,
-        "agreed": Table(of=Text(longest=16, pattern="[0-9a-f]{16}"), pattern=r"[a-z0-9_.#]{1,80}", most=200),
+        "agreed": Table(of=Text(longest=16, pattern="[0-9a-f]{16}"), pattern=r"[\w.#-]{1,100}", most=200),
     },
 )
 TRAINED = Schema(

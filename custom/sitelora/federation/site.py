@@ -15,13 +15,15 @@ from sitelora.data.check import check_site_folder
 from sitelora.data.site_folder import DATALIST, SiteFolder
 from sitelora.evaluation.cases import evaluate_cases
 from sitelora.evaluation.columns import to_columns
+from sitelora.evaluation.site_pictures import draw_cases
 from sitelora.federation.adapted import load_model, model_sha256, partition_of, save_merged
 from sitelora.federation.begin_report import begin_report, identity_of, require_same_run
 from sitelora.federation.border import Border
-from sitelora.federation.bundle_config import FEDERATED, checkpoint_path, data_needs
-from sitelora.federation.files import file_sha256
+from sitelora.federation.bundle_config import FEDERATED, data_needs
+from sitelora.federation.files import file_sha256, new_folder, write_json
 from sitelora.federation.local_round import LocalRound, Progress
 from sitelora.federation.packets import Received, accumulate, unpack_evaluation
+from sitelora.federation.run_folder import EVALUATION, OVERLAYS, PREDICTIONS, RunFolder
 from sitelora.federation.served import (
     PREVIOUS,
     RECEIVED,
@@ -37,7 +39,7 @@ from sitelora.federation.site_settings import Answer, SiteSettings
 from sitelora.federation.state import SiteState, SiteStore
 from sitelora.federation.turns import Turns
 from sitelora.method import Model
-from sitelora.report.site_pictures import write_evaluation
+from sitelora.networks.model_file import described
 from sitelora.server.types import ANY_SITE
 from sitelora.sharing.wire import Packet, difference, packet_sha256
 
@@ -183,18 +185,21 @@ class Site:
         if done is not None:
             return self.border.scores(self.turns.evaluation_round, done)
         models = self.served_models(packet)
-        folder = self.store.folder / "evaluation"
         served = self.served(packet)
         personal = served.candidate.model
-        self.score(personal, self.folder, keep_predictions=folder / "predictions")
-        results = {
-            kind: {"not_applicable": model} if isinstance(model, str) else self.score(model, self.folder)
-            for kind, model in models.items()
-        }
-        results["personal"] = {**results["personal"], "served": served.to_json()}
+        place = RunFolder(self.settings.run_folder)
+        with new_folder(place.evaluation(site)) as new:
+            predictions = new / PREDICTIONS
+            self.score(personal, self.folder, keep_predictions=predictions)
+            results = {
+                kind: {"not_applicable": model} if isinstance(model, str) else self.score(model, self.folder)
+                for kind, model in models.items()
+            }
+            results["personal"] = {**results["personal"], "served": served.to_json()}
+            drawn = draw_cases(results["personal"], new / OVERLAYS, folder=self.folder, predictions=predictions)
+            write_json(new / EVALUATION, {**results, "overlays": drawn})
         load_model(self.network, personal)
-        save_merged(self.network, checkpoint_path(self.settings.run_folder, site))
-        write_evaluation(results, folder, folder=self.folder)
+        save_merged(self.network, place.personal_model(site), made=self._made(served))
         report = {**to_columns(results, self.folder.labels), "seconds": round(time.monotonic() - started, 2)}
         answer = self.border.scores(self.turns.evaluation_round, report)
         self.turns.keep_scores(answer.report, *key)
@@ -267,6 +272,25 @@ class Site:
                 state.delta_rounds.append(number)
         return state
 
+    def _made(self, served: Served) -> dict[str, Any]:
+        """Return what the served model's file says of itself."""
+        settings, parser = self.settings, self._parser
+        keys = ("arch", "image_size", "classes", "pictures", "slices")
+        return described(
+            bundle=settings.bundle,
+            **{key: parser.get_parsed_content(key) for key in keys},
+            labels=dict(self.folder.labels),
+            precision=str(getattr(self.network, "compute_precision", "")),
+            method=self.method.name,
+            arguments={k: v for k, v in settings.run.method_config.items() if not k.startswith("_")},
+            federation=settings.federation,
+            uid=settings.uid,
+            site=settings.site,
+            hospital=self.folder.hospital,
+            served=served.to_json(),
+            **identity_of(settings, self.network),
+        )
+
     def _validation(self, model: Model) -> float | None:
         """Return a model's Dice on this site's validation cases, or None where it has none."""
         if not self.folder.cases("validation"):
@@ -282,6 +306,6 @@ class Site:
     def _pipeline(self) -> Callable[[str], Any]:
         """Return the bundle's inference parts by id: what is scored is what is served."""
         if not hasattr(self, "_inference"):
-            self._inference = self.settings.run.parser("inference")
+            self._inference = self.settings.run.parser("inference", ours={"made": {}})  # no file: the run's own values
             self._inference["device"] = str(next(self.network.parameters()).device)
         return self._inference.get_parsed_content

@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.federation.files import read_json, write_json
+from sitelora.federation.run_folder import ANSWERED
 from sitelora.federation.site_settings import SiteError
 from sitelora.federation.state import SiteStore
-
-ANSWERED = "answered.json"
-"""What an evaluation answered, beside ``evaluation.json``: scores without names, to be sent again."""
 
 
 @dataclass(frozen=True, kw_only=True)

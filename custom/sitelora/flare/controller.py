@@ -10,6 +10,7 @@ import queue
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ from sitelora.federation.events import EventLog
 from sitelora.federation.files import write_json
 from sitelora.federation.identity import BEGIN_ROUND, new_uid
 from sitelora.federation.job import Job
-from sitelora.flare.names import BEGIN, EVALUATE, RESULT, SERVER, TRAIN
+from sitelora.federation.run_folder import RESULT, SERVER, RunFolder
+from sitelora.federation.run_lock import RunningError, end_on_request, working
+from sitelora.flare.names import BEGIN, EVALUATE, TRAIN
 from sitelora.flare.place import Place, read_job, refuse_arguments
 from sitelora.flare.protocol import Reply, Ticket, read_reply, task_model
 from sitelora.sharing.wire import Packet, packet_bytes
@@ -60,6 +63,7 @@ class FederationController(ModelController):
         self._job: Job | None = None
         self._coordinator: Coordinator | None = None
         self._events: EventLog | None = None
+        self._held = ExitStack()
 
     @property
     def job(self) -> Job:
@@ -72,9 +76,14 @@ class FederationController(ModelController):
         super().handle_event(event_type, fl_ctx)
         if event_type == EventType.START_RUN:
             fobs.register(TensorDecomposer)
+            end_on_request()
 
     def run(self) -> None:
         """Run the federation; any failure ends the job with its reason, after what is known has been written."""
+        with self._held:
+            self._run()
+
+    def _run(self) -> None:
         try:
             coordinator = self._open()
             self._begin(coordinator)
@@ -85,7 +94,8 @@ class FederationController(ModelController):
         except RunAborted:
             self._finish({}, error=f"stopped on request; resume with uid {self._uid_of_run()!r}")
         except Exception as error:
-            text = str(error) if isinstance(error, FederationError | ValueError) else repr(error)
+            told = isinstance(error, FederationError | RunningError | ValueError | OSError)
+            text = str(error) if told else repr(error)
             if not isinstance(error, FederationError):
                 self.exception(f"the federation failed: {text}")
             self._finish({}, error=text)
@@ -99,6 +109,9 @@ class FederationController(ModelController):
         settings = job.run_settings(own_methods=place.methods, site_values=place.values)
         plan = FederationPlan.of(job, settings, home=place.home)
         set_torch_threads(settings)
+        run = RunFolder(plan.run_folder)
+        events = EventLog(run.server, SERVER)
+        self._held.enter_context(working(run.lock(SERVER), f"{run.path}", stopped=events.stopped))
         coordinator = Coordinator(plan, settings.method, resume=job.resume)
         if job.resume and coordinator.state is None:
             raise FederationError(
@@ -106,7 +119,7 @@ class FederationController(ModelController):
                 "start a new run, with this uid or another, and leave resume out"
             )
         self._coordinator = coordinator
-        self._events = EventLog(plan.run_folder / SERVER, SERVER)
+        self._events = events
         self.info(f"federation {plan.federation}, uid {plan.uid}: state in {plan.run_folder}")
         self._note(
             "federation_started",
@@ -228,6 +241,8 @@ class FederationController(ModelController):
             return
         result = self._coordinator.finish(evaluations, completed=not error, error=error)
         shutil.copyfile(self._coordinator.store.folder / RESULT, copy)
+        if error:
+            self._note("stopped", reason=error)
         self._note("finished", completed=not error, error=error, rounds_done=result["rounds_done"])
         self.info(f"{result['rounds_done']} of {self.job.rounds} rounds done; {RESULT} written to {copy}")
 

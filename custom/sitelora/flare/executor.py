@@ -25,6 +25,8 @@ from sitelora.federation.events import EventLog
 from sitelora.federation.identity import BEGIN_ROUND
 from sitelora.federation.job import Job
 from sitelora.federation.refusals import code_of
+from sitelora.federation.run_folder import RunFolder
+from sitelora.federation.run_lock import RunningError, end_on_request, working
 from sitelora.flare.answers import site_folder_of_run
 from sitelora.flare.names import BEGIN, EVALUATE, TRAIN
 from sitelora.flare.place import Place, read_job, refuse_arguments
@@ -66,6 +68,7 @@ class SiteExecutor(Executor):
         """Let tensors travel, from the start of a run."""
         if event_type == EventType.START_RUN:
             fobs.register(TensorDecomposer)
+            end_on_request()
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Do one task; an error stays here with its text and traceback, and leaves as a code."""
@@ -81,11 +84,17 @@ class SiteExecutor(Executor):
                     f"a task of federation {ticket.federation!r}, uid {ticket.uid!r}; this job is {job.federation!r}, "
                     f"uid {job.uid or 'as the server says'!r}"
                 )
-            return self._do(task_name, ticket, packet, place, job, abort_signal)
+            run = RunFolder.of(place.home, ticket.federation, ticket.uid)
+            stopped = EventLog(run.site(place.name), place.name).stopped
+            with working(run.lock(place.name), f"{run.path}, {place.name}", stopped=stopped):
+                return self._do(task_name, ticket, packet, place, job, abort_signal)
         except TaskAborted:
             self._site = None
             logger.info("site %s: stopped in task %s; what was finished before is kept", name, task_name)
             return make_reply(ReturnCode.TASK_ABORTED)
+        except RunningError as error:  # the run is another process's: nothing is written into it
+            logger.error("site %s: %s", name, error)
+            return error_shareable(ticket, "running")
         except Exception as error:
             self._site = None  # half a round may be in it
             logger.exception("site %s: task %s failed", name, task_name)

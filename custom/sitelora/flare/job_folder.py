@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.federation.job import JOB_FILE, Job
-from sitelora.flare.names import SERVER, TASKS
+from sitelora.federation.run_folder import SERVER
+from sitelora.flare.names import TASKS
 from sitelora.value_kinds import SettingsError, short
 
 APP = "app"

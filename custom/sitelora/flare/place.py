@@ -91,7 +91,11 @@ class Place:
 
     def hide(self, text: str) -> str:
         """Return an error text without this machine's folders, fit to leave the site."""
-        for label, folder in (("<data>", data_root(self.config)), ("<home>", self.home), ("~", Path.home())):
+        for label, folder in (
+            ("<data>", data_root(self.config)),
+            ("<home>", self.home),
+            ("~", os.path.expanduser("~")),
+        ):
             text = text.replace(str(folder), label)
         return text
 

@@ -17,22 +17,20 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from torch import Tensor
 
-from sitelora.federation.border import INITIAL
 from sitelora.federation.events import EventLog
 from sitelora.federation.files import read_json
 from sitelora.federation.identity import BEGIN_ROUND, site_secret
 from sitelora.federation.refusals import REMEDIES
 from sitelora.federation.reports import BEGIN, SCORES, TRAINED
+from sitelora.federation.run_folder import INITIAL, POLICY
 from sitelora.flare.answers import context_of, packet_of, site_folder_of_run
-from sitelora.flare.place import Place
+from sitelora.flare.place import Place, read_job
 from sitelora.flare.protocol import Ticket, error_shareable
 from sitelora.sharing.audit import AuditLog
 from sitelora.sharing.exit import privatise
 from sitelora.sharing.wire import EgressError, Packet, WireFormat, allow_only_shared, packet_sha256
 
 logger = logging.getLogger(__name__)
-
-POLICY_LOG = "policy.jsonl"
 
 
 class SitePolicy(FLComponent):
@@ -43,7 +41,8 @@ class SitePolicy(FLComponent):
     a chain like the audit log.
 
     Args:
-        bundles: names of installed bundles; only what one of them shares may leave. None leaves it to the job.
+        bundles: names of installed bundles; a job of another one is refused, and of a job only what the bundle's own
+            method shares may leave. None leaves it to the job.
         clip_norm: largest L2 norm of an update. noise_std: in units of ``clip_norm``, from the site's secret.
     """
 
@@ -80,18 +79,18 @@ class SitePolicy(FLComponent):
                 raise EgressError("nothing left: an error that is no code of the public list")
             return
         ticket, place = Ticket.read(dxo.meta), Place.of(fl_ctx)
+        self._allow(dxo.data, fl_ctx)
         report = dxo.meta.get("report")
         schema = BEGIN if ticket.round_number == BEGIN_ROUND else TRAINED if dxo.data else SCORES
         schema.read(report, sender=place.name)
         if not dxo.data:
             return
         context, folder = context_of(ticket, place), site_folder_of_run(ticket, place)
-        self._allow(dxo.data)
         secret = site_secret(place.home)
         if self.clip_norm is not None:
             dxo.data = self._private(dxo.data, secret, folder, **context)
             dxo.update_shareable(answer)
-        AuditLog(path=folder / POLICY_LOG, secret=secret).write(dxo.data, **context)
+        AuditLog(path=folder / POLICY, secret=secret).write(dxo.data, **context)
         EventLog(folder, place.name).write("policy", round=ticket.round_number, tensors=len(dxo.data))
 
     def _private(self, packet: Packet, secret: bytes, folder: Path, **context: object) -> dict[str, Tensor]:
@@ -106,16 +105,15 @@ class SitePolicy(FLComponent):
         private = privatise(floats, self._wire, secret, initial_sha256=None, by="policy", **context)
         return {name: tensor.to(packet[name].dtype) for name, tensor in private.items()}
 
-    def _allow(self, packet: Packet) -> None:
+    def _allow(self, packet: Packet, fl_ctx: FLContext) -> None:
         from sitelora.federation.bundle_config import load_method  # MONAI takes a second to import
 
-        refusals = []
-        for bundle in self.bundles or ():
-            method = load_method(bundle)
-            try:
-                allow_only_shared(packet, method.share, method.program.companions)
-                return
-            except EgressError as error:
-                refusals.append(f"{bundle}: {error}")
-        if self.bundles is not None:
-            raise EgressError("; ".join(refusals) or "no bundle is allowed to send anything")
+        if self.bundles is None:
+            return
+        bundle = read_job(fl_ctx).bundle
+        if bundle not in self.bundles:
+            raise EgressError(
+                f"nothing left: a job of {bundle}; this site agreed to {', '.join(self.bundles) or 'none'}"
+            )
+        method = load_method(bundle)
+        allow_only_shared(packet, method.share, method.program.companions)

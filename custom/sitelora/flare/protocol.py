@@ -16,8 +16,9 @@ from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from torch import Tensor
 
 import sitelora
-from sitelora.federation.identity import BEGIN_ROUND, checked_name
+from sitelora.federation.identity import BEGIN_ROUND
 from sitelora.federation.refusals import UNLISTED, sentence
+from sitelora.names import checked_name
 
 
 class ProtocolError(ValueError):
@@ -133,5 +134,6 @@ def read_reply(site: str, ticket: Ticket, model: FLModel) -> Reply:
         return Reply(site=site, error=sentence(site, UNLISTED))
     report = meta.get("report")
     if found != ticket or not isinstance(report, dict) or not isinstance(model.params, dict):
-        return Reply(site=site, error=f"{site}: answered for {found}, expected a packet and a report for {ticket}")
+        what = f"a packet and a report for round {ticket.round_number}"
+        return Reply(site=site, error=f"{site}: answered for round {found.round_number}, expected {what} of this run")
     return Reply(site=site, packet=model.params, report=report)

@@ -45,7 +45,8 @@ class AuditLog:
 
     def write(self, packet: Packet, **context: object) -> None:
         """Append one line a tensor: sequence number, previous hash, time, context, name, form, norm and sha256."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.touch(mode=0o600)
         with _locked(self.path) as stream:
             number, previous = _end_of(stream)
             now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -62,6 +63,7 @@ class AuditLog:
 
     def _seal(self, lines: int, last: str) -> None:
         temporary = self.seal_path.with_name(f".{self.seal_path.name}.{os.getpid()}")
+        temporary.touch(mode=0o600)
         temporary.write_text(json.dumps({"lines": lines, "last": last, "mac": _mac(self.secret, lines, last)}) + "\n")
         os.replace(temporary, self.seal_path)
 

@@ -80,8 +80,6 @@ class Exit:
         said = schema.read(report, sender=self.site)
         layout = with_companions({name: self.shared[name] for name in sent}, self.companions if with_sets else ())
         self._allow(packet, layout)
-        if not packet:
-            return {}, said
         private = privatise(packet, self.wire, self.secret, initial_sha256=self.initial_sha256, **context)
         leaving = encode(private, codecs)
         self._require(leaving, encoded_layout(layout, codecs))
