@@ -295,7 +295,7 @@ def main() -> int:
     TABLE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(page(found, command=COMMAND), encoding="utf-8")
     for name, job in found["jobs"].items():
-        said = "; ".join(job["does_not_hold"]) or "all bounds hold"
+        said = "; ".join(job["does_not_hold"]) or "all bounds hold in these"
         print(f"{name}: {job['runs']} runs, chosen {job['chosen']}; {said}")
     return 1 if failed else 0
 

@@ -23,7 +23,13 @@ with working(Path(sys.argv[1]), "the run", stopped=lambda reason: told.write_tex
 
 
 def holding(lock: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, "-c", HOLDING, str(lock)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDING, str(lock)],
+        stdout=subprocess.PIPE,
+        text=True,
+        # a shell lets what it starts in the background ignore Ctrl-C, and that is inherited
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "holding\n"
     return process

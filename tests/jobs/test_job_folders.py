@@ -97,7 +97,7 @@ def test_the_command_changes_what_is_asked_for_and_nothing_else(
         (["iat_prostat"], "did you mean 'iat_prostate'"),
         (["iat_prostate", "--set", "epochs=0"], "1 to 1000"),
         (["iat_prostate", "--set", "torch_threads=$1"], "never code"),
-        (["iat_prostate", "--sites", "server"], "site 'server': this name is taken"),
+        (["iat_prostate", "--sites", "server"], "this name is taken"),
         (["iat_prostate", "--resume"], "without a uid"),
         (["iat_prostate", "--method", "nothing"], "no method is called"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sitelora.federation.bundle_config import bundle_sha256
 from sitelora.federation.machine import hardware, versions
 from sitelora.federation.site_settings import SiteError, SiteSettings
 from sitelora.federation.state import StoredRound
+from sitelora.networks.model_file import described
 from sitelora.sharing.patterns import clean_name
 
 
@@ -47,6 +49,31 @@ def begin_report(
         "hardware": hardware(),
         "versions": versions(),
     }
+
+
+def served_model(
+    settings: SiteSettings, folder: SiteFolder, parser: ConfigParser, network: nn.Module, served: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what a served model's file says of how it was made.
+
+    Args:
+        settings, folder, parser, network: of the site. served: which model it is (``Served.to_json``).
+    """
+    keys = ("arch", "image_size", "classes", "pictures", "slices")
+    return described(
+        bundle=settings.bundle,
+        **{key: parser.get_parsed_content(key) for key in keys},
+        labels=dict(folder.labels),
+        precision=str(getattr(network, "compute_precision", "")),
+        method=settings.run.method.name,
+        arguments={k: v for k, v in settings.run.method_config.items() if not k.startswith("_")},
+        federation=settings.federation,
+        uid=settings.uid,
+        site=settings.site,
+        hospital=folder.hospital,
+        served=served,
+        **identity_of(settings, network),
+    )
 
 
 def identity_of(settings: SiteSettings, network: nn.Module) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from sitelora.evaluation.cases import evaluate_cases
 from sitelora.evaluation.columns import to_columns
 from sitelora.evaluation.site_pictures import draw_cases
 from sitelora.federation.adapted import load_model, model_sha256, partition_of, save_merged
-from sitelora.federation.begin_report import begin_report, identity_of, require_same_run
+from sitelora.federation.begin_report import begin_report, identity_of, require_same_run, served_model
 from sitelora.federation.border import Border
 from sitelora.federation.bundle_config import FEDERATED, data_needs
 from sitelora.federation.files import file_sha256, new_folder, write_json
@@ -39,7 +39,6 @@ from sitelora.federation.site_settings import Answer, SiteSettings
 from sitelora.federation.state import SiteState, SiteStore
 from sitelora.federation.turns import Turns
 from sitelora.method import Model
-from sitelora.networks.model_file import described
 from sitelora.server.types import ANY_SITE
 from sitelora.sharing.wire import Packet, difference, packet_sha256
 
@@ -199,7 +198,8 @@ class Site:
             drawn = draw_cases(results["personal"], new / OVERLAYS, folder=self.folder, predictions=predictions)
             write_json(new / EVALUATION, {**results, "overlays": drawn})
         load_model(self.network, personal)
-        save_merged(self.network, place.personal_model(site), made=self._made(served))
+        made = served_model(self.settings, self.folder, self._parser, self.network, served.to_json())
+        save_merged(self.network, place.personal_model(site), made=made)
         report = {**to_columns(results, self.folder.labels), "seconds": round(time.monotonic() - started, 2)}
         answer = self.border.scores(self.turns.evaluation_round, report)
         self.turns.keep_scores(answer.report, *key)
@@ -271,25 +271,6 @@ class Site:
                 state.delta = accumulate(state.delta, received.deltas[number])
                 state.delta_rounds.append(number)
         return state
-
-    def _made(self, served: Served) -> dict[str, Any]:
-        """Return what the served model's file says of itself."""
-        settings, parser = self.settings, self._parser
-        keys = ("arch", "image_size", "classes", "pictures", "slices")
-        return described(
-            bundle=settings.bundle,
-            **{key: parser.get_parsed_content(key) for key in keys},
-            labels=dict(self.folder.labels),
-            precision=str(getattr(self.network, "compute_precision", "")),
-            method=self.method.name,
-            arguments={k: v for k, v in settings.run.method_config.items() if not k.startswith("_")},
-            federation=settings.federation,
-            uid=settings.uid,
-            site=settings.site,
-            hospital=self.folder.hospital,
-            served=served.to_json(),
-            **identity_of(settings, self.network),
-        )
 
     def _validation(self, model: Model) -> float | None:
         """Return a model's Dice on this site's validation cases, or None where it has none."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 @dataclass(kw_only=True)
 class SiteView:
-    """One pass of one round at one site, as regularizers and local programs see it.
+    """One pass of one round at one site, as regularizers and local programs see it; all on the network's device.
 
     Attributes:
         round_number: the round, from 0.
