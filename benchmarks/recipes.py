@@ -144,7 +144,7 @@ def make(run: Run, data: Path) -> None:
     from sitelora.federation.in_process import run_in_process
     from sitelora.flare.job_folder import JobFolder
 
-    job = JobFolder.read(HERE.parent / "jobs" / run.job)
+    job = JobFolder.read(HERE.parent / "jobs" / run.job).job
     recipe = RECIPES[run.job]
     given = {"torch_threads": 1, **recipe.fixed, **run.setting, "precision": run.precision, "seed": run.seed}
     sites: dict[str, dict[str, Any]] = {}
@@ -170,7 +170,7 @@ def make(run: Run, data: Path) -> None:
             dataset=job.dataset,
             sites=job.sites,
             rounds=job.rounds,
-            overrides={**job.overrides, **given},
+            overrides={**job.settings, **given},
             data=data,
             home_folder=Path(place),
             evaluate=False,
@@ -195,7 +195,7 @@ def make(run: Run, data: Path) -> None:
         "command": COMMAND,
         "commit": commit(),
         "bundle": job.bundle,
-        "settings": {**job.overrides, **given},
+        "settings": {**job.settings, **given},
         "rounds": job.rounds,
         "image_size": result["image_size"],
         "base": result["base"],
@@ -295,7 +295,7 @@ def main() -> int:
     TABLE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(page(found, command=COMMAND), encoding="utf-8")
     for name, job in found["jobs"].items():
-        said = "; ".join(job["does_not_hold"]) or "all bounds hold"
+        said = "; ".join(job["does_not_hold"]) or "all bounds hold in these"
         print(f"{name}: {job['runs']} runs, chosen {job['chosen']}; {said}")
     return 1 if failed else 0
 

@@ -25,7 +25,7 @@ def page(found: Mapping[str, Any], *, command: str) -> str:
             f"## {name}",
             _words(job),
             _table(job["sites"]),
-            f"**What does not hold:** {broken}." if broken else "**All bounds hold.**",
+            f"**What does not hold:** {broken}." if broken else _all_hold(job["runs"]),
         ]
     return "\n\n".join(parts) + "\n"
 
@@ -41,6 +41,11 @@ def _words(job: Mapping[str, Any]) -> str:
         f"Chosen: {chosen}. Validation of what was tried (seed 0, {job['tried_in']}): {tried}. {job['runs']} runs, on "
         f"{', '.join(job['processors'])}. Largest fall: {max(job['largest_fall'].values()):.3f}."
     )
+
+
+def _all_hold(runs: str) -> str:
+    done, _, planned = runs.partition(" of ")
+    return "**All bounds hold.**" if done == planned else f"**So far, in {runs} runs, all bounds hold.**"
 
 
 def _setting(values: Mapping[str, Any]) -> str:

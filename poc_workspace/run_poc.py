@@ -63,16 +63,27 @@ def make_phantom(layout: Layout, environment: dict[str, str]) -> None:
         raise PocError(f"The phantom could not be made (exit {made.returncode}); give --data ROOT to use other data.")
 
 
-def install_policies(kits: Path, sites: list[str]) -> None:
-    """Give every site the example policies: its privacy scope, and the classes that it lets a job name."""
-    allowed = json.loads((HERE / "policies" / "resources.json").read_text(encoding="utf-8"))["class_allow_list"]
-    for site in sites:
-        local = kits / site / "local"
-        shutil.copy2(HERE / "policies" / "privacy.json", local / "privacy.json")
-        resources = json.loads((local / "resources.json.default").read_text(encoding="utf-8"))
-        resources["class_allow_list"] = [*resources.get("class_allow_list", []), *allowed]
+def install_policies(kits: Path, server: str, sites: list[str]) -> None:
+    """Give every site the example policies: its privacy scope, no code in jobs, and the classes that a job may name.
+
+    The classes replace NVFlare's own 88, and no log is streamed to the server: a log may hold the name of a file. The
+    server gets the classes too: it names the controller by the same list.
+    """
+    strict = json.loads((HERE / "policies" / "resources.json").read_text(encoding="utf-8"))
+    for name in (server, *sites):
+        local = kits / name / "local"
+        resources = json.loads(_file_of(local, "resources.json").read_text(encoding="utf-8"))
+        resources.update(strict)
         (local / "resources.json").write_text(json.dumps(resources, indent=2), encoding="utf-8")
+        if name != server:
+            for file in ("privacy.json", "authorization.json"):
+                shutil.copy2(HERE / "policies" / file, local / file)
     say(f"policies installed at {len(sites)} sites")
+
+
+def _file_of(local: Path, name: str) -> Path:
+    """Return a participant's file, or the default beside it that NVFlare reads where there is none."""
+    return local / name if (local / name).is_file() else local / f"{name}.default"
 
 
 def follow(process: subprocess.Popen[str], log: Path, *, timeout_s: float) -> None:
@@ -152,7 +163,7 @@ def run(options: argparse.Namespace, layout: Layout) -> None:
     flare.run("poc", "prepare", "-i", str(project), "--force", timeout_s=120)
     (kits,) = layout.system.glob("*/prod_00")
     if options.policies:
-        install_policies(kits, sites)
+        install_policies(kits, server, sites)
     kit = ("--startup-kit", str(kits / admin))
     clean = False
     try:

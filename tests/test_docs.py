@@ -137,3 +137,10 @@ def test_the_privacy_pages_check_finds_what_was_not_declared(
     audit.write_text('{"name": "a.A", "bytes": 4}\n')
     exec(source, {})
     assert "not declared: {'a.A'}" in capsys.readouterr().out
+
+
+def test_the_privacy_page_lists_every_code_of_an_error(repository: Path) -> None:
+    from sitelora.federation.refusals import REMEDIES
+
+    page = (repository / "docs" / "privacy.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE) == list(REMEDIES.items())

@@ -19,6 +19,7 @@ LAYER = {
     "commands": 4,
     "flare": 4,
     "comparison": 4,
+    "job_table": 4,
     "federation": 3,
     "evaluation": 3,
     "report": 3,
@@ -36,7 +37,7 @@ LAYER = {
     "data": 0,
 }
 # Small modules at the top of the package that anyone may use; they use nothing but each other.
-COMMON = {"bundle", "home", "key_value", "run_result", "seeding", "value_kinds"}
+COMMON = {"bundle", "home", "key_value", "names", "run_result", "seeding", "value_kinds"}
 # Top-level distribution -> import name, where they differ.
 IMPORT_NAME = {
     "pytorch-ignite": "ignite",

@@ -56,7 +56,8 @@ def checkpoint(stranger: Path) -> Path:
     exec(compile(federation, GUIDE.name, "exec"), names)
     result = names["result"]
     assert (result["method"], result["rounds_done"]) == ("median_lora", 2)
-    return stranger / names["checkpoint_path"](Path("own/home") / result["federation"] / result["uid"], "site-1")
+    run = names["RunFolder"].of(Path("own/home"), result["federation"], result["uid"])
+    return stranger / run.personal_model("site-1")
 
 
 def test_the_file_is_short(stranger: Path) -> None:

@@ -136,6 +136,21 @@ def test_installed_wheel_finds_its_own_bundles(wheel: Path, tmp_path: Path) -> N
     assert found["bundles"] == {name: str(target / "sitelora" / "bundles" / name) for name in names}
 
 
+def test_an_installed_wheel_writes_the_jobs_that_are_committed(wheel: Path, repository: Path, tmp_path: Path) -> None:
+    target, empty = tmp_path / "site-packages", tmp_path / "empty"
+    empty.mkdir()
+    subprocess.run([*PIP, "install", *OFFLINE, "--target", str(target), str(wheel)], check=True)
+    command = [sys.executable, "-m", "sitelora.cli", "job", "iat_prostate"]
+    environment = {**os.environ, "PYTHONPATH": str(target)}
+    done = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    written = {path.relative_to(empty): path.read_bytes() for path in empty.rglob("*") if path.is_file()}
+    assert sorted(path.name for path in written) == [
+        *("config_fed_client.json", "config_fed_server.json", "meta.json", "sitelora.json")
+    ]
+    assert written == {path: (repository / "jobs" / path).read_bytes() for path in written}
+
+
 def test_editable_install_finds_the_checkouts_bundles(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "site-packages"
     subprocess.run([*PIP, "install", *OFFLINE, "--target", str(target), "--editable", str(source)], check=True)

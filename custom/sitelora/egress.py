@@ -23,6 +23,7 @@ from sitelora.method import Method
 from sitelora.seeding import gaussian
 from sitelora.server.types import ANY_SITE, Message, Update
 from sitelora.settings import read_settings
+from sitelora.sharing.codecs import initial_codecs
 from sitelora.sharing.patterns import clean_name
 from sitelora.sharing.wire import WireFormat, packet_bytes
 
@@ -195,7 +196,7 @@ def rehearse(
 
 def _message(state: ServerState, site: str, wire: WireFormat) -> dict[str, torch.Tensor]:
     message = state.message_for(site)
-    return pack_message(message.values, message.companions, state.deltas_for(site), wire)
+    return pack_message(message.values, message.companions, state.deltas_for(site), initial_codecs(wire))
 
 
 def _adapter_words(network: nn.Module) -> Iterator[tuple[str, dict[str, str]]]:

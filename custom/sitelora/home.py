@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 HOME_VARIABLE = "SITELORA_HOME"
 DATA_VARIABLE = "SITELORA_DATA"
+METHODS_VARIABLE = "SITELORA_METHODS"
+"""Modules, separated by commas, whose functions may be named as methods here."""
 
 
 def home(config: Path | None = None) -> Path:
@@ -19,9 +22,10 @@ def home(config: Path | None = None) -> Path:
         config: a JSON file of the site (never of a job) with the optional keys ``home`` and ``data``.
 
     Raises:
-        ValueError: the configuration file is missing, is not a JSON object or holds something else.
+        ValueError: the configuration file is missing, is not a JSON object or holds something else; or there is no
+            ``~`` for this user.
     """
-    return _resolve(HOME_VARIABLE, "home", config) or Path("~/.sitelora").expanduser()
+    return _resolve(HOME_VARIABLE, "home", config) or _expanded(Path("~/.sitelora"))
 
 
 def data_root(config: Path | None = None) -> Path:
@@ -35,30 +39,64 @@ def data_root(config: Path | None = None) -> Path:
     return _resolve(DATA_VARIABLE, "data", config) or home(config) / "data"
 
 
+def site_methods(config: Path | None = None) -> tuple[str, ...]:
+    """Return the modules outside of SiteLoRA whose functions a job may name as methods at this site.
+
+    ``"methods"`` in the site's configuration file, and ``$SITELORA_METHODS``, separated by commas.
+
+    Raises:
+        ValueError: as for :func:`home`.
+    """
+    named = os.environ.get(METHODS_VARIABLE, "").split(",")
+    listed = _read(config).get("methods", []) if config is not None else []
+    return tuple(dict.fromkeys(part.strip() for part in (*listed, *named) if part.strip()))
+
+
+def site_values(config: Path | None = None) -> dict[str, Any]:
+    """Return the bundle values that the site sets itself: ``"settings"`` in its file, for example its device.
+
+    Raises:
+        ValueError: as for :func:`home`.
+    """
+    return dict(_read(config).get("settings", {})) if config is not None else {}
+
+
 def _resolve(variable: str, key: str, config: Path | None) -> Path | None:
     settings = _read(config) if config is not None else {}
     value = os.environ.get(variable) or settings.get(key)
     if not value:
         return None
-    path = Path(value).expanduser()
+    path = _expanded(Path(value))
     if not path.is_absolute() and variable not in os.environ and config is not None:
         path = config.parent / path  # a relative path in a file means "beside this file"
     return path.absolute()
 
 
-def _read(config: Path) -> dict[str, str]:
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path}: this user has no home folder (HOME is not set, and the system knows of none); "
+            f'set {HOME_VARIABLE} to an absolute path, or "home" in local/sitelora.json, where state is to be kept'
+        ) from error
+
+
+def _read(config: Path) -> dict[str, Any]:
     try:
         settings = json.loads(config.read_bytes())  # bytes: a byte order mark is no error
     except (OSError, ValueError) as error:
         raise ValueError(
             f"site configuration {config}: {error}; expected a JSON object with the optional keys "
-            f'"home" and "data"; write it or leave it out and set {HOME_VARIABLE} and {DATA_VARIABLE}'
+            f'"home", "data", "methods", "settings"; write it or leave it out and set {HOME_VARIABLE}, {DATA_VARIABLE}'
         ) from error
-    keys = {"home", "data"}
-    if not isinstance(settings, dict) or set(settings) - keys or not all(isinstance(v, str) for v in settings.values()):
+    kinds = {"home": str, "data": str, "methods": list, "settings": dict}
+    if not isinstance(settings, dict) or any(not isinstance(v, kinds.get(k, ())) for k, v in settings.items()):
         found = sorted(settings) if isinstance(settings, dict) else type(settings).__name__
         raise ValueError(
-            f"site configuration {config}: found {found}, expected a JSON object with no other keys than "
-            f"{sorted(keys)}, each a folder as a string; correct the file"
+            f"site configuration {config}: found {found}, expected a JSON object with no other keys than home and data "
+            "(each a folder as a string), methods (a list of modules) and settings (values by id); correct the file"
         )
+    if not all(isinstance(module, str) for module in settings.get("methods", [])):
+        raise ValueError(f"site configuration {config}: methods: expected a list of modules' names; correct the file")
     return settings

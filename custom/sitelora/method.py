@@ -46,6 +46,8 @@ class LocalProgram:
 
     companions: tuple[str, ...] = ()
     """Names of the further sets of shared-shaped tensors that travel with the method."""
+    wants_gradients: bool = False
+    """Whether ``after_training`` reads ``view.mean_gradient``."""
 
     def after_training(self, view: SiteView, *, steps: int, learning_rate: float) -> dict[str, Tensor]:
         """Return the companion tensors to send, named ``<companion>/<tensor>``.

@@ -19,14 +19,12 @@ from monai.bundle import ConfigParser
 
 from sitelora.bundle import bundle_path
 from sitelora.declared import AGREED, METHOD, SITE, argument_kinds, declared, judge
+from sitelora.home import METHODS_VARIABLE, site_methods
 from sitelora.method import Method
 from sitelora.methods import REFERENCES, accepted, find_method, method_names, own_name
 from sitelora.networks.architecture import ARCHITECTURES
 from sitelora.networks.checkpoint import EMBEDDED
 from sitelora.value_kinds import SettingsError, did_you_mean, require_plain, short
-
-METHODS_VARIABLE = "SITELORA_METHODS"
-"""Environment variable: modules, separated by commas, whose functions may be named as methods here."""
 
 _ARGUMENT = f"{METHOD}#"
 _KEPT = ("rank", "scale")
@@ -144,7 +142,7 @@ def read_settings(
             raise SettingsError(f"{title}: found {type(given).__name__}, expected values by id")
         require_plain(given, title)
     name = values.get(METHOD, own_method(bundle))
-    function = _function(where, name, named_methods() if own_methods is None else own_methods)
+    function = _function(where, name, site_methods() if own_methods is None else own_methods)
     kinds = argument_kinds(function)
     given = {key.removeprefix(_ARGUMENT): value for key, value in values.items() if key.startswith(_ARGUMENT)}
     arguments = judge(where, kinds, given, prefix=_ARGUMENT, others=known, sites=sites)
@@ -188,6 +186,23 @@ def with_method(
     return {**others, METHOD: own_name(method), **{_ARGUMENT + key: value for key, value in chosen.items()}}
 
 
+def changed_values(
+    bundle: str, values: Mapping[str, Any], changes: Mapping[str, Any], *, method: str | None = None
+) -> dict[str, Any]:
+    """Return the values of a run with changes in them, as a person types them.
+
+    Args:
+        values: as they were. changes: by id.
+        method: another method, as of `with_method`; the same as ``method`` among the changes.
+    """
+    method = method if method is not None else changes.get(METHOD)
+    if not isinstance(method, str):
+        return {**values, **changes}
+    arguments = {key.removeprefix(_ARGUMENT): value for key, value in changes.items() if key.startswith(_ARGUMENT)}
+    others = {key: value for key, value in changes.items() if key != METHOD and not key.startswith(_ARGUMENT)}
+    return with_method(bundle, {**values, **others}, method, arguments)
+
+
 def own_method(bundle: str) -> str:
     """Return the name of a bundle's own method."""
     config = _config(bundle, "train")
@@ -197,19 +212,14 @@ def own_method(bundle: str) -> str:
     return str(config.get_parsed_content(METHOD).name)
 
 
-def named_methods() -> tuple[str, ...]:
-    """Return the modules that ``$SITELORA_METHODS`` names."""
-    return tuple(part.strip() for part in os.environ.get(METHODS_VARIABLE, "").split(",") if part.strip())
-
-
 def name_method(name: str) -> None:
     """Take a method's module into ``$SITELORA_METHODS`` of this process and its children, where it is a stranger's.
 
     Only for what a person types herself: naming it at the keyboard allows it on her own machine.
     """
     module = own_name(name).partition("+")[0].rpartition(".")[0]
-    if module and module not in named_methods():
-        os.environ[METHODS_VARIABLE] = ",".join([*named_methods(), module])
+    if module and module not in site_methods():
+        os.environ[METHODS_VARIABLE] = ",".join([*site_methods(), module])
 
 
 def _function(where: str, name: Any, own_methods: Collection[str]) -> Callable[..., Method]:

@@ -109,7 +109,7 @@ class Kind:
             "number": number,
             "boolean": isinstance(value, bool),
             "text": isinstance(value, str) and len(value) <= LONGEST_TEXT,
-            "path": isinstance(value, str) and 0 < len(value) <= LONGEST_TEXT,
+            "path": isinstance(value, str) and 0 < len(value) <= LONGEST_TEXT and "$" not in value,
             "anything": isinstance(value, bool) or number or (isinstance(value, str) and len(value) <= LONGEST_TEXT),
         }[self.type]
         if not fits or (self.limits and value not in self.limits) or (self.choices and value not in self.choices):
@@ -183,7 +183,7 @@ def require_plain(value: Any, where: str, *, depth: int = 0) -> None:
 def short(value: Any) -> str:
     """Return a value for a message, cut where it is long."""
     text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= 160 else f"{text[:157]}..."
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:

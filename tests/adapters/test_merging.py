@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -134,3 +135,20 @@ def test_a_base_delta_for_nothing_or_of_another_size_is_refused_by_name(projecti
     name = "mask_decoder.attn.q_proj.lora"
     with pytest.raises(ValueError, match=r"mask_decoder.*\(7, 1\) x \(1, 12\) does not fit an adapter of 6 x 12"):
         set_base_delta(projections, {name: (torch.zeros(7, 1), torch.zeros(1, 12))})
+
+
+def test_a_base_delta_follows_its_network_and_is_in_no_state_dict() -> None:
+    """As buffers that are not persistent: on another device a tuple would stay behind."""
+    network = nn.Sequential(nn.Linear(6, 4))
+    pair = LowRankPair(rank=2, d_in=6, rows=slice(0, 4), scale=1.0, seed=0, name="x")
+    network.add_module("pair", pair)
+    assert pair.delta is None
+    pair.delta = (torch.ones(4, 1), torch.ones(1, 6))
+    moved = copy.deepcopy(network).double()
+    assert moved.pair.delta is not None
+    assert {factor.dtype for factor in moved.pair.delta} == {torch.float64}
+    assert pair.delta is not None
+    assert {factor.dtype for factor in pair.delta} == {torch.float32}
+    assert not [name for name in network.state_dict() if "delta" in name]
+    pair.delta = None
+    assert pair.delta is None

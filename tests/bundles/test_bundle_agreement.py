@@ -16,7 +16,7 @@ from sitelora.settings import read_settings
 from sitelora.value_kinds import SettingsError
 
 REFERENCE = "iat_segmentation"
-OWN = {"imports", "output_dir", "method"}
+OWN = {"imports", "output_dir", "method", "made"}
 TRAIN_DIFFERS = {
     "baseline_segmentation": {*OWN, "method_name"},
     "fedsca_segmentation": OWN,
@@ -35,9 +35,9 @@ TRAIN_DIFFERS = {
     },
 }
 INFERENCE_DIFFERS = {
-    "baseline_segmentation": {"output_dir"},
-    "fedsca_segmentation": {"imports", "output_dir", "precision", "method", "base_def", "network_def"},
-    "flap_sam_segmentation": {"output_dir"},
+    "baseline_segmentation": {"output_dir", "made"},
+    "fedsca_segmentation": {"imports", "output_dir", "made", "precision", "method", "base_def", "network_def"},
+    "flap_sam_segmentation": {"output_dir", "made"},
 }
 OTHERS = [name for name in bundle_names() if name != REFERENCE]
 
@@ -89,6 +89,7 @@ def test_inference_differs_where_it_is_meant_to_and_nowhere_else(bundle: str) ->
 @every_other
 def test_evaluation_licence_and_logging_are_the_same_everywhere(bundle: str) -> None:
     one, two = config(REFERENCE, "evaluate"), config(bundle, "evaluate")
+    assert one.pop("made").replace(REFERENCE, bundle) == two.pop("made")
     if bundle == "fedsca_segmentation":  # what it trains is what it serves: adapters stay in the network
         del one["network"]
     assert two == one
@@ -105,7 +106,8 @@ def test_outputs_go_to_a_folder_of_the_bundles_own(bundle: str) -> None:
 
 def test_fedsca_serves_the_network_and_the_adapters_that_it_trains() -> None:
     train, inference = config("fedsca_segmentation", "train"), config("fedsca_segmentation", "inference")
-    assert inference["method"] == train["method"]
+    made = {"reduction": "$@made.get('arguments', {}).get('reduction', 4)"}
+    assert inference["method"] == {**train["method"], **made}
     assert inference["precision"] == train["precision"]
     assert inference["base_def"] == config(REFERENCE, "inference")["network_def"]
 
@@ -189,3 +191,17 @@ def test_steps_per_epoch_is_a_number_of_steps_in_which_no_picture_comes_twice_be
     assert sorted(drawn[:3]) == sorted(drawn[3:6]) == [0, 1, 2]
     assert len(set(drawn[6:])) == 2
     assert len(read_bundle(bundle, values, ours=ours).get_parsed_content("train#dataloader")) == 3
+
+
+@pytest.mark.parametrize("bundle", bundle_names())
+def test_processes_that_prepare_batches_give_the_same_cases_in_the_same_order(bundle: str, tmp_path: Path) -> None:
+    site = make_phantom(tmp_path, size=PhantomSize(training=3, matrix=16, slices=4), sites=["site-1"]) / "site-1"
+    values, ours = {"image_size": 16, "slices": 2, "crops_per_volume": 1, "batch_size": 1}, {"dataset_dir": str(site)}
+    shapes = []
+    for workers in (0, 2):
+        loader = read_bundle(bundle, {**values, "num_workers": workers}, ours=ours).get_parsed_content(
+            "validate#dataloader"
+        )
+        assert loader.num_workers == workers
+        shapes.append([tuple(batch["image"].shape) for batch in loader])
+    assert shapes[0] == shapes[1]

@@ -118,7 +118,7 @@ def test_network_gives_what_metadata_promises(bundle: str) -> None:
 
 
 def test_metadata_names_one_channel_a_class(bundle: str) -> None:
-    parser = ConfigParser.load_config_file(str(config(bundle, "inference")))
+    parser = ConfigParser.load_config_file(str(config(bundle, "train")))
     prediction = metadata(bundle)["network_data_format"]["outputs"]["pred"]
     assert prediction["num_channels"] == parser["classes"] + 1 == len(prediction["channel_def"])
     image = metadata(bundle)["network_data_format"]["inputs"]["image"]
@@ -134,8 +134,10 @@ def test_has_the_model_zoos_ids(bundle: str, name: str, ids: list[str]) -> None:
 
 def test_train_and_inference_agree_on_the_network_and_the_images(bundle: str) -> None:
     train, inference = (ConfigParser.load_config_file(str(config(bundle, n))) for n in ("train", "inference"))
-    for key in ("arch", "image_size", "classes", "pictures", "slices", "in_plane_size", "patch_size"):
+    for key in ("in_plane_size", "patch_size"):
         assert train[key] == inference[key], key
+    for key in ("arch", "image_size", "classes", "pictures", "slices"):
+        assert inference[key] == f"$@made.get('{key}', {train[key]!r})"
     seen = [
         {key: value for key, value in step.items() if key not in ("keys", "mode")}
         for step in train["train"]["deterministic_transforms"]

@@ -25,14 +25,12 @@ from sitelora.federation.adapted import trained_parameters
 from sitelora.federation.bundle_config import load_method
 from sitelora.federation.coordinator import Coordinator, FederationPlan
 from sitelora.federation.identity import BEGIN_ROUND
-from sitelora.federation.packets import Outgoing
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import Answer, SiteSettings
 from sitelora.flare.protocol import Ticket, read_reply, read_task, reply_shareable, task_model
 from sitelora.methods import find_method, method_names, with_arguments
 from sitelora.networks.sam import SamSegmenter
 from sitelora.settings import name_method, with_method
-from sitelora.sharing.wire import WireFormat
 
 BUNDLE, FEDERATION, UID = "iat_segmentation", "conformance", "whole"
 SITES = ("site-1", "site-2")
@@ -65,6 +63,7 @@ class Drive:
         self.shapes = {n: tuple(t.shape) for n, t in self.network.state_dict().items()}
         self.sites = {site: self._site(site) for site in SITES}
         self.raw: dict[tuple[str, int], bytes] = {}
+        self.reports: dict[tuple[str, int], Mapping[str, Any]] = {}
         self.sent: dict[tuple[str, int], Mapping[str, Tensor]] = {}
         self.received: dict[tuple[str, int], Mapping[str, Tensor]] = {}
         self.local: dict[tuple[str, int], dict[str, Tensor]] = {}
@@ -119,12 +118,12 @@ class Drive:
                 shutil.copytree(self.home, self.copy)
         scored = SITES[-1:]  # the one that was away; where ranks differ by site, it has a smaller one
         packets = {name: self.coordinator.evaluation_packet(name) for name in scored}
-        scores = {name: self.sites[name].evaluate(packets[name]).report["evaluation"] for name in scored}
+        scores = {n: self.coordinator.read_scores(n, self.sites[n].evaluate(packets[n]).report) for n in scored}
         return copy.deepcopy(self.coordinator.finish(scores, completed=True))
 
     def _up(self, site: str, round_number: int, answer: Answer) -> Mapping[str, Tensor]:
-        leave = Outgoing(method=self.method, wire=WireFormat(), audit_log=self.folder / site / "audit.jsonl")
-        packet = leave(answer.tensors, federation=FEDERATION, uid=UID, site=site, round=round_number)
+        packet = answer.tensors
+        self.reports[site, round_number] = answer.report
         ticket = Ticket(federation=FEDERATION, uid=UID, round_number=round_number)
         raw = bytes(fobs.dumps(reply_shareable(ticket, packet, {"cases": 1})))
         reply = read_reply(site, ticket, FLModelUtils.from_shareable(fobs.loads(raw)))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from run_states import state_hashes
 from sitelora.adapters.base import adapter_tensor_names, adapters_of, merge_adapters, unmerge_adapters
 from sitelora.adapters.bottleneck import Bottleneck
 from sitelora.adapters.lora import LowRankPair, set_strengths
@@ -28,10 +29,6 @@ from sitelora.sharing.wire import packet_bytes
 def tensor_name(name: str) -> str:
     """The shared tensor that something on the wire belongs to."""
     return name.partition("/")[2] if name.startswith("@") else name
-
-
-def last_states(result: dict[str, Any]) -> dict[str, str]:
-    return {site: entry["state_sha256"] for site, entry in result["rounds"][-1]["sites"].items()}
 
 
 def declared(run: Any, site: str, round_number: int) -> dict[str, tuple[int, ...]]:
@@ -179,7 +176,7 @@ def test_interrupted_is_uninterrupted_bit_for_bit(run: Any) -> None:
         attends=run.attends,
     )
     assert resumed["fingerprint"] == run.result["fingerprint"]
-    assert last_states(resumed) == last_states(run.result)
+    assert state_hashes(run.copy / "conformance" / "whole") == state_hashes(run.folder)
 
 
 def bad_updates(packet: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -200,7 +197,7 @@ def bad_updates(packet: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 def test_a_broken_or_oversized_update_is_rejected_by_name(run: Any) -> None:
     for words, packet in bad_updates(dict(run.sent["site-1", 0])).items():
-        assert not run.coordinator.receive("site-1", packet, {"cases": 3})
+        assert not run.coordinator.receive("site-1", packet, run.reports["site-1", 0])
         reason = run.coordinator.record.history()["rounds"][-1]["sites"]["site-1"]["reason"]
         assert reason.startswith("site-1: ")
         assert words.strip() in reason

@@ -12,6 +12,7 @@ from sitelora.data.phantom import TINY, make_phantom
 from sitelora.federation.in_process import run_in_process
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import SiteSettings
+from sitelora.sharing.wire import WireFormat
 
 BUNDLE, FEDERATION, SITES = "iat_segmentation", "tests", ("site-1", "site-2", "site-3")
 FAST: dict[str, Any] = {
@@ -38,7 +39,18 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_site(phantom: Path) -> Callable[..., Site]:
     """Return a function from a home and a name to a site; further arguments are bundle overrides."""
 
-    def make(home: Path, name: str = "site-1", *, uid: str = "u", overrides: dict[str, Any] | None = None) -> Site:
+    def make(
+        home: Path,
+        name: str = "site-1",
+        *,
+        uid: str = "u",
+        overrides: dict[str, Any] | None = None,
+        wire: WireFormat | None = None,
+        rounds: int | None = None,
+    ) -> Site:
+        if not (home / "secret").exists():  # one secret in all homes, so that what leaves under it can be compared
+            home.mkdir(parents=True, exist_ok=True)
+            (home / "secret").write_bytes(b"s" * 32)
         settings = SiteSettings(
             site=name,
             federation=FEDERATION,
@@ -47,6 +59,9 @@ def make_site(phantom: Path) -> Callable[..., Site]:
             data=phantom / "prostate" / name,
             home=home,
             overrides={**FAST, **(overrides or {})},
+            wire=wire or WireFormat(),
+            rounds=rounds,
+            sites=None if rounds is None else len(SITES),
         )
         return Site(settings)
 

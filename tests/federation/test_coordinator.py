@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from sitelora.federation.agreement import MUST_AGREE
 from sitelora.federation.coordinator import Coordinator, FederationError, FederationPlan
 from sitelora.federation.packets import unpack_evaluation
 from sitelora.method import LocalProgram, Method, Pass
@@ -23,6 +22,25 @@ from sitelora.sharing.rule import ShareRule
 from sitelora.sharing.wire import packet_bytes, packet_sha256
 
 SITES = ("site-1", "site-2", "site-3")
+SAME: dict[str, Any] = {
+    "version": "1.0",
+    "bundle_sha256": "a" * 64,
+    "base_sha256": "b" * 64,
+    "initial_sha256": "c" * 64,
+    "labels": {"0": "background", "1": "prostate"},
+    "seed": 0,
+}
+BEGUN: dict[str, Any] = {
+    **SAME,
+    "site": "s",
+    "hospital": "h",
+    "cases": {"training": 4, "validation": 1, "test": 2},
+    "image_size": 32,
+    "base": "sam_tiny (x)",
+    **dict.fromkeys(("local_count", "local_values", "frozen_count", "model_values"), 0),
+    "hardware": {"cores": 2},
+    "versions": {"torch": "2.13"},
+}
 SHAPES = {"enc.lora.q.A": (2, 6), "enc.lora.q.B": (5, 2), "head.w": (3,)}
 METHOD = Method(name="m", paper="none", adapters=(), share=ShareRule(shared=("**",)), server=WeightedMean())
 BF16 = torch.bfloat16
@@ -34,21 +52,27 @@ def values(seed: int, scale: float = 1.0) -> dict[str, Tensor]:
 
 
 def report(**changes: Any) -> dict[str, Any]:
-    agreed: dict[str, Any] = dict.fromkeys(MUST_AGREE, "same")
-    begin = {**agreed, "hospital": "h", "cases": {"training": 4}}
-    sizes = ("local_count", "local_values", "frozen_count", "model_values")
-    return {**begin, "partition": {"shared": {}, **dict.fromkeys(sizes, 0)}, **changes}
+    return {**BEGUN, **changes}
 
 
-def trained(cases: int = 4) -> dict[str, Any]:
-    return {"cases": cases, "metrics": {"loss": 0.5}, "state_sha256": "s", "seconds": 1.0}
+def trained(**changes: Any) -> dict[str, Any]:
+    return {"cases": 4, "metrics": {"loss": 0.5}, "state_hmac": "e" * 64, "seconds": 1.0, **changes}
 
 
-def make(home: Path, method: Method = METHOD, *, resume: bool = False, begin: bool = True, **plan: Any) -> Coordinator:
+def make(
+    home: Path,
+    method: Method = METHOD,
+    *,
+    resume: bool = False,
+    begin: bool = True,
+    cases: Any = (4, 4, 4),
+    **plan: Any,
+) -> Coordinator:
     settings = {"federation": "f", "uid": "u", "bundle": "b", "dataset": "d", "sites": SITES, "rounds": 3, "home": home}
     coordinator = Coordinator(FederationPlan(**{**settings, **plan}), method, resume=resume)
     if begin:
-        coordinator.begin({site: (values(0), report()) for site in SITES})
+        counts = [{"training": number, "validation": 1, "test": 2} for number in cases]
+        coordinator.begin({site: (values(0), report(cases=c)) for site, c in zip(SITES, counts, strict=True)})
     return coordinator
 
 
@@ -59,7 +83,7 @@ def play(coordinator: Coordinator, *, missing: tuple[str, ...] = ()) -> None:
             coordinator.note_missing(site, "absent")
         else:
             seed = 100 * coordinator.next_round + number
-            assert coordinator.receive(site, values(seed, 0.1), trained(number + 1))
+            assert coordinator.receive(site, values(seed, 0.1), trained())
     coordinator.close_round(1.0)
 
 
@@ -81,9 +105,13 @@ def faulty(name: str, value: Tensor | None) -> dict[str, Tensor]:
         (faulty("head.w", torch.full((3,), torch.nan).to(BF16)), 4, "site-2: head.w: 3 values are NaN"),
         (faulty("head.w", torch.full((3,), torch.inf).to(BF16)), 4, "site-2: head.w: 3 values are NaN or infinite"),
         (faulty("@control/head.w", torch.zeros(3).to(BF16)), 4, "site-2: @control/head.w: unexpected tensor"),
-        (values(7), 0, "site-2: reports 0 training cases"),
-        (values(7), None, "site-2: reports None training cases"),
-        (values(7), 2.5, "site-2: reports 2.5 training cases"),
+        (values(7), 0, "site-2: its report: cases: found 0, expected a whole number"),
+        (values(7), None, "site-2: its report: cases: found None"),
+        (values(7), 2.5, "site-2: its report: cases: found 2.5"),
+        (values(7), 10**9, "site-2: reports 1000000000 training cases, said 4 at begin"),
+        (faulty("head.w", torch.zeros(3).to(BF16).to_sparse()), 4, "site-2: head.w: found a torch.sparse_coo tensor"),
+        (faulty("head.w", torch.empty(3, dtype=BF16, device="meta")), 4, "site-2: head.w: found a tensor on meta"),
+        (faulty("head.w", torch.nested.nested_tensor([torch.zeros(3)])), 4, "site-2: head.w: found a"),
     ],
 )
 def test_a_bad_update_is_rejected_by_name_and_the_round_goes_on(
@@ -92,7 +120,7 @@ def test_a_bad_update_is_rejected_by_name_and_the_round_goes_on(
     coordinator, without = make(tmp_path / "a"), make(tmp_path / "b")
     for number, site in enumerate(SITES):
         if site == "site-2":
-            assert not coordinator.receive(site, packet, {**trained(), "cases": cases})
+            assert not coordinator.receive(site, packet, trained(cases=cases))
             continue
         for one in (coordinator, without):
             assert one.receive(site, values(number, 0.1), trained())
@@ -147,11 +175,11 @@ class WithControl(LocalProgram):
 
 def test_the_rule_sees_sorted_sites_their_companions_and_its_own_state(tmp_path: Path) -> None:
     spy = Spy()
-    coordinator = make(tmp_path, replace(METHOD, server=spy, program=WithControl()))
+    coordinator = make(tmp_path, replace(METHOD, server=spy, program=WithControl()), cases=(3, 3, 3))
     for round_number in range(2):
         for site in reversed(SITES):
             packet = {**values(1), **{f"@control/{name}": tensor for name, tensor in values(2).items()}}
-            assert coordinator.receive(site, packet, trained(3))
+            assert coordinator.receive(site, packet, trained(cases=3))
         coordinator.close_round(0.0)
         assert coordinator.message_for("site-1")["@control/head.w"].tolist() == [round_number + 1.0] * 3
     (first, no_state, _), (second, state, number) = spy.seen
@@ -294,7 +322,83 @@ def test_result_json_is_the_proof(tmp_path: Path) -> None:
     assert written["evaluation"]["site-1"]["personal"]["dice"] == 0.5
 
 
-def test_metrics_that_are_no_mapping_are_rejected_by_name(tmp_path: Path) -> None:
+def deep(levels: int) -> Any:
+    value: Any = 1.0
+    for _ in range(levels):
+        value = {"loss": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (trained(metrics="0.9"), "metrics: found a text of 3 characters"),
+        (trained(metrics={"loss": deep(3000)}), "metrics.loss: found dict of 1"),
+        (trained(metrics={"loss": object()}), "metrics.loss: found object"),
+        (trained(metrics={"loss": float("nan")}), "metrics.loss: found nan"),
+        (trained(metrics={"loss": "a" * 1_400_000}), "metrics.loss: found a text of 1400000 characters"),
+        (trained(patient="Miller"), "unknown key patient"),
+        ({"cases": 4, "metrics": {}}, "seconds is missing"),
+        ({}, "cases is missing"),
+        (None, "found None, expected an object"),
+    ],
+)
+def test_a_report_that_does_not_fit_rejects_the_site_by_name_and_the_round_goes_on(
+    tmp_path: Path, said: Any, found: str
+) -> None:
     coordinator = make(tmp_path)
-    assert not coordinator.receive("site-1", values(7), {"cases": 3, "metrics": "0.9"})
-    assert "site-1: reports metrics as str" in coordinator.record.reasons(0)
+    assert not coordinator.receive("site-1", values(7), said)
+    assert f"site-1: its report: {found}" in coordinator.record.reasons(0)
+    assert coordinator.receive("site-2", values(7), trained())
+    coordinator.close_round(1.0)
+    result = coordinator.finish({}, completed=True)
+    assert result["rounds"][0]["sites"]["site-1"]["metrics"] == {}
+    assert len(json.dumps(result)) < 20_000
+    assert "Miller" not in json.dumps(result)
+
+
+def test_the_first_accepted_update_of_a_round_stays(tmp_path: Path) -> None:
+    coordinator, once = make(tmp_path / "a"), make(tmp_path / "b")
+    for one in (coordinator, once):
+        assert one.receive("site-1", values(7), trained())
+    assert not coordinator.receive("site-1", values(8), trained())
+    for one in (coordinator, once):
+        one.close_round(1.0)
+    assert packet_sha256(coordinator.message_for("site-1")) == packet_sha256(once.message_for("site-1"))
+    result = coordinator.finish({}, completed=True)
+    assert result["rounds"][0]["sites"]["site-1"]["status"] == "ok"
+    assert "a second update for this round" in result["warnings"][0]
+
+
+def scores(**changes: Any) -> dict[str, Any]:
+    columns = {"columns": ["personal.1.dice"], "patients": [1, 2], "scores": [0.25, 0.75], "not_applicable": {}}
+    return {**columns, "seconds": 1.0, **changes}
+
+
+def test_scores_come_back_as_an_evaluation(tmp_path: Path) -> None:
+    evaluation = make(tmp_path).read_scores("site-1", scores(not_applicable={"global": "nothing is shared"}))
+    assert evaluation is not None
+    assert (evaluation["personal"]["dice"], evaluation["personal"]["case_count"]) == (0.5, 2)
+    assert evaluation["personal"]["cases"][1]["metrics"] == {"prostate": {"dice": 0.75}}
+    assert evaluation["global"] == {"not_applicable": "nothing is shared"}
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (scores(patients=[1], scores=[0.5]), "patients: found 1 cases, said 2 at begin"),
+        (scores(scores=[0.5]), "found 1 scores in 1 columns of 2 cases"),
+        (scores(scores=[0.5, float("nan")]), r"scores[1]: found nan"),
+        (scores(columns=["personal.1." + "a" * 1000]), "columns[0]: found a text of 1011 characters"),
+        (scores(columns=["personal.9.dice"]), "found the column personal.9.dice"),
+        (scores(evaluation={}), "unknown key evaluation"),
+        ({"evaluation": deep(3000)}, "unknown key evaluation"),
+    ],
+)
+def test_scores_that_are_none_are_named_and_the_others_stay(tmp_path: Path, said: Any, found: str) -> None:
+    coordinator = make(tmp_path)
+    assert coordinator.read_scores("site-1", said) is None
+    assert coordinator.read_scores("site-2", scores()) is not None
+    (warning,) = coordinator.finish({}, completed=True)["warnings"]
+    assert warning.startswith("evaluation: site-1 missing: site-1: its report: ")
+    assert found in warning

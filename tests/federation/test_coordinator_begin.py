@@ -18,6 +18,31 @@ from sitelora.sharing.rule import ShareRule
 from sitelora.sharing.wire import packet_sha256
 
 SITES = ("site-1", "site-2", "site-3")
+SAME: dict[str, Any] = {
+    "version": "1.0",
+    "bundle_sha256": "a" * 64,
+    "base_sha256": "b" * 64,
+    "initial_sha256": "c" * 64,
+    "labels": {"0": "background", "1": "prostate"},
+    "seed": 0,
+}
+BEGUN: dict[str, Any] = {
+    **SAME,
+    "site": "s",
+    "hospital": "h",
+    "cases": {"training": 4, "validation": 1, "test": 2},
+    "image_size": 32,
+    "base": "sam_tiny (x)",
+    **dict.fromkeys(("local_count", "local_values", "frozen_count", "model_values"), 0),
+    "hardware": {"cores": 2},
+    "versions": {"torch": "2.13"},
+}
+OTHER = {
+    "version": "2.0",
+    "labels": {"1": "other"},
+    "seed": 1,
+    **dict.fromkeys(("bundle_sha256", "base_sha256", "initial_sha256"), "d" * 64),
+}
 
 
 def initial(value: float = 1.0) -> dict[str, Tensor]:
@@ -25,7 +50,7 @@ def initial(value: float = 1.0) -> dict[str, Tensor]:
 
 
 def report(**changes: Any) -> dict[str, Any]:
-    return {**dict.fromkeys(MUST_AGREE, "same"), "hospital": "h", "cases": {"training": 4}, **changes}
+    return {**BEGUN, **changes}
 
 
 def answers(**changes: Any) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]]]:
@@ -42,8 +67,10 @@ def make(home: Path, *, resume: bool = False, shared: str = "**", **plan: Any) -
 def test_sites_that_disagree_are_named_with_what_they_have(tmp_path: Path, key: str) -> None:
     coordinator = make(tmp_path)
     with pytest.raises(FederationError, match="do not agree, nothing was trained") as caught:
-        coordinator.begin({**answers(), "site-2": (initial(), report(**{key: "other"}))})
-    assert f"{key}: other at site-2; same at site-1, site-3" in str(caught.value)
+        coordinator.begin({**answers(), "site-2": (initial(), report(**{key: OTHER[key]}))})
+    line = next(line for line in str(caught.value).splitlines() if f" {key}: " in line)
+    assert f"{str(OTHER[key])[:60]} at site-2" in line
+    assert f"{str(SAME[key])[:60]} at site-1, site-3" in line
     assert not coordinator.store.exists()
 
 
@@ -60,6 +87,46 @@ def test_initial_tensors_that_differ_in_spite_of_equal_hashes_are_caught(tmp_pat
 def test_an_initial_tensor_that_is_not_shared_here_is_caught(tmp_path: Path) -> None:
     with pytest.raises(FederationError, match=r"sent head\.w, which the share rule of m does not share"):
         make(tmp_path, shared="enc.**").begin(answers())
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"hardware": {"cores": object()}}, "site-2: its report: hardware.cores: found object"),
+        ({"hospital": "x" * 1_400_000}, "site-2: its report: hospital: found a text of 1400000 characters"),
+        ({"partition": {}}, "site-2: its report: unknown key partition"),
+        ({"cases": {"training": 4, "secret": 1}}, "site-2: its report: cases: found the key secret"),
+    ],
+)
+def test_a_report_that_does_not_fit_its_schema_is_named(tmp_path: Path, change: dict[str, Any], found: str) -> None:
+    coordinator = make(tmp_path)
+    with pytest.raises(FederationError, match=f"nothing was trained: {found}"):
+        coordinator.begin({**answers(), "site-2": (initial(), report(**change))})
+    missing = {key: value for key, value in BEGUN.items() if key != "seed"}
+    with pytest.raises(FederationError, match="site-2: its report: seed is missing"):
+        coordinator.begin({**answers(), "site-2": (initial(), missing)})
+
+
+@pytest.mark.parametrize(
+    ("tensor", "found"),
+    [
+        (torch.ones(3), "dtype torch.float32, expected torch.bfloat16"),
+        (torch.full((3,), torch.nan).bfloat16(), "3 values are NaN"),
+        (torch.ones(3).bfloat16().to_sparse(), "expected a dense one"),
+        (torch.empty(3, dtype=torch.bfloat16, device="meta"), "expected one in memory"),
+        ([1.0], "found list, expected a tensor"),
+    ],
+)
+def test_initial_tensors_of_another_form_are_named(tmp_path: Path, tensor: Any, found: str) -> None:
+    with pytest.raises(FederationError, match=f"nothing was trained: site-2: enc.B: .*{found}"):
+        make(tmp_path).begin({**answers(), "site-2": ({**initial(), "enc.B": tensor}, report())})
+
+
+def test_the_shapes_of_the_shared_tensors_are_those_of_the_packet(tmp_path: Path) -> None:
+    coordinator = make(tmp_path)
+    coordinator.begin(answers())
+    shared = coordinator.finish({}, completed=False)["egress"]["shared"]
+    assert shared == [{"name": name, "shape": [3], "bytes": 6} for name in ("enc.B", "head.w")]
 
 
 def test_the_first_message_is_the_initial_tensors(tmp_path: Path) -> None:
@@ -84,6 +151,6 @@ def test_a_plan_that_cannot_be_is_refused(tmp_path: Path, plan: dict[str, int], 
 @pytest.mark.parametrize("key", MUST_AGREE)
 def test_a_run_is_not_resumed_with_another_bundle_base_or_version(tmp_path: Path, key: str) -> None:
     make(tmp_path).begin(answers())
-    with pytest.raises(FederationError, match=f"{key}: other at .*now.*; same at .*began"):
-        make(tmp_path, resume=True).begin(answers(**{key: "other"}))
+    with pytest.raises(FederationError, match=rf"{key}: .* at all sites"):
+        make(tmp_path, resume=True).begin(answers(**{key: OTHER[key]}))
     make(tmp_path, resume=True).begin(answers())

@@ -10,10 +10,10 @@ import torch
 from sitelora.federation.files import (
     file_sha256,
     load_tensors,
+    new_folder,
     read_json,
     remove_leftovers,
     save_tensors,
-    write_folder,
     write_json,
 )
 
@@ -22,26 +22,24 @@ class Killed(BaseException):
     """What no `except Exception` catches."""
 
 
-def test_an_interrupted_folder_leaves_nothing(tmp_path: Path) -> None:
-    def half(folder: Path) -> None:
-        (folder / "first").write_text("1")
+def half(target: Path, file: str) -> None:
+    with new_folder(target) as folder:
+        (folder / file).write_text("new")
         raise Killed
 
+
+def test_an_interrupted_folder_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(Killed):
-        write_folder(tmp_path / "deep" / "round_000", half)
+        half(tmp_path / "deep" / "round_000", "first")
     assert list((tmp_path / "deep").iterdir()) == []
 
 
 def test_an_interrupted_replacement_keeps_what_was_there(tmp_path: Path) -> None:
     target = tmp_path / "round_000"
-    write_folder(target, lambda folder: (folder / "a").write_text("old") and None)
-
-    def half(folder: Path) -> None:
-        (folder / "a").write_text("new")
-        raise Killed
-
+    with new_folder(target) as folder:
+        (folder / "a").write_text("old")
     with pytest.raises(Killed):
-        write_folder(target, half)
+        half(target, "a")
     assert (target / "a").read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -49,7 +47,8 @@ def test_an_interrupted_replacement_keeps_what_was_there(tmp_path: Path) -> None
 def test_a_replacement_replaces_all_of_it(tmp_path: Path) -> None:
     target = tmp_path / "round_000"
     for name in ("a", "b"):
-        write_folder(target, lambda folder, name=name: (folder / name).write_text(name) and None)
+        with new_folder(target) as folder:
+            (folder / name).write_text(name)
     assert [path.name for path in target.iterdir()] == ["b"]
 
 

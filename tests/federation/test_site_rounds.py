@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def first_message(site: Site) -> dict[str, Tensor]:
 
 def next_message(message: dict[str, Tensor], answer: Answer) -> dict[str, Tensor]:
     """What a server with this one site would send."""
-    return cast({n: t.float() + answer.tensors[n] for n, t in message.items()}, torch.bfloat16)
+    return cast({n: t.float() + answer.tensors[n].float() for n, t in message.items()}, torch.bfloat16)
 
 
 def play(make: Callable[[], Site], rounds: int) -> list[Answer]:
@@ -63,7 +64,7 @@ def whole(make_site: MakeSite, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 def fingerprints(answers: list[Answer]) -> list[tuple[str, str]]:
-    return [(packet_sha256(answer.tensors), answer.report["state_sha256"]) for answer in answers]
+    return [(packet_sha256(answer.tensors), answer.report["state_hmac"]) for answer in answers]
 
 
 def test_a_site_made_anew_for_every_round_ends_with_the_same_bits(
@@ -105,15 +106,54 @@ def test_the_same_message_twice_sends_the_stored_update_and_trains_nothing(whole
     assert all(torch.equal(before[n], p) for n, p in trained_parameters(site.network).items())
 
 
-def test_another_message_for_the_same_round_is_trained_from_the_state_before_it(
+def test_a_round_is_done_once_and_another_message_for_it_is_refused(
     whole: dict[str, Any], make_site: MakeSite, tmp_path: Path
 ) -> None:
     site = make_site(tmp_path)
     first = site.train(0, whole["messages"][0])
     other = {name: tensor * 1.5 for name, tensor in whole["messages"][1].items()}
     assert fingerprints([site.train(1, other)]) != fingerprints(whole["answers"][1:2])
+    for number, message in ((1, whole["messages"][1]), (0, other)):
+        with pytest.raises(SiteError, match=f"site site-1: the server asks for round {number} from another message"):
+            site.train(number, message)
+    shutil.rmtree(site.store.folder / "round_001")  # as the error says
     right = site.train(1, whole["messages"][1])
     assert fingerprints([first, right]) == fingerprints(whole["answers"][:2])
+
+
+def test_only_planned_rounds_are_answered(whole: dict[str, Any], make_site: MakeSite, tmp_path: Path) -> None:
+    site = make_site(tmp_path, rounds=2)
+    site.train(0, whole["messages"][0])
+    before = sorted(path.name for path in site.store.folder.glob("round_*"))
+    for number in (-1, 2, 10**6):
+        with pytest.raises(
+            SiteError, match=rf"round {number}, the job plans rounds 0 to 1; nothing was done"
+        ) as caught:
+            site.train(number, whole["messages"][1])
+        assert caught.value.code == "turn_refused"
+    assert sorted(path.name for path in site.store.folder.glob("round_*")) == before
+    later = make_site(tmp_path / "away", rounds=3)
+    later.train(0, whole["messages"][0])
+    assert later.train(2, whole["messages"][2]).report["cases"] == 2  # it was away in round 1 and takes part again
+
+
+def test_models_are_scored_once_after_the_last_round_only(
+    whole: dict[str, Any], make_site: MakeSite, tmp_path: Path
+) -> None:
+    site = make_site(tmp_path, rounds=2)
+    noise = {name: torch.randn_like(tensor) for name, tensor in whole["messages"][0].items()}
+    for number in range(2):
+        with pytest.raises(SiteError, match=r"an evaluation, which comes after round 1; done last is"):
+            site.evaluate(noise)
+        assert not (site.store.folder / "models").exists()
+        site.train(number, whole["messages"][number])
+    first = site.evaluate(whole["messages"][2])
+    model = (site.store.folder / "models" / "personal.pt").read_bytes()
+    with pytest.raises(SiteError, match="a second evaluation, of another message"):
+        make_site(tmp_path, rounds=2).evaluate(noise)
+    assert (site.store.folder / "models" / "personal.pt").read_bytes() == model
+    again = make_site(tmp_path, rounds=2).evaluate(whole["messages"][2])
+    assert (again.tensors, again.report) == ({}, first.report)
 
 
 def test_frozen_tensors_are_bit_identical_and_trained_ones_moved(whole: dict[str, Any]) -> None:
@@ -138,7 +178,10 @@ def test_local_tensors_survive_on_disk_and_only_there(whole: dict[str, Any]) -> 
 
 def test_the_update_is_the_difference_from_what_was_received(whole: dict[str, Any]) -> None:
     answer, message = whole["answers"][0], whole["messages"][0]
-    assert {tensor.dtype for tensor in answer.tensors.values()} == {torch.float32}
+    stored = whole["site"].store.generation(2).update()
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float32}
+    sent = whole["answers"][2].tensors
+    assert all(torch.equal(sent[name], tensor.bfloat16()) for name, tensor in stored.items())
     assert 0 < max(float(tensor.abs().max()) for tensor in answer.tensors.values()) < 0.1
     assert answer.tensors.keys() == message.keys()
     assert answer.report["cases"] == 2
@@ -223,7 +266,7 @@ def test_begin_reports_what_must_agree_and_the_seeded_tensors(make_site: MakeSit
     other = make_site(tmp_path / "seed", overrides={"seed": 1}).begin()
     for key in ("version", "bundle_sha256", "base_sha256", "initial_sha256", "seed"):
         assert first.report[key] == second.report[key]
-    assert packet_sha256(first.tensors) == packet_sha256(second.tensors) == first.report["initial_sha256"]
+    assert packet_sha256(first.tensors) == packet_sha256(second.tensors)
     assert other.report["initial_sha256"] != first.report["initial_sha256"]
     json.dumps(first.report)
     assert first.report["cases"] == {"training": 2, "validation": 1, "test": 1}

@@ -1,5 +1,7 @@
 """What the tests of the NVFlare layer share: real contexts over a real workspace, tiny data, a tiny job."""
 
+import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,11 @@ from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
 
 from sitelora.data.phantom import TINY, make_phantom
 from sitelora.federation.in_process import run_in_process
+from sitelora.federation.job import JOB_FILE, Job
 from sitelora.flare.job_folder import JobFolder
+from sitelora.flare.processes import environment, simulator_command
 from sitelora.flare.recipe import FederationRecipe, export_job
+from sitelora.flare.verdict import read_result
 
 BUNDLE = "iat_segmentation"
 SITES = ("site-1", "site-2")
@@ -48,11 +53,15 @@ def overrides() -> dict[str, Any]:
 def context(tmp_path: Path) -> Callable[..., FLContext]:
     """Make contexts as NVFlare hands them to the components of one site."""
 
-    def make(site: str = "site-1", *, simulated: bool = False) -> FLContext:
+    def make(site: str = "site-1", *, simulated: bool = False, job: Job | None = None) -> FLContext:
         root = tmp_path / "workspaces" / site
         for folder in ("startup", "local"):
             (root / folder).mkdir(parents=True, exist_ok=True)
         job_id = SimulatorConstants.JOB_NAME if simulated else "5a8bc6a5-b5ad-4cbf-a332-bb5463c73e12"
+        if job is not None:
+            config = Path(Workspace(str(root), site).get_app_config_dir(job_id))
+            config.mkdir(parents=True, exist_ok=True)
+            (config / JOB_FILE).write_text(json.dumps(job.to_json()), encoding="utf-8")
         manager = FLContextManager(engine=Engine(Workspace(str(root), site)), identity_name=site, job_id=job_id)
         fl_ctx = manager.new_context()
         if simulated:
@@ -78,6 +87,20 @@ def job_of() -> Callable[..., JobFolder]:
         return JobFolder.read(export_job(FederationRecipe(**values), folder))
 
     return make
+
+
+@pytest.fixture
+def nvflare_simulator(tiny_data: Path, tmp_path: Path) -> Callable[[Path], tuple[int, dict[str, Any] | None]]:
+    """Run a job folder in NVFlare's own simulator; give its exit code and its result.json, if there is one."""
+
+    def run(job: Path) -> tuple[int, dict[str, Any] | None]:
+        workspace = tmp_path / "workspace"
+        command = simulator_command(job=job, workspace=workspace, threads=2)
+        env = environment(home=tmp_path / "home", data=tiny_data)
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600)
+        return done.returncode, read_result(workspace)
+
+    return run
 
 
 @pytest.fixture

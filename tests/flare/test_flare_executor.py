@@ -1,5 +1,6 @@
 """The executor at one site: its data is its own affair, errors are answers, an abort leaves nothing half done."""
 
+import functools
 import json
 import logging
 from collections.abc import Callable
@@ -17,8 +18,10 @@ from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 import sitelora
 from sitelora.data.phantom import TINY, VERSION, make_phantom
 from sitelora.federation.identity import BEGIN_ROUND
+from sitelora.federation.job import Job
+from sitelora.federation.refusals import REMEDIES
 from sitelora.flare.executor import SiteExecutor
-from sitelora.flare.names import BEGIN, TRAIN
+from sitelora.flare.names import BEGIN, EVALUATE, TRAIN
 from sitelora.flare.place import Place
 from sitelora.flare.protocol import Ticket, task_model
 from sitelora.sharing.wire import cast
@@ -27,8 +30,26 @@ Contexts = Callable[..., FLContext]
 
 
 @pytest.fixture
-def executor(overrides: dict[str, Any]) -> SiteExecutor:
-    return SiteExecutor(bundle="iat_segmentation", dataset="prostate", federation="iat_prostate", overrides=overrides)
+def executor() -> SiteExecutor:
+    return SiteExecutor()
+
+
+@pytest.fixture
+def job(overrides: dict[str, Any]) -> Job:
+    return Job(
+        federation="iat_prostate",
+        bundle="iat_segmentation",
+        dataset="prostate",
+        sites=("site-1", "site-2"),
+        rounds=2,
+        settings=overrides,
+    )
+
+
+@pytest.fixture
+def context(context: Contexts, job: Job) -> Contexts:
+    """Contexts at sites that have this job."""
+    return functools.partial(context, job=job)
 
 
 def task(number: int, packet: dict[str, torch.Tensor] | None = None, **ids: str) -> Shareable:
@@ -36,25 +57,26 @@ def task(number: int, packet: dict[str, torch.Tensor] | None = None, **ids: str)
     return FLModelUtils.to_shareable(task_model(ticket, packet or {}))
 
 
-def error_of(answer: Shareable) -> str:
+def code_of(answer: Shareable) -> str:
+    """The code of an answer that is an error; nothing else is in it but who and which round."""
     model = FLModelUtils.from_shareable(answer)
     assert model.params == {}
+    assert set(model.meta) <= {"error", "federation", "uid", "round"}
+    assert model.meta["error"] in REMEDIES
     return model.meta["error"]
 
 
-def test_missing_data_is_an_answer_with_the_sites_name_and_no_path_of_the_site(
+def test_missing_data_is_an_answer_of_one_code_and_the_text_stays_at_the_site(
     executor: SiteExecutor, context: Contexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SITELORA_DATA", str(tmp_path / "data"))
     answer = executor.execute(BEGIN, task(BEGIN_ROUND), context(), Signal())
-    error = error_of(answer)
-    assert "site-1" in error
-    assert "prostate" in error
-    assert "sitelora prepare" in error
-    assert str(tmp_path) not in error
+    assert code_of(answer) == "data_unfit"
     events = [json.loads(line) for line in _events(tmp_path / "home").read_text().splitlines()]
-    assert [event["event"] for event in events] == ["task_started", "error"]
+    assert [event["event"] for event in events] == ["task_started", "stopped", "error"]
+    for word in ("site-1", "prostate", "sitelora prepare", str(tmp_path)):  # the text is the site's own
+        assert word in events[-1]["error"]
 
 
 def test_outside_the_simulator_no_phantom_takes_the_place_of_missing_data(
@@ -62,7 +84,7 @@ def test_outside_the_simulator_no_phantom_takes_the_place_of_missing_data(
 ) -> None:
     monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("SITELORA_DATA")
-    assert "no data for dataset" in error_of(executor.execute(BEGIN, task(BEGIN_ROUND), context(), Signal()))
+    assert code_of(executor.execute(BEGIN, task(BEGIN_ROUND), context(), Signal())) == "data_unfit"
     assert not (tmp_path / "home" / "phantom").exists()
 
 
@@ -111,19 +133,21 @@ def test_a_site_may_configure_itself_in_its_local_folder(
 )
 def test_a_task_of_another_federation_or_with_a_bad_uid_is_refused(
     ids: dict[str, str], said: str, executor: SiteExecutor, context: Contexts, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
-    assert said in error_of(executor.execute(BEGIN, task(BEGIN_ROUND, **ids), context(), Signal()))
+    code_of(executor.execute(BEGIN, task(BEGIN_ROUND, **ids), context(), Signal()))
+    assert said in caplog.text
     assert not (tmp_path / "up").exists()
 
 
 def test_a_site_with_another_version_says_so(
-    executor: SiteExecutor, context: Contexts, monkeypatch: pytest.MonkeyPatch
+    executor: SiteExecutor, context: Contexts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     sent = task(BEGIN_ROUND)
     monkeypatch.setattr(sitelora, "__version__", "9.9.9")
-    assert "this site has 9.9.9" in error_of(executor.execute(BEGIN, sent, context(), Signal()))
+    assert code_of(executor.execute(BEGIN, sent, context(), Signal())) == "version_differs"
+    assert "this site has 9.9.9" in caplog.text
 
 
 def test_begin_train_and_abort_at_a_real_site(
@@ -148,10 +172,12 @@ def test_begin_train_and_abort_at_a_real_site(
     assert list(state.glob("round_*"))
     events = [json.loads(line) for line in _events(tmp_path / "home").read_text().splitlines()]
     assert [e["event"] for e in events if e["event"] != "step"] == [
-        "task_started", "task_finished", "task_started", "task_started", "task_finished",
+        "task_started", "left", "task_finished",
+        "task_started", "stopped",
+        "task_started", "left", "task_finished",
     ]  # fmt: skip
-    assert events[-2]["event"] == "step"
-    assert events[-2]["step"] == events[-2]["steps"] > 0
+    assert events[-3]["event"] == "step"
+    assert events[-3]["step"] == events[-3]["steps"] > 0
 
 
 def test_a_message_with_a_wrong_tensor_is_named_and_the_next_right_one_still_works(
@@ -163,11 +189,103 @@ def test_a_message_with_a_wrong_tensor_is_named_and_the_next_right_one_still_wor
     message = cast(begun.params, torch.bfloat16)
     name = sorted(message)[0]
     broken = {**message, name: torch.full_like(message[name], float("nan"))}
-    error = error_of(executor.execute(TRAIN, task(0, broken), context(), Signal()))
+    assert code_of(executor.execute(TRAIN, task(0, broken), context(), Signal())) == "message_refused"
+    error = json.loads(_events(tmp_path / "home").read_text().splitlines()[-1])["error"]
     assert name in error
     assert "site-1" in error
     again = FLModelUtils.from_shareable(executor.execute(TRAIN, task(0, message), context(), Signal()))
     assert "error" not in again.meta
+
+
+def test_arguments_in_a_job_are_refused_and_never_taken(context: Contexts, caplog: pytest.LogCaptureFixture) -> None:
+    answer = SiteExecutor(overrides={"epochs": 1}).execute(BEGIN, task(BEGIN_ROUND), context(), Signal())
+    assert code_of(answer) == "settings_refused"
+    assert "the arguments overrides, expected none" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"torch_threads": "$1"}, "never code"),
+        ({"schedule": {"_target_": "os.getcwd"}}, "_target_"),
+        ({"lerning_rate": 1}, "did you mean 'learning_rate'"),
+        ({"method#rank": 100000}, "1 to 256"),
+        ({"method": "os.getcwd"}, "this site names no such module"),
+    ],
+)
+def test_what_a_job_may_not_set_is_refused_at_the_site_before_it_looks_at_its_data(
+    settings: dict[str, Any], said: str, executor: SiteExecutor, context: Contexts, job: Job, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
+    fl_ctx = context()
+    file = Path(fl_ctx.get_workspace().get_app_config_dir(fl_ctx.get_job_id())) / "sitelora.json"
+    file.write_text(json.dumps({**job.to_json(), "settings": settings}), encoding="utf-8")
+    assert code_of(executor.execute(BEGIN, task(BEGIN_ROUND), fl_ctx, Signal())) == "settings_refused"
+    assert said in caplog.text
+
+
+def test_a_sites_own_file_chooses_its_device_and_names_methods(
+    executor: SiteExecutor, context: Contexts, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SITELORA_DATA", str(tiny_data))
+    fl_ctx = context()
+    local = Path(fl_ctx.get_workspace().get_site_config_dir()) / "sitelora.json"
+    local.write_text(json.dumps({"settings": {"device": "cpu", "epochs": 3}}), encoding="utf-8")
+    assert code_of(executor.execute(BEGIN, task(BEGIN_ROUND), fl_ctx, Signal())) == "settings_refused"
+    assert "epochs must be the same at all sites" in caplog.text
+    local.write_text(json.dumps({"settings": {"device": "cpu", "batch_size": 2}, "methods": ["mine"]}))
+    assert Place.of(fl_ctx).methods == ("mine",)
+    begun = FLModelUtils.from_shareable(executor.execute(BEGIN, task(BEGIN_ROUND), fl_ctx, Signal()))
+    assert begun.meta["report"]["agreed"]["settings.epochs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        (BEGIN, 0),
+        (TRAIN, BEGIN_ROUND),
+        (TRAIN, 2),
+        (TRAIN, 10**6),
+        (EVALUATE, 0),
+        (EVALUATE, 1),
+        (EVALUATE, 2),
+        ("submit_model", 0),
+    ],
+)
+def test_a_task_out_of_turn_is_refused_and_nothing_is_done(
+    name: str, number: int, executor: SiteExecutor, context: Contexts, tiny_data: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SITELORA_DATA", str(tiny_data))
+    message = FLModelUtils.from_shareable(executor.execute(BEGIN, task(BEGIN_ROUND), context(), Signal())).params
+    executor.execute(TRAIN, task(0, message), context(), Signal())
+    folder = tmp_path / "home" / "iat_prostate" / "run-1" / "site-1"
+    before = sorted(path.name for path in folder.iterdir()), (folder / "audit.jsonl").read_bytes()
+    assert code_of(executor.execute(name, task(number, message), context(), Signal())) == "turn_refused"
+    assert (sorted(path.name for path in folder.iterdir()), (folder / "audit.jsonl").read_bytes()) == before
+
+
+def test_an_exception_with_a_patients_name_leaves_as_a_code(
+    executor: SiteExecutor, context: Contexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_phantom(tmp_path / "data", size=TINY, sites=["site-1"])
+    site = tmp_path / "data" / "prostate" / "site-1"
+    listed = json.loads((site / "dataset.json").read_text())
+    image = site / listed["training"][0]["image"]
+    damaged = image.with_name("Mueller_Hans_1950.nii.gz")
+    damaged.write_bytes(image.read_bytes()[:200])
+    listed["training"][0]["image"] = str(damaged.relative_to(site))
+    (site / "dataset.json").write_text(json.dumps(listed))
+    monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SITELORA_DATA", str(tmp_path / "data"))
+    answer = executor.execute(BEGIN, task(BEGIN_ROUND), context(), Signal())
+    assert code_of(answer) == "data_unfit"
+    assert "Mueller" not in repr(answer)
+    assert "Mueller" in _events(tmp_path / "home").read_text()  # where the engineer of the hospital looks
 
 
 def _events(home: Path) -> Path:

@@ -31,41 +31,35 @@ def test_no_argument_is_lost_on_the_way_into_the_folder(tmp_path: Path) -> None:
         evaluate_timeout=33,
         evaluate=False,
     )
-    job = JobFolder.read(export_job(recipe, tmp_path))
-    assert dict(job.controller) == {
+    found = JobFolder.read(export_job(recipe, tmp_path))
+    assert found.job == recipe.job_says
+    assert json.loads((found.path / "app" / "config" / "sitelora.json").read_text()) == {
+        "format": 1,
+        "federation": "trial",
         "bundle": "iat_segmentation",
         "dataset": "prostate",
-        "federation": "trial",
         "sites": ["runmc", "bidmc"],
         "rounds": 11,
         "min_sites": 1,
-        "overrides": {"method#rank": 4},
-        "wire_dtype": "float32",
-        "clip_norm": 2.0,
-        "noise_std": 0.5,
         "uid": "run-1",
         "resume": True,
+        "evaluate": False,
         "begin_timeout": 11,
         "train_timeout": 22,
         "evaluate_timeout": 33,
-        "evaluate": False,
+        "wire": {"dtype": "float32", "clip_norm": 2.0, "noise_std": 0.5},
+        "settings": {"method#rank": 4},
     }
-    config = json.loads((job.path / "app" / "config" / "config_fed_client.json").read_text())
-    assert config["executors"][0]["executor"]["args"] == {
-        "bundle": "iat_segmentation",
-        "dataset": "prostate",
-        "federation": "trial",
-        "overrides": {"method#rank": 4},
-        "wire_dtype": "float32",
-        "clip_norm": 2.0,
-        "noise_std": 0.5,
-    }
-    assert [(one["path"].rpartition(".")[2], one["args"]) for one in config["task_result_filters"][0]["filters"]] == [
-        ("AllowListFilter", {"bundle": "iat_segmentation", "overrides": {"method#rank": 4}}),
-        ("PrivacyFilter", {"clip_norm": 2.0, "noise_std": 0.5}),
-        ("CastFilter", {"dtype": "float32"}),
-        ("AuditFilter", {}),
-    ]
+
+
+def test_nvflares_own_configuration_says_nothing_but_two_classes(job_of: Jobs, tmp_path: Path) -> None:
+    config = job_of(tmp_path).path / "app" / "config"
+    server, client = (json.loads((config / f"config_fed_{end}.json").read_text()) for end in ("server", "client"))
+    (workflow,), (executor,) = server["workflows"], client["executors"]
+    assert (workflow["path"], workflow["args"]) == ("sitelora.flare.controller.FederationController", {})
+    assert (executor["executor"]["path"], executor["executor"]["args"]) == ("sitelora.flare.executor.SiteExecutor", {})
+    for one in (server, client):
+        assert one["components"] == one["task_data_filters"] == one["task_result_filters"] == []
 
 
 def test_an_export_replaces_an_older_one_and_nothing_else(job_of: Jobs, tmp_path: Path) -> None:
@@ -83,9 +77,14 @@ def test_an_export_replaces_an_older_one_and_nothing_else(job_of: Jobs, tmp_path
         ({"bundle": "no_such"}, "no_such"),
         ({"overrides": {"lerning_rate": 1}}, "lerning_rate"),
         ({"sites": ["../site"]}, "names a folder"),
-        ({"sites": ["site-1", "server"]}, "none of them 'server'"),
+        ({"sites": ["site-1", "server"]}, "this name is taken"),
         ({"sites": ["site-1", "site-1"]}, "every name once"),
         ({"name": "a b"}, "names a folder|name"),
+        ({"rounds": 0}, "rounds is 0"),
+        ({"rounds": 2.5}, "rounds is 2.5"),
+        ({"min_sites": 2}, "min_sites is 2"),
+        ({"resume": True}, "without a uid"),
+        ({"train_timeout": 0}, "train_timeout is 0"),
         ({"noise_std": 0.1}, "clip_norm"),
     ],
 )

@@ -3,10 +3,13 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,15 @@ import pytest
 
 from sitelora.federation.bundle_config import load_method
 from sitelora.federation.events import EventLog
-from sitelora.flare.chosen_run import STOPPED, SimulationError, choose_run, last_unfinished
+from sitelora.federation.run_folder import RunFolder
+from sitelora.flare.chosen_run import SimulationError, choose_run, last_unfinished
 from sitelora.flare.following import EventFollower, RunView, SiteView
 from sitelora.flare.job_folder import CLIENT_CONFIG, JobFolder, JobFolderError
 from sitelora.flare.processes import ProcessFamily
 from sitelora.flare.simulate import simulate
 from sitelora.flare.terminal import RunDisplay, block, plain_line
 from sitelora.flare.verdict import problems_of, read_result
+from sitelora.value_kinds import SettingsError
 
 Jobs = Callable[..., JobFolder]
 
@@ -29,12 +34,9 @@ Jobs = Callable[..., JobFolder]
 def test_a_copy_of_the_job_carries_what_was_asked_for_and_the_job_itself_stays(job_of: Jobs, tmp_path: Path) -> None:
     job = job_of(tmp_path / "jobs", overrides={"base": None})
     before = {path: path.read_bytes() for path in job.path.rglob("*") if path.is_file()}
-    copy = job.edited(tmp_path / "copy", rounds=7, settings={"base": None, "epochs": 3}, uid="run-9", resume=True)
-    assert (copy.rounds, copy.controller["uid"], copy.controller["resume"]) == (7, "run-9", True)
-    assert copy.controller["overrides"] == {"base": None, "epochs": 3}
-    config = json.loads((copy.path / "app" / "config" / "config_fed_client.json").read_text())
-    assert config["executors"][0]["executor"]["args"]["overrides"] == {"base": None, "epochs": 3}
-    assert config["task_result_filters"][0]["filters"][0]["args"]["overrides"] == {"base": None, "epochs": 3}
+    wanted = replace(job.job, rounds=7, settings={"base": None, "epochs": 3}, uid="run-9", resume=True)
+    copy = job.edited(tmp_path / "copy", wanted)
+    assert copy.job == wanted == JobFolder.read(tmp_path / "copy").job
     assert before == {path: path.read_bytes() for path in job.path.rglob("*") if path.is_file()}
     assert job.rounds == 2
 
@@ -45,13 +47,116 @@ def test_a_folder_that_is_no_job_is_named(job_of: Jobs, tmp_path: Path) -> None:
     (tmp_path / "meta.json").write_text("{}")
     with pytest.raises(JobFolderError, match=r"config_fed_server\.json"):
         JobFolder.read(tmp_path)
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+STOCK = {"id": "x", "path": "nvflare.app_common.widgets.validation_json_generator.ValidationJsonGenerator", "args": {}}
+OTHERS: dict[str, tuple[str, Callable[[dict[str, Any]], object], str]] = {
+    "workflow": ("server", lambda c: c["workflows"][0].update(path="nvflare.x.FedAvg"), "nvflare.x.FedAvg"),
+    "second workflow": ("server", lambda c: c["workflows"].append(STOCK), "workflows"),
+    "arguments": ("server", lambda c: c["workflows"][0]["args"].update(rounds=3), "rounds"),
+    "an object in arguments": (
+        "client",
+        lambda c: c["executors"][0]["executor"]["args"].update(x={"path": "subprocess.Popen", "args": {"args": "ls"}}),
+        "subprocess.Popen",
+    ),
+    "component": ("client", lambda c: c["components"].append(STOCK), "ValidationJsonGenerator"),
+    "filter": ("client", lambda c: c["task_result_filters"].append({"tasks": ["*"], "filters": [STOCK]}), "filters"),
+    "executor": ("client", lambda c: c["executors"].append(c["executors"][0]), "executors"),
+    "no executor": ("client", lambda c: c.pop("executors"), "no executors"),
+    "another key": ("client", lambda c: c.update(launcher={"path": "x.Y"}), "launcher"),
+    "server's setting": ("server", lambda c: c["server"].update(path="x.Y"), "x.Y"),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_job_with_anything_but_our_two_components_is_refused_before_a_process_starts(
+    what: str, job_of: Jobs, tmp_path: Path
+) -> None:
     job = job_of(tmp_path / "jobs")
-    server = job.path / "app" / "config" / "config_fed_server.json"
-    config = json.loads(server.read_text())
-    config["workflows"][0]["path"] = "nvflare.app_common.workflows.fedavg.FedAvg"
-    server.write_text(json.dumps(config))
-    with pytest.raises(JobFolderError, match="FedAvg"):
+    side, change, told = OTHERS[what]
+    edit(job.path / "app" / "config" / f"config_fed_{side}.json", change)
+    with pytest.raises(JobFolderError, match=r"something else than SiteLoRA|found no executors") as caught:
+        simulate(job.path, home=tmp_path / "home")
+    assert told in str(caught.value)
+    assert not (tmp_path / "home").exists()
+
+
+def test_nvflares_own_numbers_may_stand_in_its_configuration(job_of: Jobs, tmp_path: Path) -> None:
+    job = job_of(tmp_path / "jobs")
+    edit(job.path / "app" / "config" / CLIENT_CONFIG, lambda c: c.update(get_task_timeout=300))
+    edit(job.path / "app" / "config" / "config_fed_server.json", lambda c: c["server"].update(task_request_interval=2))
+    assert JobFolder.read(job.path).job == job.job
+
+
+@pytest.mark.parametrize(
+    "name", ["app/custom/mine.py", "app/config/config_fed_server.conf", "app/config/more.json", "second/config/x.json"]
+)
+def test_a_job_that_brings_a_file_of_its_own_is_refused(name: str, job_of: Jobs, tmp_path: Path) -> None:
+    job = job_of(tmp_path / "jobs")
+    (job.path / name).parent.mkdir(parents=True, exist_ok=True)
+    (job.path / name).write_text("{}")
+    with pytest.raises(JobFolderError, match=f"found {name}"):
         JobFolder.read(job.path)
+
+
+def test_two_apps_or_other_sites_than_the_jobs_are_refused(job_of: Jobs, tmp_path: Path) -> None:
+    job = job_of(tmp_path / "jobs")
+    edit(job.path / "meta.json", lambda c: c["deploy_map"]["app"].remove("site-2"))
+    with pytest.raises(JobFolderError, match="expected app for server, site-1, site-2"):
+        JobFolder.read(job.path)
+    shutil.copytree(job.path / "app", job.path / "other")
+    with pytest.raises(JobFolderError, match="found 2 apps"):
+        JobFolder.read(job.path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"rouns": 3}, "did you mean 'rounds'"),
+        ({"rounds": "3"}, "whole number"),
+        ({"rounds": True}, "whole number"),
+        ({"sites": "site-1"}, "a list of names"),
+        ({"sites": ["../up"]}, "names a folder"),
+        ({"wire": {"dtype": "int4"}}, "one of bfloat16, float32"),
+        ({"wire": {"clip": 1}}, "did you mean"),
+        ({"settings": {"torch_threads": "$1"}}, "never code"),
+        ({"settings": {"epochs": {"_target_": "os.getcwd"}}}, "_target_"),
+        ({"$x": 1}, "never code"),
+        ({"format": 2}, "expected format 1"),
+        ({"federation": None}, "federation is None"),
+    ],
+)
+def test_a_job_file_that_cannot_be_is_refused(change: dict[str, Any], told: str, job_of: Jobs, tmp_path: Path) -> None:
+    job = job_of(tmp_path / "jobs")
+    edit(job.path / "app" / "config" / "sitelora.json", lambda content: content.update(change))
+    with pytest.raises(JobFolderError, match=r"sitelora\.json") as caught:
+        JobFolder.read(job.path)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"lerning_rate": 1}, "did you mean 'learning_rate'"),
+        ({"method#rank": 100000}, "1 to 256"),
+        ({"arch": "vit_b"}, "sam_vit_b"),
+    ],
+)
+def test_values_of_a_job_are_judged_before_a_process_starts(
+    settings: dict[str, Any], told: str, job_of: Jobs, tmp_path: Path
+) -> None:
+    job = job_of(tmp_path / "jobs")
+    edit(job.path / "app" / "config" / "sitelora.json", lambda content: content.update(settings=settings))
+    with pytest.raises(SettingsError) as caught:
+        simulate(job.path, home=tmp_path / "home")
+    assert told in str(caught.value)
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize("precious", ["thesis.txt", "local"])
@@ -103,7 +208,9 @@ def test_the_last_unfinished_run_is_the_one_that_was_worked_on_last(tmp_path: Pa
 
 def choose(job: Path, home: Path, **changes: Any) -> Any:
     nothing = {"workspace": None, "data": None, "rounds": None, "method": None, "uid": None}
-    return choose_run(job, home=home, **{**nothing, "overrides": {}, "resume": False, "new": False, **changes})
+    with ExitStack() as held:
+        arguments = {**nothing, "overrides": {}, "resume": False, "new": False, **changes}
+        return choose_run(job, home=home, held=held, **arguments)
 
 
 def test_the_same_request_goes_on_with_the_run_that_was_stopped_and_another_one_does_not(
@@ -116,7 +223,7 @@ def test_the_same_request_goes_on_with_the_run_that_was_stopped_and_another_one_
     written = first.folder / "server" / "round_000"
     written.mkdir(parents=True)
     (written / "manifest.json").write_text("{}")
-    (first.folder / STOPPED).write_text(json.dumps({"request": first.request}))
+    RunFolder(first.folder).stopped.write_text(json.dumps({"request": first.request}))
     again = choose(job, home)
     assert (again.uid, again.found, again.resume) == (first.uid, True, True)
     others: list[dict[str, Any]] = [
@@ -137,16 +244,11 @@ def test_another_method_is_another_federation_at_the_same_rank_and_scale(job_of:
     chosen = choose(job.path, tmp_path / "home", method="fedit", overrides={"epochs": 2})
     assert chosen.job.federation == "fedavg_lora_prostate"
     assert chosen.folder.parent.name == "fedavg_lora_prostate"
-    rank = load_method(job.bundle, job.overrides).adapters[0].rank
-    scale = load_method(job.bundle, job.overrides).adapters[0].scale
-    assert chosen.job.overrides == {**job.overrides, "epochs": 2, "method": "fedavg_lora"}
-    (found, _) = load_method(job.bundle, chosen.job.overrides).adapters
-    assert (found.rank, found.scale) == (rank, scale)
-    client = json.loads((chosen.job.path / "app" / "config" / CLIENT_CONFIG).read_text())
-    executor = client["executors"][0]["executor"]["args"]
-    assert executor["federation"] == "fedavg_lora_prostate"
-    assert executor["overrides"]["method"] == "fedavg_lora"
-    assert load_method(job.bundle, chosen.job.overrides).name != load_method(job.bundle, job.overrides).name
+    said, before = chosen.job.job, load_method(job.job.bundle, job.job.settings)
+    assert said.settings == {**job.job.settings, "epochs": 2, "method": "fedavg_lora"}
+    after = load_method(said.bundle, said.settings)
+    assert after.name == "fedavg_lora" != before.name
+    assert [(one.rank, one.scale) for one in after.adapters] == [(one.rank, one.scale) for one in before.adapters]
     with pytest.raises(ValueError, match="no method is called 'nothing'; there are: "):
         choose(job.path, tmp_path / "home", method="nothing")
 

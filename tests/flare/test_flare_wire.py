@@ -1,7 +1,5 @@
 """What NVFlare's own serialisation makes of an answer: shared names and their values, nothing local, few bytes more."""
 
-import json
-
 import pytest
 import torch
 from nvflare.apis.shareable import Shareable
@@ -11,7 +9,16 @@ from nvflare.fuel.utils import fobs
 
 import sitelora
 from sitelora.federation.bundle_config import load_method, meta_network
-from sitelora.flare.protocol import ProtocolError, Ticket, read_reply, read_task, reply_shareable, task_model
+from sitelora.federation.refusals import REMEDIES, UNLISTED
+from sitelora.flare.protocol import (
+    ProtocolError,
+    Ticket,
+    error_shareable,
+    read_reply,
+    read_task,
+    reply_shareable,
+    task_model,
+)
 from sitelora.sharing.wire import cast, packet_bytes, packet_sha256
 
 BUNDLE = "iat_segmentation"
@@ -57,21 +64,20 @@ def test_a_task_reaches_the_site_as_it_was_sent() -> None:
     assert packet_sha256(received) == packet_sha256(packet)
 
 
-def test_a_report_is_plain_json_whatever_a_site_puts_in() -> None:
-    class Version(str):
-        """As torch.__version__: a kind of text that NVFlare cannot send."""
-
-    answer = reply_shareable(TICKET, {}, {"versions": {"torch": Version("2.13")}, "labels": {1: "prostate"}})
-    report = answer["DXO"]["meta"]["report"]
-    assert json.loads(json.dumps(report)) == report
-    assert type(report["versions"]["torch"]) is str
+def test_an_error_is_a_code_with_its_remedy_and_anything_else_is_named_as_such() -> None:
+    reply = read_reply("site-4", TICKET, FLModelUtils.from_shareable(error_shareable(TICKET, "data_unfit")))
+    assert reply.error == f"site-4: data_unfit: {REMEDIES['data_unfit']}"
+    for wrong in ("Mueller_Hans.nii.gz is damaged", "a" * 1_400_000, {"deep": {}}, None):
+        model = FLModelUtils.from_shareable(error_shareable(TICKET, "failed"))
+        model.meta["error"] = wrong
+        assert read_reply("site-4", TICKET, model).error == f"site-4: {UNLISTED}: {REMEDIES[UNLISTED]}"
 
 
 def test_replies_to_something_else_become_errors_with_the_sites_name() -> None:
     other = Ticket(federation="fed", uid="run-1", round_number=1)
     reply = read_reply("site-4", TICKET, FLModelUtils.from_shareable(reply_shareable(other, {}, {})))
     assert "site-4" in reply.error
-    assert "round_number=1" in reply.error
+    assert "round 1" in reply.error
     model = FLModelUtils.from_shareable(reply_shareable(TICKET, {}, {}))
     model.meta["report"] = "none"
     assert "expected a packet and a report" in read_reply("site-4", TICKET, model).error

@@ -2,15 +2,17 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from sitelora.bundle import bundle_names
-from sitelora.federation.bundle_config import load_method, read_bundle
+from sitelora.cli import main
+from sitelora.federation.bundle_config import read_bundle
 from sitelora.flare.job_folder import JobFolder
-from sitelora.flare.names import TASKS
+from sitelora.job_table import find_job
 
 
 @pytest.fixture(scope="module")
@@ -45,32 +47,75 @@ def test_both_jobs_of_the_readme_are_there(repository: Path) -> None:
 
 def test_every_job_names_its_sites_carries_no_code_and_an_installed_bundle(repository: Path) -> None:
     for path in committed(repository):
-        job = JobFolder.read(path)
+        found = JobFolder.read(path)
+        job = found.job
         meta = json.loads((path / "meta.json").read_text())
-        assert meta["deploy_map"] == {"app": ["server", *job.controller["sites"]]}
-        assert meta["min_clients"] == job.controller["min_sites"] <= len(job.sites)
+        assert meta["deploy_map"] == {"app": ["server", *job.sites]}
+        assert meta["min_clients"] == job.min_sites <= len(job.sites)
+        assert meta["resource_spec"] == {}
         assert meta["name"] == job.federation == path.name
-        assert job.controller["bundle"] in bundle_names()
-        assert load_method(job.controller["bundle"], job.controller.get("overrides")).name in job.federation
-        assert not job.controller["uid"], "a committed job starts a new run"
-        assert not job.controller["resume"]
+        assert job.bundle in bundle_names()
+        assert job.run_settings().method.name in job.federation
+        assert not job.uid, "a committed job starts a new run"
+        assert not job.resume
         assert [found for found in path.rglob("*") if found.is_symlink()] == []
         assert [file.name for file in (path / "app" / "custom").iterdir()] == ["README.md"]
         assert {file.suffix for file in path.rglob("*") if file.is_file()} == {".json", ".md"}
 
 
-def test_every_answer_of_every_job_goes_through_allow_list_cast_and_audit(repository: Path) -> None:
+def test_the_command_writes_every_job_without_a_custom_folder_and_the_same_otherwise(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for path in committed(repository):
-        config = json.loads((path / "app" / "config" / "config_fed_client.json").read_text())
-        (executor,) = config["executors"]
-        (chain,) = config["task_result_filters"]
-        assert executor["tasks"] == chain["tasks"] == list(TASKS)
-        names = [one["path"].rpartition(".")[2] for one in chain["filters"]]
-        assert [name for name in names if name != "PrivacyFilter"] == ["AllowListFilter", "CastFilter", "AuditFilter"]
-        controller = JobFolder.read(path).controller
-        for key in ("bundle", "dataset", "federation", "overrides"):
-            assert executor["executor"]["args"].get(key) == controller.get(key)
-        assert chain["filters"][0]["args"].get("overrides") == controller.get("overrides")
+        assert main(["job", path.name, "--out", str(tmp_path)]) == 0
+        assert Path(capsys.readouterr().out.strip()) == tmp_path / path.name
+        here = {name: text for name, text in files_of(path).items() if not name.startswith("app/custom/")}
+        assert files_of(tmp_path / path.name) == here
+        assert not (tmp_path / path.name / "app" / "custom").exists()
+    assert main(["job"]) == 0
+    listed = capsys.readouterr().out
+    assert [line.split()[0] for line in listed.splitlines()] == [path.name for path in committed(repository)]
+
+
+def test_the_command_changes_what_is_asked_for_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--rounds", "3", "--sites", "north,south", "--uid", "run-1", "--resume", "--set", "epochs=2"]
+    words += ["--method", "fedsa_lora", "--set", "method#rank=4", "--simulator", "--out", str(tmp_path)]
+    assert main(["job", "iat_prostate", *words]) == 0
+    job = JobFolder.read(Path(capsys.readouterr().out.strip())).job
+    before = find_job("iat_prostate")
+    values = {**before.settings, "epochs": 2, "method": "fedsa_lora", "method#rank": 4}
+    asked = {"federation": "fedsa_lora_prostate", "rounds": 3, "sites": ("north", "south"), "min_sites": 2}
+    assert job == replace(before, **asked, uid="run-1", resume=True, settings=values)
+    assert (tmp_path / "fedsa_lora_prostate" / "app" / "custom").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["iat_prostat"], "did you mean 'iat_prostate'"),
+        (["iat_prostate", "--set", "epochs=0"], "1 to 1000"),
+        (["iat_prostate", "--set", "torch_threads=$1"], "never code"),
+        (["iat_prostate", "--sites", "server"], "this name is taken"),
+        (["iat_prostate", "--resume"], "without a uid"),
+        (["iat_prostate", "--method", "nothing"], "no method is called"),
+    ],
+)
+def test_the_command_refuses_what_no_site_would_take(
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["job", *words, "--out", str(tmp_path)]) == 2
+    assert told in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_replaces_no_folder_that_is_no_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "iat_prostate").mkdir()
+    (tmp_path / "iat_prostate" / "thesis.txt").write_text("mine")
+    assert main(["job", "iat_prostate", "--out", str(tmp_path)]) == 2
+    assert "so it stays" in capsys.readouterr().err
+    assert (tmp_path / "iat_prostate" / "thesis.txt").read_text() == "mine"
 
 
 def test_the_prostate_job_runs_with_no_flag_on_six_named_sites(repository: Path) -> None:
@@ -82,22 +127,22 @@ def test_the_prostate_job_runs_with_no_flag_on_six_named_sites(repository: Path)
 
 def test_every_methods_job_of_the_roadmap_is_there_on_the_sites_of_iats(repository: Path) -> None:
     for dataset in ("prostate", "lungs"):
-        iat = JobFolder.read(repository / "jobs" / f"iat_{dataset}")
+        iat = JobFolder.read(repository / "jobs" / f"iat_{dataset}").job
         for method in ("flap_sam", "fedsca"):
-            job = JobFolder.read(repository / "jobs" / f"{method}_{dataset}")
+            job = JobFolder.read(repository / "jobs" / f"{method}_{dataset}").job
             assert (job.sites, job.rounds) == (iat.sites, iat.rounds)
-            assert job.controller["min_sites"] == iat.controller["min_sites"]
-            one, two = (read_bundle(each.controller["bundle"], each.controller.get("overrides")) for each in (iat, job))
+            assert job.min_sites == iat.min_sites
+            one, two = (read_bundle(each.bundle, each.settings) for each in (iat, job))
             for key in ("epochs", "batch_size", "crops_per_volume", "pictures", "image_size", "classes", "base"):
-                assert two[key] == one[key], f"{job.path.name} and {iat.path.name}, so that they compare: {key}"
+                assert two[key] == one[key], f"{job.federation} and {iat.federation}, so that they compare: {key}"
 
 
 def test_flap_sams_short_jobs_stop_half_way_through_their_plan_and_warm_up_within_the_first_round(
     repository: Path,
 ) -> None:
     for dataset in ("prostate", "lungs"):
-        job = JobFolder.read(repository / "jobs" / f"flap_sam_{dataset}")
-        schedule = read_bundle(job.controller["bundle"], job.controller["overrides"]).get_parsed_content("schedule")
+        job = JobFolder.read(repository / "jobs" / f"flap_sam_{dataset}").job
+        schedule = read_bundle(job.bundle, job.settings).get_parsed_content("schedule")
         assert schedule.rounds == 2 * job.rounds
         assert schedule.power == 7
         assert schedule.warmup_steps <= 10

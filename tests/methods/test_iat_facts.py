@@ -97,7 +97,7 @@ def test_what_averaging_both_factors_loses() -> None:
     pairs = {site: (gaussian(D, RANK, seed=k), gaussian(RANK, D, seed=9 + k)) for k, site in enumerate(WEIGHTS)}
     mean = tuple(weighted_mean({site: pair[n] for site, pair in pairs.items()}, WEIGHTS) for n in (0, 1))
     spread = sum(p * (pairs[s][0] - mean[0]) @ (pairs[s][1] - mean[1]) for s, p in WEIGHTS.items())
-    left, right = residual(pairs, WEIGHTS, (mean[0], mean[1]))
+    left, right = residual(pairs, WEIGHTS)
     torch.testing.assert_close(left @ right, spread, atol=1e-5, rtol=1e-5)
     assert float(torch.as_tensor(spread).norm()) > 1
 

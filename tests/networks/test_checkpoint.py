@@ -156,3 +156,31 @@ def test_our_own_file_gives_every_class_that_it_has(tmp_path, classes):
 def test_loaded_values_need_gradients_and_are_their_own(meta_file):
     network = load(meta_file)
     assert all(parameter.requires_grad and parameter.is_contiguous() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.index_fill(0, torch.tensor([0]), float("nan")), r"32 of \d+ values are NaN or infinite"),
+        (lambda t: t.double() * 1e300, "NaN or infinite in fp32"),
+        (lambda t: t.to(torch.complex64), "dtype torch.complex64, expected floating-point"),
+        (lambda t: t.to(torch.int8), "dtype torch.int8, expected floating-point"),
+        (lambda t: t.to_sparse(), "layout torch.sparse_coo"),
+    ],
+)
+def test_a_tensor_that_no_network_can_be_made_of_is_named_with_the_file(change, said, meta_state, tmp_path):
+    name = "mask_decoder.transformer.norm_final_attn.weight"
+    meta_state[name] = change(meta_state[name][None].repeat(2, 1))
+    path = tmp_path / "sam_toy_012345.pth"
+    torch.save(meta_state, path)
+    with pytest.raises(ValueError, match=rf"(?s)sam_toy_012345\.pth.*{name.replace('.', '[.]')}.*{said}"):
+        load(path)
+
+
+def test_a_position_table_of_a_batch_is_none(meta_state, tmp_path):
+    name = "image_encoder.pos_embed"
+    meta_state[name] = meta_state[name].repeat(7, 1, 1, 1)
+    path = tmp_path / "sam_toy_012345.pth"
+    torch.save(meta_state, path)
+    with pytest.raises(ValueError, match=r"pos_embed: found shape \(7, .*expected \(1, "):
+        load(path)

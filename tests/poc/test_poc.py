@@ -14,6 +14,10 @@ from types import ModuleType
 import pytest
 import yaml
 
+from sitelora.data.phantom import TINY as SMALLEST
+from sitelora.data.phantom import make_phantom
+from sitelora.flare.job_folder import CONTROLLER, EXECUTOR
+
 SITES = [f"site-{number}" for number in range(1, 7)]
 TINY_JOB = Path(__file__).parent / "tiny_job"
 
@@ -167,20 +171,27 @@ def test_nvflare_builds_the_sites_own_policy(repository: Path, tmp_path: Path) -
         assert bundle_path(bundle).is_dir()
 
 
-def test_allow_list_names_package_prefixes_only(repository: Path) -> None:
-    policy = json.loads((repository / "poc_workspace" / "policies" / "resources.json").read_text(encoding="utf-8"))
-    assert policy["class_allow_list"]
-    assert all(prefix.endswith(".") for prefix in policy["class_allow_list"]), "sitelora would match sitelora_evil"
+def test_the_example_site_lists_two_classes_by_full_name_and_allows_no_code(repository: Path) -> None:
+    policies = repository / "poc_workspace" / "policies"
+    listed = json.loads((policies / "resources.json").read_text(encoding="utf-8"))["class_allow_list"]
+    assert listed == [CONTROLLER, EXECUTOR]
+    for path in listed:
+        module, _, name = path.rpartition(".")
+        assert hasattr(importlib.import_module(module), name)
+    rights = json.loads((policies / "authorization.json").read_text(encoding="utf-8"))["permissions"]
+    assert {role: own.get("byoc", "none") for role, own in rights.items()} == dict.fromkeys(rights, "none")
 
 
-def run_script(repository: Path, tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def run_script(
+    repository: Path, tmp_path: Path, *options: str, job: Path = TINY_JOB
+) -> subprocess.CompletedProcess[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     script = str(repository / "poc_workspace" / "run_poc.sh")
     places = ["--run-folder", str(tmp_path / "run"), "--data", str(tmp_path / "data"), "--port", str(port)]
     return subprocess.run(
-        ["bash", script, str(TINY_JOB), *places, *options],
+        ["bash", script, str(job), *places, *options],
         cwd=tmp_path,
         env={**os.environ, "SITELORA_PYTHON": sys.executable},
         stdin=subprocess.DEVNULL,
@@ -212,10 +223,71 @@ def test_a_whole_run_ends_by_itself_and_leaves_nothing(
     assert storage, "the server keeps its jobs inside the run folder"
 
 
+TINY: dict[str, object] = {"image_size": 32, "slices": 3, "precision": "fp32", "epochs": 1, "method#rank": 2}
+
+
+def job_of_the_command(folder: Path, *more: str) -> Path:
+    """A job as `sitelora job` writes it, for two sites and as small as can be."""
+    words = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+    command = ["job", "iat_prostate", "--rounds", "2", "--sites", "site-1,site-2", "--out", str(folder), *words, *more]
+    done = subprocess.run([sys.executable, "-m", "sitelora.cli", *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip())
+
+
 @pytest.mark.soak
-def test_a_sites_own_policy_keeps_back_what_is_no_packet(repository: Path, system: ModuleType, tmp_path: Path) -> None:
-    run = run_script(repository, tmp_path, "--policies")
-    assert run.returncode == 1
-    assert "its own policy kept an answer back" in run.stdout
+def test_the_commands_job_runs_at_strict_sites_arrives_as_written_and_is_reported(
+    repository: Path, system: ModuleType, tmp_path: Path
+) -> None:
+    make_phantom(tmp_path / "data", size=SMALLEST, sites=["site-1", "site-2"])
+    job = job_of_the_command(tmp_path)
+    written = (job / "app" / "config" / "sitelora.json").read_bytes()
+    run = run_script(repository, tmp_path, "--policies", job=job)
+    assert run.returncode == 0, run.stdout + run.stderr
+    (downloaded,) = (tmp_path / "run" / "download").iterdir()
+    files = [path for path in downloaded.rglob("sitelora.json") if path.parent.name == "config"]
+    assert files
+    assert {path.read_bytes() for path in files} == {written}, "keys with # and . arrive as they were written"
+    result = json.loads((downloaded / "workspace" / "result.json").read_text(encoding="utf-8"))
+    assert result["completed"]
+    asked = json.loads(written)["settings"]
+    assert result["overrides"] == asked
+    assert asked["method#rank"] == 2
+    report = tmp_path / "report"
+    command = ["report", str(downloaded), "--out", str(report)]
+    told = subprocess.run([sys.executable, "-m", "sitelora.cli", *command], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert list(report.rglob("*.html"))
+    assert system.processes_below(tmp_path / "run") == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("what", ["code", "an object in arguments", "a stock component", "an expression"])
+def test_strict_sites_refuse_what_is_not_ours_and_execute_nothing(
+    what: str, repository: Path, system: ModuleType, tmp_path: Path
+) -> None:
+    make_phantom(tmp_path / "data", size=SMALLEST, sites=["site-1", "site-2"])
+    job = job_of_the_command(tmp_path, *(["--simulator"] if what == "code" else []))
+    payload = tmp_path / "PAYLOAD"
+    touch = {"path": "pathlib.Path.touch", "args": {"self": {"path": "pathlib.Path", "args": {"args": str(payload)}}}}
+    config = job / "app" / "config"
+    client = json.loads((config / "config_fed_client.json").read_text(encoding="utf-8"))
+    if what == "code":
+        source = f"from pathlib import Path\nPath({str(payload)!r}).touch()\n"
+        (job / "app" / "custom" / "sitecustomize.py").write_text(source, encoding="utf-8")
+    elif what == "an object in arguments":
+        client["executors"][0]["executor"]["args"] = {"x": touch}
+    elif what == "a stock component":
+        stock = "nvflare.app_common.widgets.validation_json_generator.ValidationJsonGenerator"
+        client["components"] = [{"id": "x", "path": stock, "args": {}}]
+    else:
+        said = json.loads((config / "sitelora.json").read_text(encoding="utf-8"))
+        said["settings"]["torch_threads"] = f"$__import__('pathlib').Path({str(payload)!r}).touch()"
+        (config / "sitelora.json").write_text(json.dumps(said), encoding="utf-8")
+    (config / "config_fed_client.json").write_text(json.dumps(client), encoding="utf-8")
+    run = run_script(repository, tmp_path, "--policies", job=job)
+    assert run.returncode == 1, run.stdout + run.stderr
     assert "FAILED" in run.stdout
+    assert not payload.exists()
+    assert not list((tmp_path / "run" / "sitelora").glob("*/*/*/round_*"))
     assert system.processes_below(tmp_path / "run") == []

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sitelora.evaluation.case_picture import draw_case
 from sitelora.evaluation.metrics import case_metrics
+from sitelora.evaluation.overlays import select_cases
 from sitelora.evaluation.scores import CaseScore, summarise
-from sitelora.report.case_picture import draw_case
-from sitelora.report.overlays import select_cases
 
 HOSPITALS = {
     "site-1": "phantom RUNMC",

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sitelora.evaluation.case_picture import draw_case, radiological
+from sitelora.evaluation.overlays import PREDICTION, TRUTH, best_slice, draw_overlay, select_cases, window_of
 from sitelora.evaluation.scores import CaseScore
-from sitelora.report.case_picture import draw_case, radiological
-from sitelora.report.overlays import PREDICTION, TRUTH, best_slice, draw_overlay, select_cases, window_of
 
 STRIP = 38  # pixels of black above and below the picture
 

@@ -127,3 +127,13 @@ def test_pictures_that_no_file_lists_are_found(tmp_path, run_dir):
     shutil.copy(run_dir / "site-1" / "evaluation" / "overlays" / "best.png", folder / "Case07.png")
     write(tmp_path, {"completed": True})
     assert [overlay.case for overlay in read_run(tmp_path).overlays["site-1"]] == ["Case07"]
+
+
+@pytest.mark.parametrize("inner", ["workspace", ""])
+def test_a_downloaded_job_is_read_like_the_servers_own_folder(tmp_path, run_dir, inner):
+    download = tmp_path / "download"
+    (download / inner).mkdir(parents=True)
+    (download / inner / "result.json").write_bytes((run_dir / "server" / "result.json").read_bytes())
+    found, whole = read_run(download), read_run(run_dir)
+    assert found.facts == whole.facts
+    assert found.sites == whole.sites

@@ -9,10 +9,11 @@ import pytest
 from sitelora.bundle import bundle_names, bundle_path
 from sitelora.declared import AGREED, SITE, argument_kinds, declared
 from sitelora.federation.in_process import run_in_process
+from sitelora.home import METHODS_VARIABLE
 from sitelora.methods import REFERENCES, find_method, method_names
 from sitelora.networks.architecture import ARCHITECTURES
 from sitelora.networks.precision import CHOICES
-from sitelora.settings import METHODS_VARIABLE, read_settings, with_method
+from sitelora.settings import read_settings, with_method
 from sitelora.value_kinds import SettingsError
 
 BUNDLE = "iat_segmentation"
@@ -119,6 +120,7 @@ def test_every_argument_of_every_method_has_a_kind_with_limits_and_a_default_wit
         ({"precision": "fp16"}, "one of auto, fp32, bf16"),
         ({"device": "cpu; rm"}, "cuda:1"),
         ({"base": "x" * 2000}, "path"),
+        ({"base": "checkpoints/${SECRET}.pth"}, "path"),
         ({"arch": None}, "one of sam_tiny"),
         ({"image_size": 100}, "a multiple of 8"),
         ({"arch": "vit_b", "image_size": 72}, "a multiple of 16"),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sitelora.sharing.layout import Form, check_packet
 from sitelora.sharing.rule import ShareRule
 from sitelora.sharing.wire import (
     EgressError,
@@ -14,7 +15,6 @@ from sitelora.sharing.wire import (
     add_noise,
     allow_only_shared,
     cast,
-    check_packet,
     clip,
     difference,
     global_norm,
@@ -178,11 +178,11 @@ def test_cast_gives_plain_values_of_the_wires_dtype() -> None:
     assert packet_bytes({"w": sent}) == 4 * 3 * 2
 
 
-SHAPES = {"enc.q.B": (4, 2), "head.w": (3,)}
+LAYOUT = {"enc.q.B": Form((4, 2), BF16), "head.w": Form((3,), BF16)}
 
 
 def test_a_sound_packet_passes() -> None:
-    check_packet(cast(packet(), BF16), SHAPES, BF16, sender="site-1")
+    check_packet(cast(packet(), BF16), LAYOUT, sender="site-1")
 
 
 @pytest.mark.parametrize(
@@ -196,17 +196,24 @@ def test_a_sound_packet_passes() -> None:
         ({"head.w": torch.tensor([0.0, math.nan, math.inf])}, "head.w: 2 values are NaN or infinite"),
         ({"head.w": torch.full((3,), -math.inf)}, "head.w: 3 values are NaN or infinite"),
         ({"head.w": [1.0, 2.0, 3.0]}, "head.w: found list, expected a tensor"),
+        ({"head.w": random(3).bfloat16().to_sparse()}, "head.w: found a torch.sparse_coo tensor, expected a dense one"),
+        (
+            {"head.w": torch.empty(3, dtype=BF16, device="meta")},
+            "head.w: found a tensor on meta, expected one in memory",
+        ),
+        ({"head.w": torch.nested.nested_tensor([random(3)])}, "head.w: found a .* tensor, expected a dense one"),
+        ({"head.w": torch.zeros(3, dtype=torch.int64)}, "head.w: dtype torch.int64, expected torch.bfloat16"),
     ],
 )
 def test_every_fault_is_named_with_the_sender(change: dict[str, object], found: str) -> None:
     faulty: dict[str, object] = dict(cast(packet(), BF16))
     for name, value in change.items():
-        if isinstance(value, Tensor) and value.dtype == torch.float32:
+        if isinstance(value, Tensor) and value.dtype == torch.float32 and not value.is_nested:
             value = value.bfloat16()
         faulty[name] = value
     faulty = {name: value for name, value in faulty.items() if value is not None}
     with pytest.raises(PacketError, match=found) as caught:
-        check_packet(faulty, SHAPES, BF16, sender="site-4")  # type: ignore[arg-type]
+        check_packet(faulty, LAYOUT, sender="site-4")  # type: ignore[arg-type]
     assert str(caught.value).startswith("site-4: ")
     assert ";" not in str(caught.value)  # one fault, one entry
 
@@ -214,7 +221,7 @@ def test_every_fault_is_named_with_the_sender(change: dict[str, object], found: 
 def test_several_faults_come_together_and_a_flood_is_counted() -> None:
     flood = {f"x{n}": random(1) for n in range(9)}
     with pytest.raises(PacketError, match="; and 6 more"):
-        check_packet(flood, SHAPES, BF16, sender="site-1")
+        check_packet(flood, LAYOUT, sender="site-1")
 
 
 # format and hashes

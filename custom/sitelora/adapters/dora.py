@@ -3,6 +3,9 @@
 ``W' = m * V / |V|`` with ``V = W0 + s B A``, ``|V|`` the Euclidean norm of every column ``[d_in]`` and ``m = |W0|`` at
 first, so the network starts as the base. Gradients do not pass through ``|V|`` (the paper, section 4.3). FLAP-SAM's
 table counts no ``m``, and its code never trains it; here a share rule says what becomes of it.
+
+Others differ, so their numbers are not these: peft takes the norm of every row ``[d_out]`` of the weight, detached
+too; FLAP-SAM's code lets gradients pass through ``|V|``.
 """
 
 from __future__ import annotations

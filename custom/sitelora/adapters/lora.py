@@ -38,6 +38,9 @@ class LowRankPair(nn.Module):
         delta: ``None`` or factors ``(B [d_out, k], A [k, d_in])`` in units of the scale.
     """
 
+    delta_left: Tensor | None
+    delta_right: Tensor | None
+
     def __init__(self, *, rank: int, d_in: int, rows: slice, scale: float, seed: int, name: str) -> None:
         super().__init__()
         d_out = rows.stop - rows.start
@@ -47,7 +50,20 @@ class LowRankPair(nn.Module):
         self.rows = rows
         self.scale = scale
         self.strength = 1.0
-        self.delta: tuple[Tensor, Tensor] | None = None
+        # buffers, so that a base delta follows its network to another device; in no state dict, as the round keeps it
+        self.register_buffer("delta_left", None, persistent=False)
+        self.register_buffer("delta_right", None, persistent=False)
+
+    @property
+    def delta(self) -> tuple[Tensor, Tensor] | None:
+        """The base delta's factors, or None without one."""
+        if self.delta_left is None or self.delta_right is None:
+            return None
+        return self.delta_left, self.delta_right
+
+    @delta.setter
+    def delta(self, factors: tuple[Tensor, Tensor] | None) -> None:
+        self.delta_left, self.delta_right = (None, None) if factors is None else factors
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``s (B A + delta) x``, times the strength, for ``x [..., d_in]``, shape ``[..., d_out]``."""

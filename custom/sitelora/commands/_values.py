@@ -30,7 +30,7 @@ def add_bundle_values(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=bundle_value,
-        help="replace a value of the bundle's train.json, by its id (method#rank=4); may be repeated",
+        help="set a value by its id (method#rank=4); may be repeated; `sitelora settings BUNDLE` lists them",
     )
 
 

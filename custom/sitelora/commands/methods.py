@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print one line a method, or one method's own words."""
     from sitelora import methods
+    from sitelora.declared import argument_kinds
 
     if args.method is None:
         return _table(methods.method_names(), args)
@@ -36,8 +37,9 @@ def run(args: argparse.Namespace) -> int:
     module = importlib.import_module(function.__module__)
     print((module.__doc__ or "").strip())
     print()
+    kinds = argument_kinds(function)
     for name, parameter in inspect.signature(function).parameters.items():
-        print(f"  method#{name}={parameter.default!r}")
+        print(f"  method#{name}={parameter.default!r}: {kinds.get(name, 'not to be set')}")
     return 0
 
 

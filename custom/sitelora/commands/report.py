@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the report and show its summary."""
     from sitelora.commands import CommandError
+    from sitelora.federation.run_folder import RunFolder
     from sitelora.report.beside import with_beside
     from sitelora.report.page import build_report
     from sitelora.report.results import read_run
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"--picture {args.picture} does not end in .png: the picture is a PNG, name it so")
     folder = find_run(args.name, args.home)
     beside = None if args.beside is None else find_run(args.beside, args.home)
-    page = build_report(folder, args.out or folder / "report", beside=beside).absolute()
+    page = build_report(folder, args.out or RunFolder(folder).report, beside=beside).absolute()
     run = read_run(folder)
     run = run if beside is None else with_beside(run, read_run(beside))
     print(summary_text(run))
@@ -67,12 +68,13 @@ def find_run(name: str, home_folder: Path | None = None) -> Path:
         CommandError: nothing of that name; says what there is.
     """
     from sitelora.commands import CommandError
+    from sitelora.federation.run_folder import runs_in
     from sitelora.home import home
 
     if Path(name).is_dir():
         return Path(name)
     root = home_folder or home()
-    runs = sorted((p for p in root.glob("*/*") if is_run(p)), key=lambda path: path.name)
+    runs = sorted((run.path for run in runs_in(root)), key=lambda path: path.name)
     found = [path for path in runs if name in (path.name, path.parent.name, f"{path.parent.name}/{path.name}")]
     if found:
         return found[-1]
@@ -80,11 +82,4 @@ def find_run(name: str, home_folder: Path | None = None) -> Path:
     raise CommandError(
         f"found no folder {name!r} and no run of that uid or federation in {root}; the newest runs there: {known}. "
         "Give a run's folder, its uid or its federation, or say --home"
-    )
-
-
-def is_run(folder: Path) -> bool:
-    """Say whether a folder holds a run: a server's or a site's records."""
-    return any(
-        next(folder.glob(f"*/{file}"), None) for file in ("result.json", "events.jsonl", "round_*/manifest.json")
     )

@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
             "NVFlare is not installed here, and only taking part in a federation needs it: "
             "pip install 'sitelora[federation]'"
         )
+    from sitelora.federation.run_folder import RunFolder
     from sitelora.flare.simulate import simulate
     from sitelora.settings import name_method
 
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         new=args.new,
         progress=not args.quiet,
     )
-    if (done.run_folder / "server" / "result.json").is_file() and not done.interrupted:
+    if RunFolder(done.run_folder).result.is_file() and not done.interrupted:
         _tell(done.run_folder, args.report)
     if done.ok:
         print(f"\nDone, with nothing wrong. State: {done.run_folder}")
@@ -90,7 +91,7 @@ def _require_data(args: argparse.Namespace) -> None:
     from sitelora.flare.place import DRAWN_DATASET
     from sitelora.home import DATA_VARIABLE, data_root
 
-    job = JobFolder.read(args.job)
+    job = JobFolder.read(args.job).job
     chosen = args.data or os.environ.get(DATA_VARIABLE)
     if job.dataset == DRAWN_DATASET and not chosen:
         return

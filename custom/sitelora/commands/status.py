@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
     """Show all runs, or one."""
     from dataclasses import asdict
 
-    from sitelora.commands.report import find_run, is_run
+    from sitelora.commands.report import find_run
+    from sitelora.federation.run_folder import runs_in
     from sitelora.federation.run_status import FINISHED, RUNNING, run_status
     from sitelora.home import home
 
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(asdict(status), indent=1) if args.json else one_run(status))
         return 0 if status.state in (RUNNING, FINISHED) else 1
     root = args.home or home()
-    runs = [run_status(path) for path in sorted(root.glob("*/*"), key=lambda path: path.name) if is_run(path)]
+    runs = [run_status(run.path) for run in sorted(runs_in(root), key=lambda run: run.uid)]
     if args.json:
         print(json.dumps([asdict(status) for status in runs], indent=1))
     else:

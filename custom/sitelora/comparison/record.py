@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from sitelora.data.pooled import POOLED, own_name, own_patient
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder
 from sitelora.evaluation.scores import CaseScore, summarise
+from sitelora.networks.checkpoint import EMBEDDED, EMBEDDED_FILE, file_sha256
+from sitelora.settings import RunSettings
 
 
 def site_record(
@@ -94,3 +98,14 @@ def model_record(cases: list[dict[str, Any]]) -> dict[str, Any]:
         "cases": [score.case for score in scores],
         "metrics": metrics,
     }
+
+
+def base_record(settings: RunSettings) -> dict[str, Any]:
+    """Return a base's architecture, file name and file hash; the run's own hash also covers what the seed draws."""
+    parser = settings.parser()
+    base = parser["base"]
+    if base is None:
+        return {"arch": parser["arch"], "name": "random values", "file_sha256": None}
+    path = files("sitelora.networks.weights") / EMBEDDED_FILE if base == EMBEDDED else base
+    file = Path(os.path.expandvars(str(path))).expanduser()
+    return {"arch": parser["arch"], "name": file.name, "file_sha256": file_sha256(file)}

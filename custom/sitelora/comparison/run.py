@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sitelora.comparison.record import elsewhere_record, left_out_record, require_test_cases, site_record
+from sitelora.comparison.record import base_record, elsewhere_record, left_out_record, require_test_cases, site_record
 from sitelora.comparison.setup import BUNDLE, ON_ALL_IMAGES, Setup
 from sitelora.data.pooled import POOLED, content_sha256, pool_sites
 from sitelora.data.site_folder import SiteFolder, find_site_folder
 from sitelora.federation.adapted import model_sha256
-from sitelora.federation.bundle_config import read_bundle
+from sitelora.federation.files import write_json
 from sitelora.federation.in_process import run_in_process
+from sitelora.federation.run_folder import RunFolder
 from sitelora.federation.site import Site
+from sitelora.federation.state import SiteStore
 from sitelora.method import Model
 from sitelora.methods import with_arguments
-from sitelora.networks.checkpoint import EMBEDDED, EMBEDDED_FILE, file_sha256
 from sitelora.networks.precision import resolve_precision
 from sitelora.settings import RunSettings, read_settings, with_method
 from sitelora.sharing.wire import Packet
@@ -193,15 +192,13 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
         seconds = round(time.monotonic() - started, 1)
         run_folder = Path(place) / "home" / result["federation"] / result["uid"]
         scores = {site: _own_evaluation(run_folder, site) for site in sites}
+        states = {site: _own_state(run_folder, site) for site in sites}
     _require_whole(job, result)
-    content = _record(job, result, folders, scores, grid, seconds)
+    content = {**_record(job, result, folders, scores, grid, seconds), "state_sha256": states}
     if left_out:
         content["left_out"] = {site: {kind: left_out_record(b) for kind, b in found.items()}
                                for site, found in left_out.items()}  # fmt: skip
-    job.file.parent.mkdir(parents=True, exist_ok=True)
-    partial = job.file.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.replace(job.file)
+    write_json(job.file, content, private=False)
     dice = ", ".join(f"{s} {content['sites'][s]['models']['personal']['dice']:.3f}" for s in job.setup.sites)
     return f"{job}: personal Dice {dice} in {seconds:.0f} s"
 
@@ -236,7 +233,6 @@ def _record(
     sites = {f.name: site_record(f, result, scores) for f in folders}
     for trained_at, found in grid.items():
         sites[trained_at]["elsewhere"] = elsewhere_record(found)
-    last = result["rounds"][-1]["sites"]
     return {
         "format": FORMAT,
         "comparison": job.name,
@@ -248,9 +244,8 @@ def _record(
         "versions": result["versions"],
         "hardware": {**result["hardware"], "runs_at_a_time": job.at_a_time},
         "image_size": result["image_size"],
-        "base": {**base_record(job.overrides), "sha256": result["base"]["sha256"]},
+        "base": {**base_record(job.judged), "sha256": result["base"]["sha256"]},
         "fingerprint": result["fingerprint"],
-        "state_sha256": {site: entry["state_sha256"] for site, entry in last.items()},
         "budget": {**job.budget, "steps": steps(result), "seconds": seconds},
         "settings": job.settings,
         "validation_dice": validation_dice(result),
@@ -281,17 +276,6 @@ def steps(result: Mapping[str, Any]) -> dict[str, int]:
     return found
 
 
-def base_record(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a base's architecture, file name and file hash; the run's own hash also covers what the seed draws."""
-    parser = read_bundle(BUNDLE, overrides)
-    base = parser["base"]
-    if base is None:
-        return {"arch": parser["arch"], "name": "random values", "file_sha256": None}
-    path = files("sitelora.networks.weights") / EMBEDDED_FILE if base == EMBEDDED else base
-    file = Path(os.path.expandvars(str(path))).expanduser()
-    return {"arch": parser["arch"], "name": file.name, "file_sha256": file_sha256(file)}
-
-
 def commit() -> str | None:
     """Return the commit of the sources that run, with a note when tracked files differ from it; None outside git."""
     git = ["git", "-C", str(Path(__file__).resolve().parent)]
@@ -302,6 +286,13 @@ def commit() -> str | None:
 
 def _own_evaluation(run_folder: Path, site: str) -> dict[str, Any]:
     """Return the site's own evaluation by model; what leaves a site has no names to pair cases by."""
-    file = run_folder / site / "evaluation" / "evaluation.json"
+    file = RunFolder(run_folder).scores(site)
     content = json.loads(file.read_text(encoding="utf-8"))
     return {kind: block for kind, block in content.items() if isinstance(block, dict)}
+
+
+def _own_state(run_folder: Path, site: str) -> str:
+    """Return the hash of the site's last private state: its own file has it, the record has it under a secret."""
+    stored = SiteStore(run_folder / site).latest()
+    assert stored is not None
+    return str(stored.manifest["state_sha256"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,12 +15,12 @@ from sitelora.data.errors import SiteDataError as SiteDataError
 from sitelora.data.errors import first_few as first_few
 from sitelora.data.site_entries import FILES, check_entry, check_labels, read_list
 from sitelora.home import DATA_VARIABLE, data_root
+from sitelora.names import checked_name
 
 DATALIST = "dataset.json"
 SPLITS = ("training", "validation", "test")
 WITH_PHANTOM = ("prostate",)
 """Datasets of which ``<dataset>_phantom`` draws an artificial version."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Progress = Callable[[str, int, int], None]
 """Called with the site, the cases done and the cases of that site."""
@@ -92,6 +91,7 @@ class SiteFolder:
                 "expected them to be equal and to be the site's name in the federation; rename the folder or "
                 "correct the file"
             )
+        _require_name("site", name)
         return cls(
             path=Path(path),
             name=name,
@@ -152,11 +152,7 @@ def find_site_folder(dataset: str, site: str, root: Path | None = None) -> Path:
         SiteDataError: a name is not a plain folder name, or the folder has no ``dataset.json``.
     """
     for kind, name in (("dataset", dataset), ("site", site)):
-        if not _NAME.fullmatch(name):
-            raise SiteDataError(
-                f"{kind} name {name!r}: expected letters, digits, '.', '_' and '-' only, starting with a "
-                "letter or digit, because it names a folder; correct the job"
-            )
+        _require_name(kind, name)
     base = Path(root) if root is not None else data_root()
     folder = base / dataset / site
     if not (folder / DATALIST).is_file():
@@ -169,6 +165,13 @@ def find_site_folder(dataset: str, site: str, root: Path | None = None) -> Path:
             f"holds {dataset}/{site}"
         )
     return folder
+
+
+def _require_name(kind: str, name: object) -> None:
+    try:
+        checked_name(kind, name)
+    except ValueError as error:
+        raise SiteDataError(str(error)) from error
 
 
 def _is_list(content: Mapping[str, Any], split: str, file: Path) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sitelora.data.site_folder import DATALIST, SiteDataError, SiteFolder
+from sitelora.names import checked_name
 
 _log = logging.getLogger(__name__)
 _STALE_S = 86_400  # our choice: no site takes a day, so a partial folder of that age has no writer any more
@@ -35,6 +36,11 @@ def write_site_folder(folder: SiteFolder, fill: Callable[[Path], None], *, overw
         SiteDataError: something else is at the place and ``overwrite`` is not set.
     """
     target = folder.path
+    for kind, name in (("dataset", target.absolute().parent.name), ("site", folder.name)):
+        try:
+            checked_name(kind, name)
+        except ValueError as error:
+            raise SiteDataError(f"{target}: {error}") from error
     _tidy(target)
     if _same(folder):
         _log.info("site %s: %s is complete already", folder.name, target)

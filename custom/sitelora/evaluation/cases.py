@@ -36,7 +36,9 @@ def predict(network: nn.Module, image: Path, pipeline: Pipeline) -> NDArray[np.u
     device = next(network.parameters()).device
     data = pipeline("preprocessing")({"image": str(image)})
     with torch.no_grad():
-        logits = pipeline("inferer")(data["image"][None].to(device), network)
+        # as a plain tensor: metadata has no business on another device
+        pixels = data["image"].as_subclass(torch.Tensor)[None].to(device)
+        logits = pipeline("inferer")(pixels, network).cpu()
     steps = [step for step in pipeline("postprocessing").transforms if not isinstance(step, SaveImaged)]
     result = Compose(steps)({"image": data["image"], "pred": logits[0]})["pred"]
     labels = np.asarray(result.cpu())[0].astype(np.uint8)

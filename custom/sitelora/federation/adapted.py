@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sitelora.adapters.base import merge_adapters, remove_adapters
 from sitelora.adapters.lora import LowRankPair, set_base_delta, set_strengths
+from sitelora.federation.files import new_file
 from sitelora.method import Method, Model
+from sitelora.networks.model_file import MADE
 from sitelora.networks.precision import set_precision
 from sitelora.sharing.patterns import clean_name
 from sitelora.sharing.rule import Partition
@@ -91,10 +93,16 @@ def merged_state(network: nn.Module) -> dict[str, Tensor]:
     return {clean_name(name): tensor.clone() for name, tensor in plain.state_dict().items()}
 
 
-def save_merged(network: nn.Module, path: Path) -> Path:
-    """Write ``{"model": merged_state}`` for MONAI's CheckpointLoader and MONAI Label, by one rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save({"model": merged_state(network)}, temporary)
-    os.replace(temporary, path)
+def save_merged(network: nn.Module, path: Path, *, made: Mapping[str, Any] | None = None) -> Path:
+    """Write ``{"model": merged_state, "made": made}`` for MONAI's CheckpointLoader and MONAI Label, by one rename.
+
+    Args:
+        network: adapted. path: of the file. made: from ``model_file.described``; without it serving has to be told.
+    """
+    state = merged_state(network)
+    needs = sum(tensor.nbytes for tensor in state.values())
+    with new_file(path, needs=needs) as temporary, temporary.open("wb") as stream:
+        torch.save(
+            {"model": state, MADE: dict(made or {})}, stream
+        )  # a stream: torch does not say why it cannot write to a path
     return path

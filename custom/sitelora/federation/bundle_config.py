@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,8 +79,3 @@ def data_needs(bundle: str, parser: ConfigParser) -> DataNeeds:
         image_size=int(value("image_size")),
         slices=int(value("slices")),
     )
-
-
-def checkpoint_path(run_folder: Path, site: str) -> Path:
-    """Return where a site keeps its personalised checkpoint."""
-    return run_folder / site / "models" / "personal.pt"

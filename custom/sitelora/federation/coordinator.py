@@ -15,23 +15,20 @@ from typing import Any
 from torch import Tensor
 
 from sitelora.federation.agreement import changed_since, disagreements, other_jobs, worth_saying
+from sitelora.federation.arrivals import Arrivals
 from sitelora.federation.job import Job
 from sitelora.federation.packets import pack_evaluation, pack_message
 from sitelora.federation.record import FederationRecord
+from sitelora.federation.reports import BEGIN
+from sitelora.federation.run_folder import RunFolder
 from sitelora.federation.server_state import ServerState, ServerStore
 from sitelora.method import Method
 from sitelora.server.numbers import round_numbers
 from sitelora.server.types import ANY_SITE, Message, Update
 from sitelora.settings import RunSettings
-from sitelora.sharing.wire import (
-    Packet,
-    PacketError,
-    WireFormat,
-    cast,
-    check_packet,
-    packet_bytes,
-    packet_sha256,
-)
+from sitelora.sharing.codecs import codecs_of
+from sitelora.sharing.schema import SchemaError
+from sitelora.sharing.wire import Packet, PacketError, WireFormat, cast, packet_bytes, packet_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +103,7 @@ class Coordinator:
         method.require_federated(plan.sites)
         self.plan = plan
         self.method = method
-        self.store = ServerStore(plan.run_folder / "server")
+        self.store = ServerStore(RunFolder(plan.run_folder).server)
         self.state = self.store.load() if resume else None
         self._resumed = self.state is not None
         if not resume and self.store.exists():
@@ -116,6 +113,7 @@ class Coordinator:
         self.record = FederationRecord(plan, method)
         if self.state is not None:
             self.record.restore(self.state.history)
+        self._arrivals = Arrivals(method=method, wire=plan.wire)
         self._updates: dict[str, Update] = {}
         self._bytes_down: dict[str, int] = {}
 
@@ -131,12 +129,17 @@ class Coordinator:
             answers: by site: the initial packet as it came over the wire, and the site's report.
 
         Raises:
-            FederationError: a missing site, or sites that disagree; says on what and which.
+            FederationError: a missing site, one whose answer is not what a site says, or sites that disagree; says on
+                what and which.
         """
         missing = sorted(set(self.plan.sites) - set(answers))
         if missing:
             raise FederationError(f"no answer to begin from {', '.join(missing)}; nothing was trained")
-        reports = {site: answers[site][1] for site in sorted(answers)}
+        try:
+            reports = {site: BEGIN.read(answers[site][1], sender=site) for site in sorted(answers)}
+            initial = {site: self._arrivals.initial(site, answers[site][0]) for site in sorted(answers)}
+        except (SchemaError, PacketError) as error:
+            raise FederationError(f"nothing was trained: {error}") from error
         others = other_jobs(self.plan.agreed, reports)
         if others:
             raise FederationError(
@@ -157,12 +160,11 @@ class Coordinator:
         packets = {site: packet_sha256(answers[site][0]) for site in sorted(answers)}
         if len(set(packets.values())) > 1:
             raise FederationError(f"the sites' initial tensors differ although their hashes agree: {packets}")
-        self.record.note_begin(reports, {site: packet_bytes(answers[site][0]) for site in answers})
+        shapes = {name: list(tensor.shape) for name, tensor in initial[first].items()}
+        self.record.note_begin(reports, {site: packet_bytes(answers[site][0]) for site in answers}, shapes)
         if self.state is None:
-            initial = {name: tensor.float() for name, tensor in answers[first][0].items()}
-            self._check_shared(initial)
             self.state = ServerState(
-                round_number=-1, messages={ANY_SITE: Message(values=initial)}, history=self.record.history()
+                round_number=-1, messages={ANY_SITE: Message(values=initial[first])}, history=self.record.history()
             )
             self.store.write(self.state)
 
@@ -170,9 +172,8 @@ class Coordinator:
         """Return the packet that a site must load before the next round; ``ANY_SITE`` for one never seen."""
         state = self._begun()
         message = state.message_for(site)
-        ranks = self.method.ranks
-        values, companions = ranks.cut(message.values, site), ranks.cut(message.companions, site)
-        return pack_message(values, companions, state.deltas_for(site), self.plan.wire)
+        codecs = codecs_of(self.method.ranks, self.plan.wire, site)
+        return pack_message(message.values, message.companions, state.deltas_for(site), codecs)
 
     def evaluation_packet(self, site: str) -> dict[str, Tensor]:
         """Return what a site needs to score all models: its message, and what a site never seen would get."""
@@ -186,40 +187,41 @@ class Coordinator:
         """
         state = self._begun()
         round_number = self.next_round
-        ranks = self.method.ranks
-        base = ranks.padded(ranks.cut(state.message_for(site).values, site))
-        sent = self.method.sent_in(round_number, tuple(sorted(base)))
-        shapes = ranks.cut_shapes({name: tuple(base[name].shape) for name in sent}, site)
-        for companion in self.method.program.companions:
-            shapes.update({f"@{companion}/{name}": shapes[name] for name in sent})
         try:
             if site not in self.plan.sites:
                 raise PacketError(f"{site}: not a site of this federation ({', '.join(self.plan.sites)})")
-            check_packet(packet, shapes, self.plan.wire.torch_dtype, sender=site)
-            cases = report.get("cases")
-            if not isinstance(cases, int) or cases < 1:
-                raise PacketError(f"{site}: reports {cases!r} training cases, expected a number above 0")
-            if not isinstance(report.get("metrics", {}), Mapping):
-                raise PacketError(
-                    f"{site}: reports metrics as {type(report['metrics']).__name__}, expected names and numbers"
-                )
-        except PacketError as error:
+            if site in self._updates:
+                raise PacketError(f"{site}: a second update for this round; the first one stays")
+            sent_to_it, began = state.message_for(site).values, self.record.began(site)
+            update, said = self._arrivals.update(
+                site, packet, report, round_number=round_number, sent_to_it=sent_to_it, began=began
+            )
+        except (PacketError, SchemaError) as error:
             logger.warning("round %d: update rejected: %s", round_number, error)
-            self.record.note_site(round_number, site, "rejected", str(error), report, 0)
+            if site not in self._updates:
+                self.record.note_site(round_number, site, "rejected", str(error), {}, 0)
+            else:
+                self.record.warn(f"round {round_number}: {error}")
             return False
-        change = ranks.padded(packet)
-        self._updates[site] = Update(
-            values={name: base[name] + change[name].float() for name in sent},
-            received={name: base[name] for name in sent},
-            companions={name[1:]: change[name].float() for name in change if name.startswith("@")},
-            cases=cases,
-            metrics=dict(report.get("metrics", {})),
-        )
+        self._updates[site] = update
         # Before the site's base deltas count as received: the message that it trained from held them.
         self._bytes_down.setdefault(site, packet_bytes(self.message_for(site)))
         state.acknowledge(site)
-        self.record.note_site(round_number, site, "ok", "", report, packet_bytes(packet))
+        self.record.note_site(round_number, site, "ok", "", said, packet_bytes(packet))
         return True
+
+    def read_scores(self, site: str, report: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return a site's evaluation, by model kind; None if what it reports is none, which the record then says."""
+        try:
+            return self._arrivals.scores(site, report, began=self.record.began(site))
+        except SchemaError as error:
+            self.note_no_scores(site, str(error))
+            return None
+
+    def note_no_scores(self, site: str, reason: str) -> None:
+        """Note that a site's models were not scored."""
+        logger.warning("no evaluation from %s: %s", site, reason)
+        self.record.warn(f"evaluation: {site} missing: {reason}")
 
     def note_missing(self, site: str, reason: str) -> None:
         """Note that a site sent nothing for the round in progress."""
@@ -274,14 +276,6 @@ class Coordinator:
             )
         for line in worth_saying(began, reports):
             self.record.warn(line)
-
-    def _check_shared(self, values: Mapping[str, Tensor]) -> None:
-        strangers = [name for name in sorted(values) if not self.method.share.is_shared(name)]
-        if strangers:
-            raise FederationError(
-                f"the sites sent {strangers[0]}, which the share rule of {self.method.name} does not share; "
-                "the server and the sites have different bundles installed"
-            )
 
     def _begun(self) -> ServerState:
         if self.state is None:

@@ -7,6 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sitelora.federation.files import append_line
+from sitelora.federation.run_folder import EVENTS
+
 
 class EventLog:
     """Appends events to ``<run>/<participant>/events.jsonl``; numbers and names only, never image data.
@@ -17,12 +20,13 @@ class EventLog:
     """
 
     def __init__(self, folder: Path, who: str) -> None:
-        self.path = folder / "events.jsonl"
+        self.path = folder / EVENTS
         self._who = who
 
     def write(self, event: str, **fields: Any) -> None:
         """Append one event with the time and who it happened to."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"time": round(time.time(), 3), "who": self._who, "event": event, **fields})
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        append_line(self.path, json.dumps({"time": round(time.time(), 3), "who": self._who, "event": event, **fields}))
+
+    def stopped(self, reason: str) -> None:
+        """Note that something else than its own end ended the work: an error, Ctrl-C, a request by signal."""
+        self.write("stopped", reason=reason)

@@ -1,55 +1,204 @@
-"""Writing whole or not at all: folders of tensors and JSON that appear by one rename."""
+"""Writing whole or not at all, for the owner's eyes only: the writers that ``run_folder`` gives to a run.
+
+Folders are 0700 and files 0600, whatever the umask. What cannot be written says which file, why, how much it needed and
+what to set instead: ``DiskError``.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
-from torch import Tensor
+from sitelora.home import HOME_VARIABLE
+
+if TYPE_CHECKING:  # torch takes a second to import, and status needs none of it
+    from torch import Tensor
+
+PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_OTHER_HOME = f'set {HOME_VARIABLE} (or "home" in local/sitelora.json) to a folder'
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON through a sibling file and one rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+class DiskError(OSError):
+    """Something cannot be written; the message names it, the reason, and what to set or free."""
+
+
+def private_folder(folder: Path) -> Path:
+    """Make a folder and those above it that are missing, all for the owner only; one that is there stays as it is.
+
+    Raises:
+        DiskError: it cannot be made.
+    """
+    with saying(folder):
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        for path in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                path.mkdir(mode=PRIVATE_FOLDER)
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "a file is in its place", str(folder))
+    return folder
+
+
+@contextlib.contextmanager
+def saying(path: Path, *, needs: int = 0) -> Iterator[None]:
+    """Turn the system's error while ``path`` is written into one that says what to do.
+
+    Args:
+        needs: bytes that are written, as far as that is known.
+
+    Raises:
+        DiskError: in place of an ``OSError``, or of the error that safetensors or torch make of one.
+    """
+    try:
+        yield
+    except DiskError:
+        raise
+    except OSError as error:
+        raise DiskError(error.errno, _what_to_do(path, error.errno, error.strerror or str(error), needs)) from error
+    except Exception as error:
+        code = _system_code(error)
+        if code is None:
+            raise
+        raise DiskError(code, _what_to_do(path, code, os.strerror(code), needs)) from error
+
+
+def require_room(folder: Path, needed: int, *, what: str) -> None:
+    """Refuse before anything is trained where there is no room for what will be written.
+
+    Args:
+        folder: where; it is made if it is missing. needed: bytes. what: what they are for.
+
+    Raises:
+        DiskError: there are fewer bytes free, or the folder cannot be written.
+    """
+    private_folder(folder)
+    probe = folder / f".probe.{uuid.uuid4().hex}"
+    with saying(folder):
+        probe.touch(mode=PRIVATE_FILE)
+        probe.unlink()
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DiskError(
+            errno.ENOSPC,
+            f"{folder}: {what} needs about {_size(needed)}, and {_size(free)} are free there; free some, or "
+            f"{_OTHER_HOME} on a larger disk",
+        )
+
+
+def make_private(path: Path) -> None:
+    """Take all rights of others from a file, or from a folder and everything in it."""
+    for each in (path, *(path.rglob("*") if path.is_dir() else ())):
+        if not each.is_symlink():
+            each.chmod(PRIVATE_FOLDER if each.is_dir() else PRIVATE_FILE)
+
+
+@contextlib.contextmanager
+def new_file(path: Path, *, needs: int = 0, private: bool = True) -> Iterator[Path]:
+    """Yield a sibling path to write to; it becomes ``path`` by one rename, or leaves nothing.
+
+    Args:
+        needs: bytes that are written, as far as that is known.
+        private: for the owner only; else as the umask says (what is published, such as a comparison).
+
+    Raises:
+        DiskError: it cannot be written.
+    """
+    if private:
+        private_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; the error of a broken file names it."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no valid JSON ({error}); restore it or remove its folder") from error
-    return content
+        with saying(path, needs=needs):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch(mode=PRIVATE_FILE if private else 0o666)
+            yield temporary
+            if private:
+                make_private(temporary)
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Make ``folder`` whole or not at all: filled beside its place, then renamed; replaces an older one."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder to fill; it becomes ``folder`` by one rename, in place of an older one, or leaves nothing.
+
+    Raises:
+        DiskError: it cannot be written.
+    """
+    private_folder(folder.parent)
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    temporary.mkdir()
     try:
-        fill(temporary)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
+        with saying(folder):
+            temporary.mkdir(mode=PRIVATE_FOLDER)
+        try:
+            yield temporary
+        except OSError as error:  # one of something that is read while it is filled is not ours to explain
+            if error.errno not in _FULL or isinstance(error, DiskError):
+                raise
+            raise DiskError(error.errno, _what_to_do(folder, error.errno, str(error.strerror), 0)) from error
+        with saying(folder):
+            make_private(temporary)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def write_json(path: Path, content: Mapping[str, Any], *, private: bool = True) -> None:
+    """Write JSON through a sibling file and one rename; further arguments are those of ``new_file``."""
+    text = (json.dumps(content, indent=1) + "\n").encode()
+    with new_file(path, needs=len(text), private=private) as temporary:
+        temporary.write_bytes(text)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; the error of a broken file names it.
+
+    Raises:
+        ValueError: it is no JSON, or another value than an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no valid JSON ({error}); restore it or remove its folder") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, expected a JSON object")
+    return content
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line to a log, in one write.
+
+    Raises:
+        DiskError: it cannot be written.
+    """
+    private_folder(path.parent)
+    data = (line + "\n").encode()
+    with saying(path, needs=len(data)), open(path, "ab", opener=_private_opener) as stream:
+        stream.write(data)
+
+
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors, in the order of their names."""
+    """Write tensors as safetensors, in the order of their names.
+
+    Raises:
+        DiskError: it cannot be written.
+    """
+    import safetensors.torch
+
     ordered = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
-    safetensors.torch.save_file(ordered, str(path))
+    with saying(path, needs=sum(tensor.nbytes for tensor in ordered.values())):
+        safetensors.torch.save_file(ordered, str(path))
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -58,6 +207,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: the file is damaged; its name and what to do.
     """
+    import safetensors.torch
+
     try:
         return safetensors.torch.load_file(str(path))
     except Exception as error:
@@ -70,9 +221,42 @@ def file_sha256(path: Path) -> str:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what an interrupted ``write_folder`` or ``write_json`` left behind."""
+    """Remove what an interrupted ``new_folder`` or ``new_file`` left behind."""
     for leftover in folder.glob(".*.*"):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def _private_opener(path: str, flags: int) -> int:
+    return os.open(path, flags, PRIVATE_FILE)
+
+
+def _system_code(error: BaseException) -> int | None:
+    """Return the number of the system's error behind one of safetensors or torch, None where there is none."""
+    told = re.search(r"os error (\d+)", str(error))
+    if told is not None:
+        return int(told.group(1))
+    behind = error.__cause__ or error.__context__
+    return behind.errno if isinstance(behind, OSError) else None
+
+
+def _what_to_do(path: Path, code: int | None, reason: str, needs: int) -> str:
+    wanted = f"; writing it needs {_size(needs)}" if needs else ""
+    if code in _FULL:
+        free = next((shutil.disk_usage(each).free for each in (path, *path.parents) if each.exists()), 0)
+        return (
+            f"{path}: {reason}{wanted}, {_size(free)} are free there; free some or raise the limit, or {_OTHER_HOME} "
+            "on a larger disk. What was written before is whole"
+        )
+    return f"{path} cannot be written: {reason}{wanted}; give this user the right, or {_OTHER_HOME} that it may write"
+
+
+def _size(count: int) -> str:
+    amount = float(count)
+    for unit in ("bytes", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"

@@ -36,6 +36,8 @@ class Gradients:
         self._moving: list[nn.Parameter] = list(parameters.values())
         self._frozen: list[nn.Parameter] = []
         self._penalties: list[tuple[Penalty, float | None]] = []
+        self._sums: dict[str, Tensor] | None = None
+        self._counted = 0
         self.forget()
 
     def forget(self) -> None:
@@ -43,12 +45,17 @@ class Gradients:
         self._shares: list[tuple[float, float]] = []  # as added, and before the bound
         self._norms: list[float] = []
 
-    def begin(self, view: SiteView, regularizers: Sequence[Regularizer], moving: Collection[str]) -> None:
+    def begin(
+        self, view: SiteView, regularizers: Sequence[Regularizer], moving: Collection[str], *, mean: bool = False
+    ) -> None:
         """Begin a pass.
 
         Args:
             view: of the pass. regularizers: whose penalties are added. moving: names of the tensors that it trains.
+            mean: keep the mean of the task's gradient.
         """
+        self._sums = {} if mean else None
+        self._counted = 0
         self._penalties = [(regularizer.start(view), regularizer.largest_share) for regularizer in regularizers]
         self._moving = [p for name, p in self._parameters.items() if name in moving]
         self._frozen = [p for name, p in self._parameters.items() if name not in moving]
@@ -61,6 +68,7 @@ class Gradients:
         """Turn the task's gradient into the one that the optimiser sees."""
         for parameter in self._frozen:
             parameter.grad = None
+        self._note()
         before = {id(p): p.grad.detach().clone() for p in self._moving if p.grad is not None} if self._penalties else {}
         for penalty, largest_share in self._penalties:
             self._add(penalty, largest_share, before)
@@ -68,6 +76,20 @@ class Gradients:
             # foreach works on some devices only; the tensors are few and small
             norm = nn.utils.clip_grad_norm_(self._moving, self._max_norm, foreach=False)
             self._norms.append(float(norm))
+
+    def mean(self) -> dict[str, Tensor]:
+        """Return the mean of the task's gradient over the steps of the pass, fp32 on the CPU, where it was kept."""
+        return {name: (total / self._counted).float().cpu() for name, total in (self._sums or {}).items()}
+
+    def _note(self) -> None:
+        """Add the task's gradient of one step to the sums."""
+        if self._sums is None:
+            return
+        self._counted += 1
+        for name, parameter in self._parameters.items():
+            if parameter.grad is not None:
+                gradient = parameter.grad.detach()
+                self._sums[name] = self._sums[name] + gradient if name in self._sums else gradient.clone()
 
     def after_step(self) -> None:
         """Let the penalties take note of an optimiser step."""

@@ -5,18 +5,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from sitelora.data.site_folder import find_site_folder
 from sitelora.federation.bundle_config import set_torch_threads
 from sitelora.federation.coordinator import Coordinator, FederationPlan
-from sitelora.federation.identity import BEGIN_ROUND, new_uid, site_secret
+from sitelora.federation.events import EventLog
+from sitelora.federation.identity import new_uid
 from sitelora.federation.job import Job
-from sitelora.federation.packets import Outgoing
+from sitelora.federation.run_folder import SERVER, RunFolder
+from sitelora.federation.run_lock import working
 from sitelora.federation.site import Site
-from sitelora.federation.site_settings import Answer, SiteSettings
+from sitelora.federation.site_settings import SiteError, SiteSettings
 from sitelora.home import data_root, home
+from sitelora.settings import RunSettings
 from sitelora.sharing.wire import Packet, WireFormat
 
 logger = logging.getLogger(__name__)
@@ -63,8 +67,9 @@ def run_in_process(
     Raises:
         SettingsError: a value that may not be set, or not to this.
         FederationError: the sites disagree, or too few updates in a round.
+        RunningError: another process is at work under this uid; at once.
     """
-    root = home_folder or home()
+    root, wire = home_folder or home(), wire or WireFormat()
     job = Job(
         federation=federation or f"{bundle}_{dataset}",
         uid=uid or new_uid(),
@@ -75,19 +80,51 @@ def run_in_process(
         rounds=rounds,
         min_sites=min_sites,
         evaluate=evaluate,
-        wire=wire or WireFormat(),
+        wire_dtype=wire.dtype,
+        clip_norm=wire.clip_norm,
+        noise_std=wire.noise_std,
         settings=dict(overrides or {}),
     )
     settings = job.run_settings(own_methods=own_methods, site_values=site_values)
     plan = FederationPlan.of(job, settings, home=root)
-    wire, agreed = plan.wire, plan.agreed
+    run = RunFolder(plan.run_folder)
+    with ExitStack() as held:
+        for who in (SERVER, *plan.sites):
+            note = EventLog(run.path / who, who)
+            held.enter_context(working(run.lock(who), f"{run.path}, {who}", stopped=note.stopped))
+        return _run(
+            job,
+            plan,
+            settings,
+            data=data or data_root(),
+            attends=attends,
+            on_round=on_round,
+            afterwards=afterwards,
+            own_methods=own_methods,
+            site_values=site_values,
+        )
+
+
+def _run(
+    job: Job,
+    plan: FederationPlan,
+    settings: RunSettings,
+    *,
+    data: Path,
+    attends: Callable[[str, int], bool],
+    on_round: Callable[[int, Mapping[str, Any]], None] | None,
+    afterwards: Callable[[Mapping[str, Site], Callable[[str], Packet]], None] | None,
+    own_methods: tuple[str, ...] | None,
+    site_values: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    bundle, dataset, rounds, root, evaluate = job.bundle, job.dataset, job.rounds, plan.home, job.evaluate
+    wire, agreed = job.wire, plan.agreed
     set_torch_threads(settings)
     method = settings.method
-    coordinator = Coordinator(plan, method, resume=resume)
+    coordinator = Coordinator(plan, method, resume=job.resume)
     members: dict[str, Site] = {}
-    outgoing: dict[str, Outgoing] = {}
     for name in plan.sites:
-        folder = find_site_folder(dataset, name, data or data_root())
+        folder = find_site_folder(dataset, name, data)
         members[name] = Site(
             SiteSettings(
                 site=name,
@@ -98,24 +135,15 @@ def run_in_process(
                 home=root,
                 overrides=job.settings,
                 wire=wire,
+                rounds=rounds,
+                sites=len(plan.sites),
                 own_methods=own_methods,
                 site_values=site_values or {},
                 agreed=agreed,
             )
         )
-        outgoing[name] = Outgoing(
-            method=method,
-            wire=wire,
-            audit_log=plan.run_folder / name / "audit.jsonl",
-            secret=site_secret(root),
-        )
-
-    def leave(name: str, round_number: int, answer: Answer) -> dict[str, Any]:
-        context = {"federation": plan.federation, "uid": plan.uid, "site": name, "round": round_number}
-        return outgoing[name](answer.tensors, **context)
-
     begun = {name: site.begin() for name, site in members.items()}
-    coordinator.begin({name: (leave(name, BEGIN_ROUND, a), a.report) for name, a in begun.items()})
+    coordinator.begin({name: (answer.tensors, answer.report) for name, answer in begun.items()})
     for round_number in range(coordinator.next_round, rounds):
         started = time.monotonic()
         for name, site in members.items():
@@ -123,14 +151,21 @@ def run_in_process(
                 coordinator.note_missing(name, "absent")
                 continue
             answer = site.train(round_number, coordinator.message_for(name))
-            coordinator.receive(name, leave(name, round_number, answer), answer.report)
+            coordinator.receive(name, answer.tensors, answer.report)
         coordinator.close_round(time.monotonic() - started)
         if on_round is not None:
             on_round(round_number, coordinator.record.history()["rounds"][-1])
     evaluations: dict[str, Mapping[str, Any]] = {}
     if evaluate:
         for name, site in members.items():
-            evaluations[name] = site.evaluate(coordinator.evaluation_packet(name)).report["evaluation"]
+            try:
+                answer = site.evaluate(coordinator.evaluation_packet(name))
+            except SiteError as error:  # it was away in the last round
+                coordinator.note_no_scores(name, str(error))
+                continue
+            scores = coordinator.read_scores(name, answer.report)
+            if scores is not None:
+                evaluations[name] = scores
     if afterwards is not None:
         afterwards(members, coordinator.evaluation_packet)
     return coordinator.finish(evaluations, completed=True)

@@ -11,12 +11,14 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sitelora.federation.identity import checked_name
-from sitelora.settings import RunSettings, read_settings
-from sitelora.sharing.wire import WireFormat
+from sitelora.names import checked_name, checked_sites
 from sitelora.value_kinds import Kind, Range, SettingsError, did_you_mean, require_plain, short
+
+if TYPE_CHECKING:
+    from sitelora.settings import RunSettings
+    from sitelora.sharing.wire import WireFormat
 
 JOB_FILE = "sitelora.json"
 FORMAT = 1
@@ -44,6 +46,7 @@ _WIRE: Mapping[str, Kind] = {
     "clip_norm": Kind(type="number", limits=Range(0, 1e12, above=True), optional=True),
     "noise_std": Kind(type="number", limits=Range(0, 1e6)),
 }
+_WIRE_KEYS = {"dtype": "wire_dtype", "clip_norm": "clip_norm", "noise_std": "noise_std"}
 _NEEDED = ("federation", "bundle", "dataset", "sites", "rounds")
 
 
@@ -58,7 +61,7 @@ class Job:
         evaluate: score the models after the last round.
         begin_timeout, train_timeout, evaluate_timeout: seconds that a task may take. NVFlare counts from when the
             task is there to be fetched, so with fewer simulator threads than sites it covers all sites in turn.
-        wire: how values travel.
+        wire_dtype, clip_norm, noise_std: how values travel, as of `WireFormat`.
         settings: bundle values by id.
 
     Raises:
@@ -77,20 +80,23 @@ class Job:
     begin_timeout: int = 1800
     train_timeout: int = 1800
     evaluate_timeout: int = 1800
-    wire: WireFormat = field(default_factory=WireFormat)
+    wire_dtype: str = "bfloat16"
+    clip_norm: float | None = None
+    noise_std: float = 0.0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, kind in _KINDS.items():
             kind.read(name, getattr(self, name))
+        for name, key in _WIRE_KEYS.items():
+            _WIRE[name].read(f"wire, {name}", getattr(self, key))
+        if self.noise_std and self.clip_norm is None:
+            raise SettingsError("wire: noise_std without clip_norm bounds nothing; give both or neither")
         for name in ("federation", "dataset"):
             checked_name(name, getattr(self, name))
         if self.uid:
             checked_name("uid", self.uid)
-        for site in self.sites:
-            checked_name("site", site)
-        if "server" in self.sites or len(set(self.sites)) != len(self.sites) or not self.sites:
-            raise SettingsError(f"sites are {list(self.sites)}, expected every name once, and none of them 'server'")
+        checked_sites(self.sites)
         if self.min_sites > len(self.sites):
             raise SettingsError(f"min_sites is {self.min_sites}, expected 1 to {len(self.sites)}, the number of sites")
         if self.resume and not self.uid:
@@ -141,13 +147,13 @@ class Job:
         for key in wire:
             if key not in _WIRE:
                 raise SettingsError(f"wire: nothing is called {key}{did_you_mean(key, _WIRE)}; there are {list(_WIRE)}")
-        judged = {key: _WIRE[key].read(f"wire, {key}", value) for key, value in wire.items()}
+        judged = {_WIRE_KEYS[key]: _WIRE[key].read(f"wire, {key}", value) for key, value in wire.items()}
         values = {key: _KINDS[key].read(key, value) for key, value in content.items() if key in _KINDS}
-        return cls(**values, sites=tuple(sites), wire=WireFormat(**judged), settings=dict(settings))
+        return cls(**values, **judged, sites=tuple(sites), settings=dict(settings))
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values."""
-        wire = {"dtype": self.wire.dtype, "clip_norm": self.wire.clip_norm, "noise_std": self.wire.noise_std}
+        wire = {name: getattr(self, key) for name, key in _WIRE_KEYS.items()}
         plain = {key: getattr(self, key) for key in _KINDS}
         first = {key: plain.pop(key) for key in ("federation", "bundle", "dataset")}
         return {
@@ -159,6 +165,13 @@ class Job:
             "settings": dict(self.settings),
         }
 
+    @property
+    def wire(self) -> WireFormat:
+        """How values travel."""
+        from sitelora.sharing.wire import WireFormat  # torch, which whoever only reads a job has no use for
+
+        return WireFormat(dtype=self.wire_dtype, clip_norm=self.clip_norm, noise_std=self.noise_std)
+
     def run_settings(
         self, *, own_methods: Collection[str] | None = None, site_values: Mapping[str, Any] | None = None
     ) -> RunSettings:
@@ -167,6 +180,8 @@ class Job:
         Raises:
             SettingsError, BundleNotFoundError: as of `read_settings`.
         """
+        from sitelora.settings import read_settings  # torch and MONAI
+
         return read_settings(
             self.bundle, self.settings, sites=self.sites, own_methods=own_methods, site_values=site_values
         )

@@ -1,5 +1,8 @@
 """One round at one site, plain Python: load strictly, restore the private state, train, return the difference.
 
+This is the one boundary between devices: what comes in and what goes out of a round is CPU fp32, whatever device the
+network is on, so nothing else in the project has to know one.
+
 Round r starts from the state after round r-1 whatever happened in between, and every random number of a round
 derives from (seed, site, round), so a round that is done twice ends with the same bits.
 """
@@ -24,6 +27,7 @@ from torch import Tensor, nn
 from sitelora.adapters.lora import set_base_delta, set_strengths
 from sitelora.federation.adapted import load_values, partition_of, trained_parameters
 from sitelora.federation.gradients import Gradients
+from sitelora.federation.moments import load_moments, on_cpu, save_moments
 from sitelora.federation.schedules import RateSetter, Schedule
 from sitelora.federation.state import SiteState
 from sitelora.method import TRAVELLING, Method, Pass
@@ -102,7 +106,8 @@ class LocalRound:
         self._epochs = int(trainer.state.max_epochs)
         self._partition = partition_of(network)
         self._parameters = trained_parameters(network)
-        self._initial = {name: p.detach().clone() for name, p in self._parameters.items()}
+        self._device = next(iter(self._parameters.values())).device
+        self._initial = self._values_now()
         self._gradients = Gradients(self._parameters, max_norm=max_gradient_norm)
         self._losses: list[float] = []
         self._progress: Progress | None = None
@@ -112,7 +117,7 @@ class LocalRound:
 
     @property
     def initial(self) -> dict[str, Tensor]:
-        """Seeded initial values of all trained tensors."""
+        """Seeded initial values of all trained tensors, fp32 on the CPU."""
         return self._initial
 
     def fresh_state(self) -> SiteState:
@@ -137,9 +142,9 @@ class LocalRound:
 
         Args:
             round_number: r, from 0.
-            received: fp32 values of all shared tensors.
-            companions: further tensors of the method that came with the message.
-            state: the private state after round r-1; changed in place and returned.
+            received: fp32 values of all shared tensors, on the CPU.
+            companions: further tensors of the method that came with the message, on the CPU.
+            state: the private state after round r-1, on the CPU; changed in place and returned.
 
         Raises:
             TrainingError: a loss or a trained value that is not finite, or no optimiser step at all.
@@ -160,15 +165,15 @@ class LocalRound:
                 parameters=self._parameters,
                 shared=frozenset(self._partition.shared),
                 local=frozenset(self._partition.local),
-                received=received,
-                companions=companions,
-                memory=state.memory,
+                received=self._here(received),
+                companions=self._here(companions),
+                memory=self._here(state.memory),
                 site=self._site,
             )
             set_strengths(self._network, one.strengths)
             self._rate.begin(round_number)
             steps = self._train(one, view, state, (self._seed, self._site, round_number, number))
-            after = {name: p.detach().clone() for name, p in self._parameters.items()}
+            after = self._values_now()
             self._require_finite(after, round_number)
             if one.copy != TRAVELLING:
                 state.copies.update({f"{one.copy}/{name}": tensor for name, tensor in after.items()})
@@ -176,7 +181,10 @@ class LocalRound:
             trained = {name: after[name] for name in self._partition.shared}
             state.local = {name: after[name] for name in self._partition.local}
             state.steps += steps
-            outgoing = self._method.program.after_training(view, steps=steps, learning_rate=self._rate.mean_rate)
+            view.mean_gradient = self._gradients.mean()
+            program = self._method.program
+            outgoing = on_cpu(program.after_training(view, steps=steps, learning_rate=self._rate.mean_rate))
+            state.memory = on_cpu(view.memory)
         sent = self._method.sent_in(round_number, self._partition.shared)
         return RoundOutcome(
             trained={name: trained[name] for name in sent},
@@ -188,6 +196,14 @@ class LocalRound:
                 **self._gradients.metrics(),
             },
         )
+
+    def _values_now(self) -> dict[str, Tensor]:
+        """Return the trained tensors as they are, fp32 on the CPU."""
+        return on_cpu(self._parameters)
+
+    def _here(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return tensors on the network's device; where they are there already, the same ones."""
+        return {name: tensor.to(self._device) for name, tensor in tensors.items()}
 
     def _kept_moments(self, moments: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the moments without those of tensors that the server has replaced."""
@@ -207,7 +223,8 @@ class LocalRound:
         optimizer = self._trainer.optimizer
         load_moments(optimizer, self._parameters, state.optimizer, one.copy)
         moving = {name for name in self._parameters if one.trains_tensor(name)}
-        self._gradients.begin(view, one.regularizers, moving)
+        wanted = self._method.program.wants_gradients and one.copy == TRAVELLING
+        self._gradients.begin(view, one.regularizers, moving, mean=wanted)
         before = len(self._losses)
         reseed(*seeds)
         set_rnd(self._trainer.data_loader.dataset, derive_seed(*seeds, "transforms") % 2**32)  # type: ignore[union-attr]
@@ -258,29 +275,3 @@ class LocalRound:
 def paired(delta: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
     """Return ``{adapter: (B, A)}`` from flat ``<adapter>.B`` and ``<adapter>.A``."""
     return {name[:-2]: (tensor, delta[f"{name[:-2]}.A"]) for name, tensor in delta.items() if name.endswith(".B")}
-
-
-def save_moments(
-    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], copy: str
-) -> dict[str, Tensor]:
-    """Return the optimiser's state by tensor name: ``<copy>/<tensor>/<moment>``."""
-    return {
-        f"{copy}/{name}/{key}": value.detach().clone() if isinstance(value, Tensor) else torch.tensor(value)
-        for name, parameter in parameters.items()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
-
-
-def load_moments(
-    optimizer: torch.optim.Optimizer,
-    parameters: Mapping[str, nn.Parameter],
-    saved: Mapping[str, Tensor],
-    copy: str,
-) -> None:
-    """Replace the optimiser's state by what was saved for this copy; what was never saved starts anew."""
-    optimizer.state.clear()
-    for key, value in saved.items():
-        owner, _, rest = key.partition("/")
-        name, _, moment = rest.rpartition("/")
-        if owner == copy:
-            optimizer.state[parameters[name]][moment] = value.clone()

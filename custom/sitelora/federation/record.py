@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sitelora
 from sitelora.method import Method
+from sitelora.sharing.schema import SchemaError
 
 if TYPE_CHECKING:
     from sitelora.federation.coordinator import FederationPlan
@@ -22,34 +23,53 @@ class FederationRecord:
         self._plan = plan
         self._method = method
         self._begin: dict[str, Any] = {}
+        self._shapes: dict[str, list[int]] = {}
         self._rounds: list[dict[str, Any]] = []
         self._warnings: list[str] = []
 
     def history(self) -> dict[str, Any]:
         """Return all of it for the server's manifest."""
-        return copy.deepcopy({"begin": self._begin, "rounds": self._rounds, "warnings": self._warnings})
+        return copy.deepcopy(
+            {"begin": self._begin, "shapes": self._shapes, "rounds": self._rounds, "warnings": self._warnings}
+        )
 
     def restore(self, history: Mapping[str, Any]) -> None:
         """Go on from what ``history`` returned."""
         content = copy.deepcopy(dict(history))
-        self._begin, self._rounds, self._warnings = content["begin"], content["rounds"], content["warnings"]
+        self._begin, self._shapes = content["begin"], content["shapes"]
+        self._rounds, self._warnings = content["rounds"], content["warnings"]
 
-    def note_begin(self, reports: Mapping[str, Mapping[str, Any]], bytes_up: Mapping[str, int]) -> None:
-        """Note what the sites said when the run began (or was resumed)."""
+    def note_begin(
+        self,
+        reports: Mapping[str, Mapping[str, Any]],
+        bytes_up: Mapping[str, int],
+        shapes: Mapping[str, list[int]],
+    ) -> None:
+        """Note what the sites said when the run began (or was resumed), and the shapes of the shared tensors."""
         self._begin = {site: {**report, "bytes_up": bytes_up[site]} for site, report in reports.items()}
+        self._shapes = dict(shapes)
+
+    def began(self, site: str) -> dict[str, Any]:
+        """Return what a site said when the run began.
+
+        Raises:
+            SchemaError: it said nothing.
+        """
+        if site not in self._begin:
+            raise SchemaError(f"{site}: it took no part in the begin of this run")
+        return dict(self._begin[site])
 
     def note_site(
         self, round_number: int, site: str, status: str, reason: str, report: Mapping[str, Any], bytes_up: int
     ) -> None:
-        """Note one site in one round: "ok", "missing" or "rejected"."""
-        metrics = report.get("metrics")
+        """Note one site in one round: "ok", "missing" or "rejected"; of a report that was not taken nothing is kept."""
         entry = {
             "status": status,
             "reason": reason,
             "cases": report.get("cases"),
             "seconds": report.get("seconds"),
-            "metrics": dict(metrics) if isinstance(metrics, Mapping) else {},
-            "state_sha256": report.get("state_sha256"),
+            "metrics": dict(report.get("metrics", {})),
+            "state_hmac": report.get("state_hmac"),
             "bytes_up": bytes_up,
             "bytes_down": 0,
         }
@@ -131,18 +151,18 @@ class FederationRecord:
                 }
                 for site, report in sorted(self._begin.items())
             },
-            "egress": self._egress(first.get("partition")),
+            "egress": self._egress(first),
             "rounds": self._rounds,
             "evaluation": {site: dict(evaluations[site]) for site in sorted(evaluations)},
             "warnings": self._warnings,
         }
 
-    def _egress(self, partition: Mapping[str, Any] | None) -> dict[str, Any]:
-        if partition is None:
+    def _egress(self, begin: Mapping[str, Any]) -> dict[str, Any]:
+        if not begin:
             return {}
         size = self._plan.wire.torch_dtype.itemsize
         shared = []
-        for name, shape in sorted(partition["shared"].items()):
+        for name, shape in sorted(self._shapes.items()):
             count = 1
             for length in shape:
                 count *= length
@@ -151,10 +171,10 @@ class FederationRecord:
             "shared": shared,
             "companions": list(self._method.program.companions),
             "dtype": self._plan.wire.dtype,
-            "local_count": partition["local_count"],
-            "local_bytes": partition["local_values"] * 4,
-            "frozen_count": partition["frozen_count"],
-            "full_model_bytes": partition["model_values"] * size,
+            "local_count": begin["local_count"],
+            "local_bytes": begin["local_values"] * 4,
+            "frozen_count": begin["frozen_count"],
+            "full_model_bytes": begin["model_values"] * size,
         }
 
     def _round(self, round_number: int) -> dict[str, Any]:

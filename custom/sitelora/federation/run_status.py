@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.federation.processes import process_lives
+from sitelora.federation.run_folder import EVENTS, LOCK, RESULT, SERVER, STOPPED
 from sitelora.run_result import mapping, natural
 
 LATE, EARLIEST_S, SILENT_S = 3.0, 30.0, 600.0
-SERVER, EVENTS, LOCK, RESULT, STOPPED = "server", "events.jsonl", "lock.json", "result.json", "stopped.json"
 RUNNING, FINISHED, FAILED, ENDED, SILENT = "running", "finished", "failed", "stopped", "silent"
 
 Event = Mapping[str, Any]

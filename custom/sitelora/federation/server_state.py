@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +12,13 @@ from torch import Tensor
 from sitelora.federation.files import (
     file_sha256,
     load_tensors,
+    new_folder,
     read_json,
     remove_leftovers,
     save_tensors,
-    write_folder,
     write_json,
 )
-from sitelora.federation.state import KEPT_GENERATIONS
+from sitelora.federation.run_folder import MANIFEST, RESULT, Rounds
 from sitelora.server.types import ANY_SITE, LowRank, Message, Messages, State
 
 
@@ -92,16 +91,17 @@ class ServerStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._rounds = Rounds(folder)
         remove_leftovers(folder)
 
     def exists(self) -> bool:
         """Say whether this run has anything written."""
-        return bool(self._rounds())
+        return bool(self._rounds.numbers())
 
     def write(self, state: ServerState) -> None:
         """Write one round whole or not at all."""
-
-        def fill(folder: Path) -> None:
+        number = state.round_number + 1  # what begin left is the first
+        with new_folder(self._rounds.path(number)) as folder:
             save_tensors(folder / "state.safetensors", state.tensors())
             manifest = {
                 "round": state.round_number,
@@ -109,11 +109,8 @@ class ServerStore:
                 "has_deltas": state.has_deltas,
                 "history": state.history,
             }
-            write_json(folder / "manifest.json", manifest)
-
-        write_folder(self.folder / f"round_{state.round_number + 1:03d}", fill)
-        for old in self._rounds()[:-KEPT_GENERATIONS]:
-            shutil.rmtree(old)
+            write_json(folder / MANIFEST, manifest)
+        self._rounds.keep_last(until=number)
 
     def load(self) -> ServerState | None:
         """Return the last written round, or None if there is none.
@@ -121,13 +118,14 @@ class ServerStore:
         Raises:
             ValueError: a damaged file, by name.
         """
-        rounds = self._rounds()
-        if not rounds:
+        numbers = self._rounds.numbers()
+        if not numbers:
             return None
-        manifest = read_json(rounds[-1] / "manifest.json")
-        path = rounds[-1] / "state.safetensors"
+        last = self._rounds.path(numbers[-1])
+        manifest = read_json(last / MANIFEST)
+        path = last / "state.safetensors"
         if file_sha256(path) != manifest["state_sha256"]:
-            raise ValueError(f"{path} is not what was written; remove {rounds[-1]} to go back one round")
+            raise ValueError(f"{path} is not what was written; remove {last} to go back one round")
         values: dict[str, dict[str, dict[str, Tensor]]] = {}
         rule: dict[str, Tensor] = {}
         factors: dict[int, dict[str, dict[str, Tensor]]] = {}
@@ -159,10 +157,6 @@ class ServerStore:
 
     def write_result(self, result: Mapping[str, Any]) -> Path:
         """Write ``result.json``."""
-        path = self.folder / "result.json"
+        path = self.folder / RESULT
         write_json(path, result)
         return path
-
-    def _rounds(self) -> list[Path]:
-        found = [path.parent for path in self.folder.glob("round_*/manifest.json")]
-        return sorted(found, key=lambda path: int(path.name.removeprefix("round_")))

@@ -11,16 +11,19 @@ from typing import Any
 import torch
 from torch import nn
 
-import sitelora
 from sitelora.data.check import check_site_folder
-from sitelora.data.site_folder import SiteFolder
+from sitelora.data.site_folder import DATALIST, SiteFolder
 from sitelora.evaluation.cases import evaluate_cases
-from sitelora.evaluation.numbered import numbered
+from sitelora.evaluation.columns import to_columns
+from sitelora.evaluation.site_pictures import draw_cases
 from sitelora.federation.adapted import load_model, model_sha256, partition_of, save_merged
-from sitelora.federation.bundle_config import FEDERATED, bundle_sha256, checkpoint_path, data_needs
-from sitelora.federation.local_round import LocalRound, Progress, paired
-from sitelora.federation.machine import hardware, versions
-from sitelora.federation.packets import Received, accumulate, unpack_evaluation, unpack_message
+from sitelora.federation.begin_report import begin_report, identity_of, require_same_run, served_model
+from sitelora.federation.border import Border
+from sitelora.federation.bundle_config import FEDERATED, data_needs
+from sitelora.federation.files import file_sha256, new_folder, write_json
+from sitelora.federation.local_round import LocalRound, Progress
+from sitelora.federation.packets import Received, accumulate, unpack_evaluation
+from sitelora.federation.run_folder import EVALUATION, OVERLAYS, PREDICTIONS, RunFolder
 from sitelora.federation.served import (
     PREVIOUS,
     RECEIVED,
@@ -32,13 +35,12 @@ from sitelora.federation.served import (
     to_tensors,
 )
 from sitelora.federation.serving import personal_model, serve
-from sitelora.federation.site_settings import Answer, SiteError, SiteSettings
-from sitelora.federation.state import SiteState, SiteStore, StoredRound
+from sitelora.federation.site_settings import Answer, SiteSettings
+from sitelora.federation.state import SiteState, SiteStore
+from sitelora.federation.turns import Turns
 from sitelora.method import Model
-from sitelora.report.site_pictures import write_evaluation
 from sitelora.server.types import ANY_SITE
-from sitelora.sharing.patterns import clean_name
-from sitelora.sharing.wire import Packet, PacketError, difference, packet_sha256
+from sitelora.sharing.wire import Packet, difference, packet_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -63,11 +65,13 @@ class Site:
         self.seed = int(self._parser.get_parsed_content("seed"))
         self.method = settings.run.method
         self._network: nn.Module | None = None
+        self._border: Border | None = None
         self._rounds: LocalRound | None = None
         self._last_dice: tuple[str, float] | None = None
         self._served: tuple[str, Served] | None = None
         self._scores: dict[tuple[str, Path], dict[str, Any]] = {}
         self.store = SiteStore(settings.run_folder / settings.site)
+        self.turns = Turns(site=settings.site, store=self.store, rounds=settings.rounds)
 
     @property
     def network(self) -> nn.Module:
@@ -92,10 +96,17 @@ class Site:
         return self._rounds
 
     @property
-    def shared_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every shared tensor, by name."""
-        initial = self.local_round.initial
-        return {name: tuple(initial[name].shape) for name in partition_of(self.network).shared}
+    def border(self) -> Border:
+        """Where messages come in and answers leave, made at first use from the network that the site has."""
+        if self._border is None:
+            self._border = Border(
+                settings=self.settings,
+                method=self.method,
+                folder=self.store.folder,
+                initial=self.local_round.initial,
+                shared=partition_of(self.network).shared,
+            )
+        return self._border
 
     def begin(self) -> Answer:
         """Check data, bundle and base; return hashes, counts and the seeded initial shared tensors.
@@ -105,42 +116,26 @@ class Site:
         """
         needs = data_needs(self.settings.bundle, self._parser)
         check_site_folder(self.settings.data, needs=needs).raise_if_bad()
-        initial = self.local_round.initial
-        tensors = {name: initial[name].clone() for name in partition_of(self.network).shared}
-        report = {
-            "site": self.settings.site,
-            "hospital": self.folder.hospital,
-            "labels": {str(value): name for value, name in self.folder.labels.items()},
-            "cases": self.folder.case_counts(),
-            "version": sitelora.__version__,
-            "bundle_sha256": bundle_sha256(self.settings.bundle),
-            "agreed": dict(self.settings.agreed),
-            "base_sha256": getattr(self.network, "base_fingerprint", None),
-            "initial_sha256": packet_sha256(tensors),
-            "image_size": int(self._parser.get_parsed_content("image_size")),
-            "base": f"{self._parser['arch']} ({Path(str(self._parser['base'])).name})",
-            "partition": self._partition_summary(),
-            "seed": self.seed,
-            "hardware": hardware(),
-            "versions": versions(),
-        }
-        return Answer(tensors, report)
+        initial_sha256 = self.border.exit.initial_sha256
+        return self.border.begin(begin_report(self.settings, self.folder, self._parser, self.network, initial_sha256))
 
     def train(self, round_number: int, packet: Packet, *, progress: Progress | None = None) -> Answer:
         """Do one round: or return the stored update if this very round was done from this very message.
 
         Raises:
+            SiteError: it is not this round's turn.
             PacketError: the message is not what the method expects.
+            EgressError, SchemaError: the answer holds something that may not leave.
             TrainingError: training left the finite numbers.
         """
         key = packet_sha256(packet)
         stored = self.store.generation(round_number)
         if stored is not None and stored.manifest["message_sha256"] == key:
             logger.info("site %s: round %d is done, sending its update again", self.settings.site, round_number)
-            known = {"state_sha256": stored.manifest["state_sha256"], "resent": True}
-            return Answer(stored.update(), {**stored.manifest["report"], **known})
+            return self.border.round(round_number, stored.update(), stored, seconds=0.0, resent=True)
+        self.turns.require_round(round_number)
         started = time.monotonic()
-        received = self._unpack(packet)
+        received = self.border.read(packet, self.settings.site, before=round_number)
         state = self._state_before(round_number, received)
         had = self._kept(state, PREVIOUS)
         model = personal_model(self.method, received.values, state)
@@ -161,46 +156,59 @@ class Site:
         outcome.state.served_as = {"kind": served.kind, "round": served.round_number, "score": served.score}
         tensors = difference(outcome.trained, received.values)
         tensors.update({f"@{name}": tensor for name, tensor in outcome.companions.items()})
-        tensors = self.method.ranks.cut(tensors, self.settings.site)
         scores = {"dice_received": before.score, "dice_personal": after.score, "dice_served": served.score}
         metrics = {**outcome.metrics, **scores}
-        report: dict[str, Any] = {
+        report = {
             "cases": self.folder.case_counts()["training"],
             "metrics": {name: value for name, value in metrics.items() if value is not None},
         }
-        manifest = {"message_sha256": key, "report": report, **self._identity()}
+        manifest = {"message_sha256": key, "report": report, **identity_of(self.settings, self.network)}
         written = self.store.write(round_number, outcome.state, tensors, manifest)
-        report = {**report, "state_sha256": written.manifest["state_sha256"]}
-        report["seconds"] = round(time.monotonic() - started, 2)
-        return Answer(tensors, report)
+        seconds = round(time.monotonic() - started, 2)
+        return self.border.round(round_number, tensors, written, seconds=seconds, resent=False)
 
     def evaluate(self, packet: Packet) -> Answer:
         """Score every served model on this site's test cases; write overlays and the personal checkpoint here.
 
+        The scores of this very message are sent again; of another one there are none.
+
         Args:
             packet: from ``Coordinator.evaluation_packet``, after the last round.
+
+        Raises:
+            SiteError: the last planned round is not done here, or another message was scored.
         """
         started = time.monotonic()
-        site = self.settings.site
+        site, key = self.settings.site, (packet_sha256(packet), file_sha256(self.folder.path / DATALIST))
+        done = self.turns.scores_of(*key)
+        if done is not None:
+            return self.border.scores(self.turns.evaluation_round, done)
         models = self.served_models(packet)
-        folder = self.store.folder / "evaluation"
         served = self.served(packet)
         personal = served.candidate.model
-        self.score(personal, self.folder, keep_predictions=folder / "predictions")
-        results = {
-            kind: {"not_applicable": model} if isinstance(model, str) else self.score(model, self.folder)
-            for kind, model in models.items()
-        }
-        results["personal"] = {**results["personal"], "served": served.to_json()}
+        place = RunFolder(self.settings.run_folder)
+        with new_folder(place.evaluation(site)) as new:
+            predictions = new / PREDICTIONS
+            self.score(personal, self.folder, keep_predictions=predictions)
+            results = {
+                kind: {"not_applicable": model} if isinstance(model, str) else self.score(model, self.folder)
+                for kind, model in models.items()
+            }
+            results["personal"] = {**results["personal"], "served": served.to_json()}
+            drawn = draw_cases(results["personal"], new / OVERLAYS, folder=self.folder, predictions=predictions)
+            write_json(new / EVALUATION, {**results, "overlays": drawn})
         load_model(self.network, personal)
-        save_merged(self.network, checkpoint_path(self.settings.run_folder, site))
-        write_evaluation(results, folder, folder=self.folder)
-        return Answer({}, {"evaluation": numbered(results), "seconds": round(time.monotonic() - started, 2)})
+        made = served_model(self.settings, self.folder, self._parser, self.network, served.to_json())
+        save_merged(self.network, place.personal_model(site), made=made)
+        report = {**to_columns(results, self.folder.labels), "seconds": round(time.monotonic() - started, 2)}
+        answer = self.border.scores(self.turns.evaluation_round, report)
+        self.turns.keep_scores(answer.report, *key)
+        return answer
 
     def served_models(self, packet: Packet) -> dict[str, Model | str]:
         """Return every model by kind (base, global, personal, unseen), or why there is none; as for `evaluate`."""
         own, other = unpack_evaluation(packet)
-        received, stranger = self._unpack(own), self._unpack(other, ANY_SITE)
+        received, stranger = self.border.read(own, self.settings.site), self.border.read(other, ANY_SITE)
         models = serve(
             self.method,
             partition_of(self.network),
@@ -219,7 +227,7 @@ class Site:
         """
         key = packet_sha256(packet)
         if self._served is None or self._served[0] != key:
-            received = self._unpack(unpack_evaluation(packet)[0])
+            received = self.border.read(unpack_evaluation(packet)[0], self.settings.site)
             state = self._state_before(AFTER_THE_LAST, received)
             model = personal_model(self.method, received.values, state)
             latest = self.store.latest()
@@ -253,43 +261,16 @@ class Site:
             )
         return self._scores[key]
 
-    def _unpack(self, packet: Packet, reader: str | None = None) -> Received:
-        """Read this site's message, or another reader's; where ranks differ, filled up to the full one."""
-        ranks = self.method.ranks
-        shapes = ranks.cut_shapes(self.shared_shapes, reader or self.settings.site)
-        received = unpack_message(packet, shapes, self.method.program.companions, self.settings.wire)
-        return Received(ranks.padded(received.values), ranks.padded(received.companions), received.deltas)
-
     def _state_before(self, round_number: int, received: Received) -> SiteState:
         stored = self.store.latest_before(round_number)
         state = stored.state() if stored is not None else self.local_round.fresh_state()
         if stored is not None:
-            self._require_same_run(stored)
+            require_same_run(self.settings, self.network, stored)
         for number in sorted(received.deltas):
             if number not in state.delta_rounds:
                 state.delta = accumulate(state.delta, received.deltas[number])
                 state.delta_rounds.append(number)
-        missing = [adapter for adapter in paired(state.delta) if f"{adapter}.A" not in self.local_round.initial]
-        if missing:
-            raise PacketError(f"the server's message: a base delta for {missing[0]}, which is no adapter here")
         return state
-
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "bundle_sha256": bundle_sha256(self.settings.bundle),
-            "settings_sha256": self.settings.run.agreed_sha256,
-            "base_sha256": getattr(self.network, "base_fingerprint", None),
-            "version": sitelora.__version__,
-        }
-
-    def _require_same_run(self, stored: StoredRound) -> None:
-        for key, now in self._identity().items():
-            then = stored.manifest[key]
-            if then != now:
-                raise SiteError(
-                    f"site {self.settings.site}: {stored.folder} was written with {key} {str(then)[:12]}, now it is "
-                    f"{str(now)[:12]}; resume with the version and bundle of the run, or start a new one"
-                )
 
     def _validation(self, model: Model) -> float | None:
         """Return a model's Dice on this site's validation cases, or None where it has none."""
@@ -306,17 +287,6 @@ class Site:
     def _pipeline(self) -> Callable[[str], Any]:
         """Return the bundle's inference parts by id: what is scored is what is served."""
         if not hasattr(self, "_inference"):
-            self._inference = self.settings.run.parser("inference")
+            self._inference = self.settings.run.parser("inference", ours={"made": {}})  # no file: the run's own values
             self._inference["device"] = str(next(self.network.parameters()).device)
         return self._inference.get_parsed_content
-
-    def _partition_summary(self) -> dict[str, Any]:
-        partition = partition_of(self.network)
-        sizes = {clean_name(name): t.numel() for name, t in self.network.state_dict().items()}
-        return {
-            "shared": {name: list(shape) for name, shape in self.shared_shapes.items()},
-            "local_count": len(partition.local),
-            "local_values": sum(sizes[name] for name in partition.local),
-            "frozen_count": len(partition.frozen),
-            "model_values": sum(sizes[n] for n in (*partition.frozen, *partition.trained)),
-        }

@@ -15,7 +15,15 @@ from sitelora.sharing.wire import WireFormat
 
 
 class SiteError(RuntimeError):
-    """A site cannot do what it is asked to; the message says what was found, expected and to be done."""
+    """A site cannot do what it is asked to; the message says what was found, expected and to be done.
+
+    Args:
+        text: of the message, which stays at the site. code: what leaves of it, out of ``refusals.REMEDIES``.
+    """
+
+    def __init__(self, text: str, *, code: str) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +37,8 @@ class SiteSettings:
         data: the site folder.
         home: where private state is kept.
         wire: how values travel.
+        rounds, sites: how many the job plans; a site answers for no later round, and bounds what it takes by them. None
+            where nobody planned any (a site that a person drives by hand).
         own_methods: modules whose functions the site lets a job name as methods; by default `$SITELORA_METHODS`.
         site_values: bundle values that the site itself sets.
         agreed: digests of what this site was told and all must agree on, by key.
@@ -42,6 +52,8 @@ class SiteSettings:
     home: Path
     overrides: Mapping[str, Any] = field(default_factory=dict)
     wire: WireFormat = field(default_factory=WireFormat)
+    rounds: int | None = None
+    sites: int | None = None
     own_methods: tuple[str, ...] | None = None
     site_values: Mapping[str, Any] = field(default_factory=dict)
     agreed: Mapping[str, str] = field(default_factory=dict)
@@ -63,7 +75,7 @@ class SiteSettings:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a site gives back: tensors on their way to the wire, and numbers."""
+    """What a site gives back, after its exit: tensors as they travel, and a report that fits its schema."""
 
     tensors: dict[str, Tensor]
     report: dict[str, Any]

@@ -8,8 +8,6 @@ round gave for the wire, before the way out: sent again it takes the same way) a
 
 from __future__ import annotations
 
-import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,15 +18,13 @@ from torch import Tensor
 from sitelora.federation.files import (
     file_sha256,
     load_tensors,
+    new_folder,
     read_json,
     remove_leftovers,
     save_tensors,
-    write_folder,
     write_json,
 )
-
-_GENERATION = re.compile(r"round_(\d{3,})")
-KEPT_GENERATIONS = 2
+from sitelora.federation.run_folder import MANIFEST, Rounds
 
 
 @dataclass
@@ -117,14 +113,13 @@ class SiteStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._rounds = Rounds(folder)
         remove_leftovers(folder)
 
     def generation(self, round_number: int) -> StoredRound | None:
         """Return the generation of a round, or None if the site did not finish that round."""
-        folder = self.folder / f"round_{round_number:03d}"
-        if not (folder / "manifest.json").exists():
-            return None
-        return StoredRound(folder, read_json(folder / "manifest.json"))
+        manifest = self._rounds.manifest(round_number)
+        return StoredRound(manifest.parent, read_json(manifest)) if manifest.exists() else None
 
     def latest_before(self, round_number: int) -> StoredRound | None:
         """Return the last finished generation before a round; round r starts from it.
@@ -132,7 +127,7 @@ class SiteStore:
         Raises:
             ValueError: there was one, but it is no longer kept.
         """
-        numbers = self._numbers()
+        numbers = self._rounds.numbers()
         earlier = [number for number in numbers if number < round_number]
         if earlier:
             return self.generation(earlier[-1])
@@ -153,12 +148,11 @@ class SiteStore:
     ) -> StoredRound:
         """Write one generation whole or not at all; forget later ones (another history) and all but the last two."""
         before = self.latest_before(round_number)
-
-        def fill(folder: Path) -> None:
+        with new_folder(self._rounds.path(round_number)) as folder:
             save_tensors(folder / "state.safetensors", state.tensors())
             save_tensors(folder / "update.safetensors", update)
             write_json(
-                folder / "manifest.json",
+                folder / MANIFEST,
                 {
                     "round": round_number,
                     "starts_from": before.manifest["round"] if before is not None else None,
@@ -171,14 +165,7 @@ class SiteStore:
                 },
             )
 
-        write_folder(self.folder / f"round_{round_number:03d}", fill)
-        kept = [number for number in self._numbers() if number <= round_number][-KEPT_GENERATIONS:]
-        for number in set(self._numbers()) - set(kept):
-            shutil.rmtree(self.folder / f"round_{number:03d}")
+        self._rounds.keep_last(until=round_number)
         stored = self.generation(round_number)
         assert stored is not None
         return stored
-
-    def _numbers(self) -> list[int]:
-        found = [_GENERATION.fullmatch(path.parent.name) for path in self.folder.glob("round_*/manifest.json")]
-        return sorted(int(match.group(1)) for match in found if match)

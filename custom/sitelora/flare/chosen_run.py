@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sitelora.federation.identity import checked_name, new_uid
+from sitelora.federation.files import read_json
+from sitelora.federation.identity import new_uid
+from sitelora.federation.run_folder import SERVER, RunFolder, runs_in
+from sitelora.federation.run_lock import require_idle, working
 from sitelora.flare.job_folder import JobFolder
-from sitelora.flare.names import RESULT, SERVER
+from sitelora.flare.judged import judged_values
 from sitelora.flare.processes import environment
 from sitelora.home import home as default_home
-from sitelora.methods import own_name
-from sitelora.settings import read_settings, with_method
+from sitelora.names import checked_name
 
-STOPPED = "stopped.json"
-"""In the folder of a run that was stopped on request: what it was asked for, so that the same command finds it."""
 _OURS = {"local", "startup", SERVER}
 
 
@@ -41,22 +41,18 @@ class ChosenRun:
 
 def last_unfinished(home: Path, federation: str) -> str | None:
     """Return the uid of the run of a federation that was worked on last and is not completed, or None."""
-    found: list[tuple[float, str]] = []
-    for server in (home / federation).glob(f"*/{SERVER}"):
-        result = server / RESULT
-        if not (result.is_file() and json.loads(result.read_text(encoding="utf-8")).get("completed")):
-            found.append((max(path.stat().st_mtime for path in (server, *server.iterdir())), server.parent.name))
+    found = [
+        (max(path.stat().st_mtime for path in (run.server, *run.server.iterdir())), run.uid)
+        for run in runs_in(home, federation)
+        if run.server.is_dir() and not (run.result.is_file() and read_json(run.result).get("completed"))
+    ]
     return max(found)[1] if found else None
 
 
 def stopped_before(home: Path, federation: str, request: str) -> str | None:
     """Return the uid of the newest run of a federation that was stopped on request and asked for the same, or None."""
-    found = [
-        path.parent.name
-        for path in (home / federation).glob(f"*/{STOPPED}")
-        if json.loads(path.read_text(encoding="utf-8")).get("request") == request
-    ]
-    return max(found, default=None)
+    stopped = [run for run in runs_in(home, federation) if run.stopped.is_file()]
+    return max((run.uid for run in stopped if read_json(run.stopped).get("request") == request), default=None)
 
 
 def choose_run(
@@ -71,52 +67,51 @@ def choose_run(
     uid: str | None,
     resume: bool,
     new: bool,
+    held: ExitStack,
 ) -> ChosenRun:
     """Decide which run it is and write its job; the arguments are those of `simulate`.
 
+    Args:
+        held: keeps the run's lock until the simulation ends.
+
     Raises:
+        RunningError: it is running.
         SimulationError, JobFolderError: nothing to run, nothing to resume, or a workspace that may be precious.
     """
     source = JobFolder.read(job)
-    federation = source.federation
-    if method is not None:
-        federation = f"{own_name(method).rpartition('.')[2]}_{source.dataset}"
-    settings = {**source.overrides, **overrides}
-    if method is not None:
-        arguments = {key.removeprefix("method#"): v for key, v in overrides.items() if key.startswith("method#")}
-        plain = {key: value for key, value in overrides.items() if not key.startswith("method")}
-        settings = with_method(source.bundle, {**source.overrides, **plain}, method, arguments)
-    read_settings(source.bundle, settings, sites=source.sites).require_base()
+    said = source.job
+    settings = judged_values(
+        bundle=said.bundle, values=said.settings, changes=overrides, sites=said.sites, method=method
+    )
+    federation = f"{settings['method'].rpartition('.')[2]}_{said.dataset}" if method else said.federation
+    if rounds is not None and rounds < 1:
+        raise SimulationError(f"rounds is {rounds}; expected at least 1")
+    wanted = replace(said, federation=federation, rounds=rounds or said.rounds, settings=settings)
     root = (home or default_home()).absolute()
-    uid = uid or source.controller.get("uid") or None
-    resume = resume or bool(source.controller.get("resume"))
-    request = source.request(rounds=rounds, settings=settings, data=data)
+    uid = uid or said.uid or None
+    resume = resume or said.resume
+    request = source.request(wanted, data=data)
     before = None if uid or resume or new else stopped_before(root, federation, request)
     if before:
         uid, resume = before, True
-    if rounds is not None and rounds < 1:
-        raise SimulationError(f"rounds is {rounds}; expected at least 1")
     if resume and uid is None:
         uid = last_unfinished(root, federation)
         if uid is None:
             raise SimulationError(f"nothing to resume: {root / federation} holds no unfinished run; leave resume out")
     uid = checked_name("uid", uid or new_uid())
-    folder = root / federation / uid
-    written = any((folder / SERVER).glob("round_*/manifest.json"))
+    run = RunFolder.of(root, federation, uid)
+    folder = run.path
+    require_idle([run.lock(), *(run.lock(who) for who in run.participants())], str(folder))
+    written = bool(run.rounds(SERVER).numbers())
     if written and not resume:
         raise SimulationError(f"there is a run with uid {uid} in {folder}; resume it, or choose another uid")
     if resume and not folder.exists():
         raise SimulationError(f"nothing to resume: there is no run with uid {uid}, looked for {folder}")
-    place = (workspace or folder / "workspace").absolute()
+    place = (workspace or run.workspace).absolute()
     require_disposable(place)
-    edited = source.edited(
-        folder / "job" / source.name,
-        rounds=rounds,
-        settings=settings,
-        federation=federation,
-        uid=uid,
-        resume=written,  # a run that was stopped before its first round was written has nothing to go on with
-    )
+    # A run that was stopped before its first round was written has nothing to go on with.
+    held.enter_context(working(run.lock(), str(folder)))
+    edited = source.edited(run.job / federation, replace(wanted, uid=uid, resume=written))
     env = environment(home=root, data=data.absolute() if data else None)
     return ChosenRun(
         job=edited,

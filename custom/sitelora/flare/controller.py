@@ -10,6 +10,8 @@ import queue
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,14 @@ from sitelora.federation.bundle_config import set_torch_threads
 from sitelora.federation.coordinator import Coordinator, FederationError, FederationPlan
 from sitelora.federation.events import EventLog
 from sitelora.federation.files import write_json
-from sitelora.federation.identity import BEGIN_ROUND, checked_name, new_uid
-from sitelora.flare.names import BEGIN, EVALUATE, RESULT, SERVER, TRAIN
-from sitelora.flare.place import Place
+from sitelora.federation.identity import BEGIN_ROUND, new_uid
+from sitelora.federation.job import Job
+from sitelora.federation.run_folder import RESULT, SERVER, RunFolder
+from sitelora.federation.run_lock import RunningError, end_on_request, working
+from sitelora.flare.names import BEGIN, EVALUATE, TRAIN
+from sitelora.flare.place import Place, read_job, refuse_arguments
 from sitelora.flare.protocol import Reply, Ticket, read_reply, task_model
-from sitelora.settings import read_settings
-from sitelora.sharing.wire import Packet, WireFormat, packet_bytes
+from sitelora.sharing.wire import Packet, packet_bytes
 
 _REASONS = {
     ReturnCode.TASK_RESULT_FILTER_ERROR: "a filter kept its answer back",
@@ -45,115 +49,77 @@ class RunAborted(Exception):
 
 
 class FederationController(ModelController):
-    """Drives a federation through NVFlare.
+    """Drives a federation through NVFlare; what it is to do stands in the job's ``config/sitelora.json``.
 
     Args:
-        bundle: name of an installed MONAI bundle. dataset: name of the sites' dataset.
-        federation: name of the federation. sites: names of its sites. rounds: how many.
-        min_sites: fewest updates that a round needs.
-        overrides: bundle values that the job sets, by id.
-        wire_dtype, clip_norm, noise_std: how values travel.
-        uid: of this run; empty for a new one. resume: go on after the last round written for ``uid``.
-        begin_timeout, train_timeout, evaluate_timeout: seconds that a task may take. NVFlare counts from when the
-            task is there to be fetched, so with fewer simulator threads than sites it covers all sites in turn.
-        evaluate: score the models after the last round.
+        unexpected: arguments that a job gives it although there are none. Taken only to be refused in ``run``, where
+            the reason reaches ``result.json``: NVFlare tells of a constructor that fails in its log alone.
     """
 
-    # What an exported job should show although it is the default: what one edits before a run.
-    _always_serialize_args = ("min_sites", "uid", "resume", "train_timeout", "evaluate")
-
-    def __init__(
-        self,
-        *,
-        bundle: str,
-        dataset: str,
-        federation: str,
-        sites: list[str],
-        rounds: int,
-        min_sites: int = 1,
-        overrides: dict[str, Any] | None = None,
-        wire_dtype: str = "bfloat16",
-        clip_norm: float | None = None,
-        noise_std: float = 0.0,
-        uid: str = "",
-        resume: bool = False,
-        begin_timeout: int = 1800,
-        train_timeout: int = 1800,
-        evaluate_timeout: int = 1800,
-        evaluate: bool = True,
-    ) -> None:
+    def __init__(self, **unexpected: object) -> None:
         super().__init__(persistor_id="", ignore_result_error=True, allow_empty_global_weights=True)
-        self.bundle = bundle
-        self.dataset = dataset
-        self.federation = federation
-        self.sites = sites
-        self.rounds = rounds
-        self.min_sites = min_sites
-        self.overrides = overrides
-        self.wire_dtype = wire_dtype
-        self.clip_norm = clip_norm
-        self.noise_std = noise_std
-        self.uid = uid
-        self.resume = resume
-        self.begin_timeout = begin_timeout
-        self.train_timeout = train_timeout
-        self.evaluate_timeout = evaluate_timeout
-        self.evaluate = evaluate
-        self._wire = WireFormat(dtype=wire_dtype, clip_norm=clip_norm, noise_std=noise_std)
         self._inbox: queue.Queue[Reply] = queue.Queue()
+        self._unexpected = tuple(unexpected)
+        self._job: Job | None = None
         self._coordinator: Coordinator | None = None
         self._events: EventLog | None = None
+        self._held = ExitStack()
+
+    @property
+    def job(self) -> Job:
+        """What the job says."""
+        assert self._job is not None
+        return self._job
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Let tensors travel, from the start of a run."""
         super().handle_event(event_type, fl_ctx)
         if event_type == EventType.START_RUN:
             fobs.register(TensorDecomposer)
+            end_on_request()
 
     def run(self) -> None:
         """Run the federation; any failure ends the job with its reason, after what is known has been written."""
+        with self._held:
+            self._run()
+
+    def _run(self) -> None:
         try:
             coordinator = self._open()
             self._begin(coordinator)
-            for number in range(coordinator.next_round, self.rounds):
+            for number in range(coordinator.next_round, self.job.rounds):
                 self._round(coordinator, number)
-            evaluations = self._evaluate(coordinator) if self.evaluate else {}
+            evaluations = self._evaluate(coordinator) if self.job.evaluate else {}
             self._finish(evaluations)
         except RunAborted:
             self._finish({}, error=f"stopped on request; resume with uid {self._uid_of_run()!r}")
         except Exception as error:
-            text = str(error) if isinstance(error, FederationError | ValueError) else repr(error)
+            told = isinstance(error, FederationError | RunningError | ValueError | OSError)
+            text = str(error) if told else repr(error)
             if not isinstance(error, FederationError):
                 self.exception(f"the federation failed: {text}")
             self._finish({}, error=text)
             self.panic(text)
 
     def _open(self) -> Coordinator:
-        home = Place.of(self.fl_ctx).home
-        if self.resume and not self.uid:
-            raise FederationError("resume needs the uid of the run to go on with; set both in the job's controller")
-        plan = FederationPlan(
-            federation=checked_name("federation", self.federation),
-            uid=checked_name("uid", self.uid or new_uid()),
-            bundle=self.bundle,
-            dataset=self.dataset,
-            sites=tuple(sorted(self.sites)),
-            rounds=self.rounds,
-            home=home,
-            min_sites=self.min_sites,
-            overrides=self.overrides or {},
-            wire=self._wire,
-        )
-        settings = read_settings(self.bundle, self.overrides, sites=self.sites)
+        refuse_arguments(self._unexpected)
+        place = Place.of(self.fl_ctx)
+        job = read_job(self.fl_ctx)
+        self._job = job = job if job.uid else replace(job, uid=new_uid())
+        settings = job.run_settings(own_methods=place.methods, site_values=place.values)
+        plan = FederationPlan.of(job, settings, home=place.home)
         set_torch_threads(settings)
-        coordinator = Coordinator(plan, settings.method, resume=self.resume)
-        if self.resume and coordinator.state is None:
+        run = RunFolder(plan.run_folder)
+        events = EventLog(run.server, SERVER)
+        self._held.enter_context(working(run.lock(SERVER), f"{run.path}", stopped=events.stopped))
+        coordinator = Coordinator(plan, settings.method, resume=job.resume)
+        if job.resume and coordinator.state is None:
             raise FederationError(
                 f"there is nothing to resume under uid {plan.uid!r}: {plan.run_folder} has no round written; "
                 "start a new run, with this uid or another, and leave resume out"
             )
         self._coordinator = coordinator
-        self._events = EventLog(plan.run_folder / SERVER, SERVER)
+        self._events = events
         self.info(f"federation {plan.federation}, uid {plan.uid}: state in {plan.run_folder}")
         self._note(
             "federation_started",
@@ -176,7 +142,7 @@ class FederationController(ModelController):
                 "Start these sites, or leave them out of the job's sites and deploy_map"
             )
         nothing: dict[str, Packet] = {site: {} for site in coordinator.plan.sites}
-        replies = list(self._ask(BEGIN, BEGIN_ROUND, nothing, timeout=self.begin_timeout))
+        replies = list(self._ask(BEGIN, BEGIN_ROUND, nothing, timeout=self.job.begin_timeout))
         failed = [r.error if r.site in r.error else f"{r.site}: {r.error}" for r in replies if r.error]
         if failed:
             raise FederationError("nothing was trained:\n  " + "\n  ".join(sorted(failed)))
@@ -185,10 +151,10 @@ class FederationController(ModelController):
 
     def _round(self, coordinator: Coordinator, number: int) -> None:
         began = time.monotonic()
-        self.info(f"round {number + 1} of {self.rounds}")
+        self.info(f"round {number + 1} of {self.job.rounds}")
         self._note("round_started", round=number)
         messages = {site: coordinator.message_for(site) for site in coordinator.plan.sites}
-        for reply in self._ask(TRAIN, number, messages, timeout=self.train_timeout):
+        for reply in self._ask(TRAIN, number, messages, timeout=self.job.train_timeout):
             if reply.error:
                 coordinator.note_missing(reply.site, reply.error)
                 self._note("update", round=number, site=reply.site, status="missing", reason=reply.error)
@@ -200,11 +166,11 @@ class FederationController(ModelController):
                 site=reply.site,
                 status="ok" if accepted else "rejected",
                 bytes_up=packet_bytes(reply.packet) if accepted else 0,
-                metrics=reply.report.get("metrics"),
+                metrics=reply.report["metrics"] if accepted else None,
             )
         coordinator.close_round(time.monotonic() - began)
         seconds = round(time.monotonic() - began, 2)
-        self.info(f"round {number + 1} of {self.rounds} written after {seconds} s")
+        self.info(f"round {number + 1} of {self.job.rounds} written after {seconds} s")
         self._note("round_finished", round=number, seconds=seconds)
 
     def _evaluate(self, coordinator: Coordinator) -> dict[str, Mapping[str, Any]]:
@@ -212,12 +178,11 @@ class FederationController(ModelController):
         self._note("evaluation_started")
         packets: dict[str, Packet] = {s: coordinator.evaluation_packet(s) for s in coordinator.plan.sites}
         evaluations: dict[str, Mapping[str, Any]] = {}
-        for reply in self._ask(EVALUATE, self.rounds, packets, timeout=self.evaluate_timeout):
-            scores = reply.report.get("evaluation")
-            if reply.error or not isinstance(scores, dict):
-                reason = reply.error or "its answer holds no evaluation"
-                coordinator.record.warn(f"evaluation: {reply.site} missing: {reason}")
-                self.warning(f"no evaluation from {reply.site}: {reason}")
+        for reply in self._ask(EVALUATE, self.job.rounds, packets, timeout=self.job.evaluate_timeout):
+            if reply.error:
+                coordinator.note_no_scores(reply.site, reply.error)
+            scores = None if reply.error else coordinator.read_scores(reply.site, reply.report)
+            if scores is None:
                 continue
             evaluations[reply.site] = scores
             self._note("evaluated", site=reply.site)
@@ -271,15 +236,18 @@ class FederationController(ModelController):
         """Write ``result.json`` where the run's state is, and beside the job's logs, from where it is downloaded."""
         copy = Path(self.get_run_dir()) / RESULT
         if self._coordinator is None:  # nothing was begun: an earlier run's result is not ours to replace
-            write_json(copy, {"format": 1, "completed": False, "error": error, "federation": self.federation})
+            name = self._job.federation if self._job else ""
+            write_json(copy, {"format": 1, "completed": False, "error": error, "federation": name})
             return
         result = self._coordinator.finish(evaluations, completed=not error, error=error)
         shutil.copyfile(self._coordinator.store.folder / RESULT, copy)
+        if error:
+            self._note("stopped", reason=error)
         self._note("finished", completed=not error, error=error, rounds_done=result["rounds_done"])
-        self.info(f"{result['rounds_done']} of {self.rounds} rounds done; {RESULT} written to {copy}")
+        self.info(f"{result['rounds_done']} of {self.job.rounds} rounds done; {RESULT} written to {copy}")
 
     def _uid_of_run(self) -> str:
-        return self._coordinator.plan.uid if self._coordinator else self.uid
+        return self._coordinator.plan.uid if self._coordinator else ""
 
     def _note(self, event: str, **fields: Any) -> None:
         if self._events is not None:

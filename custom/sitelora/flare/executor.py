@@ -1,4 +1,6 @@
-"""One executor for all methods: hands each task to the plain-Python site and its answer to the filters.
+"""One executor for all methods: hands each task to the plain-Python site, and passes on what has left it.
+
+The answer has gone through the site's own exit before it comes here; of an error only a code leaves.
 
 The site object lives as long as the process. When NVFlare starts a new process for every task (its simulator with
 fewer threads than sites), nothing is lost: all state is on disk, and round r starts from the state of round r-1.
@@ -20,9 +22,14 @@ from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
 from sitelora.federation.events import EventLog
-from sitelora.flare.filters import site_folder_of_run
+from sitelora.federation.identity import BEGIN_ROUND
+from sitelora.federation.job import Job
+from sitelora.federation.refusals import code_of
+from sitelora.federation.run_folder import RunFolder
+from sitelora.federation.run_lock import RunningError, end_on_request, working
+from sitelora.flare.answers import site_folder_of_run
 from sitelora.flare.names import BEGIN, EVALUATE, TRAIN
-from sitelora.flare.place import Place
+from sitelora.flare.place import Place, read_job, refuse_arguments
 from sitelora.flare.protocol import (
     ProtocolError,
     Ticket,
@@ -30,7 +37,7 @@ from sitelora.flare.protocol import (
     read_task,
     reply_shareable,
 )
-from sitelora.sharing.wire import Packet, WireFormat, packet_bytes
+from sitelora.sharing.wire import Packet, packet_bytes
 
 if TYPE_CHECKING:
     from sitelora.federation.site import Site
@@ -46,82 +53,74 @@ class TaskAborted(Exception):
 
 
 class SiteExecutor(Executor):
-    """A site of a federation as an NVFlare executor.
+    """A site of a federation as an NVFlare executor; what it takes part in stands in ``config/sitelora.json``.
 
     Args:
-        bundle: name of an installed MONAI bundle.
-        dataset: name of the dataset; where it lies is the site's own affair.
-        federation: name of the federation.
-        overrides: bundle values that the job sets, by id.
-        wire_dtype: dtype of travelling values.
-        clip_norm, noise_std: what the job's filters do to an update on its way out.
+        unexpected: arguments that a job gives it although there are none; refused in the answer to the first task.
     """
 
-    def __init__(
-        self,
-        *,
-        bundle: str,
-        dataset: str,
-        federation: str,
-        overrides: dict[str, Any] | None = None,
-        wire_dtype: str = "bfloat16",
-        clip_norm: float | None = None,
-        noise_std: float = 0.0,
-    ) -> None:
+    def __init__(self, **unexpected: object) -> None:
         super().__init__()
-        self.bundle = bundle
-        self.dataset = dataset
-        self.federation = federation
-        self.overrides = overrides
-        self.wire_dtype = wire_dtype
-        self.clip_norm = clip_norm
-        self.noise_std = noise_std
-        self._wire = WireFormat(dtype=wire_dtype, clip_norm=clip_norm, noise_std=noise_std)
+        self._unexpected = tuple(unexpected)
         self._site: Site | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Let tensors travel, from the start of a run."""
         if event_type == EventType.START_RUN:
             fobs.register(TensorDecomposer)
+            end_on_request()
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
-        """Do one task; an error stays here with its traceback and leaves as one readable text."""
+        """Do one task; an error stays here with its text and traceback, and leaves as a code."""
         name = fl_ctx.get_identity_name()
         ticket: Ticket | None = None
         try:
             place = Place.of(fl_ctx)
             ticket, packet = read_task(shareable)
-            if ticket.federation != self.federation:
-                raise ProtocolError(f"a task of federation {ticket.federation!r}, this job is {self.federation!r}")
-            return self._do(task_name, ticket, packet, place, abort_signal)
+            refuse_arguments(self._unexpected)
+            job = read_job(fl_ctx)
+            if ticket.federation != job.federation or (job.uid and ticket.uid != job.uid):
+                raise ProtocolError(
+                    f"a task of federation {ticket.federation!r}, uid {ticket.uid!r}; this job is {job.federation!r}, "
+                    f"uid {job.uid or 'as the server says'!r}"
+                )
+            run = RunFolder.of(place.home, ticket.federation, ticket.uid)
+            stopped = EventLog(run.site(place.name), place.name).stopped
+            with working(run.lock(place.name), f"{run.path}, {place.name}", stopped=stopped):
+                return self._do(task_name, ticket, packet, place, job, abort_signal)
         except TaskAborted:
             self._site = None
             logger.info("site %s: stopped in task %s; what was finished before is kept", name, task_name)
             return make_reply(ReturnCode.TASK_ABORTED)
+        except RunningError as error:  # the run is another process's: nothing is written into it
+            logger.error("site %s: %s", name, error)
+            return error_shareable(ticket, "running")
         except Exception as error:
             self._site = None  # half a round may be in it
             logger.exception("site %s: task %s failed", name, task_name)
-            text = f"{name}: {error}" if name not in str(error) else str(error)
-            if not isinstance(error, ValueError | RuntimeError | LookupError | OSError):
-                text = f"{text} ({type(error).__name__})"
-            return self._failed(ticket, text, fl_ctx)
+            return self._failed(ticket, name, error, fl_ctx)
 
-    def _do(self, task: str, ticket: Ticket, packet: Packet, place: Place, abort: Signal) -> Shareable:
+    def _do(self, task: str, ticket: Ticket, packet: Packet, place: Place, job: Job, abort: Signal) -> Shareable:
         events = EventLog(site_folder_of_run(ticket, place), place.name)
         number = ticket.round_number
         began = time.monotonic()
         events.write("task_started", task=task, round=number, bytes_down=packet_bytes(packet))
-        site = self._site_of(ticket, place, events)
-        if task == BEGIN:
+        site = self._site_of(ticket, place, job, events)
+        if task == BEGIN and number == BEGIN_ROUND:
             answer = site.begin()
         elif task == TRAIN:
             answer = site.train(number, packet, progress=_Progress(events, number, abort))
-        elif task == EVALUATE:
+        elif task == EVALUATE and number == site.turns.evaluation_round:
             answer = site.evaluate(packet)
         else:
-            raise ProtocolError(f"task {task!r}; expected {BEGIN}, {TRAIN} or {EVALUATE}")
+            raise ProtocolError(
+                f"task {task!r} of round {number}; expected {BEGIN} of round {BEGIN_ROUND}, {TRAIN}, or {EVALUATE} "
+                "after the last round"
+            )
         if abort.triggered:
             raise TaskAborted
+        if answer.tensors:
+            events.write("left", round=number, tensors=len(answer.tensors), bytes=packet_bytes(answer.tensors))
         events.write(
             "task_finished",
             task=task,
@@ -131,14 +130,15 @@ class SiteExecutor(Executor):
         )
         return reply_shareable(ticket, answer.tensors, answer.report)
 
-    def _site_of(self, ticket: Ticket, place: Place, events: EventLog) -> Site:
+    def _site_of(self, ticket: Ticket, place: Place, job: Job, events: EventLog) -> Site:
         from sitelora.federation.site import Site  # a second of imports, only where a task comes
         from sitelora.federation.site_settings import SiteSettings
 
         site = self._site
         if site is not None and (site.settings.uid, site.settings.home) == (ticket.uid, place.home):
             return site
-        folder, drawn = place.site_folder(self.dataset)
+        settings = job.run_settings(own_methods=place.methods, site_values=place.values)
+        folder, drawn = place.site_folder(job.dataset)
         if drawn:
             events.write("artificial_data", folder=str(folder))
         self._site = Site(
@@ -146,23 +146,33 @@ class SiteExecutor(Executor):
                 site=place.name,
                 federation=ticket.federation,
                 uid=ticket.uid,
-                bundle=self.bundle,
+                bundle=job.bundle,
                 data=folder,
                 home=place.home,
-                overrides=self.overrides or {},
-                wire=self._wire,
+                overrides=job.settings,
+                wire=job.wire,
+                own_methods=place.methods,
+                site_values=place.values,
+                agreed=job.agreed(settings),
+                rounds=job.rounds,
+                sites=len(job.sites),
             )
         )
         return self._site
 
-    def _failed(self, ticket: Ticket | None, text: str, fl_ctx: FLContext) -> Shareable:
+    def _failed(self, ticket: Ticket | None, name: str, error: Exception, fl_ctx: FLContext) -> Shareable:
+        code = code_of(error)
+        if ticket is None:
+            return error_shareable(None, code)
         try:
             place = Place.of(fl_ctx)
-        except ValueError:  # the site's own configuration is what is wrong, and the text says so
-            return error_shareable(ticket, text)
-        if ticket is not None:
-            EventLog(site_folder_of_run(ticket, place), place.name).write("error", error=text)
-        return error_shareable(ticket, place.hide(text))
+        except ValueError:  # the site's own configuration is what is wrong, and its log says so
+            return error_shareable(ticket, "configuration_refused")
+        text = f"{name}: {error}" if name not in str(error) else str(error)
+        if not isinstance(error, ValueError | RuntimeError | LookupError | OSError):
+            text = f"{text} ({type(error).__name__})"
+        EventLog(site_folder_of_run(ticket, place), place.name).write("error", code=code, error=text)
+        return error_shareable(ticket, code)
 
 
 class _Progress:
@@ -188,5 +198,5 @@ def _summary(task: str, answer: Answer) -> dict[str, Any]:
     if task == TRAIN:
         return {"metrics": report["metrics"], "resent": bool(report.get("resent"))}
     if task == EVALUATE:
-        return {"dice": {kind: scores.get("dice") for kind, scores in report["evaluation"].items()}}
+        return {"cases": len(report["patients"]), "models": sorted({c.partition(".")[0] for c in report["columns"]})}
     return {"cases": report["cases"], "hospital": report["hospital"]}

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sitelora.flare.names import EVALUATE, EVENTS, SERVER, TRAIN
+from sitelora.federation.run_folder import EVENTS, SERVER
+from sitelora.flare.names import EVALUATE, TRAIN
 
 Event = dict[str, Any]
 

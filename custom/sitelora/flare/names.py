@@ -1,8 +1,4 @@
-"""Names that both ends, the simulator's runner and its readers share; imports nothing, so that they start at once."""
+"""Names of the tasks, which both ends share."""
 
 BEGIN, TRAIN, EVALUATE = "begin", "train", "evaluate"
 TASKS = (BEGIN, TRAIN, EVALUATE)
-
-SERVER = "server"
-RESULT = "result.json"
-EVENTS = "events.jsonl"

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
 
 from sitelora.data.site_folder import SiteDataError, find_site_folder
-from sitelora.home import DATA_VARIABLE, data_root, home
+from sitelora.federation.job import JOB_FILE, Job
+from sitelora.home import DATA_VARIABLE, data_root, home, site_methods, site_values
+from sitelora.value_kinds import SettingsError
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +36,15 @@ class Place:
         home: where it keeps its state.
         config: its ``local/sitelora.json``, if there is one.
         simulated: NVFlare's simulator runs it.
+        methods: modules whose functions a job may name as methods here. values: bundle values that the site sets.
     """
 
     name: str
     home: Path
     config: Path | None
     simulated: bool
+    methods: tuple[str, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, fl_ctx: FLContext) -> Place:
@@ -55,6 +62,8 @@ class Place:
             home=home(config),
             config=config,
             simulated=simulated and fl_ctx.get_job_id() == SimulatorConstants.JOB_NAME,
+            methods=site_methods(config),
+            values=site_values(config),
         )
 
     def site_folder(self, dataset: str) -> tuple[Path, bool]:
@@ -82,6 +91,33 @@ class Place:
 
     def hide(self, text: str) -> str:
         """Return an error text without this machine's folders, fit to leave the site."""
-        for label, folder in (("<data>", data_root(self.config)), ("<home>", self.home), ("~", Path.home())):
+        for label, folder in (
+            ("<data>", data_root(self.config)),
+            ("<home>", self.home),
+            ("~", os.path.expanduser("~")),
+        ):
             text = text.replace(str(folder), label)
         return text
+
+
+def read_job(fl_ctx: FLContext) -> Job:
+    """Return what the job that runs here says, from its own file beside NVFlare's configuration.
+
+    Raises:
+        SettingsError: the job has no such file, or it says something that cannot be.
+    """
+    folder = fl_ctx.get_engine().get_workspace().get_app_config_dir(fl_ctx.get_job_id())
+    return Job.read(Path(folder) / JOB_FILE)
+
+
+def refuse_arguments(names: Sequence[str]) -> None:
+    """Refuse a job that gives arguments to our components.
+
+    Raises:
+        SettingsError: there are some; says where values belong.
+    """
+    if names:
+        raise SettingsError(
+            f"the job gives its component the arguments {', '.join(sorted(names))}, expected none; what a job says "
+            f"stands in config/{JOB_FILE}"
+        )

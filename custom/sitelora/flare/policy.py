@@ -1,4 +1,4 @@
-"""A site's own last word: runs after every filter of a job, on what is about to be sent.
+"""A site's own last word: runs after the site's exit and after every filter of a job, on what is about to be sent.
 
 NVFlare 2.9 runs the scope filters of ``privacy.json`` before a job's filters (and not at all in its simulator), so
 a filter there cannot be last. A component of ``privacy.json`` can: it is the last to hear that the filters are
@@ -8,6 +8,7 @@ done, holds the very answer that is sent next, and no job can remove it.
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_component import FLComponent
@@ -17,26 +18,31 @@ from nvflare.apis.shareable import Shareable
 from torch import Tensor
 
 from sitelora.federation.events import EventLog
-from sitelora.federation.identity import site_secret
-from sitelora.federation.packets import privatise
-from sitelora.flare.filters import context_of, packet_of, site_folder_of_run
-from sitelora.flare.place import Place
+from sitelora.federation.files import read_json
+from sitelora.federation.identity import BEGIN_ROUND, site_secret
+from sitelora.federation.refusals import REMEDIES
+from sitelora.federation.reports import BEGIN, SCORES, TRAINED
+from sitelora.federation.run_folder import INITIAL, POLICY
+from sitelora.flare.answers import context_of, packet_of, site_folder_of_run
+from sitelora.flare.place import Place, read_job
 from sitelora.flare.protocol import Ticket, error_shareable
-from sitelora.sharing.wire import EgressError, Packet, WireFormat, allow_only_shared, audit
+from sitelora.sharing.audit import AuditLog
+from sitelora.sharing.exit import privatise
+from sitelora.sharing.wire import EgressError, Packet, WireFormat, allow_only_shared, packet_sha256
 
 logger = logging.getLogger(__name__)
-
-POLICY_LOG = "policy.jsonl"
 
 
 class SitePolicy(FLComponent):
     """Enforces a site's own rules on every answer, whatever the job says; goes into ``local/privacy.json``.
 
-    It fails closed: an answer that is no SiteLoRA packet, or that breaks a rule, is emptied and replaced by the
-    reason. What passes is logged in ``<home>/<federation>/<uid>/<site>/policy.jsonl``, as in the audit log.
+    It fails closed: an answer that is no SiteLoRA packet, or that breaks a rule, is emptied and replaced by a code; the
+    reason is in the site's log. What passes is logged in ``<home>/<federation>/<uid>/<site>/policy.jsonl``, which is
+    a chain like the audit log.
 
     Args:
-        bundles: names of installed bundles; only what one of them shares may leave. None leaves it to the job.
+        bundles: names of installed bundles; a job of another one is refused, and of a job only what the bundle's own
+            method shares may leave. None leaves it to the job.
         clip_norm: largest L2 norm of an update. noise_std: in units of ``clip_norm``, from the site's secret.
     """
 
@@ -58,43 +64,56 @@ class SitePolicy(FLComponent):
         answer = fl_ctx.get_prop(FLContextKey.TASK_RESULT)
         try:
             self._enforce(answer, fl_ctx)
-        except Exception as error:
+        except Exception:
             name = fl_ctx.get_identity_name()
             logger.exception("site %s: its own policy kept an answer back", name)
             answer.clear()
-            answer.update(error_shareable(None, f"{name}: the site's own policy kept its answer back: {error}"))
+            answer.update(error_shareable(None, "policy_refused"))
 
     def _enforce(self, answer: Shareable, fl_ctx: FLContext) -> None:
         dxo = packet_of(answer)
-        if dxo is None or not dxo.data:
+        if dxo is None:
+            return
+        if not dxo.data and "error" in dxo.meta:
+            if dxo.meta["error"] not in REMEDIES:
+                raise EgressError("nothing left: an error that is no code of the public list")
             return
         ticket, place = Ticket.read(dxo.meta), Place.of(fl_ctx)
-        context = context_of(ticket, place)
-        self._allow(dxo.data)
+        self._allow(dxo.data, fl_ctx)
+        report = dxo.meta.get("report")
+        schema = BEGIN if ticket.round_number == BEGIN_ROUND else TRAINED if dxo.data else SCORES
+        schema.read(report, sender=place.name)
+        if not dxo.data:
+            return
+        context, folder = context_of(ticket, place), site_folder_of_run(ticket, place)
+        secret = site_secret(place.home)
         if self.clip_norm is not None:
-            private = privatise(
-                {name: tensor.float() for name, tensor in dxo.data.items()},
-                self._wire,
-                site_secret(place.home),
-                by="policy",
-                **context,
-            )
-            dxo.data = {name: tensor.to(dxo.data[name].dtype) for name, tensor in private.items()}
+            dxo.data = self._private(dxo.data, secret, folder, **context)
             dxo.update_shareable(answer)
-        folder = site_folder_of_run(ticket, place)
-        leaving: dict[str, Tensor] = audit(dxo.data, folder / POLICY_LOG, **context)
-        EventLog(folder, place.name).write("policy", round=ticket.round_number, tensors=len(leaving))
+        AuditLog(path=folder / POLICY, secret=secret).write(dxo.data, **context)
+        EventLog(folder, place.name).write("policy", round=ticket.round_number, tensors=len(dxo.data))
 
-    def _allow(self, packet: Packet) -> None:
+    def _private(self, packet: Packet, secret: bytes, folder: Path, **context: object) -> dict[str, Tensor]:
+        """Return the packet clipped and noised; the site's own initial values, as they left its exit, stay."""
+        noted = folder / INITIAL
+        if noted.is_file() and read_json(noted)["packet_sha256"] == packet_sha256(packet):
+            return dict(packet)
+        whole = sorted(name for name, tensor in packet.items() if not tensor.is_floating_point())
+        if whole:
+            raise EgressError(f"nothing left: {whole[0]} is {packet[whole[0]].dtype}; whole numbers cannot be clipped")
+        floats = {name: tensor.float() for name, tensor in packet.items()}
+        private = privatise(floats, self._wire, secret, initial_sha256=None, by="policy", **context)
+        return {name: tensor.to(packet[name].dtype) for name, tensor in private.items()}
+
+    def _allow(self, packet: Packet, fl_ctx: FLContext) -> None:
         from sitelora.federation.bundle_config import load_method  # MONAI takes a second to import
 
-        refusals = []
-        for bundle in self.bundles or ():
-            method = load_method(bundle)
-            try:
-                allow_only_shared(packet, method.share, method.program.companions)
-                return
-            except EgressError as error:
-                refusals.append(f"{bundle}: {error}")
-        if self.bundles is not None:
-            raise EgressError("; ".join(refusals) or "no bundle is allowed to send anything")
+        if self.bundles is None:
+            return
+        bundle = read_job(fl_ctx).bundle
+        if bundle not in self.bundles:
+            raise EgressError(
+                f"nothing left: a job of {bundle}; this site agreed to {', '.join(self.bundles) or 'none'}"
+            )
+        method = load_method(bundle)
+        allow_only_shared(packet, method.share, method.program.companions)

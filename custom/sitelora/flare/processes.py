@@ -17,9 +17,12 @@ from pathlib import Path
 import psutil
 
 import sitelora
+from sitelora.federation.files import PRIVATE_FILE, private_folder
 from sitelora.home import DATA_VARIABLE, HOME_VARIABLE
 
 PATIENCE_S = 10.0
+PRIVATE_UMASK = 0o077
+"""What NVFlare writes beside our files, in its workspace, is for the owner only too."""
 
 
 def environment(*, home: Path, data: Path | None) -> dict[str, str]:
@@ -49,8 +52,9 @@ class ProcessFamily:
     """
 
     def __init__(self, command: Sequence[str], *, folder: Path, env: Mapping[str, str], log: Path) -> None:
-        for needed in (folder, log.parent):
-            needed.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
+        private_folder(log.parent)
+        log.touch(mode=PRIVATE_FILE)
         with log.open("ab") as stream:
             self._process = subprocess.Popen(
                 command,
@@ -60,6 +64,7 @@ class ProcessFamily:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=PRIVATE_UMASK,
             )
         self._family: dict[int, psutil.Process] = {}
 

@@ -1,12 +1,11 @@
 """What controller and executor say to each other beside tensors: tasks, who and which round, reports, errors.
 
 A packet travels as the ``params`` of an NVFlare ``FLModel`` and nothing else does; identifiers, reports and error
-texts are in its ``meta``. Both ends read strictly: names that become paths are checked where they arrive.
+codes are in its ``meta``. Both ends read strictly: names that become paths are checked where they arrive.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,11 +16,21 @@ from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from torch import Tensor
 
 import sitelora
-from sitelora.federation.identity import BEGIN_ROUND, checked_name
+from sitelora.federation.identity import BEGIN_ROUND
+from sitelora.federation.refusals import UNLISTED, sentence
+from sitelora.names import checked_name
 
 
 class ProtocolError(ValueError):
     """A task or an answer that is not what this version of SiteLoRA sends."""
+
+    code = "turn_refused"
+
+
+class VersionError(ProtocolError):
+    """The server and the site have different versions."""
+
+    code = "version_differs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +97,13 @@ def read_task(shareable: Shareable) -> tuple[Ticket, dict[str, Tensor]]:
     """Return what a task says, at the site.
 
     Raises:
-        ProtocolError: no SiteLoRA task, or one of another version.
+        ProtocolError: no SiteLoRA task. VersionError: one of another version.
     """
     model = FLModelUtils.from_shareable(shareable)
     ticket = Ticket.read(model.meta)
     wanted = model.meta.get("version")
     if wanted != sitelora.__version__:
-        raise ProtocolError(
+        raise VersionError(
             f"the server runs SiteLoRA {wanted}, this site has {sitelora.__version__} "
             f"({sitelora.__file__}); install the same version at both"
         )
@@ -102,32 +111,29 @@ def read_task(shareable: Shareable) -> tuple[Ticket, dict[str, Tensor]]:
 
 
 def reply_shareable(ticket: Ticket, packet: Mapping[str, Tensor], report: Mapping[str, Any]) -> Shareable:
-    """Return a site's answer; its report becomes plain JSON, the only thing that both ends know how to read.
-
-    Raises:
-        TypeError: something in the report is no JSON.
-    """
+    """Return a site's answer as it left the site's exit."""
     kind = ParamsType.FULL if ticket.round_number == BEGIN_ROUND else ParamsType.DIFF
-    meta = {**ticket.meta(), "report": json.loads(json.dumps(dict(report)))}
+    meta = {**ticket.meta(), "report": dict(report)}
     return FLModelUtils.to_shareable(FLModel(params_type=kind, params=dict(packet), meta=meta))
 
 
-def error_shareable(ticket: Ticket | None, error: str) -> Shareable:
-    """Return an answer that says why there is none; NVFlare's own error codes say nothing."""
-    meta = {**(ticket.meta() if ticket else {}), "error": error}
+def error_shareable(ticket: Ticket | None, code: str) -> Shareable:
+    """Return an answer that says why there is none, as a code of ``refusals.REMEDIES``; no text leaves a site."""
+    meta = {**(ticket.meta() if ticket else {}), "error": code}
     return FLModelUtils.to_shareable(FLModel(params_type=ParamsType.DIFF, params={}, meta=meta))
 
 
 def read_reply(site: str, ticket: Ticket, model: FLModel) -> Reply:
     """Return what a site answered, at the server; whatever is wrong with it becomes its error."""
-    error = model.meta.get("error")
-    if error:
-        return Reply(site=site, error=str(error))
+    meta = model.meta if isinstance(model.meta, dict) else {}
+    if "error" in meta:
+        return Reply(site=site, error=sentence(site, meta["error"]))
     try:
-        found = Ticket.read(model.meta)
-    except ProtocolError as problem:
-        return Reply(site=site, error=f"{site}: {problem}")
-    report = model.meta.get("report")
+        found = Ticket.read(meta)
+    except ProtocolError:
+        return Reply(site=site, error=sentence(site, UNLISTED))
+    report = meta.get("report")
     if found != ticket or not isinstance(report, dict) or not isinstance(model.params, dict):
-        return Reply(site=site, error=f"{site}: answered for {found}, expected a packet and a report for {ticket}")
+        what = f"a packet and a report for round {ticket.round_number}"
+        return Reply(site=site, error=f"{site}: answered for round {found.round_number}, expected {what} of this run")
     return Reply(site=site, packet=model.params, report=report)

@@ -7,61 +7,35 @@ export_job(recipe, Path("jobs"))                    # jobs/iat_prostate, for `nv
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nvflare.job_config.api import FedJob
-from nvflare.job_config.defs import FilterType
 from nvflare.job_config.fed_job_config import FedJobConfig
 from nvflare.recipe.spec import Recipe
 
-from sitelora.federation.identity import checked_name
+from sitelora.federation.job import Job
 from sitelora.flare.controller import FederationController
 from sitelora.flare.executor import SiteExecutor
-from sitelora.flare.filters import AllowListFilter, AuditFilter, CastFilter, PrivacyFilter
-from sitelora.flare.names import SERVER, TASKS
-from sitelora.settings import read_settings
-
-APP = "app"
-MARKER = "README.md"
-SECONDS_BETWEEN_REQUESTS = 0.5
-"""How long a site waits before it asks for its next task; NVFlare's default of 2 s is idle time in every round."""
-
-_MARKER_TEXT = """\
-No code is in this folder. NVFlare lets a job use classes that are not its own only if the job has a custom folder,
-and git keeps no empty one. SiteLoRA itself is installed at every site; sites that list "sitelora." in the
-class_allow_list of their local/resources.json may refuse jobs that bring code along.
-"""
+from sitelora.flare.job_folder import JobFolder
+from sitelora.flare.names import TASKS
 
 
-class NamedSitesConfig(FedJobConfig):
-    """Writes a job folder that names its sites, carries no copy of the code, and reads well.
+class JobConfig(FedJobConfig):
+    """Writes the job folder of a recipe: four files, of which one says everything.
 
     NVFlare's own exporter deploys to ``@ALL``, which gives the simulator two sites and production every site that
     happens to be connected, and copies the sources of every class into the job.
     """
 
-    def __init__(self, *, job_name: str, min_clients: int, sites: list[str]) -> None:
-        super().__init__(job_name=job_name, min_clients=min_clients)
-        self._sites = sites
-        self.set_app_packages(["sitelora"])
-
-    def _get_deploy_map(self) -> dict[str, list[str]]:
-        return {APP: ["server", *self._sites]}
+    def __init__(self, *, job: Job) -> None:
+        super().__init__(job_name=job.federation, min_clients=job.min_sites)
+        self._job = job
 
     def generate_job_config(self, job_root: str) -> None:
         """Write ``<job_root>/<job_name>``."""
-        super().generate_job_config(job_root)
-        folder = Path(job_root) / self.job_name
-        for path in folder.rglob("*.json"):
-            content = json.loads(path.read_text(encoding="utf-8"))
-            for chain in content.get("task_result_filters", []):
-                chain["tasks"].sort(key=TASKS.index)  # NVFlare keeps them as a set, in another order every time
-            path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        custom = folder / APP / "custom"
-        custom.mkdir(exist_ok=True)
-        (custom / MARKER).write_text(_MARKER_TEXT, encoding="utf-8")
+        JobFolder.write(self._job, Path(job_root) / self.job_name, marker=True)
 
 
 class FederationRecipe(Recipe):
@@ -79,7 +53,7 @@ class FederationRecipe(Recipe):
         evaluate: score the models after the last round.
 
     Raises:
-        BundleNotFoundError, KeyError: no such bundle, or an override of an id that it does not have.
+        BundleNotFoundError, SettingsError: no such bundle, or a value that may not be set, or not to this.
     """
 
     def __init__(
@@ -87,11 +61,11 @@ class FederationRecipe(Recipe):
         *,
         bundle: str,
         dataset: str,
-        sites: list[str],
+        sites: Sequence[str],
         rounds: int,
         name: str | None = None,
         min_sites: int | None = None,
-        overrides: dict[str, Any] | None = None,
+        overrides: Mapping[str, Any] | None = None,
         wire_dtype: str = "bfloat16",
         clip_norm: float | None = None,
         noise_std: float = 0.0,
@@ -102,19 +76,14 @@ class FederationRecipe(Recipe):
         evaluate_timeout: int = 1800,
         evaluate: bool = True,
     ) -> None:
-        read_settings(bundle, overrides, sites=sites)
-        job_name = name or f"{bundle.partition('_')[0]}_{dataset}"
-        self.sites = [checked_name("site", site) for site in sites]
-        if SERVER in self.sites or len(set(self.sites)) != len(self.sites):
-            raise ValueError(f"sites {self.sites}: expected every name once, and none of them {SERVER!r}")
-        self.controller = FederationController(
+        self.job_says = Job(
             bundle=bundle,
             dataset=dataset,
-            federation=checked_name("federation", job_name),
-            sites=self.sites,
+            federation=name or f"{bundle.partition('_')[0]}_{dataset}",
+            sites=tuple(sites),
             rounds=rounds,
             min_sites=len(sites) if min_sites is None else min_sites,
-            overrides=overrides,
+            settings=dict(overrides or {}),
             wire_dtype=wire_dtype,
             clip_norm=clip_norm,
             noise_std=noise_std,
@@ -125,32 +94,14 @@ class FederationRecipe(Recipe):
             evaluate_timeout=evaluate_timeout,
             evaluate=evaluate,
         )
-        self.executor = SiteExecutor(
-            bundle=bundle,
-            dataset=dataset,
-            federation=job_name,
-            overrides=overrides,
-            wire_dtype=wire_dtype,
-            clip_norm=clip_norm,
-            noise_std=noise_std,
-        )
-        # min_clients is what NVFlare itself insists on while the job runs, so a round may go on without a site.
-        job = FedJob(name=job_name, min_clients=self.controller.min_sites)
-        job.job = NamedSitesConfig(job_name=job_name, min_clients=self.controller.min_sites, sites=self.sites)
-        job.to_server(self.controller, id="federation")
-        job.to_server({"server": {"task_request_interval": SECONDS_BETWEEN_REQUESTS}})
-        job.to_clients(self.executor, tasks=list(TASKS))
-        for one in self._filters(bundle, overrides, wire_dtype, clip_norm, noise_std):
-            job.to_clients(one, filter_type=FilterType.TASK_RESULT, tasks=list(TASKS))
+        self.job_says.run_settings()
+        self.sites = list(sites)
+        said = self.job_says
+        job = FedJob(name=said.federation, min_clients=said.min_sites)
+        job.job = JobConfig(job=said)
+        job.to_server(FederationController(), id="federation")
+        job.to_clients(SiteExecutor(), tasks=list(TASKS))
         super().__init__(job)
-
-    @staticmethod
-    def _filters(
-        bundle: str, overrides: dict[str, Any] | None, dtype: str, clip_norm: float | None, noise_std: float
-    ) -> list[Any]:
-        """Return the way out of a site, in order; clip and noise only where they are asked for."""
-        privacy = [PrivacyFilter(clip_norm=clip_norm, noise_std=noise_std)] if clip_norm is not None else []
-        return [AllowListFilter(bundle=bundle, overrides=overrides), *privacy, CastFilter(dtype=dtype), AuditFilter()]
 
 
 def export_job(recipe: FederationRecipe, folder: Path) -> Path:

@@ -7,19 +7,20 @@ afterwards. Stopped at any moment, the same command goes on and ends with the sa
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from sitelora.flare.chosen_run import STOPPED, ChosenRun, choose_run
+from sitelora.federation.files import write_json
+from sitelora.federation.run_folder import RunFolder
+from sitelora.flare.chosen_run import ChosenRun, choose_run
 from sitelora.flare.following import EventFollower, RunView, SiteView
 from sitelora.flare.processes import ProcessFamily, simulator_command
 from sitelora.flare.terminal import RunDisplay
@@ -86,29 +87,39 @@ def simulate(
         log_file: what NVFlare prints; by default ``simulator.log`` in the run's folder.
 
     Raises:
+        RunningError: this very run is running already.
         SimulationError, JobFolderError: nothing to run, nothing to resume, or a workspace that may be precious.
     """
-    run = choose_run(
-        job,
-        workspace=workspace,
-        home=home,
-        data=data,
-        rounds=rounds,
-        overrides=overrides or {},
-        method=method,
-        uid=uid,
-        resume=resume,
-        new=new,
-    )
+    with ExitStack() as held:
+        run = choose_run(
+            job,
+            workspace=workspace,
+            home=home,
+            data=data,
+            rounds=rounds,
+            overrides=overrides or {},
+            method=method,
+            uid=uid,
+            resume=resume,
+            new=new,
+            held=held,
+        )
+        return _simulated(run, threads=threads, progress=progress, log_file=log_file, stream=stream)
+
+
+def _simulated(
+    run: ChosenRun, *, threads: int | None, progress: bool, log_file: Path | None, stream: TextIO | None
+) -> SimulationResult:
+    place = RunFolder(run.folder)
     threads = min(threads or len(run.job.sites), len(run.job.sites))
-    log = (log_file or run.folder / "simulator.log").absolute()
+    log = (log_file or place.simulator_log).absolute()
     view = RunView(rounds=run.job.rounds, sites={site: SiteView() for site in run.job.sites})
     follower = EventFollower(run.folder)
     title = f"{run.job.federation} {run.uid}"
     display = RunDisplay(view, title=title, stream=stream or sys.stdout) if progress else None
     if display is not None and run.found:
         display.say(f"going on with {run.uid}, which was stopped; --new begins another run")
-    (run.folder / STOPPED).unlink(missing_ok=True)
+    place.stopped.unlink(missing_ok=True)
     with _sigterm_as_interrupt():
         command = simulator_command(job=run.job.path, workspace=run.workspace, threads=threads)
         simulator = ProcessFamily(command, folder=run.workspace.parent, env=run.env, log=log)
@@ -118,13 +129,14 @@ def simulate(
         except KeyboardInterrupt:
             with _deaf():
                 simulator.end()
-                (run.folder / STOPPED).write_text(json.dumps({"request": run.request}) + "\n", encoding="utf-8")
+                write_json(place.stopped, {"request": run.request})
             return _interrupted(run, log)
         except BaseException:
             simulator.end()
             raise
     result = read_result(run.workspace)
-    problems = problems_of(run.job, result, run.workspace, code)
+    # What a site said of an error stays at the site; here the sites' own events are at hand.
+    problems = [*problems_of(run.job, result, run.workspace, code), *dict.fromkeys(view.errors)]
     return SimulationResult(
         ok=not problems,
         uid=run.uid,

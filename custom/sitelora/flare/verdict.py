@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sitelora.federation.run_folder import RESULT, SERVER
 from sitelora.flare.job_folder import JobFolder
-from sitelora.flare.names import RESULT, SERVER
 
 _TAIL = 12
 

@@ -106,7 +106,24 @@ def _read(path: Path) -> tuple[dict[str, Tensor], bool]:
         raise ValueError(
             f"{path} holds {found}, expected one flat table of tensors as Meta publishes; extract it first"
         )
+    wrong = [f"{name}: {why}" for name, value in loaded.items() if (why := _unusable(value))]
+    if wrong:
+        raise ValueError(
+            f"{path} holds tensors that no network can be made of: {'; '.join(wrong[:5])}"
+            f"{f'; and {len(wrong) - 5} more' if len(wrong) > 5 else ''}. Expected dense, finite numbers in a floating "
+            "dtype, as they are published: fetch the file again, or convert it"
+        )
     return {name: value.to(torch.float32) for name, value in loaded.items()}, ours
+
+
+def _unusable(value: Tensor) -> str:
+    """Return why a tensor of a checkpoint cannot be part of a network, or nothing."""
+    if value.layout != torch.strided or value.is_nested or value.device.type == "meta":
+        return f"found a tensor of layout {value.layout} on {value.device.type}, expected a dense one with values"
+    if not value.is_floating_point():
+        return f"found dtype {value.dtype}, expected floating-point numbers"
+    bad = int((~torch.isfinite(value.float())).sum())
+    return f"{bad} of {value.numel()} values are NaN or infinite in fp32" if bad else ""
 
 
 def _fit(
@@ -127,7 +144,7 @@ def _fit(
         resizable = name == "image_encoder.pos_embed" or (table and int(table[1]) in shape.global_blocks)
         if value.shape == want:
             fitted[name] = value.clone()
-        elif resizable and value.ndim == len(want) and value.shape[-1] == want[-1]:
+        elif resizable and _is_table(value.shape, want):
             fitted[name] = resize_table(value, want, name)
         elif ours and _PER_CLASS_ROWS.match(name) and value.shape[1:] == want[1:]:
             fitted[name] = value  # more or fewer classes: the caller keeps the rows that both have
@@ -144,6 +161,12 @@ def _fit(
             f"one of {sorted(ARCHITECTURES)}."
         )
     return fitted
+
+
+def _is_table(shape: torch.Size, want: torch.Size) -> bool:
+    """Say whether a position table only has another grid: same axes, same width, and no batch but its own."""
+    batch = (shape[0], want[0]) if len(want) == 4 else (1, 1)
+    return len(shape) == len(want) and shape[-1] == want[-1] and batch == (1, 1) and min(shape) > 0
 
 
 def _where_to_get(path: Path, arch: str, shape: Architecture) -> str:

@@ -24,7 +24,7 @@ def resolve_precision(choice: str, device: torch.device) -> str:
     if choice != AUTO:
         return choice
     if device.type == "cuda":
-        return BF16 if torch.cuda.is_bf16_supported() else FP32
+        return BF16 if torch.cuda.is_bf16_supported(including_emulation=False) else FP32
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         return BF16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else FP32

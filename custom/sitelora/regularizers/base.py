@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 @dataclass(kw_only=True)
 class SiteView:
-    """One pass of one round at one site, as regularizers and local programs see it.
+    """One pass of one round at one site, as regularizers and local programs see it; all on the network's device.
 
     Attributes:
         round_number: the round, from 0.
@@ -22,6 +22,8 @@ class SiteView:
         received: values of the shared tensors as the site received them.
         companions: the method's further tensors as received with the message.
         memory: the method's own tensors at this site; survives from round to round and never leaves.
+        mean_gradient: mean of the task's gradient over the steps of the pass, fp32, by name of a tensor that had one:
+            without penalties and clipping. There after the pass, for a local program that wants it.
     """
 
     round_number: int
@@ -32,6 +34,7 @@ class SiteView:
     companions: Mapping[str, Tensor] = field(default_factory=dict)
     memory: MutableMapping[str, Tensor] = field(default_factory=dict)
     site: str = ""
+    mean_gradient: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Penalty(Protocol):

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sitelora.federation.run_folder import EVENTS
+
 
 def artificial_sites(run_dir: Path, sites: Mapping[str, Any]) -> list[str]:
     """Return the names of sites whose data was drawn.
@@ -24,7 +26,7 @@ def artificial_sites(run_dir: Path, sites: Mapping[str, Any]) -> list[str]:
         if isinstance(told, Mapping)
         and (told.get("artificial") is True or str(told.get("hospital") or "").lower().startswith("phantom"))
     }
-    return sorted(drawn | {path.parent.name for path in run_dir.glob("*/events.jsonl") if _noted(path)})
+    return sorted(drawn | {path.parent.name for path in run_dir.glob(f"*/{EVENTS}") if _noted(path)})
 
 
 def _noted(path: Path) -> bool:

@@ -17,10 +17,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
+from sitelora.evaluation.overlays import LINE_STYLES, PREDICTION, STRIP_PX, TRUTH
 from sitelora.report.costs import full_model_bytes, ratio_text
 from sitelora.report.figures import MOST_MARKERS
 from sitelora.report.findings import class_names, mean_dice, rounds_done, upload_per_round
-from sitelora.report.overlays import LINE_STYLES, PREDICTION, STRIP_PX, TRUTH
 from sitelora.report.results import Overlay, ReportError, Run
 from sitelora.report.style import HOUSE_STYLE, ROUND_CURVES, TONES, model_style, png_bytes
 from sitelora.report.words import bytes_text, count_text, dice_text, shortened

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.evaluation.scores import CaseScore, summarise
+from sitelora.federation.run_folder import RunFolder
 from sitelora.report.artificial import artificial_sites
 from sitelora.report.style import MODELS
 from sitelora.run_result import Round, RunResultError, ServedModel, items, mapping, natural, number, objects, read_round
@@ -99,12 +100,17 @@ class Run:
 def read_run(run_dir: Path) -> Run:
     """Read one run.
 
+    Args:
+        run_dir: its folder, or what `nvflare job download` left: the job's folder, or ``workspace`` in it.
+
     Raises:
         ReportError: the folder holds no result at all, or a file is broken or of an unknown format.
     """
-    result, own, notes = run_dir / "server" / "result.json", {}, []
-    for path in sorted(run_dir.glob("*/evaluation/evaluation.json")):
-        own[path.parent.parent.name] = _load(path)
+    run, notes = RunFolder(run_dir), []
+    # a job that was downloaded holds the record in its workspace, or by itself
+    places = [run.result, run.workspace / run.result.name, run_dir / run.result.name]
+    result = next((path for path in places if path.is_file()), places[0])
+    own = {who: _load(run.scores(who)) for who in run.participants() if run.scores(who).is_file()}
     if not result.is_file() and not own:
         raise ReportError(
             f"{run_dir} holds neither server/result.json nor <site>/evaluation/evaluation.json: pass the "
@@ -120,13 +126,13 @@ def read_run(run_dir: Path) -> Run:
     except RunResultError as error:
         raise ReportError(f"{result}: {error}") from error
     scored = mapping(facts, "evaluation")
-    folders = {path.parent.parent.name for path in run_dir.glob("*/evaluation/overlays")}
+    folders = {who for who in run.participants() if run.overlays(who).is_dir()}
     trained = {site for each in rounds for site in each.sites}
     sites = sorted({*mapping(facts, "sites"), *trained, *scored, *own, *folders}, key=natural)
     blocks = {site: {**mapping(scored, site), **own.get(site, {})} for site in sites}
     evaluation = {site: _scores(block, site) for site, block in blocks.items()}
     at_hand = [site for site in sites if site in own or site in folders]  # a name never leads outside the run
-    pictures = {site: _overlays(run_dir / site / "evaluation", own.get(site, {}), notes) for site in at_hand}
+    pictures = {site: _overlays(run.overlays(site), own.get(site, {}), notes) for site in at_hand}
     return Run(
         facts=facts,
         sites=sites,
@@ -195,9 +201,9 @@ def _case(value: Mapping[str, Any]) -> CaseScore:
     return CaseScore.from_json({**value, "metrics": read})
 
 
-def _overlays(folder: Path, block: Mapping[str, Any], notes: list[str]) -> list[Overlay]:
+def _overlays(pictures: Path, block: Mapping[str, Any], notes: list[str]) -> list[Overlay]:
     """List a site's pictures: those its evaluation names, then those that merely lie there."""
-    found: dict[Path, Overlay] = {}
+    folder, found = pictures.parent, dict[Path, Overlay]()
     for entry in objects(block, "overlays"):
         told = str(entry.get("file") or "")
         path = (folder / told).resolve()
@@ -206,6 +212,6 @@ def _overlays(folder: Path, block: Mapping[str, Any], notes: list[str]) -> list[
             continue
         words = {key: str(entry.get(key) or "") for key in ("case", "which", "model")}
         found[path] = Overlay(path=path, dice=number(entry.get("dice")), **words)
-    for path in sorted((folder / "overlays").glob("*.png")):
+    for path in sorted(pictures.glob("*.png")):
         found.setdefault(path.resolve(), Overlay(path=path.resolve(), case=path.stem))
     return list(found.values())

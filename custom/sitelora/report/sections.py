@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from sitelora.evaluation.overlays import LINE_STYLES, PREDICTION, TRUTH
 from sitelora.report.case_table import case_table
 from sitelora.report.costs import full_model_bytes
 from sitelora.report.egress import before_rounds, shared_table, stayed, traffic_table
@@ -12,7 +13,6 @@ from sitelora.report.figures import segmented
 from sitelora.report.findings import class_names, main_model, mean_dice
 from sitelora.report.glossary import GLOSSARY
 from sitelora.report.inlined import inlined_overlay
-from sitelora.report.overlays import LINE_STYLES, PREDICTION, TRUTH
 from sitelora.report.results import Run
 from sitelora.report.style import ROUND_CURVES, ROUND_WORDS, Picture, model_style
 from sitelora.report.tables import not_applicable, round_site_table, round_table, site_table

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -44,6 +45,8 @@ def residual(pairs: Mapping[str, LowRank], weights: Mapping[str, float]) -> LowR
 @dataclass(frozen=True)
 class MeanWithResidual:
     """Every tensor is averaged; the residual of every pair accumulates beside the base at all sites."""
+
+    sends_base_delta: ClassVar[bool] = True
 
     def __call__(self, updates: Mapping[str, Update], state: State, round_number: int) -> tuple[Messages, State]:
         """Return one message with the averaged factors and the residual as base delta; keeps no state."""

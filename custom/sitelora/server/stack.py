@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -34,6 +35,8 @@ def fresh_factors(name: str, b: Tensor, a: Tensor) -> LowRank:
 @dataclass(frozen=True)
 class Stacking:
     """Every pair whose two factors are shared is stacked into the base delta and begins anew; the rest is averaged."""
+
+    sends_base_delta: ClassVar[bool] = True
 
     def __call__(self, updates: Mapping[str, Update], state: State, round_number: int) -> tuple[Messages, State]:
         """Return one message with fresh factors and the stack as base delta; keeps no state."""

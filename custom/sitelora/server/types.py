@@ -25,7 +25,7 @@ class Update:
     Attributes:
         values: fp32 shared tensors after local training (what was sent to the site plus its difference).
         received: fp32 shared tensors that the site was sent, the server's own unrounded copy.
-        companions: further tensors of the method, one name each (SCAFFOLD's control differences).
+        companions: further tensors of the method, one name each (SCAFFOLD's controls).
         cases: number of training cases at the site; the weight of the site is its share of these.
         metrics: numbers the site measured.
     """
@@ -59,7 +59,11 @@ Messages = Mapping[str, Message]
 
 @runtime_checkable
 class ServerRule(Protocol):
-    """What the server makes of the sites' updates; a pure function with explicit state."""
+    """What the server makes of the sites' updates; a pure function with explicit state.
+
+    A rule whose messages hold base deltas says so by an attribute ``sends_base_delta = True``: a site takes none from
+    any other, because they stay beside its base.
+    """
 
     def __call__(self, updates: Mapping[str, Update], state: State, round_number: int) -> tuple[Messages, State]:
         """Return the next messages (always with ``ANY_SITE``) and the new state.
@@ -75,3 +79,8 @@ def site_weights(updates: Mapping[str, Update]) -> dict[str, float]:
     """Return ``p_k``, the case share of every site, sorted by name; the sum is 1."""
     total = sum(update.cases for update in updates.values())
     return {site: updates[site].cases / total for site in sorted(updates)}
+
+
+def sends_base_delta(rule: ServerRule) -> bool:
+    """Say whether the messages of a rule may hold base deltas."""
+    return bool(getattr(rule, "sends_base_delta", False))

@@ -71,6 +71,10 @@ class SiteRanks:
             return dict(packet)
         return {name: t if (axis := _axis(name)) is None else _fill(t, axis, self.rank) for name, t in packet.items()}
 
+    def kept(self, packet: Mapping[str, Tensor], site: str) -> dict[str, Tensor]:
+        """Return what a site of its rank has of a packet: the full shapes, with zeros beyond its rank."""
+        return self.padded(self.cut(packet, site))
+
     def cut_shapes(self, shapes: Mapping[str, tuple[int, ...]], site: str) -> dict[str, tuple[int, ...]]:
         """Return the shapes that travel to or from a site."""
         rank = self.of(site)

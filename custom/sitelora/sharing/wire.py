@@ -1,19 +1,17 @@
-"""How a shared tensor travels: plain functions that the NVFlare filters wrap and the in-process federation calls.
+"""What travels and how: packets, the wire's format, and the plain functions that the way out is made of.
 
-Up, in this order: difference, allow-list (fails closed), clip, noise, cast, audit. Down: cast. A packet is a flat
-mapping of tensors; a name that starts with ``@`` is no tensor of the network: ``@<companion>/<tensor>`` belongs to
-a method's companion tensors, ``@delta/<round>/<adapter>.A`` to a base delta.
+Up, in this order: difference, then the site's exit (``exit.py``: allow-list, clip, noise, codecs, audit). Down: codecs.
+A packet is a flat mapping of tensors; a name that starts with ``@`` is no tensor of the network:
+``@<companion>/<tensor>`` belongs to a method's companion tensors, ``@delta/<round>/<adapter>.A`` to a base delta.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +20,9 @@ from torch import Tensor
 from sitelora.sharing.rule import ShareRule
 
 Packet = Mapping[str, Tensor]
+
+DELTA = "@delta/"
+"""How the names of base deltas begin."""
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -40,7 +41,8 @@ class WireFormat:
 
     Args:
         dtype: "bfloat16" (default: half the bytes) or "float32".
-        clip_norm: largest L2 norm of a site's whole difference; None leaves it as it is.
+        clip_norm: largest L2 norm of a site's whole difference, and of each set of companions by itself; None leaves
+            them as they are.
         noise_std: standard deviation of Gaussian noise per value, in units of ``clip_norm``; needs ``clip_norm``.
     """
 
@@ -127,30 +129,6 @@ def cast(packet: Packet, dtype: torch.dtype) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in packet.items()}
 
 
-def check_packet(packet: Packet, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, *, sender: str) -> None:
-    """Check names, shapes, dtype and finiteness of a packet against what was expected, exactly.
-
-    Raises:
-        PacketError: with the sender, the first tensors at fault, what was found and what was expected.
-    """
-    problems: list[str] = []
-    problems += [f"{name}: unexpected tensor" for name in sorted(set(packet) - set(shapes))]
-    problems += [f"{name}: missing" for name in sorted(set(shapes) - set(packet))]
-    for name in sorted(set(packet) & set(shapes)):
-        tensor = packet[name]
-        if not isinstance(tensor, Tensor):
-            problems.append(f"{name}: found {type(tensor).__name__}, expected a tensor")
-        elif tuple(tensor.shape) != tuple(shapes[name]):
-            problems.append(f"{name}: shape {tuple(tensor.shape)}, expected {tuple(shapes[name])}")
-        elif tensor.dtype != dtype:
-            problems.append(f"{name}: dtype {tensor.dtype}, expected {dtype}")
-        elif not bool(torch.isfinite(tensor).all()):
-            problems.append(f"{name}: {int((~torch.isfinite(tensor)).sum())} values are NaN or infinite")
-    if problems:
-        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
-        raise PacketError(f"{sender}: {shown}")
-
-
 def packet_bytes(packet: Packet) -> int:
     """Return the bytes of a packet's values."""
     return sum(tensor.numel() * tensor.element_size() for tensor in packet.values())
@@ -169,28 +147,3 @@ def packet_sha256(packet: Packet) -> str:
         tensor = packet[name]
         total.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|{tensor_sha256(tensor)}\n".encode())
     return total.hexdigest()
-
-
-def audit_lines(packet: Packet, **context: object) -> Iterable[str]:
-    """Yield one JSON line per tensor that leaves: context, name, shape, dtype, bytes, norm, sha256."""
-    for name in sorted(packet):
-        tensor = packet[name]
-        yield json.dumps(
-            {
-                **context,
-                "name": name,
-                "shape": list(tensor.shape),
-                "dtype": str(tensor.dtype).removeprefix("torch."),
-                "bytes": tensor.numel() * tensor.element_size(),
-                "norm": float(f"{float(tensor.double().norm()):.6g}"),
-                "sha256": tensor_sha256(tensor),
-            }
-        )
-
-
-def audit(packet: Packet, log: Path, **context: object) -> dict[str, Tensor]:
-    """Append one JSON line per tensor to the site's audit log and return the packet unchanged."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as stream:
-        stream.writelines(line + "\n" for line in audit_lines(packet, **context))
-    return dict(packet)

@@ -1,8 +1,7 @@
-"""What a site keeps of its evaluation: the numbers and the pictures of its best, median and worst case."""
+"""What a site keeps to look at of its evaluation: the pictures of its best, median and worst case."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,45 +12,48 @@ from numpy.typing import NDArray
 from sitelora.data.reading import Pixels
 from sitelora.data.rules import read_image, read_label
 from sitelora.data.site_folder import SiteFolder
+from sitelora.evaluation.case_picture import draw_case
 from sitelora.evaluation.cases import prediction_path
+from sitelora.evaluation.overlays import select_cases
 from sitelora.evaluation.scores import CaseScore
-from sitelora.report.case_picture import draw_case
-from sitelora.report.overlays import select_cases
 
 
-def write_evaluation(results: Mapping[str, Any], out: Path, *, folder: SiteFolder, model: str = "personal") -> Path:
-    """Write ``evaluation.json`` and ``overlays/*.png`` of one model; they stay at the site.
+def draw_cases(
+    scored: Mapping[str, Any], out: Path, *, folder: SiteFolder, predictions: Path, model: str = "personal"
+) -> list[dict[str, Any]]:
+    """Draw the best, the median and the worst test case of one model; the pictures stay at the site.
 
     Args:
-        results: by model kind, what ``evaluate_cases`` gave.
-        out: the site's evaluation folder, with ``predictions/`` of the drawn model in it.
-        folder: the site's data.
-        model: kind of the model whose cases are drawn.
+        scored: what ``evaluate_cases`` gave for the model.
+        out: folder for the pictures.
+        folder: the site's data. predictions: the folder of the model's predicted masks.
+        model: its kind, for the list.
+
+    Returns:
+        a list of the pictures, each with the file as seen from beside ``out``, the case and its Dice.
     """
     cases = {folder.case_names[case["image"]]: case for case in folder.cases("test")}
     overlays = []
-    scores = [CaseScore.from_json(case) for case in results.get(model, {}).get("cases", [])]
+    scores = [CaseScore.from_json(case) for case in scored.get("cases", [])]
     for which, score in select_cases(scores).items() if scores else ():
         image = read_image(Path(cases[score.case]["image"]))
         truth = read_label(Path(cases[score.case]["label"]), folder.labels)
         picture = image.affine is None
-        prediction = read_label(prediction_path(out / "predictions", score.case, picture=picture), folder.labels)
-        file = f"overlays/{which}.png"
+        prediction = read_label(prediction_path(predictions, score.case, picture=picture), folder.labels)
+        file = out / f"{which}.png"
         draw_case(
             _shown(image),
             truth.values,
             prediction.values,
-            out / file,
+            file,
             title=f"{score.case} · Dice {score.dice:.3f}",
             labels=folder.labels,
             spacing_mm=image.spacing_mm,
             affine=image.affine,
         )
-        overlays.append({"file": file, "case": score.case, "which": which, "model": model, "dice": score.dice})
-    path = out / "evaluation.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**results, "overlays": overlays}, indent=1) + "\n", encoding="utf-8")
-    return path
+        listed = file.relative_to(out.parent).as_posix()
+        overlays.append({"file": listed, "case": score.case, "which": which, "model": model, "dice": score.dice})
+    return overlays
 
 
 def _shown(image: Pixels) -> NDArray[np.generic]:

@@ -21,12 +21,12 @@ from scipy.ndimage import binary_fill_holes
 from skimage.measure import find_contours
 
 from sitelora.evaluation.scores import CaseScore
-from sitelora.report.words import shortened
 
 TRUTH, PREDICTION = "#7cc8f5", "#ff8a1f"
 TEXT_PT = 12.0
 LineStyle = tuple[float, tuple[float, ...]]
 LINE_STYLES: tuple[LineStyle, ...] = ((0, ()), (0, (4, 1.6)), (0, (1.2, 1.4)), (0, (4, 1.4, 1.2, 1.4)))
+LONGEST_TITLE = 46
 WIDTH_PX, STRIP_PX = 480, 38  # shown at about 270 on a phone: letters of 17 px there are 9
 
 
@@ -83,7 +83,7 @@ def draw_overlay(
             _outline(axes, _region(prediction, value), PREDICTION, width=2.0, style=style)
         if left_letter:
             axes.text(0.015, 0.5, left_letter, transform=axes.transAxes, color="#c9d1d9", va="center")
-        shown_title = shortened(title, 46)
+        shown_title = title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1].rstrip()}…"
         figure.text(0.02, 1 - STRIP_PX / total_px / 2, shown_title, color="#e4e8ec", va="center", ha="left")
         _legend(figure, {value: (labels or {}).get(value, str(value)) for value in classes})
         path.parent.mkdir(parents=True, exist_ok=True)

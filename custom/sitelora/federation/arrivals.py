@@ -1,0 +1,99 @@
+"""What a site's answer must be when it arrives at the server: tensors by layout, reports by schema, both exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sitelora.evaluation.columns import from_columns
+from sitelora.federation.reports import SCORES, TRAINED
+from sitelora.method import Method
+from sitelora.server.types import Update
+from sitelora.sharing.codecs import codecs_of, decode, initial_codecs
+from sitelora.sharing.layout import Form, layout_of, plain_shape, with_companions
+from sitelora.sharing.schema import SchemaError
+from sitelora.sharing.wire import Packet, PacketError, WireFormat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrivals:
+    """Reads what sites send, for one method and wire format.
+
+    Args:
+        method: of the federation. wire: how values travel.
+    """
+
+    method: Method
+    wire: WireFormat
+
+    def initial(self, site: str, packet: Packet) -> dict[str, Tensor]:
+        """Return a site's initial tensors, of any names and shapes that the share rule shares.
+
+        Raises:
+            PacketError: something else.
+        """
+        layout = {name: Form(plain_shape(tensor)) for name, tensor in packet.items()}
+        values = decode(packet, initial_codecs(self.wire), layout, sender=site)
+        strangers = [name for name in sorted(values) if not self.method.share.is_shared(name)]
+        if strangers:
+            raise PacketError(
+                f"{site} sent {strangers[0]}, which the share rule of {self.method.name} does not share; "
+                "the server and the site have different bundles installed"
+            )
+        return values
+
+    def update(
+        self,
+        site: str,
+        packet: Packet,
+        report: Mapping[str, Any],
+        *,
+        round_number: int,
+        sent_to_it: Mapping[str, Tensor],
+        began: Mapping[str, Any],
+    ) -> tuple[Update, dict[str, Any]]:
+        """Return a site's update and its report.
+
+        Args:
+            site, packet, report: as they came. round_number: that they belong to.
+            sent_to_it: fp32 values of its message, the server's own unrounded copy, to which the difference is added.
+            began: what the site reported at begin.
+
+        Raises:
+            PacketError, SchemaError: it is not what the method declares for this round.
+        """
+        said = TRAINED.read(report, sender=site)
+        if said["cases"] != began["cases"]["training"]:
+            raise SchemaError(
+                f"{site}: reports {said['cases']} training cases, said {began['cases']['training']} at begin"
+            )
+        values = self.method.ranks.kept(sent_to_it, site)
+        base = {name: values[name] for name in self.method.sent_in(round_number, tuple(sorted(values)))}
+        layout = with_companions(layout_of(base), self.method.program.companions)
+        change = decode(packet, codecs_of(self.method.ranks, self.wire, site), layout, sender=site)
+        update = Update(
+            values={name: base[name] + change[name] for name in base},
+            received=base,
+            companions={name[1:]: change[name] for name in change if name.startswith("@")},
+            cases=said["cases"],
+            metrics=said["metrics"],
+        )
+        return update, said
+
+    def scores(self, site: str, report: Mapping[str, Any], *, began: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a site's evaluation, by model kind.
+
+        Raises:
+            SchemaError: the report is none.
+        """
+        said = SCORES.read(report, sender=site)
+        if len(said["patients"]) != began["cases"]["test"]:
+            found, expected = len(said["patients"]), began["cases"]["test"]
+            raise SchemaError(f"{site}: its report: patients: found {found} cases, said {expected} at begin")
+        try:
+            return from_columns(said, began["labels"])
+        except ValueError as error:
+            raise SchemaError(f"{site}: its report: {error}") from error

@@ -1,0 +1,44 @@
+"""An optimiser's state by tensor name, and tensors as they lie outside of a round: fp32 on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies in fp32 on the CPU."""
+    return {name: tensor.detach().to("cpu", torch.float32, copy=True) for name, tensor in tensors.items()}
+
+
+def save_moments(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], copy: str
+) -> dict[str, Tensor]:
+    """Return the optimiser's state by tensor name, on the CPU: ``<copy>/<tensor>/<moment>``."""
+    return {
+        f"{copy}/{name}/{key}": value.detach().to("cpu", copy=True)
+        if isinstance(value, Tensor)
+        else torch.tensor(value)
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_moments(
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    saved: Mapping[str, Tensor],
+    copy: str,
+) -> None:
+    """Replace the optimiser's state by what was saved for this copy; what was never saved starts anew."""
+    optimizer.state.clear()
+    for key, value in saved.items():
+        owner, _, rest = key.partition("/")
+        name, _, moment = rest.rpartition("/")
+        if owner == copy:
+            parameter = parameters[name]
+            # a count of steps is one number, which torch's optimisers keep on the CPU
+            device = parameter.device if value.dim() else value.device
+            optimizer.state[parameter][moment] = value.to(device, copy=True)

@@ -1,0 +1,94 @@
+"""Why a site did not do what it was asked, as one code out of a public list; the text of an error stays at the site.
+
+A text may hold a patient's name (a file is called like that) or a path. So a code leaves and nothing else, and the
+server adds the remedy. The text is in the site's own ``events.jsonl`` and log.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+import torch
+
+from sitelora.bundle import BundleNotFoundError
+from sitelora.data.site_folder import SiteDataError
+from sitelora.federation.local_round import TrainingError
+from sitelora.sharing.rule import ShareRuleError
+from sitelora.sharing.schema import SchemaError
+from sitelora.sharing.wire import EgressError, PacketError
+from sitelora.value_kinds import SettingsError
+
+FAILED = "failed"
+UNLISTED = "unlisted"
+
+REMEDIES = {
+    "data_unfit": "its data is missing or not fit for training: run `sitelora check` at the site",
+    "labels_differ": "its data has other labels than the bundle: prepare it for this bundle or set classes",
+    "bundle_missing": "the bundle is not installed there: install the same SiteLoRA version at all sites",
+    "base_missing": "a file that the bundle needs is not there: fetch the base checkpoint that the job names",
+    "settings_refused": "the job asks for values that the installed bundle does not allow: correct the job",
+    "configuration_refused": "its own local/sitelora.json is not usable: correct it at the site",
+    "version_differs": "it has another SiteLoRA version than the server: install the same at both",
+    "run_changed": "its state is of another version, bundle or base: resume with those of the run, or use another uid",
+    "turn_refused": "the task is not the one that comes next there: resume the run with its uid, or use another uid",
+    "message_refused": "the server's message is not what the method declares: install the same version at both",
+    "egress_refused": "its answer held something that may not leave: install the job's bundle there, or stop the job",
+    "report_refused": "its report held something that may not leave: the site's log names the field",
+    "policy_refused": "the site's own policy kept the answer back: ask the site",
+    "training_failed": "training left the finite numbers or made no step: lower learning_rate, check the images",
+    "state_damaged": "a file of its state is damaged: its log names the folder to remove to go back one round",
+    "running": "another process is at work in the same run there: wait for it, end it, or use another uid",
+    "out_of_memory": "it ran out of memory: lower batch_size or image_size, or give the site more",
+    "disk_full": "its disk is full: free space in its SITELORA_HOME",
+    "file_refused": "a file there cannot be read or written: the site's log names it",
+    "no_answer": "it did not answer in time: see whether it runs; its log says what it does",
+    FAILED: "it failed: the site's own log says why",
+    UNLISTED: "it answered with a code that is not on the list: install the same SiteLoRA version at both",
+}
+"""Every code with one line of remedy; what a site may say of an error is a key of this table."""
+
+_CODES: tuple[tuple[type[BaseException], str], ...] = (
+    (SiteDataError, "data_unfit"),
+    (BundleNotFoundError, "bundle_missing"),
+    (ShareRuleError, "settings_refused"),
+    (SettingsError, "settings_refused"),
+    (PacketError, "message_refused"),
+    (EgressError, "egress_refused"),
+    (SchemaError, "report_refused"),
+    (TrainingError, "training_failed"),
+    (torch.OutOfMemoryError, "out_of_memory"),
+    (MemoryError, "out_of_memory"),
+    (FileNotFoundError, "base_missing"),
+)
+
+
+def code_of(error: BaseException) -> str:
+    """Return the code of an error: of the first error in the chain of causes that has one."""
+    for one in _chain(error):
+        own = getattr(one, "code", None)
+        if isinstance(own, str) and own in REMEDIES:
+            return own
+        if isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return "disk_full"
+        for kind, code in _CODES:
+            if isinstance(one, kind):
+                return code
+        if isinstance(one, OSError):
+            return "file_refused"
+    return FAILED
+
+
+def sentence(site: str, code: object) -> str:
+    """Return what the server's record says of a site's code, whatever the site sent."""
+    known = code if isinstance(code, str) and code in REMEDIES else UNLISTED
+    return f"{site}: {known}: {REMEDIES[known]}"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        yield one
+        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)

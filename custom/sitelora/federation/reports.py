@@ -1,0 +1,88 @@
+"""What a site reports beside tensors, once for both ends: at begin, after a round and after the evaluation.
+
+A key that is not here does not leave a site, so a new number of a round is one more line in ``METRICS``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from sitelora.federation.served import ORDER
+from sitelora.sharing.schema import HEX, Either, Flag, Number, Row, Schema, Table, Text
+
+COUNT = Number(lowest=0, highest=10**12, whole=True)
+SECONDS = Number(lowest=0, highest=10**8)
+CASES = Table(of=COUNT, keys=("training", "validation", "test"))
+METRICS = (
+    *("loss", "steps", "dice_received", "dice_personal", "dice_served"),
+    *("regularizer_share", "regularizer_share_unbounded", "gradient_norm", "clipped_steps"),
+)
+"""Numbers of a round at a site."""
+SCORED = 256
+"""Largest number of columns of an evaluation: kinds of model times labels times metrics."""
+MOST_CASES = 100_000
+MOST_NUMBERS = 1_000_000
+
+BEGIN = Schema(
+    required={
+        "site": Text(longest=63),
+        "hospital": Text(),
+        "labels": Table(of=Text(longest=80), pattern=r"\d{1,5}"),
+        "cases": CASES,
+        "version": Text(longest=40),
+        "bundle_sha256": HEX,
+        "base_sha256": Text(longest=64, pattern="[0-9a-f]{64}", or_none=True),
+        "initial_sha256": HEX,
+        "image_size": COUNT,
+        "base": Text(longest=100),
+        "local_count": COUNT,
+        "local_values": COUNT,
+        "frozen_count": COUNT,
+        "model_values": COUNT,
+        "seed": Number(whole=True),
+        "hardware": Table(
+            of=Either((COUNT, Text(longest=100))),
+            keys=("machine", "processor", "instructions", "cores", "torch_threads", "gpu"),
+        ),
+        "versions": Table(of=Text(longest=60), pattern=r"[a-z0-9_.-]{1,40}"),
+    },
+    optional={
+        "settings_sha256": HEX,
+        "agreed": Table(of=Text(longest=16, pattern="[0-9a-f]{16}"), pattern=r"[\w.#-]{1,100}", most=200),
+    },
+)
+TRAINED = Schema(
+    required={
+        "cases": Number(lowest=1, highest=10**9, whole=True),
+        "metrics": Table(of=Number(), keys=METRICS),
+        "seconds": SECONDS,
+        "state_hmac": HEX,
+    },
+    optional={"resent": Flag()},
+)
+SCORES = Schema(
+    required={
+        "columns": Row(of=Text(longest=80, pattern=r"[a-z]{1,20}\.\d{1,5}\.[a-z0-9_]{1,40}"), longest=SCORED),
+        "patients": Row(of=Number(lowest=1, highest=MOST_CASES, whole=True), longest=MOST_CASES),
+        "scores": Row(of=Number(or_none=True), longest=MOST_NUMBERS),
+        "not_applicable": Table(of=Text(), pattern="[a-z]{1,20}", most=8),
+        "seconds": SECONDS,
+    },
+    optional={
+        "served": Table(
+            of=Either((Number(or_none=True), Text(longest=80))),
+            keys=("model", "round", "validation", *(f"validation_{kind}" for kind in ORDER), "why"),
+        )
+    },
+)
+
+
+def state_hmac(secret: bytes, state_sha256: str, **context: object) -> str:
+    """Return what leaves a site of the hash of its trained state.
+
+    Training is exact and its seeds are public, so whoever holds the right images could reproduce the plain hash and
+    learn that they were trained on; under the site's secret only the site itself can tell.
+    """
+    parts = ("state", *(str(context[key]) for key in sorted(context)), state_sha256)
+    return hmac.new(secret, "\x1f".join(parts).encode(), hashlib.sha256).hexdigest()

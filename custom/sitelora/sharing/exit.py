@@ -1,0 +1,134 @@
+"""The way out, run by the site itself: report schema, allow-list, clip and noise, codecs, audit, in this order.
+
+In-process, under NVFlare and when a stored update is sent again it is the same function, from the bundle that is
+installed at the site; no job can leave a step out. It fails closed: what is not exactly the declared answer is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sitelora.sharing.audit import AuditLog
+from sitelora.sharing.codecs import Codecs, encode, encoded_layout
+from sitelora.sharing.layout import Layout, check_packet, with_companions
+from sitelora.sharing.rule import ShareRule
+from sitelora.sharing.schema import Schema
+from sitelora.sharing.wire import (
+    EgressError,
+    Packet,
+    PacketError,
+    WireFormat,
+    add_noise,
+    allow_only_shared,
+    clip,
+    noise_generator,
+    packet_sha256,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exit:
+    """What one site lets out.
+
+    Args:
+        site: its name.
+        share: the method's share rule, for the words of a refusal. companions: the method's companion sets.
+        shared: layout of the shared tensors of the site's own network, in fp32 and at the network's rank.
+        initial_sha256: of the site's own seeded initial values: they hold no data, so nothing else is exempt from clip
+            and noise.
+        wire: clip and noise. secret: the site's own, for noise that nobody else can take off.
+        log: the site's audit log.
+    """
+
+    site: str
+    share: ShareRule
+    companions: tuple[str, ...]
+    shared: Layout
+    initial_sha256: str
+    wire: WireFormat
+    secret: bytes
+    log: AuditLog
+
+    def __call__(
+        self,
+        packet: Packet,
+        report: Mapping[str, Any],
+        *,
+        sent: Collection[str],
+        with_sets: bool,
+        codecs: Codecs,
+        schema: Schema,
+        **context: object,
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the packet and the report that leave, after the packet has been logged.
+
+        Args:
+            packet: fp32 tensors, as they are at the site.
+            sent: names of the shared tensors that this answer consists of, all of them.
+            with_sets: whether every companion set belongs to it.
+            codecs: how it travels. schema: of the report.
+            context: what the log says beside each tensor; the noise follows from it.
+
+        Raises:
+            EgressError: the packet is not exactly that.
+            SchemaError: the report holds something else than its schema says.
+        """
+        said = schema.read(report, sender=self.site)
+        layout = with_companions({name: self.shared[name] for name in sent}, self.companions if with_sets else ())
+        self._allow(packet, layout)
+        private = privatise(packet, self.wire, self.secret, initial_sha256=self.initial_sha256, **context)
+        leaving = encode(private, codecs)
+        self._require(leaving, encoded_layout(layout, codecs))
+        self.log.write(leaving, **context)
+        return leaving, said
+
+    def _allow(self, packet: Packet, layout: Layout) -> None:
+        allow_only_shared(packet, self.share, self.companions)
+        self._require(packet, layout)
+
+    def _require(self, packet: Packet, layout: Layout) -> None:
+        try:
+            check_packet(packet, layout, sender=self.site)
+        except PacketError as error:
+            raise EgressError(f"nothing left: {error}; only what the installed method declares may leave") from None
+
+
+def privatise(
+    packet: Packet, wire: WireFormat, secret: bytes, *, initial_sha256: str | None, **context: object
+) -> dict[str, Tensor]:
+    """Clip and add noise where the wire format asks for it; weights and every companion set apart.
+
+    The noise follows from the secret, the context and the values themselves: sending the same update again reveals
+    nothing more, and two updates of one round never carry equal noise, which their difference would cancel.
+
+    Args:
+        initial_sha256: of the seeded initial values, which stay as they are; None exempts nothing.
+    """
+    if wire.clip_norm is None or packet_sha256(packet) == initial_sha256:
+        return dict(packet)
+    parts = tuple(context[key] for key in sorted(context))
+    private: dict[str, Tensor] = {}
+    for companion, values in _sets(packet).items():
+        clipped = clip(values, wire.clip_norm)
+        if wire.noise_std:
+            named = (companion,) if companion else ()
+            generator = noise_generator(secret, *parts, *named, packet_sha256(clipped))
+            clipped = add_noise(clipped, wire.noise_std * wire.clip_norm, generator)
+        private.update(clipped)
+    return private
+
+
+def _sets(packet: Packet) -> dict[str, dict[str, Tensor]]:
+    """Return the packet's sets by companion; the weights have the name ``""``.
+
+    One norm over all would scale the weights by the size of the companions (SCAFFOLD's controls are gradients).
+    """
+    sets: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in packet.items():
+        companion = name[1:].partition("/")[0] if name.startswith("@") else ""
+        sets.setdefault(companion, {})[name] = tensor
+    return sets
