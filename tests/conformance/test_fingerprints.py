@@ -6,16 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fingerprints import (
-    FOLDER,
-    VARIANTS,
-    Fingerprint,
-    differences,
-    fingerprint,
-    read_reference,
-    two_rounds,
-    write_reference,
-)
+from fingerprints import VARIANTS, Fingerprint, differences, fingerprint, read_reference, two_rounds, write_reference
 from fixed_input import write_fixed_input
 from sitelora.methods import method_names
 
@@ -44,6 +35,8 @@ def test_two_rounds_end_with_the_committed_fingerprint(
 
 
 def test_no_reference_is_left_of_a_method_that_is_gone() -> None:
+    from fingerprints import FOLDER
+
     assert {path.stem for path in FOLDER.glob("*.json")} == {*method_names(), *VARIANTS}
 
 

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from fixed_input import SITES
 from sitelora.federation.in_process import run_in_process
-from sitelora.method import BEST_RANK
 from sitelora.methods import accepted, find_method, with_arguments
 from sitelora.sharing.wire import WireFormat
 
@@ -79,36 +78,28 @@ def two_rounds(method: str, *, data: Path, home: Path) -> dict[str, Tensor]:
         attends=lambda site, round_number: (site, round_number) != ("site-2", 0),
         evaluate=False,
     )
-    name, arguments = with_arguments(method)
-    refactored = find_method(name)(**arguments).mean_product == BEST_RANK
-    return ended_with(home / "fingerprint" / "run", products_of=("delta:", "message:") if refactored else ("delta:",))
+    return ended_with(home / "fingerprint" / "run")
 
 
-def ended_with(run: Path, *, products_of: tuple[str, ...]) -> dict[str, Tensor]:
-    """Return what the last round of a run left at the server and at the sites.
-
-    Args:
-        run: its folder.
-        products_of: beginnings of the names of pairs of which the product is returned: two factors are one of many
-            ways to write it, and where a SVD made them, equal singular values leave the choice to rounding.
-    """
+def ended_with(run: Path) -> dict[str, Tensor]:
+    """Return what the last round of a run left at the server and at the sites; base deltas as their products."""
     found: dict[str, Tensor] = {}
     for owner in ("server", *SITES):
         last = sorted(run.glob(f"{owner}/round_*/state.safetensors"))[-1]
         tensors = load_file(last)
         if owner != "server":
             tensors = {name: tensor for name, tensor in tensors.items() if name.partition(":")[0] in PRIVATE}
-        found.update({f"{owner}:{name}": tensor for name, tensor in _with_products(tensors, products_of)})
+        found.update({f"{owner}:{name}": tensor for name, tensor in _with_products(tensors)})
     return found
 
 
-def _with_products(tensors: Mapping[str, Tensor], products_of: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
+def _with_products(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors; a base delta's two factors are one of many ways to write their product, which is yielded."""
     for name, tensor in tensors.items():
-        partner = tensors.get(name[:-1] + {"A": "B", "B": "A"}.get(name[-1], ""))
-        if not name.endswith((".A", ".B")) or partner is None or not name.startswith(products_of):
+        if not name.startswith("delta:"):
             yield name, tensor
         elif name.endswith(".B"):
-            yield f"{name} A", tensor.double() @ partner.double()
+            yield name[: -len(".B")], tensor.double() @ tensors[f"{name[:-1]}A"].double()
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> Fingerprint:
@@ -133,11 +124,8 @@ def differences(found: Fingerprint, expected: Fingerprint) -> list[str]:
             wrong.append(f"{name}: {now[1]:g} values, expected {then[1]:g}")
             continue
         allowed = DELTAS if ":delta:" in name else RELATIVE
-        root = math.sqrt(max(1.0, then[1]))
-        rms = then[0] / root
-        if max(now[0], then[0]) <= NOISE * root:
-            continue
-        if not abs(now[0] - then[0]) <= allowed * then[0]:
+        rms = max(then[0] / math.sqrt(max(1.0, then[1])), NOISE)
+        if not abs(now[0] - then[0]) <= allowed * rms * math.sqrt(max(1.0, then[1])):
             wrong.append(f"{name}: norm {now[0]:.6g}, expected {then[0]:.6g}")
         for place, (one, other) in enumerate(zip(now[2:], then[2:], strict=True)):
             off = abs(one - other) / max(abs(other), rms)
