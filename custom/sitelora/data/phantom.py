@@ -51,7 +51,7 @@ class PhantomSize:
 
     training: int = 8
     validation: int = 4
-    test: int = 4
+    test: int = 8
     matrix: int | None = None
     slices: int | None = None
 
@@ -74,7 +74,7 @@ def make_phantom(
         out: the data root.
         seed: everything drawn depends on it, on the site and on the case, and on nothing else.
         sites: some of :data:`SITES`; ``None`` for all.
-        size: ``None`` for 8 training, 4 validation and 4 test volumes at each site's own matrix;
+        size: ``None`` for 8 training, 4 validation and 8 test volumes at each site's own matrix;
             :data:`TINY` for tests.
         overwrite: replace a site folder of other content instead of refusing.
         progress: called with the site, the volumes written and the volumes of this site.
