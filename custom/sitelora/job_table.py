@@ -44,9 +44,9 @@ JOBS: dict[str, dict[str, Any]] = {
 for dataset in ("prostate", "lungs"):
     alike = JOBS[f"iat_{dataset}"]
     # FLAP-SAM's schedule is for 200 rounds. A short job needs a larger rate, less warm-up and a plan of its own: twice
-    # its rounds, as the paper's code stops half-way through its plan. By then power 7 has left the rate a hundredth, and
-    # a short job has had few steps: on the phantom, where a step is two volumes, the plan is four times the rounds (our
-    # choice, and the rate `benchmarks/recipes.py`'s). Epochs and batch are those of IAT's jobs.
+    # its rounds, as the paper's code stops half-way through its plan. By then power 7 has left a hundredth of the rate,
+    # and a short job has few steps: on the phantom, where a step is two volumes, the plan is four times the rounds (our
+    # choice; the rate is `benchmarks/recipes.py`'s). Epochs and batch are those of IAT's jobs.
     rate, warmup, planned = (0.001, 16, 4) if dataset == "prostate" else (0.004, 10, 2)
     own = {"learning_rate": rate, "schedule_rounds": planned * alike["rounds"], "warmup_steps": warmup}
     JOBS[f"flap_sam_{dataset}"] = {
