@@ -11,6 +11,7 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from sitelora.bundle import bundle_path
+from sitelora.data.serving import MaskNames, judge_images
 from sitelora.federation.bundle_config import read_bundle
 
 AFFINE = np.array([[-0.9, 0.1, 0, 20], [0.1, 0.9, 0, -7], [0, 0, 3, 5], [0, 0, 0, 1.0]])
@@ -95,3 +96,11 @@ def test_no_image_at_all_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(SystemExit, match="no image to segment"):
         serve(checkpoint, [], tmp_path / "out")
+
+
+def test_signs_in_a_files_name_and_a_single_path_are_taken_as_they_are(tmp_path: Path) -> None:
+    image = volume(tmp_path / "case #1.nii.gz")
+    seen_by_monai = str(image).replace("#", "::")
+    for given in ([seen_by_monai], seen_by_monai, [str(image)]):
+        judged = judge_images(given, pictures=False, names=MaskNames())
+        assert judged.fit == (str(image),)

@@ -73,13 +73,15 @@ class Judged:
             )
 
 
-def judge_images(images: Sequence[str], *, pictures: bool, names: MaskNames) -> Judged:
+def judge_images(images: Sequence[str] | str, *, pictures: bool, names: MaskNames) -> Judged:
     """Open every image once by the rules of `sitelora check`, before the network sees one.
 
     Args:
-        images: paths. pictures: what the network was trained on; volumes otherwise.
+        images: paths, or one path. pictures: what the network was trained on; volumes otherwise.
         names: learns the images.
     """
+    given = [images] if isinstance(images, str) else [str(image) for image in images]
+    images = [_as_written(image) for image in given]
     names.learn(images)
     fit, refused = [], []
     for image in images:
@@ -103,6 +105,12 @@ class VolumeWriter(NibabelWriter):
         super().set_data_array(data_array, channel_dim, squeeze_end_dims, **kwargs)
         while self.data_obj.ndim < 3:
             self.data_obj = self.data_obj[..., None]
+
+
+def _as_written(image: str) -> str:
+    """Return a path as a person wrote it: MONAI makes ``::`` of every ``#`` in a value."""
+    restored = image.replace("::", "#")
+    return restored if not Path(image).expanduser().exists() and Path(restored).expanduser().exists() else image
 
 
 def _plain(image: Any) -> str:
