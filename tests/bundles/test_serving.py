@@ -86,6 +86,15 @@ def test_a_picture_becomes_a_picture(checkpoint: Path, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "out" / "a_seg.png").size == (30, 18)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1)])
+def test_a_picture_of_one_row_or_one_pixel_keeps_its_shape(
+    shape: tuple[int, int], checkpoint: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)).save(tmp_path / "a.png")
+    assert serve(checkpoint, [tmp_path / "a.png"], tmp_path / "out", pictures=True) == ["a_seg.png"]
+    assert np.asarray(Image.open(tmp_path / "out" / "a_seg.png")).shape == shape
+
+
 def test_an_image_of_one_value_is_said(checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     nib.save(nib.Nifti1Image(np.zeros((24, 20, 2), np.int16), AFFINE), tmp_path / "zeros.nii.gz")
     serve(checkpoint, [tmp_path / "zeros.nii.gz"], tmp_path / "out")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from monai.config import NdarrayOrTensor
-from monai.data.image_writer import NibabelWriter
+from monai.data.image_writer import NibabelWriter, PILWriter
 from monai.utils import ImageMetaKey
 
 from sitelora.data.case_names import unique_names
@@ -105,6 +105,17 @@ class VolumeWriter(NibabelWriter):
         super().set_data_array(data_array, channel_dim, squeeze_end_dims, **kwargs)
         while self.data_obj.ndim < 3:
             self.data_obj = self.data_obj[..., None]
+
+
+class PictureWriter(PILWriter):
+    """MONAI's PNG writer, which keeps both axes: a picture of one row or one pixel stays ``[W, H]``."""
+
+    def set_data_array(
+        self, data_array: NdarrayOrTensor, channel_dim: int | None = 0, squeeze_end_dims: bool = True, **kwargs: Any
+    ) -> None:
+        """Take the pixels ``[1, W, H]``."""
+        super().set_data_array(data_array, channel_dim, squeeze_end_dims=False, **kwargs)
+        self.data_obj = self.data_obj[..., 0]
 
 
 def _as_written(image: str) -> str:
