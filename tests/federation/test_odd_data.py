@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from sitelora.data.site_folder import SiteDataError
 from sitelora.federation.in_process import run_in_process
 
 AFFINE = np.diag([-1.0, 2.0, 3.0, 1.0])
@@ -90,3 +91,25 @@ def test_as_many_labels_as_settings_allow_are_trained_on_and_scored(tmp_path: Pa
     assert result["completed"]
     (evaluation,) = tmp_path.glob("home/**/site-1/evaluation/evaluation.json")
     assert len(json.loads(evaluation.read_text())["personal"]["labels"]) == 70
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_file_that_changes_after_the_check_is_named(split: str, tmp_path: Path) -> None:
+    folder = site(tmp_path / "odd" / "site-1", test=1)
+    (entry,) = json.loads((folder / "dataset.json").read_bytes())[split]
+
+    def cut(name: str, round_number: int) -> bool:
+        (folder / entry["image"]).write_bytes(b"")
+        return True
+
+    with pytest.raises(SiteDataError, match=r"scan\.nii: found a file that is not readable \(it is empty\)"):
+        run_in_process(
+            bundle="iat_segmentation",
+            dataset="odd",
+            sites=("site-1",),
+            rounds=1,
+            data=tmp_path,
+            home_folder=tmp_path / "home",
+            overrides=FAST,
+            attends=cut,
+        )

@@ -111,10 +111,15 @@ class PictureWriter(PILWriter):
     """MONAI's PNG writer, which keeps both axes: a picture of one row or one pixel stays ``[W, H]``."""
 
     def set_data_array(
-        self, data_array: NdarrayOrTensor, channel_dim: int | None = 0, squeeze_end_dims: bool = True, **kwargs: Any
+        self,
+        data_array: NdarrayOrTensor,
+        channel_dim: int | None = 0,
+        squeeze_end_dims: bool = True,
+        contiguous: bool = False,
+        **kwargs: Any,
     ) -> None:
         """Take the pixels ``[1, W, H]``."""
-        super().set_data_array(data_array, channel_dim, squeeze_end_dims=False, **kwargs)
+        super().set_data_array(data_array, channel_dim, squeeze_end_dims=False, contiguous=contiguous, **kwargs)
         self.data_obj = self.data_obj[..., 0]
 
 
