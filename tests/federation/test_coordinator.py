@@ -196,7 +196,7 @@ def test_the_rule_sees_sorted_sites_their_companions_and_its_own_state(tmp_path:
 
 
 def test_only_what_a_round_trains_is_expected(tmp_path: Path) -> None:
-    phased = replace(METHOD, phases=lambda r: (Pass(trains=("**.B" if r % 2 == 0 else "**.A",)),))
+    phased = replace(METHOD, cycle=tuple((Pass(trains=(f"**.{factor}",)),) for factor in "BA"))
     coordinator = make(tmp_path, phased)
     only_b = {name: tensor for name, tensor in values(1).items() if name.endswith(".B")}
     assert not coordinator.receive("site-1", values(1), trained())

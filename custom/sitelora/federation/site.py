@@ -19,7 +19,7 @@ from sitelora.evaluation.site_pictures import draw_cases
 from sitelora.federation.adapted import load_model, model_sha256, partition_of, save_merged
 from sitelora.federation.begin_report import begin_report, identity_of, require_same_run, served_model
 from sitelora.federation.border import Border
-from sitelora.federation.bundle_config import FEDERATED, data_needs
+from sitelora.federation.bundle_config import FEDERATED, data_needs, method_of
 from sitelora.federation.files import file_sha256, new_folder, write_json
 from sitelora.federation.local_round import LocalRound, Progress
 from sitelora.federation.packets import Received, accumulate, unpack_evaluation
@@ -63,7 +63,7 @@ class Site:
         self._parser = settings.run.parser(ours={**FEDERATED, "dataset_dir": str(settings.data)})
         torch.set_num_threads(int(self._parser.get_parsed_content("torch_threads")))
         self.seed = int(self._parser.get_parsed_content("seed"))
-        self.method = settings.run.method
+        self.method = method_of(settings.run)
         self._network: nn.Module | None = None
         self._border: Border | None = None
         self._rounds: LocalRound | None = None
