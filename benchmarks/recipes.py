@@ -143,6 +143,7 @@ def make(run: Run, data: Path) -> None:
     from sitelora.comparison.run import commit
     from sitelora.federation.in_process import run_in_process
     from sitelora.flare.job_folder import JobFolder
+    from sitelora.typed_json import to_json
 
     job = JobFolder.read(HERE.parent / "jobs" / run.job).job
     recipe = RECIPES[run.job]
@@ -177,7 +178,7 @@ def make(run: Run, data: Path) -> None:
             afterwards=score,
         )
     for name, site in sites.items():
-        metrics = [entry["sites"][name]["metrics"] for entry in result["rounds"]]
+        metrics = [each.sites[name].metrics for each in result.rounds]
         site["received"] = [round(m["dice_received"], 5) for m in metrics] + [
             round(site["served"]["validation_received"], 5)
         ]
@@ -197,12 +198,12 @@ def make(run: Run, data: Path) -> None:
         "bundle": job.bundle,
         "settings": {**job.settings, **given},
         "rounds": job.rounds,
-        "image_size": result["image_size"],
-        "base": result["base"],
-        "versions": result["versions"],
-        "hardware": result["hardware"],
+        "image_size": result.image_size,
+        "base": to_json(result.base),
+        "versions": result.versions,
+        "hardware": result.hardware,
         "sites": dict(sorted(sites.items())),
-        "warnings": result["warnings"],
+        "warnings": list(result.warnings),
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
     partial = run.file.with_suffix(".partial")

@@ -25,6 +25,7 @@ from sitelora.flare.following import EventFollower, RunView, SiteView
 from sitelora.flare.processes import ProcessFamily, simulator_command
 from sitelora.flare.terminal import RunDisplay
 from sitelora.flare.verdict import problems_of, read_result
+from sitelora.run_result import RunResult
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class SimulationResult:
     Attributes:
         ok: all rounds, all sites, all evaluations, no error logged.
         uid: of the run. run_folder: state of all participants.
-        result: content of ``result.json``, if the server wrote one.
+        result: the record of the run, if the server wrote one.
         problems: why it is not ok, each readable by itself.
         log: everything that NVFlare printed.
     """
@@ -46,7 +47,7 @@ class SimulationResult:
     ok: bool
     uid: str
     run_folder: Path
-    result: Mapping[str, Any] | None
+    result: RunResult | None
     problems: tuple[str, ...]
     log: Path
     interrupted: bool = False
