@@ -63,13 +63,9 @@ RECIPES = {
     for recipe in (
         Recipe(job="iat_lungs", grid=_grid((0.004, 0.002), (0.004, 2.0), scale=4.0), fixed={"batch_size": 4}),
         Recipe(job="iat_cells", grid=_grid((0.004, 0.002), (0.004, 2.0), scale=4.0)),
-        Recipe(job="iat_prostate", grid=_grid((0.008, 0.004), (0.004, 2.0), scale=4.0)),
-        Recipe(
-            job="flap_sam_prostate",
-            grid=_grid((0.004, 0.002)),
-            fixed={"max_gradient_norm": 1.0},
-        ),
-        Recipe(job="fedsca_prostate", grid=_grid((0.008, 0.004))),
+        Recipe(job="iat_prostate", grid=_grid((0.004, 0.002), scale=4.0)),
+        Recipe(job="flap_sam_prostate", grid=_grid((0.001, 0.0015)), fixed={"max_gradient_norm": 1.0}),
+        Recipe(job="fedsca_prostate", grid=_grid((0.004, 0.002))),
     )
 }
 

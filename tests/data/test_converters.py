@@ -234,7 +234,7 @@ def test_phantom_by_name(tmp_path):
     assert path == tmp_path / "prostate/site-6"
     (result,) = check_folder(path)
     assert result.problems == ()
-    assert result.case_counts == {"training": 4, "validation": 1, "test": 4}
+    assert result.case_counts == {"training": 8, "validation": 4, "test": 8}
     with pytest.raises(SiteDataError, match="drawn, not converted"):
         prepare("prostate_phantom", source=tmp_path, out=tmp_path)
 

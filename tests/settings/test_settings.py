@@ -119,6 +119,8 @@ def test_every_argument_of_every_method_has_a_kind_with_limits_and_a_default_wit
         ({"pictures": 1}, "true or false"),
         ({"precision": "fp16"}, "one of auto, fp32, bf16"),
         ({"device": "cpu; rm"}, "cuda:1"),
+        ({"device": "cuda:x"}, "cuda:1"),
+        ({"device": "CUDA"}, "cuda:1"),
         ({"base": "x" * 2000}, "path"),
         ({"base": "checkpoints/${SECRET}.pth"}, "path"),
         ({"arch": None}, "one of sam_tiny"),
@@ -170,6 +172,11 @@ def test_a_site_sets_what_is_its_own_and_nothing_that_all_must_agree_on() -> Non
         read_settings(BUNDLE, site_values={"base": "$1"})
     with pytest.raises(SettingsError, match=r"site's own settings: nothing is called bach_size.*'batch_size'"):
         read_settings(BUNDLE, site_values={"bach_size": 9})
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1", "mps", "xpu:0", "privateuseone"])
+def test_any_device_that_torch_may_have_is_a_setting(device: str) -> None:
+    assert read_settings(BUNDLE, site_values={"device": device}).parser()["device"] == device
 
 
 @pytest.mark.parametrize("key", [key for key, one in declared(BUNDLE).items() if one.scope == AGREED])

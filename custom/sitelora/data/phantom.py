@@ -29,7 +29,7 @@ NAME = "prostate_phantom"
 DATASET = "prostate"
 DESCRIPTION = "six artificial sites of T2-like prostate volumes; needs no source"
 LABELS = {0: "background", 1: "prostate"}
-VERSION = 4
+VERSION = 5
 _PATIENTS = 8  # out of forty draws one where no site has much larger organs than another by chance (our choice)
 
 SITES = tuple(PROFILES)
@@ -49,9 +49,9 @@ class PhantomSize:
         slices: slices of a volume, ``None`` for each site's own.
     """
 
-    training: int = 4
-    validation: int = 1
-    test: int = 4
+    training: int = 8
+    validation: int = 4
+    test: int = 8
     matrix: int | None = None
     slices: int | None = None
 
@@ -74,7 +74,7 @@ def make_phantom(
         out: the data root.
         seed: everything drawn depends on it, on the site and on the case, and on nothing else.
         sites: some of :data:`SITES`; ``None`` for all.
-        size: ``None`` for 4 training, 1 validation and 4 test volumes at each site's own matrix;
+        size: ``None`` for 8 training, 4 validation and 8 test volumes at each site's own matrix;
             :data:`TINY` for tests.
         overwrite: replace a site folder of other content instead of refusing.
         progress: called with the site, the volumes written and the volumes of this site.

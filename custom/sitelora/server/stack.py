@@ -2,7 +2,8 @@
 
 ``[B_1 .. B_K] [p_1 A_1; ..; p_K A_K] = sum_k p_k B_k A_k``: the weight goes into one factor only. The stack is the
 round's base delta, which every site adds beside its base for good, and the pairs begin anew: A Gaussian, B zero. The
-new A is drawn by a seed that follows from the one before (our choice: the same at a run that is done again).
+new A is drawn by a seed that follows from the size of the one before (our choice: the same at a run that is done again,
+another one for another experiment; four digits, because another processor may round the last bit of a drawn value).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from sitelora.seeding import derive_seed, gaussian
 from sitelora.server.lowrank import pair_prefixes, pairs_of, stack
 from sitelora.server.mean import mean_of_values
 from sitelora.server.types import ANY_SITE, LowRank, Message, Messages, State, Update, site_weights
-from sitelora.sharing.wire import tensor_sha256
 
 
 def fresh_factors(name: str, b: Tensor, a: Tensor) -> LowRank:
@@ -28,7 +28,7 @@ def fresh_factors(name: str, b: Tensor, a: Tensor) -> LowRank:
         name: of the adapter.
         b: ``[d_out, r]`` of the round before. a: ``[r, d_in]`` that the sites were sent for it.
     """
-    seed = derive_seed("stacked", tensor_sha256(a))
+    seed = derive_seed("stacked", f"{float(a.double().norm()):.4g}")
     return b.new_zeros(b.shape), gaussian(tuple(a.shape), std=1 / math.sqrt(a.shape[1]), seed=seed, name=f"{name}.A")
 
 
