@@ -92,13 +92,13 @@ def test_ledger_audit_log_and_egress_statement_are_one_number(run: Any) -> None:
         for site, ledger in entry.sites.items():
             log = (run.folder / site / "audit.jsonl").read_text().splitlines()
             lines = [line for line in map(json.loads, log) if line["round"] == round_number]
-            shapes = declared(run, site, round_number) if ledger["status"] == "ok" else {}
-            assert ledger["bytes_up"] == bytes_of(shapes, shapes, bytes_per_value=2)
-            assert sum(line["bytes"] for line in lines) == ledger["bytes_up"]
+            shapes = declared(run, site, round_number) if ledger.status == "ok" else {}
+            assert ledger.bytes_up == bytes_of(shapes, shapes, bytes_per_value=2)
+            assert sum(line["bytes"] for line in lines) == ledger.bytes_up
             assert sorted(line["name"] for line in lines) == sorted(shapes)
-            assert ledger["bytes_up"] <= statement.bytes_up[round_number]
-            if ledger["status"] == "ok":
-                assert ledger["bytes_down"] == packet_bytes(run.received[site, round_number])
+            assert ledger.bytes_up <= statement.bytes_up[round_number]
+            if ledger.status == "ok":
+                assert ledger.bytes_down == packet_bytes(run.received[site, round_number])
     assert run.result.rounds[0].sites["site-1"].bytes_up == statement.bytes_up[0]  # it has the full rank
     assert run.result.sites["site-1"].begin_bytes_up == statement.begin_bytes_up
 
