@@ -68,6 +68,7 @@ def test_another_shape_is_refused_with_what_to_do(shape):
         toy()(torch.rand(shape))
 
 
+@pytest.mark.usefixtures("bf16_anywhere")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.uint8, torch.bfloat16])
 def test_output_is_fp32_whatever_comes_in(dtype):
     for precision in ("fp32", "bf16"):
@@ -135,6 +136,7 @@ def test_initial_values_depend_on_seed_and_name_only():
     assert first.state_dict()[weight].abs().max() <= 1 / 24**0.5  # nn.Linear's own range
 
 
+@pytest.mark.usefixtures("bf16_anywhere")
 def test_fingerprint_is_of_the_values_as_loaded():
     network = toy(seed=3)
     before = base_fingerprint(network)
