@@ -7,8 +7,9 @@
 `--data` holds `lungs`, `cells` (`sitelora prepare`) and `prostate`, the drawn phantom (`sitelora prepare
 prostate_phantom`). First a job's small grid runs with seed 0 in this processor's own precision; the setting is chosen
 by the served model's validation score, each site counting alike, among the runs in which no model falls; of settings
-less than 0.005 apart the one that falls least. Test cases play no part. Then the chosen setting runs with three seeds in both precisions. One JSON a run in `results/recipes`:
-stopped at any moment, the same command goes on. The table is `results/recipes.json`; it names what does not hold.
+less than 0.005 apart the one that falls least. Test cases play no part. Then the chosen setting runs with three seeds,
+first in this precision, then in the other. One JSON a run in `results/recipes`: stopped at any moment, the same command
+goes on. The table is `results/recipes.json`; it names what does not hold.
 """
 
 from __future__ import annotations
