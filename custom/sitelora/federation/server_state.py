@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from sitelora.federation.files import (
     write_json,
 )
 from sitelora.federation.run_folder import MANIFEST, RESULT, Rounds
+from sitelora.run_result import RunResult
 from sitelora.server.types import ANY_SITE, LowRank, Message, Messages, State
 
 
@@ -155,8 +156,8 @@ class ServerStore:
             history=manifest["history"],
         )
 
-    def write_result(self, result: Mapping[str, Any]) -> Path:
+    def write_result(self, result: RunResult) -> Path:
         """Write ``result.json``."""
         path = self.folder / RESULT
-        write_json(path, result)
+        write_json(path, result.to_json())
         return path

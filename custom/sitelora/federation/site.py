@@ -35,7 +35,7 @@ from sitelora.federation.served import (
     to_tensors,
 )
 from sitelora.federation.serving import personal_model, serve
-from sitelora.federation.site_settings import Answer, SiteSettings
+from sitelora.federation.site_settings import Answer, SiteSettings, require_device
 from sitelora.federation.state import SiteState, SiteStore
 from sitelora.federation.turns import Turns
 from sitelora.method import Model
@@ -54,6 +54,7 @@ class Site:
     Raises:
         SiteDataError: the site folder is missing or its data is not fit for training.
         ValueError, FileNotFoundError: the bundle or its base checkpoint is not usable.
+        SiteError: the device, or the precision on it, is not there.
     """
 
     def __init__(self, settings: SiteSettings) -> None:
@@ -61,6 +62,7 @@ class Site:
         self.folder = SiteFolder.read(settings.data)
         settings.run.require_base()
         self._parser = settings.run.parser(ours={**FEDERATED, "dataset_dir": str(settings.data)})
+        require_device(settings.site, self._parser)
         torch.set_num_threads(int(self._parser.get_parsed_content("torch_threads")))
         self.seed = int(self._parser.get_parsed_content("seed"))
         self.method = method_of(settings.run)
