@@ -177,12 +177,18 @@ class Base:
 
 @dataclass(frozen=True, kw_only=True)
 class SiteFacts:
-    """What a site said of itself when the run began; ``labels``: label value to name."""
+    """What a site said of itself when the run began.
+
+    Attributes:
+        labels: label value to name. own_settings: values that the site set for itself, not the job.
+    """
 
     hospital: str = ""
     cases: Mapping[str, int] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     begin_bytes_up: int = 0
+    hardware: Mapping[str, int | float | str] = field(default_factory=dict, metadata=OMIT)
+    own_settings: Mapping[str, int | float | str] = field(default_factory=dict, metadata=OMIT)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,11 @@ import torch
 
 from sitelora.federation.bundle_config import load_method, meta_network
 from sitelora.federation.coordinator import FederationError
+from sitelora.federation.reports import BEGIN
 from sitelora.federation.state import SiteStore
 from sitelora.networks.sam import SamSegmenter
 from sitelora.run_result import RunResult
+from sitelora.sharing.schema import SchemaError
 from sitelora.sharing.wire import WireFormat
 
 Federate = Callable[..., RunResult]
@@ -188,3 +190,14 @@ def test_the_personal_checkpoint_is_a_plain_sam_with_that_sites_scores(whole: di
         plain = SamSegmenter(arch="sam_tiny", image_size=32, base=None, quiet=True)
         plain.load_state_dict(state)  # strictly: the base's own names and shapes, all of them
         assert all(tensor.dtype == torch.float32 for tensor in state.values() if tensor.is_floating_point())
+
+
+def test_the_record_says_what_a_site_set_for_itself_and_no_path(federate: Federate, tmp_path: Path) -> None:
+    result = federate(tmp_path, rounds=1, site_values={"batch_size": 1, "base": None})
+    for site in SITES:
+        assert result.sites[site].own_settings == {"batch_size": 1}
+        assert result.sites[site].hardware == result.hardware
+    own = BEGIN.optional["own_settings"]
+    for strange in ({"base": "x"}, {"device": "../patient"}, {"batch_size": [1]}):
+        with pytest.raises(SchemaError):
+            own.read(strange)

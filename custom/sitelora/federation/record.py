@@ -160,6 +160,8 @@ class FederationRecord:
                     cases=report["cases"],
                     labels=report["labels"],
                     begin_bytes_up=report["bytes_up"],
+                    hardware=report["hardware"],
+                    own_settings=report.get("own_settings", {}),
                 )
                 for site, report in sorted(self._begin.items())
             },

@@ -18,8 +18,8 @@ from sitelora.report.findings import (
 from sitelora.report.results import Run
 from sitelora.report.style import SHORT
 from sitelora.report.warned import warnings
-from sitelora.report.words import bytes_text, count_text, dice_text, seconds_text
-from sitelora.run_result import Base
+from sitelora.report.words import bytes_text, count_text, dice_text, listed, seconds_text
+from sitelora.run_result import Base, SiteFacts
 
 
 def header(run: Run) -> str:
@@ -76,7 +76,7 @@ def _facts(run: Run) -> str:
         "Base": _base(facts.base),
         "Input size": f"{size} × {size} pixels" if size is not None else None,
         "Seed": facts.seed,
-        "Hardware": _hardware(facts.hardware),
+        "Hardware": _all_hardware(run),
         "Versions": ", ".join(f"{name} {version}" for name, version in facts.versions.items()),
         "Run": facts.uid,
         "Result written": run.written,
@@ -91,6 +91,21 @@ def _facts(run: Run) -> str:
 
 def _base(base: Base) -> str:
     return " ".join(part for part in (base.name, f"(sha256 {base.sha256[:12]})" if base.sha256 else "") if part)
+
+
+def _all_hardware(run: Run) -> str:
+    """Return the hardware and what a site has set for itself, by site where they differ."""
+    sites = run.result.sites
+    by_site = {site: _of_site(sites[site]) for site in run.sites if site in sites}
+    kinds = list(dict.fromkeys(text for text in by_site.values() if text))
+    if len(kinds) < 2:
+        return kinds[0] if kinds else _hardware(run.result.hardware)
+    return "; ".join(f"{listed([s for s in by_site if by_site[s] == kind])}: {kind}" for kind in kinds)
+
+
+def _of_site(site: SiteFacts) -> str:
+    own = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in site.own_settings.items())
+    return ", ".join(part for part in (_hardware(site.hardware), f"set at the site: {own}" if own else "") if part)
 
 
 def _hardware(hardware: Mapping[str, Any]) -> str:
