@@ -19,7 +19,7 @@ $(2) >>$(LOG) 2>&1 || { code=$$?; tail -n 30 $(LOG); echo "Failed (exit $$code).
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format pytest soak poc clean distclean
+.PHONY: help setup demo test lint format pytest soak gpu poc clean distclean
 
 help: ## this list
 	@printf 'SiteLoRA. Each goal does all of its own set-up.\n\n'
@@ -61,6 +61,9 @@ pytest: $(STAMP)
 
 soak: $(STAMP) ## the slow, faulty and long-running checks
 	$(BIN)/python -m pytest -m soak --timeout 1800
+
+gpu: $(STAMP) ## every method on this machine's CUDA device, in fp32 and bf16; fails where there is none
+	$(BIN)/python -m pytest tests/device --device cuda
 
 poc: $(STAMP) ## the same job over NVFlare's proof-of-concept system: real processes, TLS, loopback
 	bash poc_workspace/run_poc.sh

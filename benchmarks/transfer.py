@@ -29,10 +29,9 @@ from PIL import Image
 from torch import Tensor
 
 from sitelora.adapters.base import insert_adapters
-from sitelora.adapters.lora import encoder_and_decoder
+from sitelora.adapters.lora import LoRA
 from sitelora.federation.machine import hardware
 from sitelora.federation.schedules import Cosine
-from sitelora.networks.names import HEADS
 from sitelora.networks.precision import set_precision
 from sitelora.networks.sam import SamSegmenter, base_fingerprint
 from sitelora.seeding import derive_seed
@@ -91,8 +90,8 @@ def adapt(args: argparse.Namespace, hospital: Path, steps: int, seed: int) -> di
     base = None if args.base == "none" else args.base
     network = SamSegmenter(arch=args.arch, image_size=SIDE_PX, base=base, seed=seed, quiet=True)
     network.requires_grad_(False)
-    insert_adapters(network, encoder_and_decoder(rank=args.rank, scale=args.scale), seed=seed)
-    heads = tuple(pattern.removesuffix("**") for pattern in HEADS)
+    insert_adapters(network, (LoRA(rank=args.rank, scale=args.scale),), seed=seed)
+    heads = tuple(pattern.removesuffix("**") for pattern in network.parts.expand("@heads"))
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name.startswith(heads) or name.endswith((".A", ".B")))
     set_precision(network, args.precision)

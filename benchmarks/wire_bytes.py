@@ -21,6 +21,7 @@ from pathlib import Path
 from sitelora.data.phantom import TINY, make_phantom
 from sitelora.flare.recipe import FederationRecipe, export_job
 from sitelora.flare.simulate import simulate
+from sitelora.run_result import RunResult
 
 SITES = ("site-1", "site-2")
 SHORT, LONG = 2, 8
@@ -39,7 +40,7 @@ def loopback_bytes() -> int:
     raise RuntimeError("no loopback in this network namespace")
 
 
-def run(rounds: int, folder: Path) -> tuple[int, dict]:
+def run(rounds: int, folder: Path) -> tuple[int, RunResult]:
     job = FederationRecipe(
         bundle="iat_segmentation",
         dataset="prostate",
@@ -52,7 +53,7 @@ def run(rounds: int, folder: Path) -> tuple[int, dict]:
     done = simulate(export_job(job, folder / f"jobs_{rounds}"), home=folder / "home", data=folder / "data")
     if not done.ok or done.result is None:
         raise RuntimeError("\n".join(done.problems))
-    return loopback_bytes() - before, dict(done.result)
+    return loopback_bytes() - before, done.result
 
 
 def measure() -> dict:
@@ -61,15 +62,15 @@ def measure() -> dict:
         make_phantom(folder / "data", sites=SITES, size=TINY)
         short, _ = run(SHORT, folder)
         long, result = run(LONG, folder)
-    site = result["rounds"][-1]["sites"][SITES[0]]
-    values = site["bytes_up"]
-    assert values == site["bytes_down"] == sum(one["bytes"] for one in result["egress"]["shared"])
+    site = result.rounds[-1].sites[SITES[0]]
+    values = site.bytes_up
+    assert values == site.bytes_down == sum(one.bytes for one in result.egress.shared)
     sent = (long - short) / ((LONG - SHORT) * len(SITES) * 2)
     allowed = values * (1 + SHARE_ALLOWED) + BYTES_ALLOWED
     return {
         "what": "bytes over loopback for one message (one site, one direction, one round), polling and TCP included",
-        "bundle": result["bundle"],
-        "tensors": len(result["egress"]["shared"]),
+        "bundle": result.bundle,
+        "tensors": len(result.egress.shared),
         "shared_values_bf16_bytes": values,
         "sent_bytes": round(sent),
         "overhead_bytes": round(sent - values),

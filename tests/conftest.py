@@ -85,3 +85,9 @@ def _one_torch_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def bf16_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what bf16 computes: torch imitates it, if slowly, on a processor without instructions for it."""
+    monkeypatch.setattr("sitelora.networks.precision.has_bf16", lambda device: True)

@@ -135,7 +135,7 @@ def test_prepare_then_check_the_phantom(tmp_path: Path, capsys: pytest.CaptureFi
     assert run("prepare", "prostate_phantom", "--out", str(tmp_path), "--site", "site-2") == 0
     captured = capsys.readouterr()
     assert str(tmp_path / "prostate" / "site-2") in captured.out.splitlines()
-    assert "writing site-2: 9 of 9 cases" in captured.err
+    assert "writing site-2: 20 of 20 cases" in captured.err
     assert run("check", str(tmp_path / "prostate")) == 0
 
 

@@ -91,14 +91,14 @@ def test_statement_equals_what_a_federation_sends(method: dict | None, data: Pat
         evaluate=False,
     )
     statement = egress_statement(BUNDLE, overrides, rounds=rounds, sites=len(SITES))
-    audit = tmp_path / result["federation"] / result["uid"] / "site-1" / "audit.jsonl"
+    audit = tmp_path / result.federation / result.uid / "site-1" / "audit.jsonl"
     lines = [json.loads(line) for line in audit.read_text().splitlines()] if audit.exists() else []
     by_round = {number: sum(line["bytes"] for line in lines if line["round"] == number) for number in range(-1, rounds)}
     assert by_round == dict(enumerate((statement.begin_bytes_up, *statement.bytes_up), start=-1))
     assert sum(line["bytes"] for line in lines) == statement.total_bytes_up
     may_leave = {entry.name for entry in statement.of_kind("shared")}
     assert {line["name"].rpartition("/")[2] for line in lines} <= may_leave
-    down = [entry["sites"]["site-1"]["bytes_down"] for entry in result["rounds"]]
+    down = [entry.sites["site-1"].bytes_down for entry in result.rounds]
     assert down == list(statement.bytes_down)
 
 

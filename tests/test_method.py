@@ -8,6 +8,7 @@ from torch import nn
 from sitelora.adapters.lora import LoRA
 from sitelora.method import Method, Pass, ServingRule
 from sitelora.methods import find_method, method_names
+from sitelora.networks.parts import Parts, Projection
 from sitelora.regularizers.proximal import Proximal
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import Partition, ShareRule, ShareRuleError
@@ -16,14 +17,16 @@ RULE = ShareRule(shared=("enc.**.B", "head.**"), local=("enc.**.A",))
 
 
 def network() -> nn.Module:
-    return nn.ModuleDict({"enc": nn.ModuleDict({"q_proj": nn.Linear(3, 3)}), "head": nn.Linear(3, 2)})
+    net = nn.ModuleDict({"enc": nn.ModuleDict({"q_proj": nn.Linear(3, 3)}), "head": nn.Linear(3, 2)})
+    net.parts = Parts(projections=(Projection(where="enc.q_proj", holds=("q",)),))  # type: ignore[assignment]
+    return net
 
 
 def method(**settings: object) -> Method:
     defaults: dict[str, object] = {
         "name": "m",
         "paper": "none",
-        "adapters": (LoRA(where="enc", rank=2),),
+        "adapters": (LoRA(where="enc", on="q", rank=2),),
         "share": RULE,
     }
     return Method(**{**defaults, "server": WeightedMean(), **settings})  # type: ignore[arg-type]
@@ -37,7 +40,7 @@ def test_by_default_one_pass_trains_everything_with_the_methods_regularizers() -
 
 
 def test_phases_say_what_trains_and_so_what_is_sent() -> None:
-    phased = method(phases=lambda r: (Pass(trains=("**.B",) if r % 2 == 0 else ("head.**",)),))
+    phased = method(cycle=((Pass(trains=("**.B",)),), (Pass(trains=("head.**",)),)))
     shared = ("enc.q.lora.B", "head.weight")
     assert phased.sent_in(0, shared) == ("enc.q.lora.B",)
     assert phased.sent_in(1, shared) == ("head.weight",)
@@ -45,7 +48,7 @@ def test_phases_say_what_trains_and_so_what_is_sent() -> None:
 
 
 def test_private_copies_are_known_and_never_sent() -> None:
-    two = method(phases=lambda r: (Pass(trains=("head.**",)), Pass(copy="personal")))
+    two = method(cycle=((Pass(trains=("head.**",)), Pass(copy="personal")),))
     assert two.private_copies() == ("personal",)
     assert two.sent_in(0, ("enc.q.lora.B", "head.weight")) == ("head.weight",)
     assert method().private_copies() == ()

@@ -55,8 +55,8 @@ def checkpoint(stranger: Path) -> Path:
     names: dict = {"__name__": "example"}
     exec(compile(federation, GUIDE.name, "exec"), names)
     result = names["result"]
-    assert (result["method"], result["rounds_done"]) == ("median_lora", 2)
-    run = names["RunFolder"].of(Path("own/home"), result["federation"], result["uid"])
+    assert (result.method, result.rounds_done) == ("median_lora", 2)
+    run = names["RunFolder"].of(Path("own/home"), result.federation, result.uid)
     return stranger / run.personal_model("site-1")
 
 
@@ -98,7 +98,7 @@ def test_nvflare_runs_the_same_file_to_the_same_tensors(stranger: Path, checkpoi
         home_folder=tmp_path / "in_process",
     )
     assert simulated["method"] == "median_lora"
-    assert simulated["fingerprint"] == expected["fingerprint"]
+    assert simulated["fingerprint"] == expected.fingerprint
 
 
 def test_a_method_that_cannot_be_imported_is_told_with_what_to_do(tmp_path: Path) -> None:

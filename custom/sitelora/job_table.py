@@ -29,14 +29,14 @@ def _as_compared(dataset: str, **values: Any) -> dict[str, Any]:
 JOBS: dict[str, dict[str, Any]] = {
     # Six sites of prostate volumes; without data of its own the simulator draws the phantom. 96 pixels cost half of 128
     # and are about as good on it, so that the demo is a matter of minutes. Two volumes a step: with one, the last few
-    # steps of a round decide what a site is served.
+    # steps of a round decide what a site is served. The rate is `benchmarks/recipes.py`'s.
     "iat_prostate": {
-        **_as_compared("prostate", image_size=96, batch_size=2, learning_rate=0.004),
+        **_as_compared("prostate", image_size=96, batch_size=2, learning_rate=0.002),
         "min_sites": 4,
     },
     # Chest X-rays of two real hospitals: `sitelora prepare lungs` makes the site folders.
     # Rate and batch as `benchmarks/recipes.py` chose them, by validation: at 0.008 rounding decides who survives.
-    "iat_lungs": _as_compared("lungs", learning_rate=0.004, batch_size=4),
+    "iat_lungs": _as_compared("lungs", learning_rate=0.002, batch_size=4),
     # Blood cells of two real laboratories, cytoplasm and nucleus: `sitelora prepare cells` makes the site folders.
     # The scale as `benchmarks/recipes.py` chose it.
     "iat_cells": _as_compared("cells", learning_rate=0.004, **{"method#scale": 2.0}),
@@ -47,15 +47,20 @@ for dataset in ("prostate", "lungs"):
     # its rounds, as the paper's code stops half-way through its plan. By then power 7 has left a hundredth of the rate,
     # and a short job has few steps: on the phantom, where a step is two volumes, the plan is four times the rounds (our
     # choice; the rate is `benchmarks/recipes.py`'s). Epochs and batch are those of IAT's jobs.
-    rate, warmup, planned = (0.001, 16, 4) if dataset == "prostate" else (0.004, 10, 2)
+    rate, warmup, planned = (0.0015, 16, 4) if dataset == "prostate" else (0.004, 10, 2)
     own = {"learning_rate": rate, "schedule_rounds": planned * alike["rounds"], "warmup_steps": warmup}
     JOBS[f"flap_sam_{dataset}"] = {
         **alike,
         "bundle": "flap_sam_segmentation",
         "settings": {**alike["settings"], **own},
     }
-    # The bundle has iat_segmentation's settings, so the job has those of IAT's job: one is compared with the other.
-    JOBS[f"fedsca_{dataset}"] = {**alike, "bundle": "fedsca_segmentation"}
+    # The bundle has iat_segmentation's settings, so the job has those of IAT's job: one is compared with the other. The
+    # rate is the one that `benchmarks/recipes.py` chose, for each by its own validation.
+    JOBS[f"fedsca_{dataset}"] = {
+        **alike,
+        "bundle": "fedsca_segmentation",
+        "settings": {**alike["settings"], "learning_rate": 0.004},
+    }
 for dataset, sites, classes in (("kits19", kits19.SITES, len(kits19.LABELS) - 1), ("ixi", ixi.SITES, 1)):
     # The paper's run: 100 rounds of one epoch out of a plan for 200, the bundle's own rate and warm-up. A step is eight
     # stacks of one volume: the code's batch of 24 is for three devices. The embedded base is adapted unless another is

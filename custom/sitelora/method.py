@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from sitelora.adapters.base import AdapterSpec, adapter_tensor_names, insert_adapters
+from sitelora.networks.parts import Parts, parts_of
 from sitelora.regularizers.base import Regularizer, SiteView
 from sitelora.server.types import LowRank, ServerRule
 from sitelora.sharing.patterns import clean_name, matches_any
@@ -41,12 +43,13 @@ class Pass:
         return matches_any(self.trains, name)
 
 
+@dataclass(frozen=True)
 class LocalProgram:
     """What a site does beside load, train, return; the default does nothing more."""
 
-    companions: tuple[str, ...] = ()
+    companions: ClassVar[tuple[str, ...]] = ()
     """Names of the further sets of shared-shaped tensors that travel with the method."""
-    wants_gradients: bool = False
+    wants_gradients: ClassVar[bool] = False
     """Whether ``after_training`` reads ``view.mean_gradient``."""
 
     def after_training(self, view: SiteView, *, steps: int, learning_rate: float) -> dict[str, Tensor]:
@@ -126,7 +129,8 @@ class Method:
         adapters: what is inserted into the frozen network.
         share: for every tensor: shared, local or frozen.
         server: what the server makes of the updates.
-        phases: the passes of a round, by round number; by default one pass that trains everything.
+        cycle: the passes of round 0, of round 1 and so on, then again from the first; by default one pass that trains
+            everything.
         regularizers: of the default pass.
         program: what a site does beside load, train, return.
         serving: which tensors make which model.
@@ -143,7 +147,7 @@ class Method:
     share: ShareRule
     server: ServerRule
     regularizers: tuple[Regularizer, ...] = ()
-    phases: Callable[[int], tuple[Pass, ...]] | None = None
+    cycle: tuple[tuple[Pass, ...], ...] = ()
     program: LocalProgram = field(default_factory=LocalProgram)
     serving: ServingRule = field(default_factory=ServingRule)
     ranks: SiteRanks = field(default_factory=SiteRanks)
@@ -165,29 +169,44 @@ class Method:
 
     def passes(self, round_number: int) -> tuple[Pass, ...]:
         """Return the passes of a round, the travelling copy first."""
-        if self.phases is not None:
-            return self.phases(round_number)
+        if self.cycle:
+            return self.cycle[round_number % len(self.cycle)]
         return (Pass(regularizers=self.regularizers),)
 
     def private_copies(self) -> tuple[str, ...]:
         """Return the names of the private copies that the method's passes use."""
-        names = {p.copy for round_number in range(2) for p in self.passes(round_number)}
-        return tuple(sorted(names - {TRAVELLING}))
+        return tuple(sorted({p.copy for passes in self.cycle for p in passes} - {TRAVELLING}))
 
     def sent_in(self, round_number: int, shared: tuple[str, ...]) -> tuple[str, ...]:
         """Return the shared tensors that a site returns for a round: those that a travelling pass trains."""
         travelling = [p for p in self.passes(round_number) if p.copy == TRAVELLING]
         return tuple(name for name in shared if any(p.trains_tensor(name) for p in travelling))
 
+    def on(self, parts: Parts) -> Method:
+        """Return the method in a network's own names: parts in its patterns (``@heads``) written out.
+
+        Raises:
+            PartsError: a part that the network does not have.
+        """
+        return replace(
+            self,
+            share=self.share.on(parts),
+            cycle=tuple(
+                tuple(replace(one, trains=parts.expand_all(one.trains)) for one in passes) for passes in self.cycle
+            ),
+            fresh_moments=parts.expand_all(self.fresh_moments),
+        )
+
     def adapt(self, network: nn.Module, *, seed: int) -> Partition:
         """Insert the adapters, freeze what is frozen, and return the partition of the network's tensors.
 
         Raises:
+            PartsError: the method speaks of a part that the network does not have.
             ShareRuleError: the share rule does not fit the network.
         """
         base = {clean_name(name) for name in network.state_dict()}
         insert_adapters(network, self.adapters, seed=seed)
-        partition = self.share.partition(base=base, adapters=adapter_tensor_names(network))
+        partition = self.share.on(parts_of(network)).partition(base=base, adapters=adapter_tensor_names(network))
         trained = set(partition.trained)
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(clean_name(name) in trained)

@@ -1,12 +1,23 @@
-"""What ``result.json`` says, as one typed record for those who write it and those who read it; starts without torch."""
+"""What ``result.json`` says, as one typed record for those who write it and those who read it; starts without torch.
+
+The fields are in the order of the file. An absent key means its default: a run cut short tells less.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from sitelora.typed_json import OMIT, REST, TypedJsonError, from_json, to_json
+
+FORMAT = 1
+OK = "ok"
 
 
 class RunResultError(ValueError):
@@ -15,26 +26,50 @@ class RunResultError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class SiteRound:
-    """What one site did in one round; ``status`` is ``ok``, ``missing`` or ``rejected``."""
+    """What one site did in one round; ``status`` is ``ok``, ``missing`` or ``rejected``.
+
+    Attributes:
+        reason: why it is not ok. cases: that it trained on. state_hmac: of its state, under its own secret.
+        metrics: numbers of its training by name.
+    """
 
     status: str
     reason: str = ""
     cases: int | None = None
-    bytes_up: int = 0
-    bytes_down: int = 0
     seconds: float | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)
+    state_hmac: str | None = None
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similarity:
+    """How alike the sites' changes of a round were, ``[K][K]`` in the order of ``sites``, and the weights from it."""
+
+    sites: Sequence[str]
+    cosines: Sequence[Sequence[float]]
+    weights: Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundDetails:
+    """The server's numbers by adapter or site; ``further``: what else a server rule tells."""
+
+    similarity: Similarity | None = field(default=None, metadata=OMIT)
+    further: Mapping[str, Any] = field(default_factory=dict, metadata=REST)
+    layers: Mapping[str, Mapping[str, float]] = field(default_factory=dict, metadata=OMIT)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """One round, numbered as in the logs (the first is 0); ``details``: the server's numbers by adapter or site."""
+    """One round, numbered as in the logs (the first is 0); ``seconds`` is None until it is done."""
 
-    number: int
-    seconds: float | None
-    sites: Mapping[str, SiteRound]
-    server: Mapping[str, Any]
-    details: Mapping[str, Any] = field(default_factory=dict)
+    number: int = field(metadata={"key": "round"})
+    sites: Mapping[str, SiteRound] = field(default_factory=dict)
+    server: Mapping[str, float] = field(default_factory=dict, metadata=OMIT)
+    details: RoundDetails = field(default=RoundDetails(), metadata=OMIT)
+    seconds: float | None = field(default=None, metadata=OMIT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,34 +79,14 @@ class ServedModel:
     Attributes:
         model: "received", "trained" or "previous". round_number: that it was received for or trained in, from 0.
         validation: its Dice on the site's validation cases; None where it has none. why: in a few words.
+        candidates: the same of all that it was chosen from, ``validation_<model>``.
     """
 
     model: str
-    round_number: int
+    round_number: int = field(metadata={"key": "round"})
     validation: float | None = None
+    candidates: Mapping[str, float | None] = field(default_factory=dict, metadata=REST)
     why: str = ""
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any], *, where: str) -> ServedModel:
-        """Read the ``served`` of a personal model.
-
-        Args:
-            where: whose it is, for the message.
-
-        Raises:
-            RunResultError: the model or its round is missing or of another type.
-        """
-        model, number, score = value.get("model"), value.get("round"), value.get("validation")
-        if not isinstance(model, str) or not isinstance(number, int):
-            raise RunResultError(
-                f"{where}: 'served' is {dict(value)}, expected 'model' (a word) and 'round' (a number)"
-            )
-        return cls(
-            model=model,
-            round_number=number,
-            validation=float(score) if isinstance(score, int | float) else None,
-            why=str(value.get("why") or ""),
-        )
 
     @property
     def words(self) -> str:
@@ -82,73 +97,173 @@ class ServedModel:
         return f"trained in round {number}" if self.model == "trained" else f"kept from round {number}"
 
 
-def read_round(value: Mapping[str, Any], position: int) -> Round:
-    """Read one entry of ``rounds``."""
-    told = number(value.get("round"))
-    sites = {}
-    for site in sorted(mapping(value, "sites"), key=natural):
-        entry = mapping(mapping(value, "sites"), site)
-        cases = number(entry.get("cases"))
-        sites[site] = SiteRound(
-            status=str(entry.get("status") or "ok"),
-            reason=str(entry.get("reason") or ""),
-            cases=None if cases is None else int(cases),
-            bytes_up=int(number(entry.get("bytes_up")) or 0),
-            bytes_down=int(number(entry.get("bytes_down")) or 0),
-            seconds=number(entry.get("seconds")),
-            metrics={str(name): number(metric) for name, metric in mapping(entry, "metrics").items()},
-        )
-    return Round(
-        number=position if told is None else int(told),
-        seconds=number(value.get("seconds")),
-        sites=sites,
-        server=mapping(value, "server"),
-        details=mapping(value, "details"),
-    )
+@dataclass(frozen=True, kw_only=True)
+class CaseScore:
+    """The metrics of one case: label name to metric name to value (``None`` where a metric is undefined).
+
+    A case without a patient counts as its own patient.
+    """
+
+    case: str = "?"
+    patient: str = ""
+    metrics: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patient", self.patient or self.case)
+
+    @property
+    def dice(self) -> float:
+        """Mean Dice over the case's labels; NaN when no label has one."""
+        defined = [dice for values in self.metrics.values() if (dice := values.get("dice")) is not None]
+        return statistics.fmean(defined) if defined else math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelScore:
+    """The score of one model at one site, or why it has none (``not_applicable``).
+
+    Attributes:
+        dice, dice_median, dice_worst: over cases. dice_ci95: of the mean, over patients; None where there are too few
+            of them, empty where it is not told. labels: label to metric to its mean.
+    """
+
+    not_applicable: str | None = field(default=None, metadata=OMIT)
+    dice: float | None = field(default=None, metadata=OMIT)
+    dice_median: float | None = field(default=None, metadata=OMIT)
+    dice_worst: float | None = field(default=None, metadata=OMIT)
+    dice_ci95: Sequence[float] | None = field(default=(), metadata=OMIT)
+    patient_count: int | None = field(default=None, metadata=OMIT)
+    case_count: int | None = field(default=None, metadata=OMIT)
+    labels: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict, metadata=OMIT)
+    cases: Sequence[CaseScore] = field(default=(), metadata=OMIT)
+    served: ServedModel | None = field(default=None, metadata=OMIT)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the mean Dice, where there is one."""
+        told = tuple(self.dice_ci95 or ())
+        return (told[0], told[1]) if len(told) == 2 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedTensor:
+    """One tensor that travels, and its bytes on the wire."""
+
+    name: str
+    shape: Sequence[int] = ()
+    bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Egress:
+    """What leaves a site and what stays; ``full_model_bytes``: of one message with the whole model."""
+
+    shared: Sequence[SharedTensor] = ()
+    companions: Sequence[str] = ()
+    dtype: str = ""
+    local_count: int | None = None
+    local_bytes: int | None = None
+    frozen_count: int | None = None
+    full_model_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """The base that the adapters stand on."""
+
+    name: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteFacts:
+    """What a site said of itself when the run began.
+
+    Attributes:
+        labels: label value to name. own_settings: values that the site set for itself, not the job.
+    """
+
+    hospital: str = ""
+    cases: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    begin_bytes_up: int = 0
+    hardware: Mapping[str, int | float | str] = field(default_factory=dict, metadata=OMIT)
+    own_settings: Mapping[str, int | float | str] = field(default_factory=dict, metadata=OMIT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """The record of a run: ``completed`` is the only proof that all rounds ran.
+
+    Attributes:
+        error: why it is not completed. overrides: the bundle's values. fingerprint: of the server's last tensors.
+        versions, hardware: of the first site. egress: None where no site has begun.
+        evaluation: by site and kind of model.
+    """
+
+    format: int = FORMAT
+    completed: bool = False
+    error: str = ""
+    federation: str = ""
+    uid: str = ""
+    method: str = ""
+    paper: str = ""
+    bundle: str = ""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    dataset: str = ""
+    seed: int | None = None
+    rounds_planned: int | None = None
+    rounds_done: int = 0
+    fingerprint: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    hardware: Mapping[str, int | float | str] = field(default_factory=dict)
+    base: Base = field(default=Base())
+    image_size: int | None = None
+    sites: Mapping[str, SiteFacts] = field(default_factory=dict)
+    egress: Egress | None = None
+    rounds: Sequence[Round] = ()
+    evaluation: Mapping[str, Mapping[str, ModelScore]] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+    @classmethod
+    def from_json(cls, value: object) -> RunResult:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            RunResultError: another format, or a key of it that says something else; found and expected.
+        """
+        told = value.get("format") if isinstance(value, Mapping) else None
+        if told not in (None, FORMAT):
+            raise RunResultError(f"has format {told!r}, expected {FORMAT}: read it with the SiteLoRA that wrote it")
+        try:
+            return from_json(cls, value)
+        except TypedJsonError as error:
+            raise RunResultError(f"{error}; was the file edited by hand?") from error
+
+    @classmethod
+    def read(cls, path: Path) -> RunResult:
+        """Read a file.
+
+        Raises:
+            RunResultError: as ``from_json``, or it is no JSON; with the file.
+        """
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunResultError(
+                f"{path} is not readable JSON ({error}): was the run stopped while writing it?"
+            ) from error
+        try:
+            return cls.from_json(value)
+        except RunResultError as error:
+            raise RunResultError(f"{path}: {error}") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of ``result.json``."""
+        content: dict[str, Any] = to_json(self)
+        return content
 
 
 def natural(name: str) -> list[tuple[int, str]]:
     """Return a sort key that puts ``site-2`` before ``site-10``."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def number(value: Any) -> float | None:
-    """Return a finite number, else ``None``."""
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if good else None
-
-
-def mapping(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return ``parent[key]``, empty when absent.
-
-    Raises:
-        RunResultError: it is something other than an object.
-    """
-    value = parent.get(key)
-    if value is not None and not isinstance(value, Mapping):
-        raise RunResultError(f"{key!r} is a {type(value).__name__}, expected an object: was the file edited by hand?")
-    return value or {}
-
-
-def items(parent: Mapping[str, Any], key: str) -> Sequence[Any]:
-    """Return ``parent[key]``, empty when absent.
-
-    Raises:
-        RunResultError: it is something other than a list.
-    """
-    value = parent.get(key)
-    if value is not None and not isinstance(value, list):
-        raise RunResultError(f"{key!r} is a {type(value).__name__}, expected a list: was the file edited by hand?")
-    return value or []
-
-
-def objects(parent: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
-    """Return ``parent[key]``, a list of objects, empty when absent.
-
-    Raises:
-        RunResultError: it is something other than a list of objects.
-    """
-    for value in items(parent, key):
-        if not isinstance(value, Mapping):
-            raise RunResultError(f"{key!r} holds the {type(value).__name__} {value!r}, expected objects only")
-    return items(parent, key)

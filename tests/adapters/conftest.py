@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sitelora.adapters.lora import LowRankPair
+from sitelora.networks.parts import Parts, Projection
 from sitelora.networks.sam import SamSegmenter
 
 
@@ -22,6 +23,13 @@ class Projections(nn.Module):
             self.image_encoder = nn.ModuleDict({"attn": nn.ModuleDict({"qkv": nn.Linear(12, 36)})})
             names = ("q_proj", "k_proj", "v_proj", "out_proj", "mlp")
             self.mask_decoder = nn.ModuleDict({"attn": nn.ModuleDict({name: nn.Linear(12, 6) for name in names})})
+        self.parts = Parts(
+            members={"encoder": ("image_encoder",), "decoder": ("mask_decoder",)},
+            projections=(
+                Projection(where="image_encoder.attn.qkv", holds=("q", "k", "v")),
+                *(Projection(where=f"mask_decoder.attn.{what}_proj", holds=(what,)) for what in ("q", "k", "v", "out")),
+            ),
+        )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """``x [..., 12]`` to every projection's output by name."""

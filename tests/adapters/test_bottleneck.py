@@ -55,5 +55,5 @@ def test_initial_values_depend_on_seed_and_name_alone(tiny_sam: SamSegmenter) ->
 
 
 def test_a_network_without_blocks_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"image_encoder\.blocks, which this network lacks"):
+    with pytest.raises(ValueError, match=r"declares no part @"):
         SPEC.insert(nn.Linear(2, 2), seed=0)

@@ -71,6 +71,7 @@ def test_the_lengths_get_no_gradient_through_the_norm(projections: Any, x: Tenso
     assert pair.m.grad is not None
 
 
+@pytest.mark.usefixtures("bf16_anywhere")
 def test_it_runs_beside_a_base_in_bf16(tiny_sam: SamSegmenter, picture: Tensor) -> None:
     with torch.no_grad():
         before = tiny_sam(picture)

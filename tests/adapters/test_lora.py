@@ -95,9 +95,7 @@ def test_a_is_gaussian_with_deviation_one_over_root_d_in() -> None:
     assert abs(float((a**4).mean()) - 3) < 0.3  # kurtosis: no uniform draw
 
 
-@pytest.mark.parametrize(
-    ("settings", "found"), [({"rank": 0}, "rank is 0"), ({"on": ""}, "on is ''"), ({"on": "qo"}, "on is 'qo'")]
-)
+@pytest.mark.parametrize(("settings", "found"), [({"rank": 0}, "rank is 0"), ({"on": ""}, "on is empty")])
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], found: str) -> None:
     with pytest.raises(ValueError, match=found):
         LoRA(where="image_encoder", **settings)

@@ -83,6 +83,7 @@ def test_what_is_scored_is_what_is_served(bundle: str, site: Path, tmp_path: Pat
         assert different == 0 if bundle == KEEPS_ITS_ADAPTERS else different < 1e-3
 
 
+@pytest.mark.usefixtures("bf16_anywhere")
 @pytest.mark.parametrize("precision", ["bf16", "auto"])
 def test_fedsca_serves_the_very_masks_that_it_scored_at_the_precision_of_its_training(
     precision: str, site: Path, tmp_path: Path

@@ -20,7 +20,7 @@ def vit_b() -> nn.Module:
 
 
 def cost(name: str, network: nn.Module, **arguments: int) -> MethodCost:
-    return method_cost(name, network, sites=3, arguments={"rank": 8, "blocks": 12, **arguments})
+    return method_cost(name, network, sites=3, arguments={"rank": 8, **arguments})
 
 
 @pytest.mark.parametrize(

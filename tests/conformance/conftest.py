@@ -30,6 +30,7 @@ from sitelora.federation.site_settings import Answer, SiteSettings
 from sitelora.flare.protocol import Ticket, read_reply, read_task, reply_shareable, task_model
 from sitelora.methods import find_method, method_names, with_arguments
 from sitelora.networks.sam import SamSegmenter
+from sitelora.run_result import RunResult
 from sitelora.settings import name_method, with_method
 
 BUNDLE, FEDERATION, UID = "iat_segmentation", "conformance", "whole"
@@ -99,7 +100,7 @@ class Drive:
         state = self.sites[site].network.state_dict()
         return {name: state[name].clone() for name in self.partition.frozen}
 
-    def _run(self) -> dict[str, Any]:
+    def _run(self) -> RunResult:
         begun = {name: site.begin() for name, site in self.sites.items()}
         self.coordinator.begin({name: (self._up(name, BEGIN_ROUND, a), a.report) for name, a in begun.items()})
         for round_number in range(ROUNDS):

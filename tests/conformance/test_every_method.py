@@ -88,19 +88,19 @@ def test_ranks_and_shapes_travel_as_declared(run: Any) -> None:
 
 def test_ledger_audit_log_and_egress_statement_are_one_number(run: Any) -> None:
     statement = egress_statement(run.bundle, run.overrides, rounds=2, sites=2)
-    for round_number, entry in enumerate(run.result["rounds"]):
-        for site, ledger in entry["sites"].items():
+    for round_number, entry in enumerate(run.result.rounds):
+        for site, ledger in entry.sites.items():
             log = (run.folder / site / "audit.jsonl").read_text().splitlines()
             lines = [line for line in map(json.loads, log) if line["round"] == round_number]
-            shapes = declared(run, site, round_number) if ledger["status"] == "ok" else {}
-            assert ledger["bytes_up"] == bytes_of(shapes, shapes, bytes_per_value=2)
-            assert sum(line["bytes"] for line in lines) == ledger["bytes_up"]
+            shapes = declared(run, site, round_number) if ledger.status == "ok" else {}
+            assert ledger.bytes_up == bytes_of(shapes, shapes, bytes_per_value=2)
+            assert sum(line["bytes"] for line in lines) == ledger.bytes_up
             assert sorted(line["name"] for line in lines) == sorted(shapes)
-            assert ledger["bytes_up"] <= statement.bytes_up[round_number]
-            if ledger["status"] == "ok":
-                assert ledger["bytes_down"] == packet_bytes(run.received[site, round_number])
-    assert run.result["rounds"][0]["sites"]["site-1"]["bytes_up"] == statement.bytes_up[0]  # it has the full rank
-    assert run.result["sites"]["site-1"]["begin_bytes_up"] == statement.begin_bytes_up
+            assert ledger.bytes_up <= statement.bytes_up[round_number]
+            if ledger.status == "ok":
+                assert ledger.bytes_down == packet_bytes(run.received[site, round_number])
+    assert run.result.rounds[0].sites["site-1"].bytes_up == statement.bytes_up[0]  # it has the full rank
+    assert run.result.sites["site-1"].begin_bytes_up == statement.begin_bytes_up
 
 
 def test_frozen_tensors_are_bit_identical_after_training_and_serving(run: Any) -> None:
@@ -140,10 +140,10 @@ def test_moments_go_on_but_for_factors_that_the_server_replaced(run: Any) -> Non
 
 
 def test_a_missing_site_is_named_and_goes_on_from_the_current_message(run: Any) -> None:
-    first, second = run.result["rounds"]
-    assert run.result["completed"]
-    assert first["sites"]["site-2"]["status"] == "missing"
-    assert {entry["status"] for entry in second["sites"].values()} == {"ok"}
+    first, second = run.result.rounds
+    assert run.result.completed
+    assert first.sites["site-2"].status == "missing"
+    assert {entry.status for entry in second.sites.values()} == {"ok"}
     mine, other = run.received["site-1", 1], run.received["site-2", 1]
     assert {n for n in other if n.startswith("@delta")} == {n for n in mine if n.startswith("@delta")}
 
@@ -151,13 +151,13 @@ def test_a_missing_site_is_named_and_goes_on_from_the_current_message(run: Any) 
 def test_the_record_says_what_aggregation_did_to_the_products(run: Any) -> None:
     sent = run.sent["site-1", 1]
     pairs = {name[:-2] for name in sent if name.endswith(".A") and f"{name[:-1]}B" in sent and "@" not in name}
-    entry = run.result["rounds"][1]
-    assert set(entry.get("details", {}).get("layers", {})) == pairs
+    entry = run.result.rounds[1]
+    assert set(entry.details.layers) == pairs
     if pairs:
-        assert entry["server"]["product_error"] >= 0
-        assert entry["server"]["averaging_error"] > 1e-4  # two sites with other images are not the same
-        assert ("truncation_lost" in entry["server"]) == (run.method.mean_product == BEST_RANK)
-        assert (entry["server"]["product_error"] < 1e-5) == (run.method.mean_product == EXACT)
+        assert entry.server["product_error"] >= 0
+        assert entry.server["averaging_error"] > 1e-4  # two sites with other images are not the same
+        assert ("truncation_lost" in entry.server) == (run.method.mean_product == BEST_RANK)
+        assert (entry.server["product_error"] < 1e-5) == (run.method.mean_product == EXACT)
 
 
 def test_interrupted_is_uninterrupted_bit_for_bit(run: Any) -> None:
@@ -175,7 +175,7 @@ def test_interrupted_is_uninterrupted_bit_for_bit(run: Any) -> None:
         evaluate=False,
         attends=run.attends,
     )
-    assert resumed["fingerprint"] == run.result["fingerprint"]
+    assert resumed.fingerprint == run.result.fingerprint
     assert state_hashes(run.copy / "conformance" / "whole") == state_hashes(run.folder)
 
 
@@ -198,18 +198,18 @@ def bad_updates(packet: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 def test_a_broken_or_oversized_update_is_rejected_by_name(run: Any) -> None:
     for words, packet in bad_updates(dict(run.sent["site-1", 0])).items():
         assert not run.coordinator.receive("site-1", packet, run.reports["site-1", 0])
-        reason = run.coordinator.record.history()["rounds"][-1]["sites"]["site-1"]["reason"]
+        reason = run.coordinator.record.rounds[max(run.coordinator.record.rounds)].sites["site-1"].reason
         assert reason.startswith("site-1: ")
         assert words.strip() in reason
 
 
 def test_every_kind_of_model_is_scored_or_says_why_not(run: Any) -> None:
-    for site, evaluation in run.result["evaluation"].items():
+    for site, evaluation in run.result.evaluation.items():
         assert set(evaluation) == {"base", "personal", "global", "unseen"}
         for kind, scores in evaluation.items():
             reason = run.method.serving.why_not(kind, run.partition)
-            assert scores.get("not_applicable") == reason
-            assert reason or 0 <= scores["dice"] <= 1
+            assert scores.not_applicable == reason
+            assert reason or 0 <= scores.dice <= 1
         assert (run.folder / site / "models" / "personal.pt").is_file()
 
 

@@ -17,6 +17,7 @@ from sitelora.data.serving import MaskNames, judge_images
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder
 from sitelora.federation.bundle_config import data_needs, read_bundle
 from sitelora.federation.in_process import run_in_process
+from sitelora.run_result import RunResult
 
 sys.path.insert(0, str(Path(__file__).with_name("odd")))
 from drawing import KINDS, draw_site
@@ -26,7 +27,7 @@ ALWAYS = range(0, NUMBERS, NUMBERS // 20)
 FAST = {"image_size": 32, "base": None, "slices": 3, "epochs": 1, "steps_per_epoch": 1, "precision": "fp32"}
 
 
-def run(root: Path, bundle: str, values: dict[str, object]) -> dict[str, object]:
+def run(root: Path, bundle: str, values: dict[str, object]) -> RunResult:
     return run_in_process(
         bundle=bundle,
         dataset="odd",
@@ -57,7 +58,7 @@ def one(root: Path, number: int) -> None:
         outcome = run(root, bundle, values)
     except Exception as error:
         pytest.fail(f"passed the check and failed with {type(error).__name__}: {error}\n{said}")
-    assert outcome["completed"], said
+    assert outcome.completed, said
     serve_all(root, site, bundle, said)
 
 

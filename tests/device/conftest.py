@@ -30,9 +30,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "standin: holds of the stand-in device alone")
     config.addinivalue_line("markers", "cuda: needs a real device")
-    device = config.getoption("--device", None)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    device = session.config.getoption("--device", None)
     if device and torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        pytest.exit(f"NOT TESTED: no CUDA device found (torch {torch.__version__}); nothing ran", returncode=1)
+        pytest.exit(f"NOT TESTED: torch {torch.__version__} found no CUDA device here, so nothing ran", returncode=1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

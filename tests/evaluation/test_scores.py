@@ -4,7 +4,9 @@ import random
 import numpy as np
 import pytest
 
-from sitelora.evaluation.scores import CaseScore, patient_interval, sites_interval, summarise
+from sitelora.evaluation.scores import patient_interval, sites_interval, summarise
+from sitelora.run_result import CaseScore
+from sitelora.typed_json import from_json
 
 
 def score(case, dice, patient=None, hd95=4.0):
@@ -33,7 +35,7 @@ def test_the_summary_does_not_depend_on_the_order_of_cases_and_survives_json():
     summary = summarise(cases, seed=5)
     assert summarise(shuffled, seed=5) == summary
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-    again = [CaseScore.from_json(case) for case in summary["cases"]]
+    again = [from_json(CaseScore, case) for case in summary["cases"]]
     assert sorted(again, key=lambda s: s.case) == sorted(cases, key=lambda s: s.case)
 
 

@@ -12,6 +12,7 @@ from sitelora.data.phantom import TINY, make_phantom
 from sitelora.federation.in_process import run_in_process
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import SiteSettings
+from sitelora.run_result import RunResult
 from sitelora.sharing.wire import WireFormat
 
 BUNDLE, FEDERATION, SITES = "iat_segmentation", "tests", ("site-1", "site-2", "site-3")
@@ -69,12 +70,12 @@ def make_site(phantom: Path) -> Callable[..., Site]:
 
 
 @pytest.fixture(scope="session")
-def federate(phantom: Path) -> Callable[..., dict[str, Any]]:
+def federate(phantom: Path) -> Callable[..., RunResult]:
     """Return a function that runs a federation of two sites in a home and gives its result."""
 
     def run(
         home: Path, *, rounds: int, uid: str = "u", overrides: dict[str, Any] | None = None, **settings: Any
-    ) -> dict[str, Any]:
+    ) -> RunResult:
         return run_in_process(
             bundle=BUNDLE,
             dataset="prostate",

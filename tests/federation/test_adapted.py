@@ -58,6 +58,7 @@ def test_exactly_the_partitions_trained_tensors_take_gradients() -> None:
     assert set(partition.frozen) == set(network.state_dict()) - set(partition.trained)
 
 
+@pytest.mark.usefixtures("bf16_anywhere")
 def test_a_bf16_base_keeps_its_adapters_in_fp32() -> None:
     network, _ = adapted(precision="bf16")
     assert {p.dtype for p in trained_parameters(network).values()} == {torch.float32}

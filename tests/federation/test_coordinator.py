@@ -14,6 +14,7 @@ from torch import Tensor
 from sitelora.federation.coordinator import Coordinator, FederationError, FederationPlan
 from sitelora.federation.packets import unpack_evaluation
 from sitelora.method import LocalProgram, Method, Pass
+from sitelora.run_result import ModelScore, RunResult
 from sitelora.server.mean import WeightedMean
 from sitelora.server.residual import MeanWithResidual
 from sitelora.server.similarity import SimilarityGuided
@@ -128,10 +129,10 @@ def test_a_bad_update_is_rejected_by_name_and_the_round_goes_on(
     without.close_round(1.0)
     assert packet_sha256(coordinator.message_for("site-1")) == packet_sha256(without.message_for("site-1"))
     result = coordinator.finish({}, completed=True)
-    entry = result["rounds"][0]["sites"]["site-2"]
-    assert (entry["status"], entry["bytes_up"]) == ("rejected", 0)
-    assert found in entry["reason"]
-    assert found in result["warnings"][0]
+    entry = result.rounds[0].sites["site-2"]
+    assert (entry.status, entry.bytes_up) == ("rejected", 0)
+    assert found in entry.reason
+    assert found in result.warnings[0]
     assert found in caplog.text
     play(coordinator)  # and the site may come back
 
@@ -139,7 +140,7 @@ def test_a_bad_update_is_rejected_by_name_and_the_round_goes_on(
 def test_a_stranger_is_rejected(tmp_path: Path) -> None:
     coordinator = make(tmp_path)
     assert not coordinator.receive("site-9", values(1), trained())
-    assert "not a site of this federation" in coordinator.finish({}, completed=False)["warnings"][0]
+    assert "not a site of this federation" in coordinator.finish({}, completed=False).warnings[0]
 
 
 def test_differences_are_added_to_the_servers_own_fp32_copy(tmp_path: Path) -> None:
@@ -196,7 +197,7 @@ def test_the_rule_sees_sorted_sites_their_companions_and_its_own_state(tmp_path:
 
 
 def test_only_what_a_round_trains_is_expected(tmp_path: Path) -> None:
-    phased = replace(METHOD, phases=lambda r: (Pass(trains=("**.B" if r % 2 == 0 else "**.A",)),))
+    phased = replace(METHOD, cycle=tuple((Pass(trains=(f"**.{factor}",)),) for factor in "BA"))
     coordinator = make(tmp_path, phased)
     only_b = {name: tensor for name, tensor in values(1).items() if name.endswith(".B")}
     assert not coordinator.receive("site-1", values(1), trained())
@@ -217,8 +218,8 @@ def test_an_absent_site_gets_the_current_message(tmp_path: Path) -> None:
     for _ in range(2):
         play(coordinator, missing=("site-3",))
     assert packet_sha256(coordinator.message_for("site-3")) == packet_sha256(coordinator.message_for("site-1"))
-    rounds = coordinator.finish({}, completed=False)["rounds"]
-    assert [entry["sites"]["site-3"]["status"] for entry in rounds] == ["missing", "missing"]
+    rounds = coordinator.finish({}, completed=False).rounds
+    assert [entry.sites["site-3"].status for entry in rounds] == ["missing", "missing"]
 
 
 def test_every_site_its_own_message_and_the_mean_for_who_was_away(tmp_path: Path) -> None:
@@ -247,9 +248,9 @@ def test_base_deltas_reach_every_site_once_however_long_it_was_away(tmp_path: Pa
     assert [deltas(site) for site in SITES] == [{2}] * 3
     assert coordinator.state is not None
     assert list(coordinator.state.deltas) == [2]  # what everyone has is not kept for ever
-    entries = coordinator.finish({}, completed=True)["rounds"]
-    assert entries[1]["sites"]["site-1"]["bytes_down"] == down
-    assert entries[2]["sites"]["site-3"]["bytes_down"] > entries[2]["sites"]["site-1"]["bytes_down"]
+    entries = coordinator.finish({}, completed=True).rounds
+    assert entries[1].sites["site-1"].bytes_down == down
+    assert entries[2].sites["site-3"].bytes_down > entries[2].sites["site-1"].bytes_down
 
 
 # what survives
@@ -261,7 +262,7 @@ def test_resumed_after_any_round_it_ends_with_the_same_bits(tmp_path: Path) -> N
         whole = make(tmp_path / type(server).__name__ / "whole", method)
         for _ in range(3):
             play(whole, missing=("site-2",) if whole.next_round == 1 else ())
-        expected = whole.finish({}, completed=True)["fingerprint"]
+        expected = whole.finish({}, completed=True).fingerprint
         home = tmp_path / type(server).__name__ / "cut"
         play(make(home, method))
         for round_number in (1, 2):
@@ -271,9 +272,9 @@ def test_resumed_after_any_round_it_ends_with_the_same_bits(tmp_path: Path) -> N
             again = make(home, method, resume=True)
             play(again, missing=("site-2",) if round_number == 1 else ())
         result = again.finish({}, completed=True)
-        assert result["fingerprint"] == expected
-        assert [entry["round"] for entry in result["rounds"]] == [0, 1, 2]
-        assert result["rounds_done"] == 3
+        assert result.fingerprint == expected
+        assert [entry.number for entry in result.rounds] == [0, 1, 2]
+        assert result.rounds_done == 3
 
 
 def test_too_few_updates_stop_the_run_with_reasons_and_it_can_be_resumed(tmp_path: Path) -> None:
@@ -292,14 +293,14 @@ def test_too_few_updates_stop_the_run_with_reasons_and_it_can_be_resumed(tmp_pat
     ):
         assert part in str(caught.value)
     failed = coordinator.finish({}, completed=False, error=str(caught.value))
-    assert (failed["completed"], failed["rounds_done"]) == (False, 1)
+    assert (failed.completed, failed.rounds_done) == (False, 1)
     resumed = make(tmp_path, min_sites=2, resume=True)
     assert resumed.next_round == 1
     play(resumed)
     whole = make(tmp_path / "whole")
     play(whole)
     play(whole)
-    assert resumed.finish({}, completed=True)["fingerprint"] == whole.finish({}, completed=True)["fingerprint"]
+    assert resumed.finish({}, completed=True).fingerprint == whole.finish({}, completed=True).fingerprint
 
 
 def test_a_run_that_exists_is_not_overwritten(tmp_path: Path) -> None:
@@ -312,14 +313,14 @@ def test_a_run_that_exists_is_not_overwritten(tmp_path: Path) -> None:
 def test_result_json_is_the_proof(tmp_path: Path) -> None:
     coordinator = make(tmp_path)
     play(coordinator)
-    result = coordinator.finish({"site-1": {"personal": {"dice": 0.5}}}, completed=True)
-    written = json.loads((tmp_path / "f" / "u" / "server" / "result.json").read_text())
-    assert written == json.loads(json.dumps(result))
-    assert (written["completed"], written["rounds_planned"], written["rounds_done"]) == (True, 3, 1)
-    entry = written["rounds"][0]["sites"]["site-2"]
-    assert entry["bytes_up"] == entry["bytes_down"] == 2 * sum(torch.zeros(s).numel() for s in SHAPES.values())
-    assert entry["metrics"] == {"loss": 0.5}
-    assert written["evaluation"]["site-1"]["personal"]["dice"] == 0.5
+    result = coordinator.finish({"site-1": {"personal": ModelScore(dice=0.5)}}, completed=True)
+    written = RunResult.read(tmp_path / "f" / "u" / "server" / "result.json")
+    assert written == result
+    assert (written.completed, written.rounds_planned, written.rounds_done) == (True, 3, 1)
+    entry = written.rounds[0].sites["site-2"]
+    assert entry.bytes_up == entry.bytes_down == 2 * sum(torch.zeros(s).numel() for s in SHAPES.values())
+    assert entry.metrics == {"loss": 0.5}
+    assert written.evaluation["site-1"]["personal"].dice == 0.5
 
 
 def deep(levels: int) -> Any:
@@ -352,9 +353,9 @@ def test_a_report_that_does_not_fit_rejects_the_site_by_name_and_the_round_goes_
     assert coordinator.receive("site-2", values(7), trained())
     coordinator.close_round(1.0)
     result = coordinator.finish({}, completed=True)
-    assert result["rounds"][0]["sites"]["site-1"]["metrics"] == {}
-    assert len(json.dumps(result)) < 20_000
-    assert "Miller" not in json.dumps(result)
+    assert result.rounds[0].sites["site-1"].metrics == {}
+    assert len(json.dumps(result.to_json())) < 20_000
+    assert "Miller" not in json.dumps(result.to_json())
 
 
 def test_the_first_accepted_update_of_a_round_stays(tmp_path: Path) -> None:
@@ -366,8 +367,8 @@ def test_the_first_accepted_update_of_a_round_stays(tmp_path: Path) -> None:
         one.close_round(1.0)
     assert packet_sha256(coordinator.message_for("site-1")) == packet_sha256(once.message_for("site-1"))
     result = coordinator.finish({}, completed=True)
-    assert result["rounds"][0]["sites"]["site-1"]["status"] == "ok"
-    assert "a second update for this round" in result["warnings"][0]
+    assert result.rounds[0].sites["site-1"].status == "ok"
+    assert "a second update for this round" in result.warnings[0]
 
 
 def scores(**changes: Any) -> dict[str, Any]:
@@ -378,9 +379,9 @@ def scores(**changes: Any) -> dict[str, Any]:
 def test_scores_come_back_as_an_evaluation(tmp_path: Path) -> None:
     evaluation = make(tmp_path).read_scores("site-1", scores(not_applicable={"global": "nothing is shared"}))
     assert evaluation is not None
-    assert (evaluation["personal"]["dice"], evaluation["personal"]["case_count"]) == (0.5, 2)
-    assert evaluation["personal"]["cases"][1]["metrics"] == {"prostate": {"dice": 0.75}}
-    assert evaluation["global"] == {"not_applicable": "nothing is shared"}
+    assert (evaluation["personal"].dice, evaluation["personal"].case_count) == (0.5, 2)
+    assert evaluation["personal"].cases[1].metrics == {"prostate": {"dice": 0.75}}
+    assert evaluation["global"] == ModelScore(not_applicable="nothing is shared")
 
 
 @pytest.mark.parametrize(
@@ -399,6 +400,6 @@ def test_scores_that_are_none_are_named_and_the_others_stay(tmp_path: Path, said
     coordinator = make(tmp_path)
     assert coordinator.read_scores("site-1", said) is None
     assert coordinator.read_scores("site-2", scores()) is not None
-    (warning,) = coordinator.finish({}, completed=True)["warnings"]
+    (warning,) = coordinator.finish({}, completed=True).warnings
     assert warning.startswith("evaluation: site-1 missing: site-1: its report: ")
     assert found in warning

@@ -12,6 +12,7 @@ from torch import Tensor
 from sitelora.federation.agreement import MUST_AGREE
 from sitelora.federation.coordinator import Coordinator, FederationError, FederationPlan
 from sitelora.method import Method
+from sitelora.run_result import SharedTensor
 from sitelora.server.mean import WeightedMean
 from sitelora.server.types import ANY_SITE
 from sitelora.sharing.rule import ShareRule
@@ -125,8 +126,8 @@ def test_initial_tensors_of_another_form_are_named(tmp_path: Path, tensor: Any, 
 def test_the_shapes_of_the_shared_tensors_are_those_of_the_packet(tmp_path: Path) -> None:
     coordinator = make(tmp_path)
     coordinator.begin(answers())
-    shared = coordinator.finish({}, completed=False)["egress"]["shared"]
-    assert shared == [{"name": name, "shape": [3], "bytes": 6} for name in ("enc.B", "head.w")]
+    shared = coordinator.finish({}, completed=False).egress.shared
+    assert shared == tuple(SharedTensor(name=name, shape=(3,), bytes=6) for name in ("enc.B", "head.w"))
 
 
 def test_the_first_message_is_the_initial_tensors(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sitelora.federation.gradients import Gradients
 from sitelora.regularizers.base import SiteView
 from sitelora.regularizers.subspace import SubspaceOrthogonality
+from sitelora.run_result import RunResult
 
 
 @dataclass(frozen=True)
@@ -131,10 +132,10 @@ def test_the_orthogonality_never_outweighs_the_task_however_small_the_displaceme
 
 
 def test_the_share_of_the_orthogonality_is_in_the_rounds_metrics(
-    tmp_path: Path, federate: Callable[..., dict[str, Any]]
+    tmp_path: Path, federate: Callable[..., RunResult]
 ) -> None:
     result = federate(tmp_path, rounds=2)
-    for entry in result["rounds"][1]["sites"].values():
-        assert 0 <= entry["metrics"]["regularizer_share"] <= 0.5
-        assert entry["metrics"]["regularizer_share"] <= entry["metrics"]["regularizer_share_unbounded"]
-        assert entry["metrics"]["gradient_norm"] > 0
+    for entry in result.rounds[1].sites.values():
+        assert 0 <= entry.metrics["regularizer_share"] <= 0.5
+        assert entry.metrics["regularizer_share"] <= entry.metrics["regularizer_share_unbounded"]
+        assert entry.metrics["gradient_norm"] > 0

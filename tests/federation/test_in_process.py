@@ -12,11 +12,14 @@ import torch
 
 from sitelora.federation.bundle_config import load_method, meta_network
 from sitelora.federation.coordinator import FederationError
+from sitelora.federation.reports import BEGIN
 from sitelora.federation.state import SiteStore
 from sitelora.networks.sam import SamSegmenter
+from sitelora.run_result import RunResult
+from sitelora.sharing.schema import SchemaError
 from sitelora.sharing.wire import WireFormat
 
-Federate = Callable[..., dict[str, Any]]
+Federate = Callable[..., RunResult]
 SITES = ("site-1", "site-2")
 ROUNDS = 3
 
@@ -36,13 +39,13 @@ def own_state(home: Path, site: str, uid: str = "u") -> str:
     return stored.manifest["state_sha256"]
 
 
-def essence(home: Path, result: dict[str, Any]) -> dict[str, Any]:
+def essence(home: Path, result: RunResult) -> dict[str, Any]:
     """What must be equal bit for bit."""
     return {
-        "fingerprint": result["fingerprint"],
+        "fingerprint": result.fingerprint,
         "states": {s: own_state(home, s) for s in SITES},
-        "losses": [e["metrics"]["loss"] for r in result["rounds"] for _, e in sorted(r["sites"].items())],
-        "rounds": [r["round"] for r in result["rounds"]],
+        "losses": [e.metrics["loss"] for r in result.rounds for _, e in sorted(r.sites.items())],
+        "rounds": [r.number for r in result.rounds],
     }
 
 
@@ -54,12 +57,11 @@ def whole(federate: Federate, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 def test_all_rounds_ran_and_the_result_is_on_disk(whole: dict[str, Any]) -> None:
     result = whole["result"]
-    assert (result["completed"], result["rounds_done"], result["warnings"]) == (True, ROUNDS, [])
-    assert (
-        json.loads((whole["home"] / "tests" / "u" / "server" / "result.json").read_text())["fingerprint"]
-        == (result["fingerprint"])
-    )
-    assert all(sorted(r["sites"]) == list(SITES) for r in result["rounds"])
+    assert (result.completed, result.rounds_done, result.warnings) == (True, ROUNDS, ())
+    file = whole["home"] / "tests" / "u" / "server" / "result.json"
+    assert RunResult.read(file) == result
+    assert json.dumps(RunResult.read(file).to_json(), indent=1) + "\n" == file.read_text()
+    assert all(sorted(r.sites) == list(SITES) for r in result.rounds)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +102,8 @@ def test_more_rounds_later_are_the_same_as_all_at_once(
 def test_another_uid_is_another_run_with_the_same_bits_and_another_seed_is_not(
     whole: dict[str, Any], federate: Federate, tmp_path: Path
 ) -> None:
-    def first_losses(result: dict[str, Any]) -> list[float]:
-        return [entry["metrics"]["loss"] for _, entry in sorted(result["rounds"][0]["sites"].items())]
+    def first_losses(result: RunResult) -> list[float]:
+        return [entry.metrics["loss"] for _, entry in sorted(result.rounds[0].sites.items())]
 
     expected = first_losses(whole["result"])
     assert first_losses(federate(tmp_path, rounds=1, uid="a")) == expected
@@ -111,14 +113,14 @@ def test_another_uid_is_another_run_with_the_same_bits_and_another_seed_is_not(
 
 def test_the_audit_log_is_what_the_server_counted_and_the_shared_values_in_bf16(whole: dict[str, Any]) -> None:
     result = whole["result"]
-    shared = sum(entry["bytes"] for entry in result["egress"]["shared"])
+    shared = sum(entry.bytes for entry in result.egress.shared)
     for site in SITES:
         lines = audit(whole["home"], site)
-        for entry in result["rounds"]:
-            logged = sum(line["bytes"] for line in lines if line["round"] == entry["round"])
-            assert logged == entry["sites"][site]["bytes_up"] == entry["sites"][site]["bytes_down"] == shared
+        for entry in result.rounds:
+            logged = sum(line["bytes"] for line in lines if line["round"] == entry.number)
+            assert logged == entry.sites[site].bytes_up == entry.sites[site].bytes_down == shared
         begin = sum(line["bytes"] for line in lines if line["round"] == -1)
-        assert begin == result["sites"][site]["begin_bytes_up"] == shared
+        assert begin == result.sites[site].begin_bytes_up == shared
         assert {(line["site"], line["federation"], line["uid"]) for line in lines} == {(site, "tests", "u")}
         assert {line["dtype"] for line in lines} == {"bfloat16"}
 
@@ -136,8 +138,8 @@ def test_no_local_or_frozen_tensor_is_in_any_audit_log(whole: dict[str, Any], fe
 
 def test_an_absent_site_is_named_and_takes_part_again(federate: Federate, tmp_path: Path) -> None:
     result = federate(tmp_path, rounds=3, attends=lambda site, number: (site, number) != ("site-2", 1))
-    assert [r["sites"]["site-2"]["status"] for r in result["rounds"]] == ["ok", "missing", "ok"]
-    assert result["warnings"] == ["round 1: site-2 missing: absent"]
+    assert [r.sites["site-2"].status for r in result.rounds] == ["ok", "missing", "ok"]
+    assert result.warnings == ("round 1: site-2 missing: absent",)
     generations = sorted(path.name for path in (tmp_path / "tests" / "u" / "site-2").glob("round_*"))
     assert generations == ["round_000", "round_002"]
 
@@ -178,13 +180,24 @@ def test_noise_is_repeated_when_a_run_is_resumed(federate: Federate, tmp_path: P
 
 
 def test_the_personal_checkpoint_is_a_plain_sam_with_that_sites_scores(whole: dict[str, Any], phantom: Path) -> None:
-    evaluation = whole["result"]["evaluation"]
+    evaluation = whole["result"].evaluation
     assert set(evaluation) == set(SITES)
     for site in SITES:
-        assert "not_applicable" in evaluation[site]["global"]
-        assert all(0 <= evaluation[site][kind]["dice"] <= 1 for kind in ("base", "personal", "unseen"))
+        assert evaluation[site]["global"].not_applicable
+        assert all(0 <= evaluation[site][kind].dice <= 1 for kind in ("base", "personal", "unseen"))
         path = whole["home"] / "tests" / "u" / site / "models" / "personal.pt"
         state = torch.load(path, weights_only=True)["model"]
         plain = SamSegmenter(arch="sam_tiny", image_size=32, base=None, quiet=True)
         plain.load_state_dict(state)  # strictly: the base's own names and shapes, all of them
         assert all(tensor.dtype == torch.float32 for tensor in state.values() if tensor.is_floating_point())
+
+
+def test_the_record_says_what_a_site_set_for_itself_and_no_path(federate: Federate, tmp_path: Path) -> None:
+    result = federate(tmp_path, rounds=1, site_values={"batch_size": 1, "base": None})
+    for site in SITES:
+        assert result.sites[site].own_settings == {"batch_size": 1}
+        assert result.sites[site].hardware == result.hardware
+    own = BEGIN.optional["own_settings"]
+    for strange in ({"base": "x"}, {"device": "../patient"}, {"batch_size": [1]}):
+        with pytest.raises(SchemaError):
+            own.read(strange)

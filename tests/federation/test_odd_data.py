@@ -9,6 +9,7 @@ import pytest
 
 from sitelora.data.site_folder import SiteDataError
 from sitelora.federation.in_process import run_in_process
+from sitelora.run_result import RunResult
 
 AFFINE = np.diag([-1.0, 2.0, 3.0, 1.0])
 FAST = {"image_size": 32, "base": None, "slices": 3, "epochs": 1, "precision": "fp32", "method#rank": 2}
@@ -31,7 +32,7 @@ def site(folder: Path, *, test: int) -> Path:
     return folder
 
 
-def run(root: Path, uid: str = "u", sites: tuple[str, ...] = ("site-1", "site-2"), **settings: object) -> dict:
+def run(root: Path, uid: str = "u", sites: tuple[str, ...] = ("site-1", "site-2"), **settings: object) -> RunResult:
     return run_in_process(
         bundle="iat_segmentation",
         dataset="odd",
@@ -45,16 +46,16 @@ def run(root: Path, uid: str = "u", sites: tuple[str, ...] = ("site-1", "site-2"
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]:
     root = tmp_path_factory.mktemp("odd") / "disk #1, $HOME @x"  # every sign means something to a MONAI config
     site(root / "odd" / "site-1", test=2)
     site(root / "odd" / "site-2", test=0)
     return root, run(root)
 
 
-def test_cases_of_one_file_name_keep_predictions_and_scores_apart(finished: tuple[Path, dict]) -> None:
+def test_cases_of_one_file_name_keep_predictions_and_scores_apart(finished: tuple[Path, RunResult]) -> None:
     root, result = finished
-    assert result["completed"]
+    assert result.completed
     (evaluation,) = root.glob("home/**/site-1/evaluation/evaluation.json")
     content = json.loads(evaluation.read_text())
     assert [case["case"] for case in content["personal"]["cases"]] == ["p2_scan", "p3_scan"]
@@ -67,17 +68,17 @@ def test_cases_of_one_file_name_keep_predictions_and_scores_apart(finished: tupl
         assert np.array_equal(image.affine, AFFINE)
 
 
-def test_no_test_data_is_an_answer_and_the_run_goes_on(finished: tuple[Path, dict]) -> None:
+def test_no_test_data_is_an_answer_and_the_run_goes_on(finished: tuple[Path, RunResult]) -> None:
     root, result = finished
-    evaluation = result["evaluation"]["site-2"]
+    evaluation = result.evaluation["site-2"]
     for kind in ("base", "personal"):
-        assert evaluation[kind]["not_applicable"] == "no test data at site site-2"
-    assert "local to a site" in evaluation["global"]["not_applicable"]
+        assert evaluation[kind].not_applicable == "no test data at site site-2"
+    assert "local to a site" in str(evaluation["global"].not_applicable)
     assert list(root.glob("home/**/site-2/models/personal.pt"))
     assert list(root.glob("home/**/site-2/evaluation/evaluation.json"))
 
 
-def test_pictures_that_contradict_the_data_are_refused_before_the_first_step(finished: tuple[Path, dict]) -> None:
+def test_pictures_that_contradict_the_data_are_refused_before_the_first_step(finished: tuple[Path, RunResult]) -> None:
     with pytest.raises(ValueError, match=r"found a volume \(NIfTI\), expected pictures"):
         run(finished[0], "other", pictures=True)
 
@@ -88,7 +89,7 @@ def test_as_many_labels_as_settings_allow_are_trained_on_and_scored(tmp_path: Pa
     content["labels"] = {"0": "background", **{str(n): f"part {n}" for n in range(1, 71)}}
     (folder / "dataset.json").write_text(json.dumps(content))
     result = run(tmp_path, sites=("site-1",), classes=70)
-    assert result["completed"]
+    assert result.completed
     (evaluation,) = tmp_path.glob("home/**/site-1/evaluation/evaluation.json")
     assert len(json.loads(evaluation.read_text())["personal"]["labels"]) == 70
 

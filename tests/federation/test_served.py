@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -25,6 +24,7 @@ from sitelora.federation.served import (
 )
 from sitelora.method import Model
 from sitelora.networks.sam import SamSegmenter
+from sitelora.run_result import RunResult
 
 MODEL = Model({"w": torch.ones(2)})
 
@@ -71,24 +71,22 @@ def test_a_model_with_a_base_delta_comes_back_from_its_tensors() -> None:
 
 
 def test_the_served_score_of_a_site_never_falls_and_is_what_the_record_says(
-    tmp_path: Path, federate: Callable[..., dict[str, Any]]
+    tmp_path: Path, federate: Callable[..., RunResult]
 ) -> None:
     # a rate at which training spoils more than it mends
     result = federate(tmp_path, rounds=3, evaluate=True, overrides={"learning_rate": 0.3})
-    for site, evaluation in result["evaluation"].items():
-        metrics = [entry["sites"][site]["metrics"] for entry in result["rounds"]]
+    for site, evaluation in result.evaluation.items():
+        metrics = [entry.sites[site].metrics for entry in result.rounds]
         course = [one["dice_served"] for one in metrics]
         assert course == sorted(course)
         seen = [one[key] for one in metrics for key in ("dice_received", "dice_personal")]
-        served = evaluation["personal"]["served"]
-        assert served["validation"] == max([*seen, served["validation_received"]])
+        served = evaluation["personal"].served
+        assert served.validation == max([*seen, served.candidates["validation_received"]])
         stored = json.loads((tmp_path / "tests" / "u" / site / "round_002" / "manifest.json").read_text())
         assert stored["served_as"]["score"] == course[-1]
 
 
-def test_what_is_scored_is_what_is_served(
-    tmp_path: Path, federate: Callable[..., dict[str, Any]], phantom: Path
-) -> None:
+def test_what_is_scored_is_what_is_served(tmp_path: Path, federate: Callable[..., RunResult], phantom: Path) -> None:
     result = federate(tmp_path, rounds=2, evaluate=True, overrides={"learning_rate": 0.3})
     file = tmp_path / "tests" / "u" / "site-1" / "models" / "personal.pt"
     network = SamSegmenter(arch="sam_tiny", image_size=32, base=None, quiet=True, precision="fp32").eval()
@@ -96,11 +94,11 @@ def test_what_is_scored_is_what_is_served(
     pipeline = read_bundle("iat_segmentation", {"image_size": 32, "slices": 3}, config="inference")
     folder = SiteFolder.read(phantom / "prostate" / "site-1")
     scores = evaluate_cases(network, folder, "test", pipeline=pipeline.get_parsed_content)
-    assert scores["dice"] == pytest.approx(result["evaluation"]["site-1"]["personal"]["dice"], abs=1e-4)
+    assert scores["dice"] == pytest.approx(result.evaluation["site-1"]["personal"].dice, abs=1e-4)
 
 
 def test_a_site_without_validation_cases_is_served_the_trained_model_and_the_record_says_so(
-    tmp_path: Path, federate: Callable[..., dict[str, Any]]
+    tmp_path: Path, federate: Callable[..., RunResult]
 ) -> None:
     make_phantom(tmp_path / "data", size=TINY, sites=("site-1",))
     folder = tmp_path / "data" / "prostate" / "site-1" / "dataset.json"
@@ -109,7 +107,7 @@ def test_a_site_without_validation_cases_is_served_the_trained_model_and_the_rec
     content["validation"] = []
     folder.write_text(json.dumps(content))
     result = federate(tmp_path / "home", rounds=1, evaluate=True, sites=("site-1",), data=tmp_path / "data")
-    served = result["evaluation"]["site-1"]["personal"]["served"]
-    assert served["model"] == TRAINED
-    assert served["validation"] is None
-    assert "no validation cases" in served["why"]
+    served = result.evaluation["site-1"]["personal"].served
+    assert served.model == TRAINED
+    assert served.validation is None
+    assert "no validation cases" in served.why

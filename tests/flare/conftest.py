@@ -19,6 +19,7 @@ from sitelora.flare.job_folder import JobFolder
 from sitelora.flare.processes import environment, simulator_command
 from sitelora.flare.recipe import FederationRecipe, export_job
 from sitelora.flare.verdict import read_result
+from sitelora.run_result import RunResult
 
 BUNDLE = "iat_segmentation"
 SITES = ("site-1", "site-2")
@@ -90,10 +91,10 @@ def job_of() -> Callable[..., JobFolder]:
 
 
 @pytest.fixture
-def nvflare_simulator(tiny_data: Path, tmp_path: Path) -> Callable[[Path], tuple[int, dict[str, Any] | None]]:
+def nvflare_simulator(tiny_data: Path, tmp_path: Path) -> Callable[[Path], tuple[int, RunResult | None]]:
     """Run a job folder in NVFlare's own simulator; give its exit code and its result.json, if there is one."""
 
-    def run(job: Path) -> tuple[int, dict[str, Any] | None]:
+    def run(job: Path) -> tuple[int, RunResult | None]:
         workspace = tmp_path / "workspace"
         command = simulator_command(job=job, workspace=workspace, threads=2)
         env = environment(home=tmp_path / "home", data=tiny_data)
@@ -104,10 +105,10 @@ def nvflare_simulator(tiny_data: Path, tmp_path: Path) -> Callable[[Path], tuple
 
 
 @pytest.fixture
-def in_process_of(tiny_data: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def in_process_of(tiny_data: Path, tmp_path: Path) -> Callable[..., RunResult]:
     """Run the federation of a tiny job in this process: what NVFlare must end with, bit for bit."""
 
-    def make(**arguments: Any) -> dict[str, Any]:
+    def make(**arguments: Any) -> RunResult:
         values: dict[str, Any] = {
             "bundle": BUNDLE,
             "dataset": "prostate",

@@ -197,6 +197,29 @@ def test_a_message_with_a_wrong_tensor_is_named_and_the_next_right_one_still_wor
     assert "error" not in again.meta
 
 
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_state_leaves_as_one_code_and_the_file_is_named_at_the_site(
+    executor: SiteExecutor,
+    context: Contexts,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: str,
+) -> None:
+    monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SITELORA_DATA", str(tiny_data))
+    begun = FLModelUtils.from_shareable(executor.execute(BEGIN, task(BEGIN_ROUND), context(), Signal()))
+    message = cast(begun.params, torch.bfloat16)
+    executor.execute(TRAIN, task(0, message), context(), Signal())
+    file = tmp_path / "home" / "iat_prostate" / "run-1" / "site-1" / "round_000" / "state.safetensors"
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "cut":
+        file.write_bytes(content[:-1])
+    assert code_of(executor.execute(TRAIN, task(1, message), context(), Signal())) == "state_damaged"
+    assert str(file) in json.loads(_events(tmp_path / "home").read_text().splitlines()[-1])["error"]
+
+
 def test_arguments_in_a_job_are_refused_and_never_taken(context: Contexts, caplog: pytest.LogCaptureFixture) -> None:
     answer = SiteExecutor(overrides={"epochs": 1}).execute(BEGIN, task(BEGIN_ROUND), context(), Signal())
     assert code_of(answer) == "settings_refused"

@@ -44,10 +44,10 @@ def test_the_simulator_gives_the_tensors_of_the_in_process_federation(
     done = simulate(job.path, home=tmp_path / "home", data=tiny_data, uid="run-1")
     assert done.problems == ()
     assert done.result is not None
-    assert done.result["fingerprint"] == expected["fingerprint"]
-    assert done.result["evaluation"] == expected["evaluation"]
-    for before, found in zip(expected["rounds"], done.result["rounds"], strict=True):
-        assert found.get("server") == before.get("server")  # only where pairs are shared
+    assert done.result.fingerprint == expected.fingerprint
+    assert done.result.evaluation == expected.evaluation
+    for before, found in zip(expected.rounds, done.result.rounds, strict=True):
+        assert found.server == before.server  # only where pairs are shared
         for site in SITES:
             for key in ("bytes_up", "bytes_down", "metrics"):
-                assert found["sites"][site][key] == before["sites"][site][key], (site, key)
+                assert getattr(found.sites[site], key) == getattr(before.sites[site], key), (site, key)

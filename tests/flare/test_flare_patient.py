@@ -40,7 +40,7 @@ def test_nothing_at_the_server_holds_a_patients_name(
     assert {"result.json", "events.jsonl"} <= {path.name for path in files}
     assert [str(path) for path in files if PATIENT.encode() in path.read_bytes()] == []
     if damaged:
-        assert "site-1: data_unfit: its data is missing or not fit for training" in str(done.result["error"])
+        assert "site-1: data_unfit: its data is missing or not fit for training" in str(done.result.error)
         assert any(PATIENT in problem for problem in done.problems)
         events = [json.loads(line) for line in (done.run_folder / "site-1" / "events.jsonl").open()]
         assert PATIENT in events[-1]["error"]

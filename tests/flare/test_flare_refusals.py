@@ -49,8 +49,8 @@ def test_nvflares_simulator_ends_with_an_exit_code_and_a_reason(
     code, result = nvflare_simulator(job.path)
     assert code != 0
     assert result is not None
-    assert not result["completed"]
-    assert told in result["error"]
+    assert not result.completed
+    assert told in result.error
     require_nothing_done(tmp_path)
 
 
@@ -91,13 +91,13 @@ def test_arguments_of_a_component_are_refused_with_an_exit_code_and_a_reason(
     code, result = nvflare_simulator(job.path)
     assert code != 0
     assert result is not None
-    assert "the arguments overrides, expected none" in result["error"]
+    assert "the arguments overrides, expected none" in result.error
     edit(job.path / "app" / "config" / SERVER_CONFIG, lambda c: c["workflows"][0].update(args={}))
     edit(job.path / "app" / "config" / CLIENT_CONFIG, lambda c: c["executors"][0]["executor"].update(args={"x": 1}))
     code, result = nvflare_simulator(job.path)
     assert code != 0
     assert result is not None
-    assert not result["completed"]
+    assert not result.completed
     require_nothing_done(tmp_path)
 
 
@@ -115,9 +115,9 @@ def test_a_job_that_was_edited_at_one_side_only_is_refused_with_what_differs(
     code, result = nvflare_simulator(job.path)
     assert code != 0
     assert result is not None
-    assert not result["completed"]
-    assert "nothing was trained" in result["error"]
-    assert "settings.learning_rate, settings.method at site-1, site-2" in result["error"]
+    assert not result.completed
+    assert "nothing was trained" in result.error
+    assert "settings.learning_rate, settings.method at site-1, site-2" in result.error
     require_nothing_done(tmp_path)
 
 

@@ -26,6 +26,7 @@ from sitelora.flare.processes import ProcessFamily
 from sitelora.flare.simulate import simulate
 from sitelora.flare.terminal import RunDisplay, block, plain_line
 from sitelora.flare.verdict import problems_of, read_result
+from sitelora.run_result import Round, RunResult, SiteRound
 from sitelora.value_kinds import SettingsError
 
 Jobs = Callable[..., JobFolder]
@@ -253,11 +254,16 @@ def test_another_method_is_another_federation_at_the_same_rank_and_scale(job_of:
         choose(job.path, tmp_path / "home", method="nothing")
 
 
-def result_of(**changes: Any) -> dict[str, Any]:
-    entry = {"status": "ok", "reason": ""}
-    rounds = [{"round": n, "seconds": 1.0, "sites": {"site-1": dict(entry), "site-2": dict(entry)}} for n in range(2)]
-    good = {"completed": True, "error": "", "rounds": rounds, "evaluation": {"site-1": {}, "site-2": {}}}
-    return {**good, **changes}
+def result_of(**changes: Any) -> RunResult:
+    entries = {site: SiteRound(status="ok") for site in ("site-1", "site-2")}
+    rounds = [Round(number=n, seconds=1.0, sites=entries) for n in range(2)]
+    good: dict[str, Any] = {
+        "completed": True,
+        "rounds_done": 2,
+        "rounds": rounds,
+        "evaluation": {"site-1": {}, "site-2": {}},
+    }
+    return RunResult(**{**good, **changes})
 
 
 def test_only_all_rounds_of_all_sites_with_clean_logs_are_a_success(job_of: Jobs, tmp_path: Path) -> None:
@@ -269,13 +275,12 @@ def test_only_all_rounds_of_all_sites_with_clean_logs_are_a_success(job_of: Jobs
 
     assert "no result.json" in problems_of(job, None, workspace, 0)[0]
     assert problems_of(job, result_of(completed=False, error="disk full"), workspace, 0) == ["disk full"]
-    assert "1 rounds were done, expected 2" in problems_of(
-        job, result_of(rounds=result_of()["rounds"][:1]), workspace, 0
-    )
+    assert "1 rounds were done, expected 2" in problems_of(job, result_of(rounds_done=1), workspace, 0)
     assert problems_of(job, result_of(evaluation={"site-1": {}}), workspace, 0) == ["no evaluation from site-2"]
     assert problems_of(job, result_of(), workspace, 2) == ["NVFlare's simulator ended with exit code 2"]
-    missing = result_of()
-    missing["rounds"][1]["sites"]["site-2"] = {"status": "missing", "reason": "no answer within 5 s"}
+    first, second = result_of().rounds
+    silent = SiteRound(status="missing", reason="no answer within 5 s")
+    missing = result_of(rounds=[first, replace(second, sites={**second.sites, "site-2": silent})])
     assert problems_of(job, missing, workspace, 0) == ["round 2: site-2 missing: no answer within 5 s"]
     (workspace / "site-1" / "error_log.txt").write_text("line one\nValueError: bad image\n")
     (problem,) = problems_of(job, result_of(), workspace, 0)
@@ -288,7 +293,7 @@ def test_the_result_is_read_from_the_workspace_of_this_run(tmp_path: Path) -> No
     folder = tmp_path / "server" / "simulate_job"
     folder.mkdir(parents=True)
     (folder / "result.json").write_text('{"completed": true}')
-    assert read_result(tmp_path) == {"completed": True}
+    assert read_result(tmp_path) == RunResult(completed=True)
 
 
 def test_the_follower_tells_new_whole_lines_only(tmp_path: Path) -> None:

@@ -69,22 +69,22 @@ def test_the_simulated_run_is_a_success(both: Both) -> None:
     assert both.simulated.ok
     result = both.simulated.result
     assert result is not None
-    assert result["completed"]
-    assert result["rounds_done"] == 2
-    assert sorted(result["evaluation"]) == list(SITES)
+    assert result.completed
+    assert result.rounds_done == 2
+    assert sorted(result.evaluation) == list(SITES)
 
 
 def test_nvflare_gives_the_tensors_of_the_in_process_federation(both: Both) -> None:
     result = both.simulated.result
     assert result is not None
-    assert result["fingerprint"] == both.in_process["fingerprint"]
-    for expected, found in zip(both.in_process["rounds"], result["rounds"], strict=True):
+    assert result.fingerprint == both.in_process.fingerprint
+    for expected, found in zip(both.in_process.rounds, result.rounds, strict=True):
         for site in SITES:
             for key in ("status", "cases", "bytes_up", "bytes_down", "metrics"):
-                assert found["sites"][site][key] == expected["sites"][site][key], (site, key)
+                assert getattr(found.sites[site], key) == getattr(expected.sites[site], key), (site, key)
     assert state_hashes(both.simulated.run_folder) == state_hashes(both.in_process_folder)
     for key in ("sites", "egress", "base", "seed", "method", "evaluation", "warnings"):
-        assert result[key] == both.in_process[key], key
+        assert getattr(result, key) == getattr(both.in_process, key), key
 
 
 def test_both_write_the_same_audit_log_and_the_sites_own_policy_saw_the_same_tensors(both: Both) -> None:
@@ -98,14 +98,14 @@ def test_both_write_the_same_audit_log_and_the_sites_own_policy_saw_the_same_ten
 def test_nothing_local_is_in_an_audit_log_and_its_bytes_are_the_bytes_of_the_result(both: Both) -> None:
     result = both.simulated.result
     assert result is not None
-    allowed = {entry["name"] for entry in result["egress"]["shared"]}
+    allowed = {entry.name for entry in result.egress.shared}
     for site in SITES:
         lines = [json.loads(line) for line in (both.simulated.run_folder / site / "audit.jsonl").open()]
         assert {line["name"] for line in lines} == allowed
         assert not [line["name"] for line in lines if line["name"].endswith(".A") and "image_encoder" in line["name"]]
-        for entry in result["rounds"]:
-            sent = sum(line["bytes"] for line in lines if line["round"] == entry["round"])
-            assert sent == entry["sites"][site]["bytes_up"] == sum(one["bytes"] for one in result["egress"]["shared"])
+        for entry in result.rounds:
+            sent = sum(line["bytes"] for line in lines if line["round"] == entry.number)
+            assert sent == entry.sites[site].bytes_up == sum(one.bytes for one in result.egress.shared)
 
 
 def test_the_result_is_also_where_a_job_is_downloaded_from(both: Both) -> None:

@@ -21,6 +21,7 @@ from sitelora.flare.processes import environment, simulator_command
 from sitelora.flare.recipe import FederationRecipe
 from sitelora.flare.simulate import simulate
 from sitelora.flare.verdict import problems_of, read_result
+from sitelora.run_result import RunResult
 
 Jobs = Callable[..., JobFolder]
 pytestmark = pytest.mark.soak
@@ -30,6 +31,7 @@ import sys
 from pathlib import Path
 from sitelora.flare.simulate import simulate
 from sitelora.flare.verdict import problems_of, read_result
+from sitelora.run_result import RunResult
 
 job, home, data, resume = sys.argv[1:5]
 done = simulate(Path(job), home=Path(home), data=Path(data), uid="run-1", resume=resume == "resume")
@@ -81,19 +83,19 @@ POLICY = {
 
 
 def test_one_thread_starts_every_task_anew_and_ends_with_the_same_tensors(
-    job_of: Jobs, in_process_of: Callable[..., dict[str, Any]], tiny_data: Path, tmp_path: Path
+    job_of: Jobs, in_process_of: Callable[..., RunResult], tiny_data: Path, tmp_path: Path
 ) -> None:
     before = in_process_of()
     done = simulate(job_of(tmp_path).path, home=tmp_path / "home", data=tiny_data, uid="run-1", threads=1)
     assert done.problems == ()
     assert done.result is not None
-    assert done.result["fingerprint"] == before["fingerprint"]
+    assert done.result.fingerprint == before.fingerprint
     assert state_hashes(done.run_folder) == state_hashes(tmp_path / "home_in_process" / "iat_prostate" / "run-1")
 
 
 def test_killed_inside_a_round_and_resumed_ends_bit_for_bit_as_if_nothing_had_happened(
     job_of: Jobs,
-    in_process_of: Callable[..., dict[str, Any]],
+    in_process_of: Callable[..., RunResult],
     tiny_data: Path,
     overrides: dict[str, Any],
     tmp_path: Path,
@@ -123,12 +125,12 @@ def test_killed_inside_a_round_and_resumed_ends_bit_for_bit_as_if_nothing_had_ha
     second = subprocess.run([*command, "resume"], env=env, capture_output=True, text=True, timeout=600)
     assert second.returncode == 0, second.stdout + second.stderr
     assert "going on after round" in second.stdout
-    result = json.loads((home / "iat_prostate" / "run-1" / "server" / "result.json").read_text())
-    assert result["fingerprint"] == before["fingerprint"]
+    result = RunResult.read(home / "iat_prostate" / "run-1" / "server" / "result.json")
+    assert result.fingerprint == before.fingerprint
     assert state_hashes(home / "iat_prostate" / "run-1") == state_hashes(
         tmp_path / "home_in_process" / "iat_prostate" / "run-1"
     )
-    assert result["evaluation"] == before["evaluation"]
+    assert result.evaluation == before.evaluation
 
 
 def test_a_site_that_dies_and_a_job_that_cheats_are_named_and_the_rest_goes_on(
@@ -162,24 +164,24 @@ def test_a_site_that_dies_and_a_job_that_cheats_are_named_and_the_rest_goes_on(
     result = read_result(workspace)
     problems = problems_of(job, result, workspace, ended.returncode)
     assert result is not None
-    assert result["completed"]
-    first, second = result["rounds"]
-    assert {site: entry["status"] for site, entry in first["sites"].items()} == {
+    assert result.completed
+    first, second = result.rounds
+    assert {site: entry.status for site, entry in first.sites.items()} == {
         "site-1": "ok",
         "site-2": "ok",
         "site-3": "rejected",
     }
-    assert "site-3" in first["sites"]["site-3"]["reason"]
-    assert "NaN" in first["sites"]["site-3"]["reason"]
-    assert second["sites"]["site-1"]["status"] == "ok"
-    assert second["sites"]["site-2"]["status"] == "missing"
-    assert "no answer within 6" in second["sites"]["site-2"]["reason"]
-    assert second["sites"]["site-3"]["status"] == "missing"
-    assert "policy_refused" in second["sites"]["site-3"]["reason"]
+    assert "site-3" in first.sites["site-3"].reason
+    assert "NaN" in first.sites["site-3"].reason
+    assert second.sites["site-1"].status == "ok"
+    assert second.sites["site-2"].status == "missing"
+    assert "no answer within 6" in second.sites["site-2"].reason
+    assert second.sites["site-3"].status == "missing"
+    assert "policy_refused" in second.sites["site-3"].reason
     assert any("qkv.lora.q.A" in problem for problem in problems), "what it was stays in the site's own log"
     assert any("site-2 missing" in problem for problem in problems)
     assert any("site-3 logged errors" in problem for problem in problems)
-    assert sorted(result["evaluation"]) == ["site-1", "site-3"]
+    assert sorted(result.evaluation) == ["site-1", "site-3"]
     policy = [
         json.loads(line) for line in (tmp_path / "home" / "iat_prostate" / "run-1" / "site-3" / "policy.jsonl").open()
     ]
@@ -193,9 +195,9 @@ def test_a_site_without_data_stops_the_run_before_training_and_says_what_to_do(
     done = simulate(job.path, home=tmp_path / "home", data=tiny_data, uid="run-1")
     assert not done.ok
     assert done.result is not None
-    assert not done.result["completed"]
-    assert done.result["rounds_done"] == 0
-    error = done.result["error"]
+    assert not done.result.completed
+    assert done.result.rounds_done == 0
+    error = done.result.error
     assert "nothing was trained" in error
     assert "site-4: data_unfit" in error
     assert str(tmp_path) not in error
@@ -204,7 +206,7 @@ def test_a_site_without_data_stops_the_run_before_training_and_says_what_to_do(
 
 
 def test_the_recipe_runs_in_nvflares_own_simulation_environment(
-    in_process_of: Callable[..., dict[str, Any]],
+    in_process_of: Callable[..., RunResult],
     tiny_data: Path,
     overrides: dict[str, Any],
     tmp_path: Path,
@@ -223,10 +225,10 @@ def test_the_recipe_runs_in_nvflares_own_simulation_environment(
         uid="run-1",
     )
     recipe.run(SimEnv(clients=recipe.sites, workspace_root=str(tmp_path / "simulation")))
-    result = json.loads((home / "iat_prostate" / "run-1" / "server" / "result.json").read_text())
-    assert result["completed"]
+    result = RunResult.read(home / "iat_prostate" / "run-1" / "server" / "result.json")
+    assert result.completed
     before = in_process_of()
-    assert result["fingerprint"] == before["fingerprint"]
+    assert result.fingerprint == before.fingerprint
 
 
 def _is_in_round(events: Path, number: int) -> bool:

@@ -12,8 +12,8 @@ from sitelora.methods.fedsa_lora import fedsa_lora
 from sitelora.methods.flexlora import flexlora
 from sitelora.methods.hetlora import hetlora
 from sitelora.methods.iat import iat
-from sitelora.networks.names import HEADS
 from sitelora.networks.sam import SamSegmenter
+from sitelora.networks.sam_parts import sam_parts
 from sitelora.regularizers.proximal import Proximal
 from sitelora.sharing.patterns import matches_any
 from sitelora.sharing.rule import Partition
@@ -61,7 +61,7 @@ def test_fedsa_is_iats_control_with_both_shares_a() -> None:
 def test_fedsas_official_settings_keep_the_heads() -> None:
     partition, _ = vit_b("fedsa_lora", heads="local")
     assert {name for name in partition.local if not name.endswith(".B")} == {
-        name for name in partition.trained if matches_any(HEADS, name)
+        name for name in partition.trained if matches_any(sam_parts(6).expand("@heads"), name)
     }
     with pytest.raises(ValueError, match="heads is 'none'"):
         fedsa_lora(heads="none")
@@ -72,7 +72,7 @@ def test_fedprox_pulls_with_mu() -> None:
 
 
 def test_feddpa_trains_its_local_adapter_beside_a_weakened_global_one_then_the_global_one_alone() -> None:
-    method = feddpa(mixing=0.3)
+    method = feddpa(mixing=0.3).on(sam_parts(12))
     first, second = method.passes(4)
     assert first.strengths == {"local": 0.3, "global": 0.7}
     assert second.strengths == {"local": 0.0}

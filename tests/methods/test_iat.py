@@ -9,8 +9,8 @@ import torch
 
 from sitelora.method import Method
 from sitelora.methods.iat import iat
-from sitelora.networks.names import HEADS
 from sitelora.networks.sam import SamSegmenter
+from sitelora.networks.sam_parts import sam_parts
 from sitelora.regularizers.subspace import SubspaceOrthogonality
 from sitelora.sharing.patterns import matches_any
 from sitelora.sharing.rule import Partition
@@ -38,7 +38,7 @@ def test_the_encoder_shares_b_and_the_decoder_a() -> None:
 
 
 def test_no_payload_can_hold_an_encoder_a_or_a_decoder_b() -> None:
-    method = iat()
+    method = iat().on(sam_parts(6))
     partition, _ = partition_on(method)
     payload = {name: torch.zeros(1) for name in method.sent_in(0, partition.shared)}
     assert sorted(allow_only_shared(payload, method.share)) == list(partition.shared)
@@ -51,7 +51,7 @@ def test_the_other_trained_decoder_parts_are_shared_by_default_or_local() -> Non
     shared, _ = partition_on(iat())
     local, _ = partition_on(iat(heads="local"))
     assert shared.trained == local.trained
-    heads = {name for name in shared.trained if matches_any(HEADS, name)}
+    heads = {name for name in shared.trained if matches_any(sam_parts(6).expand("@heads"), name)}
     assert len(heads) > 10
     assert heads <= set(shared.shared)
     assert heads <= set(local.local)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sitelora.adapters.base import insert_adapters
 from sitelora.adapters.lora import LoRA
+from sitelora.networks.parts import Parts, Projection
 from sitelora.server.mean import weighted_mean
 from sitelora.server.residual import residual
 
@@ -40,8 +41,9 @@ def sites_under(shift: str) -> list[tuple[Tensor, Tensor]]:
 def adapter_of_a_site() -> tuple[nn.Module, dict[str, nn.Parameter]]:
     """A projection with W0 = 0, adapted; every site draws the same."""
     network = nn.ModuleDict({"image_encoder": nn.ModuleDict({"q_proj": nn.Linear(D, D, bias=False)})})
+    network.parts = Parts(projections=(Projection(where="**.q_proj", holds=("q",)),))  # type: ignore[assignment]
     nn.init.zeros_(network["image_encoder"]["q_proj"].weight)  # type: ignore[index]
-    insert_adapters(network, [LoRA(where="image_encoder", rank=RANK)], seed=0)
+    insert_adapters(network, [LoRA(where="image_encoder", on="q", rank=RANK)], seed=0)
     lora = network["image_encoder"]["q_proj"].lora  # type: ignore[index]
     return network["image_encoder"]["q_proj"], {"A": lora.A, "B": lora.B}  # type: ignore[index]
 

@@ -162,11 +162,11 @@ def test_under_adamw_the_correction_is_of_the_gradients_order(tmp_path: Path) ->
             **{"method": "scaffold", "method#rank": 2, "max_gradient_norm": 0.0},
         },
     )
-    assert all("regularizer_share" not in entry["metrics"] for entry in result["rounds"][0]["sites"].values())
+    assert all("regularizer_share" not in entry.metrics for entry in result.rounds[0].sites.values())
     for number in (1, 2):
-        for entry in result["rounds"][number]["sites"].values():
-            assert 0.05 < entry["metrics"]["regularizer_share"] < 5
-            assert entry["metrics"]["regularizer_share_unbounded"] < 20
+        for entry in result.rounds[number].sites.values():
+            assert 0.05 < entry.metrics["regularizer_share"] < 5
+            assert entry.metrics["regularizer_share_unbounded"] < 20
 
 
 @pytest.mark.parametrize("missing", ["memory", "companions"])

@@ -13,6 +13,7 @@ def partly_trained() -> SamSegmenter:
     return network
 
 
+@pytest.mark.usefixtures("bf16_anywhere")
 def test_only_frozen_matrices_are_stored_in_bf16():
     network = partly_trained()
     assert set_precision(network, "bf16") == "bf16"
@@ -24,6 +25,7 @@ def test_only_frozen_matrices_are_stored_in_bf16():
     assert all(buffer.dtype == torch.float32 for buffer in network.buffers())
 
 
+@pytest.mark.usefixtures("bf16_anywhere")
 def test_bf16_is_near_fp32_and_trains_in_fp32():
     picture = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     network = partly_trained()
@@ -47,6 +49,7 @@ def test_auto_names_what_it_chose_and_the_network_remembers():
     assert network.compute_precision == chosen
 
 
+@pytest.mark.usefixtures("bf16_anywhere")
 def test_positions_of_prompts_are_never_rounded():
     """Frequencies times places lose their meaning in bf16, so prompts are encoded outside autocast."""
     network = partly_trained()

@@ -9,7 +9,9 @@ import pytest
 from sitelora.evaluation.case_picture import draw_case
 from sitelora.evaluation.metrics import case_metrics
 from sitelora.evaluation.overlays import select_cases
-from sitelora.evaluation.scores import CaseScore, summarise
+from sitelora.evaluation.scores import summarise
+from sitelora.run_result import CaseScore
+from sitelora.typed_json import from_json
 
 HOSPITALS = {
     "site-1": "phantom RUNMC",
@@ -117,7 +119,7 @@ def one_round(number: int, sites, rng) -> dict:
                 "regularizer_share": 0.25 / (number + 1),
             },
         }
-    return {"round": number, "seconds": 11.4 + number / 10, "sites": entries, "server": {"note": "weighted mean"}}
+    return {"round": number, "seconds": 11.4 + number / 10, "sites": entries, "server": {"weight": 1.0}}
 
 
 def evaluate(folder: Path, site: str, position: int, cases: int, overlays: bool, rng) -> dict:
@@ -135,7 +137,7 @@ def evaluate(folder: Path, site: str, position: int, cases: int, overlays: bool,
     block["personal"]["served"] = SERVED[position % len(SERVED)]
     listed = []
     if overlays:
-        scores = [CaseScore.from_json(case) for case in block["personal"]["cases"]]
+        scores = [from_json(CaseScore, case) for case in block["personal"]["cases"]]
         for which, score in select_cases(scores).items():
             image, truth = volumes[score.case]
             draw_case(

@@ -1,8 +1,9 @@
 from sitelora.report.egress import group_tensors
+from sitelora.run_result import SharedTensor
 
 
 def tensor(name, shape=(8, 4), size=64):
-    return {"name": name, "shape": list(shape), "bytes": size}
+    return SharedTensor(name=name, shape=shape, bytes=size)
 
 
 def test_blocks_become_ranges_and_nothing_is_lost():

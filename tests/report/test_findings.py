@@ -3,6 +3,7 @@ import json
 import pytest
 
 from sitelora.report.findings import headline, main_model, verdict
+from sitelora.report.header import header
 from sitelora.report.results import read_run
 from sitelora.report.warned import warnings
 
@@ -73,7 +74,13 @@ def test_sites_below_their_base_or_their_received_model_are_warned_of(tmp_path):
 
 
 def test_a_run_cut_short_says_so_and_why(tmp_path):
-    run = run_of(tmp_path, completed=False, rounds=[{"sites": {"a": entry()}}], error="too few sites: 1 of 4")
+    run = run_of(
+        tmp_path,
+        completed=False,
+        rounds=[{"round": 0, "sites": {"a": entry()}}],
+        rounds_done=1,
+        error="too few sites: 1 of 4",
+    )
     assert verdict(run).startswith("The run was cut short after 1 of 2 rounds with 1 site.")
     found = warnings(run)
     assert found[0] == "The run ended with an error: too few sites: 1 of 4"
@@ -114,7 +121,6 @@ def test_drawn_data_is_warned_of_however_it_shows(tmp_path):
     sites = {
         "a": {"hospital": "Phantom hospital 1"},
         "b": {"hospital": "General"},
-        "c": {"artificial": True},
         "d": {"hospital": "St Phantomas"},
     }
     (tmp_path / "b").mkdir()
@@ -124,8 +130,8 @@ def test_drawn_data_is_warned_of_however_it_shows(tmp_path):
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "events.jsonl").write_text('{"event": "begin", "note": "artificial_data"}\n')
     run = run_of(tmp_path, sites=sites)
-    assert run.artificial == ["a", "b", "c"]
-    assert warnings(run)[0].startswith("Artificial data at a, b and c: drawn")
+    assert run.artificial == ["a", "b"]
+    assert warnings(run)[0].startswith("Artificial data at a and b: drawn")
 
 
 def test_a_run_that_sends_nothing_says_so(tmp_path):
@@ -154,3 +160,12 @@ def test_training_that_spoils_a_useful_model_is_warned_of(tmp_path, falls, told)
     if told:
         assert found[0].startswith("Training at a lowered its validation Dice")
         assert told in found[0]
+
+
+def test_hardware_is_told_by_site_where_it_or_what_a_site_set_differs(tmp_path):
+    machine = {"machine": "x86_64", "cores": 2}
+    sites = {"a": {"hardware": machine}, "b": {"hardware": machine}}
+    assert "<dd>x86_64, 2 cores</dd>" in header(run_of(tmp_path, sites=sites))
+    sites["b"]["own_settings"] = {"device": "cuda", "batch_size": 4}
+    told = "a: x86_64, 2 cores; b: x86_64, 2 cores, set at the site: device cuda, batch size 4"
+    assert f"<dd>{told}</dd>" in header(run_of(tmp_path, sites=sites))

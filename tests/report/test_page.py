@@ -201,7 +201,7 @@ def test_names_from_sites_are_text_and_never_markup(maker, tmp_path):
     evil = '"><script>alert(1)</script><img src=x onerror=alert(1)>$\\frac{1}{0}$'
     result |= {"federation": evil, "warnings": [evil], "versions": {evil: evil}}
     result["sites"]["site-1"]["hospital"] = evil
-    result["rounds"][0]["server"] = {evil: evil}
+    result["rounds"][0]["server"] = {evil: 1.0}
     result["rounds"][0]["sites"]["site-1"]["reason"] = evil
     result["egress"]["shared"][0]["name"] = evil
     result["evaluation"]["site-1"]["personal"]["cases"][0]["case"] = evil

@@ -42,7 +42,8 @@ def test_the_least_there_can_be_is_still_a_run(tmp_path):
 
 def test_null_is_the_same_as_absent(tmp_path):
     names = ("rounds", "sites", "evaluation", "egress", "warnings", "base", "hardware", "versions", "seed", "format")
-    facts = dict.fromkeys(names[:-1]) | {"completed": True, "rounds": [{"sites": {"site-1": {"metrics": None}}}]}
+    rounds = [{"round": 0, "sites": {"site-1": {"status": "ok", "metrics": None}}}]
+    facts = dict.fromkeys(names[:-1]) | {"completed": True, "rounds": rounds, "rounds_done": 1}
     run = read_run(write(tmp_path, facts))
     assert run.rounds[0].sites["site-1"].bytes_up == 0
     assert verdict(run).startswith("1 site trained together for 1 round.")
@@ -78,8 +79,8 @@ def test_one_site_alone_can_make_its_page(maker, tmp_path):
 
 
 def test_numbers_that_are_none_are_not_numbers(tmp_path):
-    text = '{"rounds": [{"round": 0, "sites": {"s": {"metrics": {"dice_personal": NaN, "loss": Infinity}}}}]}'
-    run = read_run(write(tmp_path, text))
+    site = '{"status": "ok", "metrics": {"dice_personal": NaN, "loss": Infinity}}'
+    run = read_run(write(tmp_path, f'{{"rounds": [{{"round": 0, "sites": {{"s": {site}}}}}]}}'))
     assert run.rounds[0].sites["s"].metrics == {"dice_personal": None, "loss": None}
 
 
@@ -87,18 +88,19 @@ def test_numbers_that_are_none_are_not_numbers(tmp_path):
     ("content", "words"),
     [
         ('{"rounds": [', ["result.json", "not readable JSON", "stopped while writing"]),
-        ("[1, 2]", ["result.json", "list", "object"]),
+        ("[1, 2]", ["result.json", "[1, 2]", "an object"]),
         ('{"format": 7}', ["result.json", "format 7", "expected 1"]),
-        ('{"rounds": {"0": {}}}', ["'rounds'", "dict", "expected a list"]),
+        ('{"rounds": {"0": {}}}', ["rounds: found {'0': {}}", "expected a list"]),
         (
             '{"evaluation": {"s": {"base": {"cases": ["Case00"]}}}}',
-            ["base at s", "'cases' holds the str 'Case00'", "expected objects"],
+            ["evaluation.s.base.cases[0]: found 'Case00'", "expected an object"],
         ),
         (
             '{"evaluation": {"s": {"base": {"cases": [{"metrics": {"a": 3}}]}}}}',
-            ["base at s", "'a' is a int", "expected an object"],
+            ["evaluation.s.base.cases[0].metrics.a: found 3", "expected an object"],
         ),
-        ('{"rounds": [3]}', ["rounds", "int", "object"]),
+        ('{"rounds": [3]}', ["result.json", "rounds[0]: found 3", "expected an object"]),
+        ('{"round": 1}', ["result.json: round: found an unknown key", "rounds_planned"]),
     ],
 )
 def test_broken_files_are_named_with_what_was_expected(tmp_path, content, words):
@@ -135,5 +137,5 @@ def test_a_downloaded_job_is_read_like_the_servers_own_folder(tmp_path, run_dir,
     (download / inner).mkdir(parents=True)
     (download / inner / "result.json").write_bytes((run_dir / "server" / "result.json").read_bytes())
     found, whole = read_run(download), read_run(run_dir)
-    assert found.facts == whole.facts
+    assert found.result == whole.result
     assert found.sites == whole.sites

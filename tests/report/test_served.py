@@ -9,7 +9,8 @@ from sitelora.report.results import read_run
 from sitelora.report.sections import round_by_round
 from sitelora.report.tables import round_site_table, round_table, site_table
 from sitelora.report.text import summary_text
-from sitelora.run_result import RunResultError, ServedModel
+from sitelora.run_result import RunResult, RunResultError, ServedModel
+from sitelora.typed_json import from_json
 
 WORDS = ["received after round 4", "trained in round 4", "kept from round 2"]
 
@@ -28,13 +29,20 @@ def cells(table):
     ],
 )
 def test_a_served_model_says_which_it_is_and_of_which_round(value, words):
-    assert ServedModel.from_json(value, where="a").words == words
+    assert from_json(ServedModel, value).words == words
 
 
-@pytest.mark.parametrize("value", [{"round": 1}, {"model": "trained"}, {"model": 3, "round": 1}])
-def test_a_served_model_without_its_kind_or_round_is_refused_by_name(value):
-    with pytest.raises(RunResultError, match="evaluation of personal at site-9: 'served' is"):
-        ServedModel.from_json(value, where="evaluation of personal at site-9")
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({"round": 1}, "served.model: found nothing, expected a text"),
+        ({"model": "trained"}, "served.round: found nothing, expected a whole number"),
+        ({"model": 3, "round": 1}, "served.model: found 3, expected a text"),
+    ],
+)
+def test_a_served_model_without_its_kind_or_round_is_refused_by_name(value, told):
+    with pytest.raises(RunResultError, match=f"evaluation.site-9.personal.{told}"):
+        RunResult.from_json({"evaluation": {"site-9": {"personal": {"served": value}}}})
 
 
 def test_page_and_terminal_say_at_every_site_which_model_is_served(run_dir):

@@ -72,7 +72,7 @@ def test_the_page_has_the_chapter_only_where_the_server_told_something(with_roun
     whole = build_report(
         with_rounds([told(numbers(0.2, 0.1), {**layered(0.1, 0.2), **matrix(0.3, 0.5)})]), tmp_path / "a"
     )
-    plain = build_report(with_rounds([told({"note": "mean"})], name="plain"), tmp_path / "b")
+    plain = build_report(with_rounds([told({"weight": 1.0})], name="plain"), tmp_path / "b")
     text = whole.read_text()
     assert "How different the sites are" in text
     assert text.count("<svg") > plain.read_text().count("<svg") + 1

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,10 @@ from fingerprints import Fingerprint, fingerprint, two_rounds
 from sitelora.federation.adapted import load_model, merged_state, model_sha256, save_merged
 from sitelora.federation.run_folder import EVALUATION, RunFolder
 from sitelora.federation.site import Site
+from sitelora.federation.site_settings import SiteError
 from sitelora.method import Model
+from sitelora.networks.devices import usable_device
+from sitelora.networks.precision import CHOICES, resolve_precision
 from sitelora.sharing.wire import Packet
 
 SCORED = "site-2"
@@ -119,3 +123,29 @@ def _off(found: Tensor, expected: Tensor) -> float:
     """Return the largest difference in units of the largest value."""
     largest = float(expected.abs().max()) or 1.0
     return float((found - expected).abs().max()) / largest
+
+
+def refused(values: Mapping[str, Any], *, data: Path, home: Path) -> tuple[str, str]:
+    """Return what sites say of values that they cannot train with: the text, and the code that leaves."""
+    try:
+        federation("local", values, data=data, home=home)
+    except SiteError as error:
+        return str(error), error.code
+    return "", ""
+
+
+def taken(name: str) -> str:
+    """Return a device of this machine by its name."""
+    return str(usable_device(name))
+
+
+def precisions(has_it: bool) -> dict[str, str]:
+    """Return what each precision comes to on a stand-in device with or without bf16."""
+    found = {}
+    with mock.patch.object(torch.get_device_module(standin.NAME), "bf16", has_it):
+        for choice in CHOICES:
+            try:
+                found[choice] = resolve_precision(choice, torch.device(standin.NAME))
+            except ValueError as error:
+                found[choice] = type(error).__name__
+    return found

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from sitelora.sharing.patterns import clean_name
+from sitelora.networks.parts import PartsError, parts_of
+from sitelora.sharing.patterns import clean_name, matches_any
 
 
 class AdapterModule(nn.Module):
@@ -99,16 +100,22 @@ def attach(host: nn.Module, name: str, adapter: AdapterModule) -> None:
     host.register_forward_hook(adapter.after)
 
 
-def encoder_blocks(network: nn.Module, who: str) -> Iterator[tuple[str, Any]]:
-    """Return name and module of every block of the image encoder.
+def modules_of(network: nn.Module, pattern: str) -> Iterator[tuple[str, nn.Module]]:
+    """Yield name and module of everything that a pattern itself names, for example ``@blocks``, and nothing below it.
 
     Raises:
-        ValueError: the network has no ``image_encoder.blocks``; says who needs them.
+        PartsError: the network has no such part, or no module of it.
     """
-    blocks = getattr(getattr(network, "image_encoder", None), "blocks", None)
-    if blocks is None:
-        raise ValueError(f"{who} into image_encoder.blocks, which this network lacks")
-    return ((f"image_encoder.blocks.{index}", block) for index, block in enumerate(blocks))
+    wanted = [name.removesuffix(".**") for name in parts_of(network).expand(pattern)]
+    found = [(name, module) for name, module in network.named_modules() if name and matches_any(wanted, name)]
+    if not found:
+        raise PartsError(f"{pattern!r}: this network has no such module")
+    yield from found
+
+
+def width_of(host: nn.Module) -> int:
+    """Return the width d of what a module reads ``[..., d]``: that of its first linear projection."""
+    return next(module.in_features for module in host.modules() if isinstance(module, nn.Linear))
 
 
 def adapters_of(network: nn.Module) -> Iterator[tuple[str, nn.Module, AdapterModule]]:

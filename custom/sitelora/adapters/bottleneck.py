@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sitelora.adapters.base import AdapterModule, attach, encoder_blocks
+from sitelora.adapters.base import AdapterModule, attach, modules_of, width_of
 from sitelora.seeding import fill_gaussian
 
 
@@ -57,21 +57,20 @@ class BottleneckAdapters:
     role: str = "adapter"
 
     def insert(self, network: nn.Module, *, seed: int) -> None:
-        """Attach the adapters to every block of ``image_encoder``.
+        """Attach the adapters to the attention and the MLP of every block.
 
         Raises:
-            ValueError: the network has no ``image_encoder.blocks``.
+            PartsError: the network declares none.
         """
-        for place, block in encoder_blocks(network, "bottleneck adapters go"):
-            width = int(block.norm1.normalized_shape[0])
-            for host, reads, scale in ((block.attn, "output", 1.0), (block.mlp, "input", self.mlp_scale)):
-                part = "attn" if host is block.attn else "mlp"
+        for part, reads, scale in (("@attention", "output", 1.0), ("@mlp", "input", self.mlp_scale)):
+            for place, host in modules_of(network, part):
+                width = width_of(host)
                 adapter = Bottleneck(
                     width=width,
                     hidden=max(1, width // self.reduction),
                     scale=scale,
                     reads=reads,
                     seed=seed,
-                    name=f"{place}.{part}.{self.role}",
+                    name=f"{place}.{self.role}",
                 )
                 attach(host, self.role, adapter)

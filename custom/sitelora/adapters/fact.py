@@ -9,7 +9,7 @@ MA-SAM's code.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sitelora.adapters.base import HeldTensors, LinearAdapter, attach, encoder_blocks, put_into
-from sitelora.adapters.lora import third
+from sitelora.adapters.base import HeldTensors, LinearAdapter, attach, modules_of, put_into
+from sitelora.adapters.lora import projections_of
+from sitelora.networks.parts import PartsError, parts_of
 from sitelora.seeding import fill_gaussian
 
 
@@ -39,32 +40,34 @@ class Shared(HeldTensors):
 class Cores(LinearAdapter):
     """The cores of one fused qkv projection, ``<role>.q`` and ``<role>.v``, each ``[r, r]``."""
 
-    def __init__(self, shared: Shared, *, parts: str, scale: float, dropout: float, seed: int, name: str) -> None:
+    def __init__(
+        self, shared: Shared, *, rows: Mapping[str, slice], scale: float, dropout: float, seed: int, name: str
+    ) -> None:
         super().__init__()
         rank = len(shared.U)
-        for part in sorted(parts):
+        for part in rows:
             core = nn.Parameter(torch.empty(rank, rank))
             fill_gaussian(core, std=1 / math.sqrt(rank), seed=seed, name=f"{name}.{part}")
             self.register_parameter(part, core)
-        self.scale, self.dropout = scale, dropout
+        self.rows, self.scale, self.dropout = dict(rows), scale, dropout
         self._shared = (shared,)  # in a tuple: the encoder owns them
 
     def after(self, host: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        """Add ``s V S U x`` to every adapted third of the output ``[..., 3 d]``."""
+        """Add ``s V S U x`` to every adapted part of the output ``[..., d_out]``."""
         if self._kept is not None:
             return output
         shared = self._shared[0]
         inner = functional.linear(inputs[0], shared.U)
         for part, core in self.named_parameters(recurse=False):
             turned = functional.dropout(functional.linear(inner, core), self.dropout, self.training)
-            output[..., third(part, output.shape[-1])] += self.scale * functional.linear(turned, shared.V)
+            output[..., self.rows[part]] += self.scale * functional.linear(turned, shared.V)
         return output
 
     def weight_changes(self, host: nn.Module) -> Iterator[tuple[slice, Tensor]]:
-        """Yield the rows of every adapted third, and ``s V S U``."""
-        shared, outputs = self._shared[0], len(host.get_parameter("weight"))
+        """Yield the rows of every adapted part, and ``s V S U``."""
+        shared = self._shared[0]
         for part, core in self.named_parameters(recurse=False):
-            yield third(part, outputs), self.scale * shared.V @ core @ shared.U
+            yield self.rows[part], self.scale * shared.V @ core @ shared.U
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,16 +86,25 @@ class FacT:
     role: str = "fact"
 
     def insert(self, network: nn.Module, *, seed: int) -> None:
-        """Attach the shared factors to ``image_encoder`` and cores to every block.
+        """Attach the shared factors to the encoder and cores to its fused projections.
 
         Raises:
-            ValueError: the network has no ``image_encoder.blocks``.
+            PartsError: the network declares no fused projection in an encoder.
         """
-        blocks = list(encoder_blocks(network, "FacT goes"))
-        width, name = blocks[0][1].attn.qkv.in_features, f"image_encoder.{self.role}"
-        shared = Shared(rank=self.rank, width=width, seed=seed, name=name)
-        put_into(network.get_submodule("image_encoder"), self.role, shared)
-        for place, block in blocks:
-            name = f"{place}.attn.qkv.{self.role}"
-            cores = Cores(shared, parts=self.on, scale=self.scale, dropout=self.dropout, seed=seed, name=name)
-            attach(block.attn.qkv, self.role, cores)
+        parts = parts_of(network)
+        (place, encoder), *_ = modules_of(network, "@encoder")
+        hosts = [
+            (name, linear, projection)
+            for name, linear, projection in projections_of(network, parts)
+            if name.startswith(f"{place}.") and set(self.on) <= set(projection.holds)
+        ]
+        if not hosts:
+            raise PartsError(f"FacT goes on projections that hold all of {self.on!r}; the network has none in @encoder")
+        width = hosts[0][1].in_features
+        shared = Shared(rank=self.rank, width=width, seed=seed, name=f"{place}.{self.role}")
+        put_into(encoder, self.role, shared)
+        for name, linear, projection in hosts:
+            rows = {what: projection.rows(what, linear.out_features) for what in sorted(self.on)}
+            of_one = f"{name}.{self.role}"
+            cores = Cores(shared, rows=rows, scale=self.scale, dropout=self.dropout, seed=seed, name=of_one)
+            attach(linear, self.role, cores)

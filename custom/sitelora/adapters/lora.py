@@ -1,8 +1,8 @@
-"""LoRA (Hu et al. 2021) on the q and v projections: ``h = W0 x + s B A x``, ``A [r, d_in]``, ``B [d_out, r]``.
+"""LoRA (Hu et al. 2021) on linear projections: ``h = W0 x + s B A x``, ``A [r, d_in]``, ``B [d_out, r]``.
 
-The encoder's attention has one fused qkv projection; its q and v thirds get a pair each. The decoder's attentions
-have separate projections. A is Gaussian with standard deviation ``1 / sqrt(d_in)`` (our choice; the papers say only
-Gaussian), drawn by seed and tensor name so that all sites agree; B is zero, so the network starts as the base.
+On q and v by default. Of a fused projection every part gets a pair of its own. A is Gaussian with standard deviation
+``1 / sqrt(d_in)`` (our choice; the papers say only Gaussian), drawn by seed and tensor name so that all sites agree; B
+is zero, so the network starts as the base.
 """
 
 from __future__ import annotations
@@ -17,16 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sitelora.adapters.base import LinearAdapter, adapters_of, attach
+from sitelora.networks.parts import Parts, Projection, parts_of
 from sitelora.seeding import fill_gaussian
-from sitelora.sharing.patterns import matches
-
-FUSED = {"q": 0, "k": 1, "v": 2}  # order of the thirds in segment_anything's fused projection
-
-
-def third(part: str, outputs: int) -> slice:
-    """Return the rows of ``part`` ("q", "k" or "v") of a fused projection with so many outputs."""
-    size = outputs // len(FUSED)
-    return slice(FUSED[part] * size, (FUSED[part] + 1) * size)
+from sitelora.sharing.patterns import matches, matches_any
 
 
 class LowRankPair(nn.Module):
@@ -132,7 +125,7 @@ class SinglePair(LoRAModule, LowRankPair):
 
 
 class FusedPairs(LoRAModule):
-    """One pair for each adapted third of a fused qkv projection: ``<role>.q.A`` and so on."""
+    """One pair for each adapted part of a fused projection: ``<role>.q.A`` and so on."""
 
     def __init__(self, pairs: Mapping[str, LowRankPair]) -> None:
         super().__init__()
@@ -142,19 +135,19 @@ class FusedPairs(LoRAModule):
 
 @dataclass(frozen=True, kw_only=True)
 class LoRA:
-    """LoRA on attention projections below a module of the network.
+    """LoRA on linear projections that a network declares (``networks/parts.py``).
 
     Args:
-        where: pattern of the attention modules' parents, for example ``image_encoder`` or
-            ``image_encoder.blocks.11``.
-        on: which projections, letters of "qkv".
+        where: patterns of what the projections are below, for example ``@encoder`` or ``@blocks[-2:]``; a single one
+            may stand alone.
+        on: what the projections hold: letters of "qkv", or words like ``("q", "v", "out", "mlp_in")``.
         rank: r.
         scale: s; 1 means alpha = r.
         role: name of the adapter among its host's children; ``global`` and ``local`` in a dual adapter.
     """
 
-    where: str
-    on: str = "qv"
+    where: tuple[str, ...] | str = ("@encoder", "@decoder")
+    on: tuple[str, ...] | str = ("q", "v")
     rank: int = 8
     scale: float = 1.0
     role: str = "lora"
@@ -166,52 +159,60 @@ class LoRA:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ValueError(f"rank is {self.rank}; LoRA needs a rank of at least 1")
-        if not self.on or set(self.on) - set(FUSED):
-            raise ValueError(f"on is {self.on!r}; expected letters of 'qkv'")
+        if not self.on:
+            raise ValueError("on is empty; expected letters of 'qkv' or words like ('q', 'v', 'out')")
+        object.__setattr__(self, "on", tuple(self.on))
+        object.__setattr__(self, "where", (self.where,) if isinstance(self.where, str) else tuple(self.where))
 
     def insert(self, network: nn.Module, *, seed: int) -> None:
         """Attach a pair to every chosen projection below ``where``.
 
         Raises:
-            ValueError: no projection found there.
+            ValueError: no projection found below one of the places.
         """
-        hosts = [
-            (name, module)
-            for name, module in network.named_modules()
-            if isinstance(module, nn.Linear) and matches(f"{self.where}.**", name)
-        ]
-        inserted = 0
-        for name, linear in hosts:
-            owner, _, last = name.rpartition(".")
-            attention = network.get_submodule(owner)
-            if last == "qkv":
-                self.into_fused(attention, name, linear, seed)
-                inserted += 1
-            elif last.endswith("_proj") and last[0] in self.on and len(last) == len("q_proj"):
-                self.into_single(attention, name, linear, seed)
-                inserted += 1
-        if not inserted:
+        parts = parts_of(network)
+        held = {what for projection in parts.projections for what in projection.holds}
+        if set(self.on) - held:
             raise ValueError(
-                f"LoRA found no attention projection (qkv, q_proj, ...) below {self.where!r}; the network has "
-                f"{sorted({n.split('.')[0] for n, _ in network.named_modules() if n})}"
+                f"on is {self.on}; the network's projections hold {', '.join(sorted(held)) or 'nothing'}"
+                f"{'' if held else ': it declares none (networks/parts.py)'}"
             )
+        for where in self.where:
+            places = [f"{name.removesuffix('.**')}.**" for name in parts.expand(where)]
+            inserted = 0
+            for name, linear, projection in list(projections_of(network, parts)):
+                chosen = [what for what in projection.holds if what in self.on]
+                if chosen and matches_any(places, name):
+                    self._into(network, name, linear, projection, chosen, seed)
+                    inserted += 1
+            if places and not inserted:
+                raise ValueError(
+                    f"LoRA found no projection of {', '.join(self.on)} below {where!r}; the network declares "
+                    f"{sorted({p.where for p in parts.projections}) or 'none (networks/parts.py)'}"
+                )
 
-    def into_fused(self, attention: nn.Module, name: str, linear: nn.Linear, seed: int) -> None:
-        """Attach a pair for every chosen third to a fused projection ``[3 d, d_in]`` of ``attention``."""
+    def _into(
+        self, network: nn.Module, name: str, linear: nn.Linear, projection: Projection, chosen: list[str], seed: int
+    ) -> None:
+        owner = network.get_submodule(name.rpartition(".")[0])
+        if len(projection.holds) > 1:
+            rows = {what: projection.rows(what, linear.out_features) for what in sorted(chosen)}
+            self.into_fused(owner, name, linear, rows, seed)
+        else:
+            self.into_single(owner, name, linear, seed)
+
+    def into_fused(self, owner: nn.Module, name: str, linear: nn.Linear, rows: Mapping[str, slice], seed: int) -> None:
+        """Attach a pair for every chosen part, with its rows, to a fused projection of ``owner``."""
         pairs = {
-            part: self.pair(**self.sizes(f"{name}.{self.role}.{part}", linear, rows, seed))
-            for part, rows in self.thirds(linear).items()
+            what: self.pair(**self.sizes(f"{name}.{self.role}.{what}", linear, its_rows, seed))
+            for what, its_rows in rows.items()
         }
         attach(linear, self.role, self.fused(pairs))
 
-    def into_single(self, attention: nn.Module, name: str, linear: nn.Linear, seed: int) -> None:
-        """Attach a pair to a projection of its own ``[d_out, d_in]`` of ``attention``."""
+    def into_single(self, owner: nn.Module, name: str, linear: nn.Linear, seed: int) -> None:
+        """Attach a pair to a projection of its own ``[d_out, d_in]`` of ``owner``."""
         rows = slice(0, linear.out_features)
         attach(linear, self.role, self.single(**self.sizes(f"{name}.{self.role}", linear, rows, seed)))
-
-    def thirds(self, linear: nn.Linear) -> dict[str, slice]:
-        """Return the rows of every chosen third of a fused projection, by its letter."""
-        return {part: third(part, linear.out_features) for part in sorted(self.on)}
 
     def sizes(self, name: str, linear: nn.Linear, rows: slice, seed: int) -> dict[str, Any]:
         """Return the arguments of the pair called ``name``."""
@@ -223,6 +224,15 @@ class LoRA:
             "seed": seed,
             "name": name,
         }
+
+
+def projections_of(network: nn.Module, parts: Parts) -> Iterator[tuple[str, nn.Linear, Projection]]:
+    """Yield name, module and declaration of every linear projection that a network declares, in its order."""
+    for name, module in network.named_modules():
+        for projection in parts.projections:
+            if isinstance(module, nn.Linear) and matches(projection.where, name):
+                yield name, module, projection
+                break
 
 
 def set_base_delta(network: nn.Module, deltas: dict[str, tuple[Tensor, Tensor]]) -> None:
@@ -267,17 +277,3 @@ def set_strengths(network: nn.Module, strengths: Mapping[str, float]) -> None:
     for role, pairs in roles.items():
         for pair in pairs:
             pair.strength = float(strengths.get(role, 1.0))
-
-
-def encoder_and_decoder(
-    *, rank: int, scale: float = 1.0, role: str = "lora", kind: type[LoRA] = LoRA, **more: Any
-) -> tuple[LoRA, ...]:
-    """Return LoRA on q and v of the image encoder and of the mask decoder, where every method here has it.
-
-    Args:
-        rank: r. scale: s. role: as in ``LoRA``.
-        kind: LoRA, or what is made of it; ``more`` are its further arguments.
-    """
-    return tuple(
-        kind(where=part, rank=rank, scale=scale, role=role, **more) for part in ("image_encoder", "mask_decoder")
-    )

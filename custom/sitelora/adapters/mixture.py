@@ -91,19 +91,19 @@ class Mixture(LoRA):
         if self.experts < 2:
             raise ValueError(f"experts is {self.experts}; a mixture needs at least 2")
 
-    def into_fused(self, attention: nn.Module, name: str, linear: nn.Linear, seed: int) -> None:
-        """Attach experts for every chosen third to a fused projection ``[3 d, d_in]`` of ``attention``."""
+    def into_fused(self, owner: nn.Module, name: str, linear: nn.Linear, rows: Mapping[str, slice], seed: int) -> None:
+        """Attach experts for every chosen part to a fused projection of ``owner``, which gets their gates."""
         pairs = {
-            part: nn.ModuleList(self._experts(f"{name}.{self.role}.{part}", linear, rows, seed))
-            for part, rows in self.thirds(linear).items()
+            what: nn.ModuleList(self._experts(f"{name}.{self.role}.{what}", linear, its_rows, seed))
+            for what, its_rows in rows.items()
         }
-        attach(linear, self.role, Experts(pairs, self._gates(attention, name, seed)))
+        attach(linear, self.role, Experts(pairs, self._gates(owner, name, seed)))
 
-    def into_single(self, attention: nn.Module, name: str, linear: nn.Linear, seed: int) -> None:
-        """Attach experts to a projection of its own ``[d_out, d_in]`` of ``attention``."""
+    def into_single(self, owner: nn.Module, name: str, linear: nn.Linear, seed: int) -> None:
+        """Attach experts to a projection of its own ``[d_out, d_in]`` of ``owner``."""
         experts = self._experts(f"{name}.{self.role}", linear, slice(0, linear.out_features), seed)
         pairs = {str(expert.expert): expert for expert in experts}
-        attach(linear, self.role, Experts(pairs, self._gates(attention, name, seed)))
+        attach(linear, self.role, Experts(pairs, self._gates(owner, name, seed)))
 
     def _experts(self, name: str, linear: nn.Linear, rows: slice, seed: int) -> list[Expert]:
         return [
@@ -111,11 +111,11 @@ class Mixture(LoRA):
             for number in range(self.experts)
         ]
 
-    def _gates(self, attention: nn.Module, name: str, seed: int) -> Gates:
+    def _gates(self, owner: nn.Module, name: str, seed: int) -> Gates:
         role = f"{self.role}_gates"
-        found = getattr(attention, role, None)
+        found = getattr(owner, role, None)
         if isinstance(found, Gates):
             return found
         gates = Gates(self.experts, seed=seed, name=f"{name.rpartition('.')[0]}.{role}")
-        put_into(attention, role, gates)
+        put_into(owner, role, gates)
         return gates

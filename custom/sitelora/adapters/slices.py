@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sitelora.adapters.base import AdapterModule, encoder_blocks, put_into
+from sitelora.adapters.base import AdapterModule, modules_of, put_into, width_of
 from sitelora.seeding import fill_gaussian
 
 
@@ -90,22 +90,24 @@ class SliceAdapters:
     role: str = "slices"
 
     def insert(self, network: nn.Module, *, seed: int) -> None:
-        """Attach the adapters to every block of ``image_encoder``.
+        """Attach the adapters to every block, which has ``norm2`` and ``mlp`` as SAM's blocks have.
 
         Raises:
-            ValueError: the network has no ``image_encoder.blocks``.
+            PartsError: the network declares no encoder with blocks.
         """
-        for place, block in encoder_blocks(network, "slice adapters go"):
-            width = int(block.norm1.normalized_shape[0])
+        (_, encoder), *_ = modules_of(network, "@encoder")
+        for place, block in modules_of(network, "@blocks"):
+            norm, mlp = block.get_submodule("norm2"), block.get_submodule("mlp")
+            width = width_of(mlp)
             sizes: dict[str, Any] = {
                 "width": width,
                 "hidden": max(1, width // self.reduction),
-                "encoder": network.get_submodule("image_encoder"),
+                "encoder": encoder,
             }
             first = SliceAdapter(**sizes, seed=seed, name=f"{place}.{self.role}")
             put_into(block, self.role, first)
             block.register_forward_pre_hook(first.before)
             second = SliceAdapterBetween(**sizes, seed=seed, name=f"{place}.norm2.{self.role}")
-            put_into(block.norm2, self.role, second)
-            block.norm2.register_forward_pre_hook(second.before)
-            block.mlp.register_forward_hook(second.after)
+            put_into(norm, self.role, second)
+            norm.register_forward_pre_hook(second.before)
+            mlp.register_forward_hook(second.after)

@@ -13,7 +13,7 @@ from torch import nn
 from sitelora.adapters.base import adapters_of
 from sitelora.method import Method
 from sitelora.methods import accepted, find_method
-from sitelora.networks.names import HEADS
+from sitelora.networks.parts import Parts, parts_of
 from sitelora.seeding import gaussian
 from sitelora.server.lowrank import pair_prefixes
 from sitelora.server.types import ANY_SITE, Update
@@ -21,7 +21,6 @@ from sitelora.sharing.patterns import clean_name, matches_any
 from sitelora.sharing.wire import WireFormat
 
 Shapes = Mapping[str, tuple[int, ...]]
-PARTS = {"image_encoder": "encoder", "mask_decoder": "decoder"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +49,7 @@ def method_cost(name: str, network: nn.Module, *, sites: int, arguments: Mapping
         arguments: of the method, as far as it takes them.
     """
     function = find_method(name)
-    method = function(**accepted(function, arguments))
+    method = function(**accepted(function, arguments)).on(parts_of(network))
     network = copy.deepcopy(network)
     with torch.device("meta"):
         partition = method.adapt(network, seed=0)
@@ -94,6 +93,7 @@ def shared_in_words(network: nn.Module, shared: tuple[str, ...], trained: tuple[
     """Return what is shared, for example ``LoRA encoder B, decoder A; heads``."""
     if not shared:
         return "nothing"
+    parts = parts_of(network)
     prefixes = {clean_name(name) + ".": type(adapter).__name__ for name, _, adapter in adapters_of(network)}
     factors: dict[str, set[str]] = {}
     roles: set[str] = set()
@@ -104,13 +104,18 @@ def shared_in_words(network: nn.Module, shared: tuple[str, ...], trained: tuple[
             others = others or bool(inside)
         elif inside:
             roles.add(prefix.split(".")[-2])
-            factors.setdefault(PARTS[prefix.split(".")[0]], set()).update(name[-1] for name in inside)
-    words = [_factor_words(factors, roles)] if factors else []
+            factors.setdefault(_part_of(parts, prefix), set()).update(name[-1] for name in inside)
+    everywhere = {_part_of(parts, prefix) for prefix in prefixes}
+    words = [_factor_words(factors, roles, everywhere)] if factors else []
     if others:
-        blocks = sorted({int(name.split(".")[2]) for name in shared if ".adapter." in name})
+        blocks = [
+            number
+            for number, block in enumerate(parts.members["blocks"])
+            if any(name.startswith(f"{block}.") for name in shared)
+        ]
         words.append(f"bottleneck adapters of blocks {blocks[0]} to {blocks[-1]}")
     rest = [name for name in shared if not name.startswith(tuple(prefixes))]
-    heads = [name for name in rest if matches_any(HEADS, name)]
+    heads = [name for name in rest if matches_any(parts.expand("@heads"), name)]
     if heads and len(heads) == len(rest):
         words.append("heads")
     elif rest:
@@ -118,10 +123,16 @@ def shared_in_words(network: nn.Module, shared: tuple[str, ...], trained: tuple[
     return "; ".join(words)
 
 
-def _factor_words(factors: Mapping[str, set[str]], roles: set[str]) -> str:
+def _part_of(parts: Parts, name: str) -> str:
+    return next(
+        (part for part in ("encoder", "decoder") if matches_any(parts.expand(f"@{part}"), name.rstrip("."))), "network"
+    )
+
+
+def _factor_words(factors: Mapping[str, set[str]], roles: set[str], everywhere: set[str]) -> str:
     told = {part: " and ".join(sorted(letters)) for part, letters in factors.items()}
     role = f"{roles.pop()} " if roles != {"lora"} and len(roles) == 1 else ""
-    if len(set(told.values())) == 1 and len(told) == len(PARTS):
+    if len(set(told.values())) == 1 and set(told) == everywhere:
         return f"{role}LoRA {next(iter(told.values()))}"
     return f"{role}LoRA " + ", ".join(f"{part} {letters}" for part, letters in told.items())
 

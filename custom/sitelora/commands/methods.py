@@ -1,4 +1,4 @@
-"""`sitelora methods`: every method with its paper, what it shares, and what a round costs on SAM ViT-B at 224 px."""
+"""`sitelora methods`: every method with its paper, what it shares, and what a round costs on a bundle's network."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ import importlib
 import inspect
 import textwrap
 
-from sitelora.commands._values import positive
+from sitelora.commands._values import add_bundle_values, as_overrides, positive
 
+BUNDLE = "iat_segmentation"
 HELP = "list the methods: paper, what is shared, values and bytes per round"
 EXAMPLES = """\
   sitelora methods
-  sitelora methods --rank 8 --sites 3     every method at one rank
-  sitelora methods iat                    what one method is, and its arguments"""
-
-SIZE, BLOCKS = 224, 12  # FLAP-SAM's counts are those of SAM ViT-B at 224 px
+  sitelora methods --rank 8 --sites 3                           every method at one rank
+  sitelora methods --set arch=vit_b --set image_size=224        on SAM ViT-B, as FLAP-SAM counts
+  sitelora methods iat                                          what one method is, and its arguments"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("method", nargs="?", metavar="METHOD", help="tell about this one")
     parser.add_argument("--rank", type=positive, metavar="R", help="of every method that has one (its own default)")
-    parser.add_argument("--classes", type=positive, default=1, metavar="C", help="foreground classes (1)")
+    parser.add_argument("--bundle", default=BUNDLE, metavar="B", help=f"whose network is counted ({BUNDLE})")
+    add_bundle_values(parser)
     parser.add_argument("--sites", type=positive, default=6, metavar="N", help="in a round; stacks grow with them (6)")
 
 
@@ -44,15 +45,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _table(names: list[str], args: argparse.Namespace) -> int:
-    import torch
-
     from sitelora.commands._method_costs import method_cost
-    from sitelora.networks.sam import SamSegmenter
+    from sitelora.federation.bundle_config import meta_network
     from sitelora.report.words import bytes_text
 
-    with torch.device("meta"):
-        network = SamSegmenter(arch="vit_b", image_size=SIZE, classes=args.classes)
-    arguments = {"blocks": BLOCKS, **({"rank": args.rank} if args.rank else {})}
+    given = as_overrides(args.values)
+    network = meta_network(args.bundle, given)
+    arguments = {"rank": args.rank} if args.rank else {}
     rows = [("method", "paper", "shared", "values", "up", "down", "mean product")]
     for name in names:
         cost = method_cost(name, network, sites=args.sites, arguments=arguments)
@@ -78,16 +77,17 @@ def _table(names: list[str], args: argparse.Namespace) -> int:
         ]
         print("  ".join(cells).rstrip())
     print()
-    print(textwrap.fill(_note(args), width=118))
+    print(textwrap.fill(_note(args, given), width=118))
     return 0
 
 
-def _note(args: argparse.Namespace) -> str:
+def _note(args: argparse.Namespace, given: dict[str, object]) -> str:
     rank = f"rank {args.rank}" if args.rank else "each method's own rank"
+    set_to = "".join(f", {key}={value}" for key, value in given.items())
     return (
-        f"SAM ViT-B at {SIZE} px, C={args.classes}, {rank}. Values and bytes (bf16) that one site of the full rank "
+        f"The network of {args.bundle}{set_to}, {rank}. Values and bytes (bf16) that one site of the full rank "
         f"sends and receives in a round of {args.sites} sites; where rounds differ, of one and of the next. Heads: "
-        "upscaling, hyper-networks and mask tokens of the decoder. Mean product: what the sites have after a round, "
-        "against the weighted mean of their products B A, in fp32; the bf16 wire rounds every message by 0.1 to 0.3 %. "
-        "`sitelora methods NAME` tells about one."
+        "what is trained beside adapters (of SAM upscaling, hyper-networks and mask tokens). Mean product: what the "
+        "sites have after a round, against the weighted mean of their products B A, in fp32; the bf16 wire rounds "
+        "every message by 0.1 to 0.3 %. `sitelora methods NAME` tells about one."
     )

@@ -17,6 +17,7 @@ EXAMPLES = """\
   sitelora simulate jobs/iat_prostate --rounds 2 --set learning_rate=0.001 --report report
   sitelora simulate jobs/iat_prostate --method local        the same job without sharing, to compare with
   sitelora simulate jobs/iat_lungs --data data --home state
+  sitelora simulate jobs/iat_prostate --gpu 0,1             sites in turn on two GPUs; without it all share one
   sitelora simulate jobs/iat_prostate --resume              go on with the last unfinished run, whatever ended it
 
 Ctrl-C ends every process, and the same command goes on after the last round that was written; --new begins anew.
@@ -31,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="root of the data (default: $SITELORA_DATA)")
     parser.add_argument("--workspace", type=Path, metavar="DIR", help="NVFlare's folder (default: in the run's folder)")
     parser.add_argument("--threads", type=positive, metavar="N", help="sites that work at once (default: all)")
+    parser.add_argument(
+        "--gpu", metavar="IDS", help="CUDA devices for NVFlare to deal out to the sites: 0, or 0,1, or [0,1],[2]"
+    )
     parser.add_argument("--rounds", type=positive, metavar="N", help="rounds, in place of the job's")
     add_bundle_values(parser)
     parser.add_argument("--method", metavar="NAME", help="another method at the same rank: local, MODULE.FUNCTION")
@@ -61,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         home=args.home,
         data=args.data,
         threads=args.threads,
+        gpus=args.gpu,
         rounds=args.rounds,
         overrides=as_overrides(args.values),
         method=args.method,

@@ -10,14 +10,14 @@ from typing import Any
 
 from sitelora.data.pooled import POOLED, own_name, own_patient
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder
-from sitelora.evaluation.scores import CaseScore, summarise
+from sitelora.evaluation.scores import summarise
 from sitelora.networks.checkpoint import EMBEDDED, EMBEDDED_FILE, file_sha256
+from sitelora.run_result import CaseScore, RunResult
 from sitelora.settings import RunSettings
+from sitelora.typed_json import from_json
 
 
-def site_record(
-    folder: SiteFolder, result: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+def site_record(folder: SiteFolder, result: RunResult, scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return one site's numbers; of a pooled run, those of the site's own cases under their own names.
 
     Args:
@@ -42,9 +42,9 @@ def site_record(
         sent = sum(Path(case[key]).stat().st_size for case in every for key in ("image", "label"))
         received, what = 0, "images and labels"
     else:
-        rounds = [entry["sites"][site] for entry in result["rounds"]]
-        sent = result["sites"][site]["begin_bytes_up"] + sum(entry["bytes_up"] for entry in rounds)
-        received, what = sum(entry["bytes_down"] for entry in rounds), "shared tensors"
+        rounds = [each.sites[site] for each in result.rounds]
+        sent = result.sites[site].begin_bytes_up + sum(entry.bytes_up for entry in rounds)
+        received, what = sum(entry.bytes_down for entry in rounds), "shared tensors"
     return {
         "hospital": folder.hospital,
         "cases": folder.case_counts(),
@@ -82,7 +82,7 @@ def left_out_record(block: Mapping[str, Any]) -> dict[str, Any]:
 
 def model_record(cases: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a model's mean Dice over cases, its patient-bootstrap interval, and every case's metrics by label."""
-    scores = sorted((CaseScore.from_json(case) for case in cases), key=lambda score: score.case)
+    scores = sorted((from_json(CaseScore, case) for case in cases), key=lambda score: score.case)
     summary = summarise(scores)
     metrics: dict[str, dict[str, list[float | None]]] = {}
     for label in sorted(summary["labels"]):

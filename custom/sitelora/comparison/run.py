@@ -26,8 +26,10 @@ from sitelora.federation.state import SiteStore
 from sitelora.method import Model
 from sitelora.methods import with_arguments
 from sitelora.networks.precision import resolve_precision
+from sitelora.run_result import OK, Round, RunResult
 from sitelora.settings import RunSettings, read_settings, with_method
 from sitelora.sharing.wire import Packet
+from sitelora.typed_json import to_json
 
 FORMAT = 2
 """1: the rate was chosen on, and the curves show, what a site had trained last; 2: what it is served."""
@@ -141,10 +143,10 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
         SiteDataError: a site has no test cases.
     """
 
-    def after_round(number: int, record: Mapping[str, Any]) -> None:
-        found = {site: entry["metrics"].get("dice_served") for site, entry in record["sites"].items()}
+    def after_round(each: Round) -> None:
+        found = {site: entry.metrics.get("dice_served") for site, entry in each.sites.items()}
         dice = ", ".join(f"{site} {value:.3f}" for site, value in found.items() if value is not None) or "of no site"
-        tell(f"{job}: round {number + 1}/{job.setup.rounds}, validation Dice {dice}")
+        tell(f"{job}: round {each.number + 1}/{job.setup.rounds}, validation Dice {dice}")
 
     folders = [SiteFolder.read(find_site_folder(job.setup.dataset, site, job.data)) for site in job.setup.sites]
     strangers = [find_site_folder(job.setup.dataset, site, job.data) for site in job.setup.left_out]
@@ -190,7 +192,7 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
             afterwards=score_elsewhere,
         )
         seconds = round(time.monotonic() - started, 1)
-        run_folder = Path(place) / "home" / result["federation"] / result["uid"]
+        run_folder = Path(place) / "home" / result.federation / result.uid
         scores = {site: _own_evaluation(run_folder, site) for site in sites}
         states = {site: _own_state(run_folder, site) for site in sites}
     _require_whole(job, result)
@@ -213,18 +215,18 @@ def _for_strangers(models: Mapping[str, Model | str], *, pooled: bool) -> Model 
     return models["unseen"] if isinstance(models["global"], str) else models["global"]
 
 
-def _require_whole(job: Job, result: Mapping[str, Any]) -> None:
-    absent = sorted({site for entry in result["rounds"] for site, e in entry["sites"].items() if e["status"] != "ok"})
-    if absent or result["rounds_done"] != job.setup.rounds:
+def _require_whole(job: Job, result: RunResult) -> None:
+    absent = sorted({site for each in result.rounds for site, entry in each.sites.items() if entry.status != OK})
+    if absent or result.rounds_done != job.setup.rounds:
         raise RuntimeError(
-            f"{job.file.name}: found {result['rounds_done']} rounds, without {absent} in some of them, expected "
-            f"{job.setup.rounds} with every site; nothing is written. Warnings of the run: {result['warnings']}"
+            f"{job.file.name}: found {result.rounds_done} rounds, without {absent} in some of them, expected "
+            f"{job.setup.rounds} with every site; nothing is written. Warnings of the run: {list(result.warnings)}"
         )
 
 
 def _record(
     job: Job,
-    result: Mapping[str, Any],
+    result: RunResult,
     folders: Sequence[SiteFolder],
     scores: Mapping[str, Any],
     grid: Mapping[str, Mapping[str, Any]],
@@ -241,38 +243,38 @@ def _record(
         "seed": job.seed,
         "command": job.command,
         "commit": commit(),
-        "versions": result["versions"],
-        "hardware": {**result["hardware"], "runs_at_a_time": job.at_a_time},
-        "image_size": result["image_size"],
-        "base": {**base_record(job.judged), "sha256": result["base"]["sha256"]},
-        "fingerprint": result["fingerprint"],
+        "versions": result.versions,
+        "hardware": {**result.hardware, "runs_at_a_time": job.at_a_time},
+        "image_size": result.image_size,
+        "base": {**base_record(job.judged), "sha256": result.base.sha256},
+        "fingerprint": result.fingerprint,
         "budget": {**job.budget, "steps": steps(result), "seconds": seconds},
         "settings": job.settings,
         "validation_dice": validation_dice(result),
-        "server": [entry["server"] for entry in result["rounds"] if entry.get("server")],
+        "server": [dict(each.server) for each in result.rounds if each.server],
         "sites": sites,
-        "served": {site: models["personal"]["served"] for site, models in result["evaluation"].items()},
-        "warnings": result["warnings"],
+        "served": {site: to_json(models["personal"].served) for site, models in result.evaluation.items()},
+        "warnings": list(result.warnings),
         "data_sha256": {f.name: content_sha256(f) for f in folders},
     }
 
 
-def validation_dice(result: Mapping[str, Any]) -> dict[str, list[float | None]]:
+def validation_dice(result: RunResult) -> dict[str, list[float | None]]:
     """Return the served model's validation Dice after every round and at the end, by site or ``pooled``."""
     found: dict[str, list[float | None]] = {}
-    for site, evaluation in result["evaluation"].items():
-        rounds = [entry["sites"][site]["metrics"].get("dice_served") for entry in result["rounds"]]
-        course = [*rounds, evaluation["personal"]["served"]["validation"]]
+    for site, evaluation in result.evaluation.items():
+        course = [each.sites[site].metrics.get("dice_served") for each in result.rounds]
+        course += [served.validation if (served := evaluation["personal"].served) else None]
         found[site] = [None if value is None else round(value, 5) for value in course]
     return found
 
 
-def steps(result: Mapping[str, Any]) -> dict[str, int]:
+def steps(result: RunResult) -> dict[str, int]:
     """Return the optimiser steps of every site; a method of several passes (Ditto) shows in them."""
     found: dict[str, int] = {}
-    for entry in result["rounds"]:
-        for site, report in entry["sites"].items():
-            found[site] = found.get(site, 0) + int(report["metrics"]["steps"])
+    for each in result.rounds:
+        for site, entry in each.sites.items():
+            found[site] = found.get(site, 0) + int(entry.metrics["steps"] or 0)
     return found
 
 

@@ -19,7 +19,8 @@ from sitelora.data.nifti import write_nifti
 from sitelora.data.rules import read_label
 from sitelora.data.site_folder import SiteFolder
 from sitelora.evaluation.metrics import case_metrics
-from sitelora.evaluation.scores import CaseScore, summarise
+from sitelora.evaluation.scores import summarise
+from sitelora.run_result import CaseScore
 
 Pipeline = Callable[[str], Any]
 """Gives the parts of a bundle's inference config by id: "preprocessing", "inferer", "postprocessing"."""

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sitelora.evaluation.scores import CaseScore, summarise
+from sitelora.evaluation.scores import summarise
+from sitelora.run_result import CaseScore
 
 
 def to_columns(results: Mapping[str, Any], labels: Mapping[int, str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes
 from skimage.measure import find_contours
 
-from sitelora.evaluation.scores import CaseScore
+from sitelora.run_result import CaseScore
 
 TRUTH, PREDICTION = "#7cc8f5", "#ff8a1f"
 TEXT_PT = 12.0

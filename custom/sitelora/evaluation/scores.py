@@ -9,39 +9,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from sitelora.run_result import CaseScore
+from sitelora.typed_json import to_json
+
 FEWEST_PATIENTS = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaseScore:
-    """The metrics of one case: label name to metric name to value (``None`` where a metric is undefined)."""
-
-    case: str
-    patient: str
-    metrics: Mapping[str, Mapping[str, float | None]]
-
-    @property
-    def dice(self) -> float:
-        """Mean Dice over the case's labels; NaN when no label has one."""
-        return _mean([values.get("dice") for values in self.metrics.values()])
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain dictionaries, ready for ``json.dump``."""
-        metrics = {label: dict(values) for label, values in self.metrics.items()}
-        return {"case": self.case, "patient": self.patient, "metrics": metrics}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> CaseScore:
-        """Read what :meth:`to_json` wrote; a case without a patient counts as its own patient."""
-        case = str(value.get("case", "?"))
-        metrics = {str(k): dict(v) for k, v in (value.get("metrics") or {}).items()}
-        return cls(case=case, patient=str(value.get("patient") or case), metrics=metrics)
 
 
 def summarise(cases: Sequence[CaseScore], *, seed: int = 0, resamples: int = 2000) -> dict[str, Any]:
@@ -76,7 +52,7 @@ def summarise(cases: Sequence[CaseScore], *, seed: int = 0, resamples: int = 200
         "patient_count": len(set(patients)),
         "case_count": len(ordered),
         "labels": _label_means(ordered),
-        "cases": [score.to_json() for score in ordered],
+        "cases": to_json(ordered),
     }
 
 

@@ -15,7 +15,8 @@ from sitelora.data.site_folder import SiteFolder
 from sitelora.evaluation.case_picture import draw_case
 from sitelora.evaluation.cases import prediction_path
 from sitelora.evaluation.overlays import select_cases
-from sitelora.evaluation.scores import CaseScore
+from sitelora.run_result import CaseScore
+from sitelora.typed_json import from_json
 
 
 def draw_cases(
@@ -34,7 +35,7 @@ def draw_cases(
     """
     cases = {folder.case_names[case["image"]]: case for case in folder.cases("test")}
     overlays = []
-    scores = [CaseScore.from_json(case) for case in scored.get("cases", [])]
+    scores = [from_json(CaseScore, case) for case in scored.get("cases", [])]
     for which, score in select_cases(scores).items() if scores else ():
         image = read_image(Path(cases[score.case]["image"]))
         truth = read_label(Path(cases[score.case]["label"]), folder.labels)

@@ -11,11 +11,13 @@ from torch import Tensor
 from sitelora.evaluation.columns import from_columns
 from sitelora.federation.reports import SCORES, TRAINED
 from sitelora.method import Method
+from sitelora.run_result import ModelScore
 from sitelora.server.types import Update
 from sitelora.sharing.codecs import codecs_of, decode, initial_codecs
 from sitelora.sharing.layout import Form, layout_of, plain_shape, with_companions
 from sitelora.sharing.schema import SchemaError
 from sitelora.sharing.wire import Packet, PacketError, WireFormat
+from sitelora.typed_json import from_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,7 @@ class Arrivals:
         )
         return update, said
 
-    def scores(self, site: str, report: Mapping[str, Any], *, began: Mapping[str, Any]) -> dict[str, Any]:
+    def scores(self, site: str, report: Mapping[str, Any], *, began: Mapping[str, Any]) -> dict[str, ModelScore]:
         """Return a site's evaluation, by model kind.
 
         Raises:
@@ -94,6 +96,7 @@ class Arrivals:
             found, expected = len(said["patients"]), began["cases"]["test"]
             raise SchemaError(f"{site}: its report: patients: found {found} cases, said {expected} at begin")
         try:
-            return from_columns(said, began["labels"])
+            told = from_columns(said, began["labels"])
+            return {kind: from_json(ModelScore, score, kind) for kind, score in told.items()}
         except ValueError as error:
             raise SchemaError(f"{site}: its report: {error}") from error

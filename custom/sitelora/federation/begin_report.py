@@ -14,6 +14,7 @@ from sitelora.data.site_folder import SiteFolder
 from sitelora.federation.adapted import partition_of
 from sitelora.federation.bundle_config import bundle_sha256
 from sitelora.federation.machine import hardware, versions
+from sitelora.federation.reports import OWN
 from sitelora.federation.site_settings import SiteError, SiteSettings
 from sitelora.federation.state import StoredRound
 from sitelora.networks.model_file import described
@@ -38,6 +39,7 @@ def begin_report(
         "cases": folder.case_counts(),
         **identity_of(settings, network),
         "agreed": dict(settings.agreed),
+        "own_settings": {key: value for key, value in settings.run.site_values.items() if key in OWN},
         "initial_sha256": initial_sha256,
         "image_size": int(parser.get_parsed_content("image_size")),
         "base": f"{parser['arch']} ({Path(str(parser['base'])).name})",

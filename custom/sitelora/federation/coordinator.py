@@ -23,6 +23,7 @@ from sitelora.federation.reports import BEGIN
 from sitelora.federation.run_folder import RunFolder
 from sitelora.federation.server_state import ServerState, ServerStore
 from sitelora.method import Method
+from sitelora.run_result import ModelScore, RunResult
 from sitelora.server.numbers import round_numbers
 from sitelora.server.types import ANY_SITE, Message, Update
 from sitelora.settings import RunSettings
@@ -210,7 +211,7 @@ class Coordinator:
         self.record.note_site(round_number, site, "ok", "", said, packet_bytes(packet))
         return True
 
-    def read_scores(self, site: str, report: Mapping[str, Any]) -> dict[str, Any] | None:
+    def read_scores(self, site: str, report: Mapping[str, Any]) -> dict[str, ModelScore] | None:
         """Return a site's evaluation, by model kind; None if what it reports is none, which the record then says."""
         try:
             return self._arrivals.scores(site, report, began=self.record.began(site))
@@ -255,8 +256,8 @@ class Coordinator:
         self._bytes_down = {}
 
     def finish(
-        self, evaluations: Mapping[str, Mapping[str, Any]], *, completed: bool, error: str = ""
-    ) -> dict[str, Any]:
+        self, evaluations: Mapping[str, Mapping[str, ModelScore]], *, completed: bool, error: str = ""
+    ) -> RunResult:
         """Write ``result.json``: the positive proof that all rounds ran, with every number of the run."""
         fingerprint = None
         if self.state is not None:

@@ -161,18 +161,24 @@ def write_json(path: Path, content: Mapping[str, Any], *, private: bool = True) 
         temporary.write_bytes(text)
 
 
+class DamagedStateError(ValueError):
+    """A file of a run's state is not what was written; ``code``: what leaves a site of it."""
+
+    code = "state_damaged"
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; the error of a broken file names it.
 
     Raises:
-        ValueError: it is no JSON, or another value than an object.
+        DamagedStateError: it is no JSON, or another value than an object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no valid JSON ({error}); restore it or remove its folder") from error
+        raise DamagedStateError(f"{path} is no valid JSON ({error}); restore it or remove its folder") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, expected a JSON object")
+        raise DamagedStateError(f"{path} holds a {type(content).__name__}, expected a JSON object")
     return content
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.data.site_folder import find_site_folder
-from sitelora.federation.bundle_config import set_torch_threads
+from sitelora.federation.bundle_config import method_of, set_torch_threads
 from sitelora.federation.coordinator import Coordinator, FederationPlan
 from sitelora.federation.events import EventLog
 from sitelora.federation.identity import new_uid
@@ -20,6 +20,7 @@ from sitelora.federation.run_lock import working
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import SiteError, SiteSettings
 from sitelora.home import data_root, home
+from sitelora.run_result import ModelScore, Round, RunResult
 from sitelora.settings import RunSettings
 from sitelora.sharing.wire import Packet, WireFormat
 
@@ -41,13 +42,13 @@ def run_in_process(
     min_sites: int = 1,
     wire: WireFormat | None = None,
     attends: Callable[[str, int], bool] = lambda site, round_number: True,
-    on_round: Callable[[int, Mapping[str, Any]], None] | None = None,
+    on_round: Callable[[Round], None] | None = None,
     evaluate: bool = True,
     afterwards: Callable[[Mapping[str, Site], Callable[[str], Packet]], None] | None = None,
     own_methods: tuple[str, ...] | None = None,
     site_values: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Run a federation and return the content of its ``result.json``.
+) -> RunResult:
+    """Run a federation and return its record, which is also its ``result.json``.
 
     Args:
         bundle: name of the MONAI bundle. overrides: its values to replace.
@@ -112,15 +113,15 @@ def _run(
     *,
     data: Path,
     attends: Callable[[str, int], bool],
-    on_round: Callable[[int, Mapping[str, Any]], None] | None,
+    on_round: Callable[[Round], None] | None,
     afterwards: Callable[[Mapping[str, Site], Callable[[str], Packet]], None] | None,
     own_methods: tuple[str, ...] | None,
     site_values: Mapping[str, Any] | None,
-) -> dict[str, Any]:
+) -> RunResult:
     bundle, dataset, rounds, root, evaluate = job.bundle, job.dataset, job.rounds, plan.home, job.evaluate
     wire, agreed = job.wire, plan.agreed
     set_torch_threads(settings)
-    method = settings.method
+    method = method_of(settings)
     coordinator = Coordinator(plan, method, resume=job.resume)
     members: dict[str, Site] = {}
     for name in plan.sites:
@@ -154,8 +155,8 @@ def _run(
             coordinator.receive(name, answer.tensors, answer.report)
         coordinator.close_round(time.monotonic() - started)
         if on_round is not None:
-            on_round(round_number, coordinator.record.history()["rounds"][-1])
-    evaluations: dict[str, Mapping[str, Any]] = {}
+            on_round(coordinator.record.rounds[round_number])
+    evaluations: dict[str, Mapping[str, ModelScore]] = {}
     if evaluate:
         for name, site in members.items():
             try:

@@ -3,41 +3,56 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import sitelora
 from sitelora.method import Method
+from sitelora.run_result import (
+    OK,
+    Base,
+    Egress,
+    ModelScore,
+    Round,
+    RoundDetails,
+    RunResult,
+    SharedTensor,
+    SiteFacts,
+    SiteRound,
+)
 from sitelora.sharing.schema import SchemaError
+from sitelora.typed_json import from_json, to_json
 
 if TYPE_CHECKING:
     from sitelora.federation.coordinator import FederationPlan
 
-FORMAT = 1
-
 
 class FederationRecord:
-    """Collects begin reports, rounds and warnings; everything in it is JSON."""
+    """Collects begin reports, rounds and warnings."""
 
     def __init__(self, plan: FederationPlan, method: Method) -> None:
         self._plan = plan
         self._method = method
         self._begin: dict[str, Any] = {}
         self._shapes: dict[str, list[int]] = {}
-        self._rounds: list[dict[str, Any]] = []
+        self.rounds: dict[int, Round] = {}
         self._warnings: list[str] = []
 
     def history(self) -> dict[str, Any]:
-        """Return all of it for the server's manifest."""
+        """Return all of it for the server's manifest, as JSON."""
+        rounds = to_json(list(self.rounds.values()))
         return copy.deepcopy(
-            {"begin": self._begin, "shapes": self._shapes, "rounds": self._rounds, "warnings": self._warnings}
+            {"begin": self._begin, "shapes": self._shapes, "rounds": rounds, "warnings": self._warnings}
         )
 
     def restore(self, history: Mapping[str, Any]) -> None:
         """Go on from what ``history`` returned."""
         content = copy.deepcopy(dict(history))
         self._begin, self._shapes = content["begin"], content["shapes"]
-        self._rounds, self._warnings = content["rounds"], content["warnings"]
+        rounds = [from_json(Round, told, "rounds") for told in content["rounds"]]
+        self.rounds, self._warnings = {each.number: each for each in rounds}, content["warnings"]
 
     def note_begin(
         self,
@@ -63,18 +78,18 @@ class FederationRecord:
         self, round_number: int, site: str, status: str, reason: str, report: Mapping[str, Any], bytes_up: int
     ) -> None:
         """Note one site in one round: "ok", "missing" or "rejected"; of a report that was not taken nothing is kept."""
-        entry = {
-            "status": status,
-            "reason": reason,
-            "cases": report.get("cases"),
-            "seconds": report.get("seconds"),
-            "metrics": dict(report.get("metrics", {})),
-            "state_hmac": report.get("state_hmac"),
-            "bytes_up": bytes_up,
-            "bytes_down": 0,
-        }
-        self._round(round_number)["sites"][site] = entry
-        if status != "ok":
+        entry = SiteRound(
+            status=status,
+            reason=reason,
+            cases=report.get("cases"),
+            seconds=report.get("seconds"),
+            metrics=dict(report.get("metrics", {})),
+            state_hmac=report.get("state_hmac"),
+            bytes_up=bytes_up,
+        )
+        before = self._round(round_number)
+        self.rounds[round_number] = replace(before, sites={**before.sites, site: entry})
+        if status != OK:
             self._warnings.append(f"round {round_number}: {site} {status}: {reason}")
 
     def warn(self, text: str) -> None:
@@ -95,92 +110,81 @@ class FederationRecord:
         Args:
             server: numbers of the aggregation. details: the same by layer or by site.
         """
-        entry = self._round(round_number)
-        if server:
-            entry["server"] = dict(server)
-        if details:
-            entry["details"] = dict(details)
-        entry["seconds"] = round(seconds, 2)
-        entry["sites"] = dict(sorted(entry["sites"].items()))  # not in the order in which they happened to answer
-        for site, count in bytes_down.items():
-            if site in entry["sites"]:
-                entry["sites"][site]["bytes_down"] = count
+        before = self._round(round_number).sites
+        self.rounds[round_number] = Round(
+            number=round_number,
+            # not in the order in which they happened to answer
+            sites={site: replace(before[site], bytes_down=bytes_down.get(site, 0)) for site in sorted(before)},
+            server=dict(server or {}),
+            details=from_json(RoundDetails, details or {}, "details"),
+            seconds=round(seconds, 2),
+        )
 
     def reasons(self, round_number: int) -> str:
         """Return why sites are not in a round."""
-        sites = self._round(round_number)["sites"]
-        return "; ".join(f"{s} {e['status']}: {e['reason']}" for s, e in sorted(sites.items()) if e["status"] != "ok")
+        sites = sorted(self._round(round_number).sites.items())
+        return "; ".join(f"{site} {entry.status}: {entry.reason}" for site, entry in sites if entry.status != OK)
 
     def result(
         self,
-        evaluations: Mapping[str, Mapping[str, Any]],
+        evaluations: Mapping[str, Mapping[str, ModelScore]],
         *,
         completed: bool,
         error: str,
         fingerprint: str | None,
-    ) -> dict[str, Any]:
-        """Return the content of ``result.json``."""
+    ) -> RunResult:
+        """Return the whole record."""
         plan = self._plan
-        done = [entry for entry in self._rounds if "seconds" in entry]
         first: dict[str, Any] = next(iter(self._begin.values()), {})
-        return {
-            "format": FORMAT,
-            "completed": completed,
-            "error": error,
-            "federation": plan.federation,
-            "uid": plan.uid,
-            "method": self._method.name,
-            "paper": self._method.paper,
-            "bundle": plan.bundle,
-            "overrides": dict(plan.overrides),
-            "dataset": plan.dataset,
-            "seed": first.get("seed"),
-            "rounds_planned": plan.rounds,
-            "rounds_done": len(done),
-            "fingerprint": fingerprint,
-            "versions": first.get("versions", {"sitelora": sitelora.__version__}),
-            "hardware": first.get("hardware", {}),
-            "base": {"name": first.get("base"), "sha256": first.get("base_sha256")},
-            "image_size": first.get("image_size"),
-            "sites": {
-                site: {
-                    "hospital": report["hospital"],
-                    "cases": report["cases"],
-                    "labels": report["labels"],
-                    "begin_bytes_up": report["bytes_up"],
-                }
+        return RunResult(
+            completed=completed,
+            error=error,
+            federation=plan.federation,
+            uid=plan.uid,
+            method=self._method.name,
+            paper=self._method.paper,
+            bundle=plan.bundle,
+            overrides=dict(plan.overrides),
+            dataset=plan.dataset,
+            seed=first.get("seed"),
+            rounds_planned=plan.rounds,
+            rounds_done=sum(each.seconds is not None for each in self.rounds.values()),
+            fingerprint=fingerprint,
+            versions=first.get("versions", {"sitelora": sitelora.__version__}),
+            hardware=first.get("hardware", {}),
+            base=Base(name=first.get("base"), sha256=first.get("base_sha256")),
+            image_size=first.get("image_size"),
+            sites={
+                site: SiteFacts(
+                    hospital=report["hospital"],
+                    cases=report["cases"],
+                    labels=report["labels"],
+                    begin_bytes_up=report["bytes_up"],
+                    hardware=report["hardware"],
+                    own_settings=report.get("own_settings", {}),
+                )
                 for site, report in sorted(self._begin.items())
             },
-            "egress": self._egress(first),
-            "rounds": self._rounds,
-            "evaluation": {site: dict(evaluations[site]) for site in sorted(evaluations)},
-            "warnings": self._warnings,
-        }
+            egress=self._egress(first) if first else None,
+            rounds=tuple(self.rounds.values()),
+            evaluation={site: dict(evaluations[site]) for site in sorted(evaluations)},
+            warnings=tuple(self._warnings),
+        )
 
-    def _egress(self, begin: Mapping[str, Any]) -> dict[str, Any]:
-        if not begin:
-            return {}
+    def _egress(self, begin: Mapping[str, Any]) -> Egress:
         size = self._plan.wire.torch_dtype.itemsize
-        shared = []
-        for name, shape in sorted(self._shapes.items()):
-            count = 1
-            for length in shape:
-                count *= length
-            shared.append({"name": name, "shape": shape, "bytes": count * size})
-        return {
-            "shared": shared,
-            "companions": list(self._method.program.companions),
-            "dtype": self._plan.wire.dtype,
-            "local_count": begin["local_count"],
-            "local_bytes": begin["local_values"] * 4,
-            "frozen_count": begin["frozen_count"],
-            "full_model_bytes": begin["model_values"] * size,
-        }
+        return Egress(
+            shared=tuple(
+                SharedTensor(name=name, shape=tuple(shape), bytes=math.prod(shape) * size)
+                for name, shape in sorted(self._shapes.items())
+            ),
+            companions=tuple(self._method.program.companions),
+            dtype=self._plan.wire.dtype,
+            local_count=begin["local_count"],
+            local_bytes=begin["local_values"] * 4,
+            frozen_count=begin["frozen_count"],
+            full_model_bytes=begin["model_values"] * size,
+        )
 
-    def _round(self, round_number: int) -> dict[str, Any]:
-        for entry in self._rounds:
-            if entry["round"] == round_number:
-                return entry
-        entry = {"round": round_number, "sites": {}}
-        self._rounds.append(entry)
-        return entry
+    def _round(self, number: int) -> Round:
+        return self.rounds.get(number) or Round(number=number)

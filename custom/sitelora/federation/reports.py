@@ -25,6 +25,8 @@ LABELS = 256
 SCORED = 4 * LABELS * 3
 """Largest number of columns of an evaluation: kinds of model times labels times metrics."""
 MOST_CASES = 100_000
+OWN = ("device", "precision", "batch_size", "torch_threads", "num_workers", "val_interval")
+"""Values that a site may set for itself and that leave it; ``base`` may be a path, and does not."""
 MOST_NUMBERS = 10_000_000
 
 BEGIN = Schema(
@@ -52,6 +54,7 @@ BEGIN = Schema(
     },
     optional={
         "settings_sha256": HEX,
+        "own_settings": Table(of=Either((COUNT, Text(longest=40, pattern=r"[a-z][a-z0-9_:]*"))), keys=OWN),
         "agreed": Table(of=Text(longest=16, pattern="[0-9a-f]{16}"), pattern=r"[\w.#-]{1,100}", most=200),
     },
 )

@@ -24,6 +24,7 @@ from types import FrameType
 import psutil
 
 from sitelora.federation.files import PRIVATE_FILE, private_folder, saying
+from sitelora.typed_json import from_json
 
 _SAME_START_S = 2.0
 _held: dict[Path, Callable[[str], None]] = {}
@@ -61,20 +62,22 @@ class Holder:
     def read(cls, path: Path) -> Holder | None:
         """Return what a lock says, or None where there is none that can be read."""
         try:
-            said = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{name: said.get(name) for name in cls.__dataclass_fields__})
-        except (OSError, ValueError, AttributeError):
+            return from_json(cls, json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
             return None
 
     def alive(self) -> bool | None:
         """Say whether the process is still there; None on another machine, where nobody here can know."""
         if self.host != socket.gethostname():
             return None
-        with contextlib.suppress(psutil.Error):
+        try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.started) < _SAME_START_S
             return same and process.status() != psutil.STATUS_ZOMBIE
-        return False
+        except psutil.AccessDenied:
+            return True  # another user's, so it lives
+        except psutil.Error:
+            return False
 
     def working(self) -> bool | None:
         """Say whether it still works: it has not said that it ended, and it lives (None: on another machine)."""

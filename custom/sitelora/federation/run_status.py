@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sitelora.federation.processes import process_lives
-from sitelora.federation.run_folder import EVENTS, LOCK, RESULT, SERVER, STOPPED
-from sitelora.run_result import mapping, natural
+from sitelora.federation.run_folder import EVENTS, LOCK, SERVER, STOPPED, RunFolder
+from sitelora.federation.run_lock import Holder
+from sitelora.run_result import RunResult, RunResultError, natural
 
 LATE, EARLIEST_S, SILENT_S = 3.0, 30.0, 600.0
 RUNNING, FINISHED, FAILED, ENDED, SILENT = "running", "finished", "failed", "stopped", "silent"
@@ -77,28 +77,28 @@ def run_status(folder: Path, *, now: float | None = None) -> RunStatus:
     """
     now = time.time() if now is None else now
     logs = {path.parent.name: _events(path) for path in folder.glob(f"*/{EVENTS}")}
-    written = {who: _rounds(folder / who) for who in _participants(folder)}
+    written = {who: found for who in RunFolder(folder).participants() if (found := _rounds(folder / who))}
     server = _this_attempt(logs.get(SERVER, []))
     begun = next((event for event in server if event["event"] == "federation_started"), {})
-    result = _json(folder / SERVER / RESULT)
-    sites = sorted({*begun.get("sites", ()), *mapping(result, "sites"), *logs, *written} - {SERVER}, key=natural)
+    result = _result(folder) or RunResult()
+    sites = sorted({*begun.get("sites", ()), *result.sites, *logs, *written} - {SERVER}, key=natural)
     seen = [event["time"] for log in logs.values() for event in log[-1:]] + [t for w in written.values() for _, t in w]
     last = max(seen, default=None)
-    state, why = _state(folder, result if _is_of_now(folder, last) else {}, server, last, now)
-    done = max([number + 1 for number, _ in written.get(SERVER, ())] + [int(result.get("rounds_done") or 0)], default=0)
-    planned = begun.get("rounds", result.get("rounds_planned"))
+    state, why = _state(folder, result if _is_of_now(folder, last) else None, server, last, now)
+    done = max([number + 1 for number, _ in written.get(SERVER, ())] + [result.rounds_done])
+    planned = begun.get("rounds", result.rounds_planned)
     waiting = _Waiting(server, now) if state in (RUNNING, SILENT) else None
     standings = [_server(server, waiting)] if server else []
     standings += [_site(site, logs.get(site, []), written.get(site, ()), server, waiting, now) for site in sites]
     return RunStatus(
-        federation=str(begun.get("federation") or result.get("federation") or folder.absolute().parent.name),
+        federation=str(begun.get("federation") or result.federation or folder.absolute().parent.name),
         uid=folder.absolute().name,
         folder=str(folder),
         state=state,
         why=why,
         go_on=_go_on(folder, done) if state in (ENDED, FAILED) else "",
-        method=str(begun.get("method") or result.get("method") or ""),
-        dataset=str(begun.get("dataset") or result.get("dataset") or ""),
+        method=str(begun.get("method") or result.method),
+        dataset=str(begun.get("dataset") or result.dataset),
         rounds_done=done,
         rounds_planned=planned if isinstance(planned, int) else None,
         seen=last,
@@ -193,23 +193,24 @@ def _site(
     return Standing(who=site, round_number=number, doing=doing, since=since, seen=seen, late=late)
 
 
-def _state(folder: Path, result: Event, server: Sequence[Event], seen: float | None, now: float) -> tuple[str, str]:
+def _state(
+    folder: Path, result: RunResult | None, server: Sequence[Event], seen: float | None, now: float
+) -> tuple[str, str]:
     """Return the state of a run and what is known of it."""
     end = _finished(server) or result
-    holders = {path.parent: _json(path) for path in (folder / LOCK, *folder.glob(f"*/{LOCK}"))}
-    holders = {where: told for where, told in holders.items() if isinstance(told.get("pid"), int)}
-    holder = holders.get(folder) or holders.get(folder / SERVER) or next(iter(holders.values()), {})
-    lives = process_lives(holder) if holder and not holder.get("ended") else False
-    if end and not (lives and seen is not None and float(holder.get("since") or 0) > seen):
-        if end.get("completed"):
-            return FINISHED, "all rounds are done"
-        return FAILED, str(end.get("error") or "the run was not completed")
+    locks = (folder / LOCK, folder / SERVER / LOCK, *sorted(folder.glob(f"*/{LOCK}")))
+    holder = next((found for path in locks if (found := Holder.read(path)) is not None), None)
+    lives = False if holder is None else holder.working()
+    if end and not (lives and seen is not None and holder is not None and holder.since > seen):
+        return (
+            (FINISHED, "all rounds are done") if end.completed else (FAILED, end.error or "the run was not completed")
+        )
     if (folder / STOPPED).is_file() and not lives:
         return ENDED, "stopped on request"
-    if holder.get("ended"):
-        return ENDED, str(holder.get("reason") or "its process ended before the last round")
-    if holder:
-        told = f"process {holder['pid']} on {holder.get('host') or 'this machine'}"
+    if holder is not None and holder.ended is not None:
+        return ENDED, holder.reason or "its process ended before the last round"
+    if holder is not None:
+        told = f"process {holder.pid} on {holder.host}"
         if lives is None:
             return SILENT, f"{told}: only that machine knows whether it lives; last sign of life {_ago(seen, now)}"
         return (RUNNING, f"{told} lives") if lives else (ENDED, f"{told} is gone: killed, or the machine was restarted")
@@ -237,14 +238,16 @@ def _ago(seen: float | None, now: float) -> str:
     return "never" if seen is None else f"{max(0.0, now - seen):.0f} s ago"
 
 
-def _finished(server: Sequence[Event]) -> Event:
-    """Return the last event of a run that came to its end in this attempt."""
-    return server[-1] if server and server[-1]["event"] == "finished" else {}
+def _finished(server: Sequence[Event]) -> RunResult | None:
+    """Return what the last event of a run that came to its end in this attempt says of it."""
+    if not server or server[-1]["event"] != "finished":
+        return None
+    return RunResult(completed=server[-1].get("completed") is True, error=str(server[-1].get("error") or ""))
 
 
 def _is_of_now(folder: Path, seen: float | None) -> bool:
     """Say whether the result there is the end of the run, not of an attempt before the last one."""
-    path = folder / SERVER / RESULT
+    path = RunFolder(folder).result
     return path.is_file() and (seen is None or path.stat().st_mtime >= seen - 1.0)
 
 
@@ -252,10 +255,6 @@ def _this_attempt(events: Sequence[Event]) -> Sequence[Event]:
     """Return a server's events since the run was last begun or resumed."""
     begins = [place for place, event in enumerate(events) if event["event"] == "federation_started"]
     return events[begins[-1] :] if begins else events
-
-
-def _participants(folder: Path) -> set[str]:
-    return {path.parent.parent.name for path in folder.glob("*/round_*/manifest.json")}
 
 
 def _rounds(folder: Path) -> list[tuple[int, float]]:
@@ -279,6 +278,14 @@ def _events(path: Path) -> list[Event]:
         if isinstance(event, dict) and isinstance(event.get("time"), int | float) and "event" in event:
             events.append(event)
     return events
+
+
+def _result(folder: Path) -> RunResult | None:
+    """Read the record of a run, where there is one that can be read."""
+    try:
+        return RunResult.read(RunFolder(folder).result)
+    except (OSError, RunResultError):
+        return None
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from sitelora.federation.files import (
+    DamagedStateError,
     file_sha256,
     load_tensors,
     new_folder,
@@ -19,6 +20,7 @@ from sitelora.federation.files import (
     write_json,
 )
 from sitelora.federation.run_folder import MANIFEST, RESULT, Rounds
+from sitelora.run_result import RunResult
 from sitelora.server.types import ANY_SITE, LowRank, Message, Messages, State
 
 
@@ -116,7 +118,7 @@ class ServerStore:
         """Return the last written round, or None if there is none.
 
         Raises:
-            ValueError: a damaged file, by name.
+            DamagedStateError: a damaged file, by name.
         """
         numbers = self._rounds.numbers()
         if not numbers:
@@ -124,8 +126,8 @@ class ServerStore:
         last = self._rounds.path(numbers[-1])
         manifest = read_json(last / MANIFEST)
         path = last / "state.safetensors"
-        if file_sha256(path) != manifest["state_sha256"]:
-            raise ValueError(f"{path} is not what was written; remove {last} to go back one round")
+        if not path.is_file() or file_sha256(path) != manifest["state_sha256"]:
+            raise DamagedStateError(f"{path} is not what was written; remove {last} to go back one round")
         values: dict[str, dict[str, dict[str, Tensor]]] = {}
         rule: dict[str, Tensor] = {}
         factors: dict[int, dict[str, dict[str, Tensor]]] = {}
@@ -155,8 +157,8 @@ class ServerStore:
             history=manifest["history"],
         )
 
-    def write_result(self, result: Mapping[str, Any]) -> Path:
+    def write_result(self, result: RunResult) -> Path:
         """Write ``result.json``."""
         path = self.folder / RESULT
-        write_json(path, result)
+        write_json(path, result.to_json())
         return path

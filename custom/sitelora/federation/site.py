@@ -19,7 +19,7 @@ from sitelora.evaluation.site_pictures import draw_cases
 from sitelora.federation.adapted import load_model, model_sha256, partition_of, save_merged
 from sitelora.federation.begin_report import begin_report, identity_of, require_same_run, served_model
 from sitelora.federation.border import Border
-from sitelora.federation.bundle_config import FEDERATED, data_needs
+from sitelora.federation.bundle_config import FEDERATED, data_needs, method_of
 from sitelora.federation.files import file_sha256, new_folder, write_json
 from sitelora.federation.local_round import LocalRound, Progress
 from sitelora.federation.packets import Received, accumulate, unpack_evaluation
@@ -35,7 +35,7 @@ from sitelora.federation.served import (
     to_tensors,
 )
 from sitelora.federation.serving import personal_model, serve
-from sitelora.federation.site_settings import Answer, SiteSettings
+from sitelora.federation.site_settings import Answer, SiteSettings, require_device
 from sitelora.federation.state import SiteState, SiteStore
 from sitelora.federation.turns import Turns
 from sitelora.method import Model
@@ -54,6 +54,7 @@ class Site:
     Raises:
         SiteDataError: the site folder is missing or its data is not fit for training.
         ValueError, FileNotFoundError: the bundle or its base checkpoint is not usable.
+        SiteError: the device, or the precision on it, is not there.
     """
 
     def __init__(self, settings: SiteSettings) -> None:
@@ -61,9 +62,10 @@ class Site:
         self.folder = SiteFolder.read(settings.data)
         settings.run.require_base()
         self._parser = settings.run.parser(ours={**FEDERATED, "dataset_dir": str(settings.data)})
+        require_device(settings.site, self._parser)
         torch.set_num_threads(int(self._parser.get_parsed_content("torch_threads")))
         self.seed = int(self._parser.get_parsed_content("seed"))
-        self.method = settings.run.method
+        self.method = method_of(settings.run)
         self._network: nn.Module | None = None
         self._border: Border | None = None
         self._rounds: LocalRound | None = None

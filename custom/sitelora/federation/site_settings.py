@@ -8,8 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigParser
 from torch import Tensor
 
+from sitelora.networks.devices import usable_device
+from sitelora.networks.precision import resolve_precision
 from sitelora.settings import RunSettings, read_settings
 from sitelora.sharing.wire import WireFormat
 
@@ -71,6 +74,22 @@ class SiteSettings:
     def run_folder(self) -> Path:
         """Folder of this run of the federation: one sub-folder a site."""
         return self.home / self.federation / self.uid
+
+
+def require_device(site: str, parser: ConfigParser) -> None:
+    """Refuse a device or a precision that is not there, before anything is built or trained.
+
+    Args:
+        site: its name. parser: of the bundle's train.json, with the values of the run.
+
+    Raises:
+        SiteError: says what was found and what to set.
+    """
+    try:
+        device = usable_device(parser.get_parsed_content("device"))
+        resolve_precision(str(parser.get_parsed_content("precision")), device)
+    except ValueError as error:
+        raise SiteError(f"site {site}: {error}", code="device_unfit") from error
 
 
 @dataclass(frozen=True)

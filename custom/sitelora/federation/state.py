@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from sitelora.federation.files import (
+    DamagedStateError,
     file_sha256,
     load_tensors,
     new_folder,
@@ -81,7 +82,7 @@ class StoredRound:
         """Return the tensors that this round gave for the wire.
 
         Raises:
-            ValueError: the file on disk is not the one that was written.
+            DamagedStateError: the file on disk is not the one that was written.
         """
         return load_tensors(self._sound("update"))
 
@@ -89,7 +90,7 @@ class StoredRound:
         """Return the private state after this round.
 
         Raises:
-            ValueError: the file on disk is not the one that was written.
+            DamagedStateError: the file on disk is not the one that was written.
         """
         return SiteState.from_tensors(
             load_tensors(self._sound("state")),
@@ -100,9 +101,9 @@ class StoredRound:
 
     def _sound(self, name: str) -> Path:
         path = self.folder / f"{name}.safetensors"
-        if file_sha256(path) != self.manifest[f"{name}_sha256"]:
-            raise ValueError(
-                f"{path} is not what was written for round {self.manifest['round']} (its sha256 differs); "
+        if not path.is_file() or file_sha256(path) != self.manifest[f"{name}_sha256"]:
+            raise DamagedStateError(
+                f"{path} is not what was written for round {self.manifest['round']}; "
                 "remove its folder to go back one round"
             )
         return path

@@ -17,6 +17,7 @@ from sitelora.flare.judged import judged_values
 from sitelora.flare.processes import environment
 from sitelora.home import home as default_home
 from sitelora.names import checked_name
+from sitelora.run_result import RunResult
 
 _OURS = {"local", "startup", SERVER}
 
@@ -44,7 +45,7 @@ def last_unfinished(home: Path, federation: str) -> str | None:
     found = [
         (max(path.stat().st_mtime for path in (run.server, *run.server.iterdir())), run.uid)
         for run in runs_in(home, federation)
-        if run.server.is_dir() and not (run.result.is_file() and read_json(run.result).get("completed"))
+        if run.server.is_dir() and not (run.result.is_file() and RunResult.read(run.result).completed)
     ]
     return max(found)[1] if found else None
 

@@ -23,7 +23,7 @@ from nvflare.app_common.workflows.model_controller import ModelController
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
-from sitelora.federation.bundle_config import set_torch_threads
+from sitelora.federation.bundle_config import method_of, set_torch_threads
 from sitelora.federation.coordinator import Coordinator, FederationError, FederationPlan
 from sitelora.federation.events import EventLog
 from sitelora.federation.files import write_json
@@ -34,6 +34,7 @@ from sitelora.federation.run_lock import RunningError, end_on_request, working
 from sitelora.flare.names import BEGIN, EVALUATE, TRAIN
 from sitelora.flare.place import Place, read_job, refuse_arguments
 from sitelora.flare.protocol import Reply, Ticket, read_reply, task_model
+from sitelora.run_result import ModelScore, RunResult
 from sitelora.sharing.wire import Packet, packet_bytes
 
 _REASONS = {
@@ -112,7 +113,7 @@ class FederationController(ModelController):
         run = RunFolder(plan.run_folder)
         events = EventLog(run.server, SERVER)
         self._held.enter_context(working(run.lock(SERVER), f"{run.path}", stopped=events.stopped))
-        coordinator = Coordinator(plan, settings.method, resume=job.resume)
+        coordinator = Coordinator(plan, method_of(settings), resume=job.resume)
         if job.resume and coordinator.state is None:
             raise FederationError(
                 f"there is nothing to resume under uid {plan.uid!r}: {plan.run_folder} has no round written; "
@@ -173,11 +174,11 @@ class FederationController(ModelController):
         self.info(f"round {number + 1} of {self.job.rounds} written after {seconds} s")
         self._note("round_finished", round=number, seconds=seconds)
 
-    def _evaluate(self, coordinator: Coordinator) -> dict[str, Mapping[str, Any]]:
+    def _evaluate(self, coordinator: Coordinator) -> dict[str, Mapping[str, ModelScore]]:
         self.info("evaluation after the last round")
         self._note("evaluation_started")
         packets: dict[str, Packet] = {s: coordinator.evaluation_packet(s) for s in coordinator.plan.sites}
-        evaluations: dict[str, Mapping[str, Any]] = {}
+        evaluations: dict[str, Mapping[str, ModelScore]] = {}
         for reply in self._ask(EVALUATE, self.job.rounds, packets, timeout=self.job.evaluate_timeout):
             if reply.error:
                 coordinator.note_no_scores(reply.site, reply.error)
@@ -232,19 +233,19 @@ class FederationController(ModelController):
             self._inbox.put(Reply(site=client_name, error=reason))
         return bool(super()._accept_train_result(client_name, result, fl_ctx, is_unknown_task))
 
-    def _finish(self, evaluations: Mapping[str, Mapping[str, Any]], *, error: str = "") -> None:
+    def _finish(self, evaluations: Mapping[str, Mapping[str, ModelScore]], *, error: str = "") -> None:
         """Write ``result.json`` where the run's state is, and beside the job's logs, from where it is downloaded."""
         copy = Path(self.get_run_dir()) / RESULT
         if self._coordinator is None:  # nothing was begun: an earlier run's result is not ours to replace
             name = self._job.federation if self._job else ""
-            write_json(copy, {"format": 1, "completed": False, "error": error, "federation": name})
+            write_json(copy, RunResult(error=error, federation=name).to_json())
             return
         result = self._coordinator.finish(evaluations, completed=not error, error=error)
         shutil.copyfile(self._coordinator.store.folder / RESULT, copy)
         if error:
             self._note("stopped", reason=error)
-        self._note("finished", completed=not error, error=error, rounds_done=result["rounds_done"])
-        self.info(f"{result['rounds_done']} of {self.job.rounds} rounds done; {RESULT} written to {copy}")
+        self._note("finished", completed=not error, error=error, rounds_done=result.rounds_done)
+        self.info(f"{result.rounds_done} of {self.job.rounds} rounds done; {RESULT} written to {copy}")
 
     def _uid_of_run(self) -> str:
         return self._coordinator.plan.uid if self._coordinator else ""

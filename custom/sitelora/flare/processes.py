@@ -39,9 +39,10 @@ def environment(*, home: Path, data: Path | None) -> dict[str, str]:
     return result
 
 
-def simulator_command(*, job: Path, workspace: Path, threads: int) -> list[str]:
-    """Return NVFlare's own command for a job folder."""
-    return [sys.executable, "-m", "nvflare.cli", "simulator", str(job), "-w", str(workspace), "-t", str(threads)]
+def simulator_command(*, job: Path, workspace: Path, threads: int, gpus: str | None = None) -> list[str]:
+    """Return NVFlare's own command for a job folder; ``gpus`` as of ``gpus.require_gpus``."""
+    command = [sys.executable, "-m", "nvflare.cli", "simulator", str(job), "-w", str(workspace), "-t", str(threads)]
+    return command if gpus is None else [*command, "-gpu", gpus]
 
 
 class ProcessFamily:

@@ -22,9 +22,12 @@ from sitelora.federation.files import write_json
 from sitelora.federation.run_folder import RunFolder
 from sitelora.flare.chosen_run import ChosenRun, choose_run
 from sitelora.flare.following import EventFollower, RunView, SiteView
+from sitelora.flare.gpus import require_gpus
+from sitelora.flare.job_folder import JobFolder
 from sitelora.flare.processes import ProcessFamily, simulator_command
 from sitelora.flare.terminal import RunDisplay
 from sitelora.flare.verdict import problems_of, read_result
+from sitelora.run_result import RunResult
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +41,7 @@ class SimulationResult:
     Attributes:
         ok: all rounds, all sites, all evaluations, no error logged.
         uid: of the run. run_folder: state of all participants.
-        result: content of ``result.json``, if the server wrote one.
+        result: the record of the run, if the server wrote one.
         problems: why it is not ok, each readable by itself.
         log: everything that NVFlare printed.
     """
@@ -46,7 +49,7 @@ class SimulationResult:
     ok: bool
     uid: str
     run_folder: Path
-    result: Mapping[str, Any] | None
+    result: RunResult | None
     problems: tuple[str, ...]
     log: Path
     interrupted: bool = False
@@ -59,6 +62,7 @@ def simulate(
     home: Path | None = None,
     data: Path | None = None,
     threads: int | None = None,
+    gpus: str | None = None,
     rounds: int | None = None,
     overrides: Mapping[str, Any] | None = None,
     method: str | None = None,
@@ -76,6 +80,7 @@ def simulate(
         workspace: for NVFlare, which empties it; by default in the run's folder.
         home: where all participants keep their state. data: root of the site folders; both by default as configured.
         threads: sites that run at once; by default all. Fewer start a new process for every task.
+        gpus: for NVFlare to deal out to the sites, as of ``require_gpus``; by default it deals out none.
         rounds: instead of the job's. overrides: bundle values, added to the job's.
         method: name of another method at the job's rank, for a comparison; the federation is then called
             ``<method>_<dataset>``.
@@ -88,8 +93,11 @@ def simulate(
 
     Raises:
         RunningError: this very run is running already.
-        SimulationError, JobFolderError: nothing to run, nothing to resume, or a workspace that may be precious.
+        SimulationError, JobFolderError: nothing to run, nothing to resume, a workspace that may be precious, or GPUs
+            that are not here.
     """
+    if gpus is not None:
+        gpus = require_gpus(gpus, sites=len(JobFolder.read(job).job.sites))
     with ExitStack() as held:
         run = choose_run(
             job,
@@ -104,11 +112,17 @@ def simulate(
             new=new,
             held=held,
         )
-        return _simulated(run, threads=threads, progress=progress, log_file=log_file, stream=stream)
+        return _simulated(run, threads=threads, gpus=gpus, progress=progress, log_file=log_file, stream=stream)
 
 
 def _simulated(
-    run: ChosenRun, *, threads: int | None, progress: bool, log_file: Path | None, stream: TextIO | None
+    run: ChosenRun,
+    *,
+    threads: int | None,
+    gpus: str | None,
+    progress: bool,
+    log_file: Path | None,
+    stream: TextIO | None,
 ) -> SimulationResult:
     place = RunFolder(run.folder)
     threads = min(threads or len(run.job.sites), len(run.job.sites))
@@ -121,7 +135,7 @@ def _simulated(
         display.say(f"going on with {run.uid}, which was stopped; --new begins another run")
     place.stopped.unlink(missing_ok=True)
     with _sigterm_as_interrupt():
-        command = simulator_command(job=run.job.path, workspace=run.workspace, threads=threads)
+        command = simulator_command(job=run.job.path, workspace=run.workspace, threads=threads, gpus=gpus)
         simulator = ProcessFamily(command, folder=run.workspace.parent, env=run.env, log=log)
         try:
             code = _follow(simulator, follower, view, display)

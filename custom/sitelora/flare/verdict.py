@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from sitelora.federation.run_folder import RESULT, SERVER
 from sitelora.flare.job_folder import JobFolder
+from sitelora.run_result import OK, RunResult, SiteRound
 
 _TAIL = 12
 
 
-def read_result(workspace: Path) -> dict[str, Any] | None:
+def read_result(workspace: Path) -> RunResult | None:
     """Return the ``result.json`` of the run that last had this workspace, which is emptied before every run."""
     path = workspace / SERVER / "simulate_job" / RESULT
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    return RunResult.read(path) if path.is_file() else None
 
 
-def problems_of(job: JobFolder, result: Mapping[str, Any] | None, workspace: Path, returncode: int | None) -> list[str]:
+def problems_of(job: JobFolder, result: RunResult | None, workspace: Path, returncode: int | None) -> list[str]:
     """Return everything that keeps a run from being a success, each readable by itself; none means success."""
     problems: list[str] = []
     if result is None:
@@ -32,20 +30,19 @@ def problems_of(job: JobFolder, result: Mapping[str, Any] | None, workspace: Pat
     return problems
 
 
-def _result_problems(job: JobFolder, result: Mapping[str, Any]) -> list[str]:
-    if not result.get("completed"):
-        return [str(result.get("error") or "the run was not completed")]
+def _result_problems(job: JobFolder, result: RunResult) -> list[str]:
+    if not result.completed:
+        return [result.error or "the run was not completed"]
     problems = []
-    rounds = [entry for entry in result["rounds"] if "seconds" in entry]
-    if len(rounds) != job.rounds:
-        problems.append(f"{len(rounds)} rounds were done, expected {job.rounds}")
-    for entry in rounds:
+    if result.rounds_done != job.rounds:
+        problems.append(f"{result.rounds_done} rounds were done, expected {job.rounds}")
+    for each in result.rounds:
         for site in job.sites:
-            found = entry["sites"].get(site, {"status": "missing", "reason": "never heard of"})
-            if found["status"] != "ok":
-                problems.append(f"round {entry['round'] + 1}: {site} {found['status']}: {found['reason']}")
+            found = each.sites.get(site, SiteRound(status="missing", reason="never heard of"))
+            if found.status != OK:
+                problems.append(f"round {each.number + 1}: {site} {found.status}: {found.reason}")
     if job.evaluates:
-        silent = [site for site in job.sites if site not in result["evaluation"]]
+        silent = [site for site in job.sites if site not in result.evaluation]
         problems += [f"no evaluation from {site}" for site in silent]
     return problems
 

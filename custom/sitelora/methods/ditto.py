@@ -6,9 +6,8 @@ is what the site received. A site therefore takes twice the steps of the other m
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import encoder_and_decoder
+from sitelora.adapters.lora import LoRA
 from sitelora.method import INEXACT, Method, Pass, ServingRule
-from sitelora.networks.names import HEADS
 from sitelora.regularizers.proximal import Proximal
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
@@ -25,10 +24,10 @@ def ditto(*, rank: Rank = 8, scale: Scale = 1.0, weight: Weight = 0.1) -> Method
     return Method(
         name="ditto",
         paper="arXiv:2012.04221",
-        adapters=encoder_and_decoder(rank=rank, scale=scale),
-        share=ShareRule(shared=("**.A", "**.B", *HEADS)),
+        adapters=(LoRA(rank=rank, scale=scale),),
+        share=ShareRule(shared=("**.A", "**.B", "@heads")),
         server=WeightedMean(),
-        phases=lambda round_number: passes,
+        cycle=(passes,),
         serving=ServingRule(personal_copy="personal"),
         mean_product=INEXACT,
     )

@@ -6,7 +6,6 @@ What adapters are measured against, in Dice and in bytes. Equal to FLAP-SAM's Fu
 from __future__ import annotations
 
 from sitelora.method import NO_MEAN, Method
-from sitelora.networks.names import EVERYTHING
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
 
@@ -17,7 +16,7 @@ def fedavg_all() -> Method:
         name="fedavg_all",
         paper="arXiv:1602.05629",
         adapters=(),
-        share=ShareRule(shared=EVERYTHING),
+        share=ShareRule(shared=("@all",)),
         server=WeightedMean(),
         mean_product=NO_MEAN,
     )

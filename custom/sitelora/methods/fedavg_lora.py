@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import encoder_and_decoder
+from sitelora.adapters.lora import LoRA
 from sitelora.method import INEXACT, Method
-from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
 from sitelora.value_kinds import Rank, Scale
@@ -19,8 +18,8 @@ def fedavg_lora(*, rank: Rank = 8, scale: Scale = 1.0) -> Method:
     return Method(
         name="fedavg_lora",
         paper="arXiv:2305.05644",
-        adapters=encoder_and_decoder(rank=rank, scale=scale),
-        share=ShareRule(shared=("**.A", "**.B", *HEADS)),
+        adapters=(LoRA(rank=rank, scale=scale),),
+        share=ShareRule(shared=("**.A", "**.B", "@heads")),
         server=WeightedMean(),
         mean_product=INEXACT,
     )

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sitelora.adapters.lora import encoder_and_decoder
+from sitelora.adapters.lora import LoRA
 from sitelora.method import INEXACT, Method, Pass, ServingRule
-from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
 from sitelora.value_kinds import Range, Rank, Scale
@@ -32,17 +31,15 @@ def feddpa(*, rank: Rank = 8, scale: Scale = 1.0, mixing: Annotated[float, Range
     both, alone = {"local": mixing, "global": 1 - mixing}, {"local": 0.0}
     passes = (
         Pass(trains=("**.local.**",), strengths=both),
-        Pass(trains=("**.global.**", *HEADS), strengths=alone),
+        Pass(trains=("**.global.**", "@heads"), strengths=alone),
     )
     return Method(
         name="feddpa",
         paper="arXiv:2403.19211",
-        adapters=tuple(
-            one for role in ("global", "local") for one in encoder_and_decoder(rank=rank, scale=scale, role=role)
-        ),
-        share=ShareRule(shared=("**.global.**", *HEADS), local=("**.local.**",)),
+        adapters=tuple(LoRA(rank=rank, scale=scale, role=role) for role in ("global", "local")),
+        share=ShareRule(shared=("**.global.**", "@heads"), local=("**.local.**",)),
         server=WeightedMean(),
-        phases=lambda round_number: passes,
+        cycle=(passes,),
         serving=ServingRule(strengths={"personal": both, "global": alone, "unseen": alone}),
         mean_product=INEXACT,
     )

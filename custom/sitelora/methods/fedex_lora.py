@@ -6,9 +6,8 @@ has rank (K - 1) r for K sites in a round, and there is none where one site trai
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import encoder_and_decoder
+from sitelora.adapters.lora import LoRA
 from sitelora.method import EXACT, Method
-from sitelora.networks.names import HEADS
 from sitelora.server.residual import MeanWithResidual
 from sitelora.sharing.rule import ShareRule
 from sitelora.value_kinds import Rank, Scale
@@ -23,8 +22,8 @@ def fedex_lora(*, rank: Rank = 8, scale: Scale = 1.0) -> Method:
     return Method(
         name="fedex_lora",
         paper="arXiv:2410.09432",
-        adapters=encoder_and_decoder(rank=rank, scale=scale),
-        share=ShareRule(shared=("**.A", "**.B", *HEADS)),
+        adapters=(LoRA(rank=rank, scale=scale),),
+        share=ShareRule(shared=("**.A", "**.B", "@heads")),
         server=MeanWithResidual(),
         mean_product=EXACT,
     )

@@ -5,9 +5,8 @@ Body: the LoRA factors, each averaged by itself. Last layers: upscaling, hyper-n
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import encoder_and_decoder
+from sitelora.adapters.lora import LoRA
 from sitelora.method import INEXACT, Method
-from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
 from sitelora.value_kinds import Rank, Scale
@@ -22,8 +21,8 @@ def fedper(*, rank: Rank = 8, scale: Scale = 1.0) -> Method:
     return Method(
         name="fedper",
         paper="arXiv:1912.00818",
-        adapters=encoder_and_decoder(rank=rank, scale=scale),
-        share=ShareRule(shared=("**.A", "**.B"), local=HEADS),
+        adapters=(LoRA(rank=rank, scale=scale),),
+        share=ShareRule(shared=("**.A", "**.B"), local=("@heads",)),
         server=WeightedMean(),
         mean_product=INEXACT,
     )

@@ -5,9 +5,8 @@ Everything that travels is pulled toward what was received: both factors and the
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import encoder_and_decoder
+from sitelora.adapters.lora import LoRA
 from sitelora.method import INEXACT, Method
-from sitelora.networks.names import HEADS
 from sitelora.regularizers.proximal import Proximal
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
@@ -24,8 +23,8 @@ def fedprox(*, rank: Rank = 8, scale: Scale = 1.0, mu: Weight = 0.01) -> Method:
     return Method(
         name="fedprox",
         paper="arXiv:1812.06127",
-        adapters=encoder_and_decoder(rank=rank, scale=scale),
-        share=ShareRule(shared=("**.A", "**.B", *HEADS)),
+        adapters=(LoRA(rank=rank, scale=scale),),
+        share=ShareRule(shared=("**.A", "**.B", "@heads")),
         server=WeightedMean(),
         regularizers=(Proximal(weight=mu),),
         mean_product=INEXACT,

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sitelora.adapters.lora import encoder_and_decoder
+from sitelora.adapters.lora import LoRA
 from sitelora.method import NO_MEAN, Method
-from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
 from sitelora.value_kinds import Choices, Rank, Scale
@@ -30,10 +29,10 @@ def fedsa_lora(
     return Method(
         name="fedsa_lora",
         paper="arXiv:2410.01463",
-        adapters=encoder_and_decoder(rank=rank, scale=scale),
+        adapters=(LoRA(rank=rank, scale=scale),),
         share=ShareRule(
-            shared=("**.A", *(HEADS if heads == "shared" else ())),
-            local=("**.B", *(HEADS if heads == "local" else ())),
+            shared=("**.A", *(("@heads",) if heads == "shared" else ())),
+            local=("**.B", *(("@heads",) if heads == "local" else ())),
         ),
         server=WeightedMean(),
         mean_product=NO_MEAN,

@@ -11,7 +11,6 @@ from typing import Annotated
 
 from sitelora.adapters.bottleneck import BottleneckAdapters
 from sitelora.method import NO_MEAN, Method
-from sitelora.networks.names import HEADS
 from sitelora.server.similarity import MODES, PERSONAL, SimilarityGuided
 from sitelora.sharing.rule import ShareRule
 from sitelora.value_kinds import Choices, Range
@@ -19,7 +18,6 @@ from sitelora.value_kinds import Choices, Range
 
 def fedsca(
     *,
-    blocks: Annotated[int, Range(1, 64)] = 6,
     low_blocks: Annotated[int, Range(1, 64)] | None = None,
     reduction: Annotated[int, Range(1, 64)] = 4,
     temperature: Annotated[float, Range(0, 1000, above=True)] = 0.5,
@@ -28,21 +26,17 @@ def fedsca(
     """Return FedSCA.
 
     Args:
-        blocks: depth of the image encoder (6 for sam_tiny, 12 for ViT-B).
-        low_blocks: how many of the first blocks share their adapters; half of them by default.
+        low_blocks: how many of the encoder's first blocks share their adapters; half of them by default.
         reduction: width of a block divided by the adapter's hidden size.
         temperature: tau of the similarity weights.
         mode: "personal" mixes the shared adapters for every site anew, "global" once for all of them.
     """
-    low = blocks // 2 if low_blocks is None else low_blocks
-    if not 0 < low <= blocks:
-        raise ValueError(f"fedsca: low_blocks is {low}; expected 1 to {blocks}, the number of blocks")
-    adapters = [f"image_encoder.blocks.{index}.*.adapter.**" for index in range(blocks)]
+    low = "1/2" if low_blocks is None else low_blocks
     return Method(
         name="fedsca",
         paper="arXiv:2503.15390",
         adapters=(BottleneckAdapters(reduction=reduction),),
-        share=ShareRule(shared=tuple(adapters[:low]), local=(*adapters[low:], *HEADS)),
+        share=ShareRule(shared=(f"@blocks[:{low}].*.adapter.**",), local=(f"@blocks[{low}:].*.adapter.**", "@heads")),
         server=SimilarityGuided(temperature=temperature, mode=mode),
         mean_product=NO_MEAN,
     )

@@ -6,9 +6,8 @@ and travel as in the other methods (our choice: the paper has none).
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import encoder_and_decoder
+from sitelora.adapters.lora import LoRA
 from sitelora.method import EXACT, Method
-from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import REST_OF_BASE, ShareRule
 from sitelora.value_kinds import Rank, Scale
@@ -23,8 +22,8 @@ def ffa_lora(*, rank: Rank = 8, scale: Scale = 1.0) -> Method:
     return Method(
         name="ffa_lora",
         paper="arXiv:2403.12313",
-        adapters=encoder_and_decoder(rank=rank, scale=scale),
-        share=ShareRule(shared=("**.B", *HEADS), frozen=("**.A", REST_OF_BASE)),
+        adapters=(LoRA(rank=rank, scale=scale),),
+        share=ShareRule(shared=("**.B", "@heads"), frozen=("**.A", REST_OF_BASE)),
         server=WeightedMean(),
         mean_product=EXACT,
     )

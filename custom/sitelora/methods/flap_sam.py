@@ -13,10 +13,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from sitelora.adapters.dora import DoRA
-from sitelora.adapters.lora import LoRA, encoder_and_decoder
+from sitelora.adapters.lora import LoRA
 from sitelora.adapters.mixture import Mixture
 from sitelora.method import BEST_RANK, NO_MEAN, Method
-from sitelora.networks.names import DECODER, DECODER_ATTENTION, ENCODER_ATTENTION, EVERYTHING, HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.server.product import SPLITS, ProductMeanSVD
 from sitelora.sharing.rule import REST_OF_BASE, ShareRule
@@ -24,15 +23,15 @@ from sitelora.value_kinds import Choices, Range, Rank, Scale
 
 FACTORS = ("**.A", "**.B")
 MODES: dict[str, tuple[str, ...]] = {
-    "full_ft": EVERYTHING,
-    "attn_ft": (ENCODER_ATTENTION, *DECODER_ATTENTION),  # the table: 29.575M at C=1
-    "attn_ft_text": (ENCODER_ATTENTION, DECODER),  # the text: encoder attention and the whole decoder
-    "attn_ft_code": (ENCODER_ATTENTION, *DECODER_ATTENTION, *HEADS),  # the released code
-    "dec_ft": (DECODER,),
+    "full_ft": ("@all",),
+    "attn_ft": ("@attention", "@decoder_attention"),  # the table: 29.575M at C=1
+    "attn_ft_text": ("@attention", "@decoder"),  # the text: encoder attention and the whole decoder
+    "attn_ft_code": ("@attention", "@decoder_attention", "@heads"),  # the released code
+    "dec_ft": ("@decoder",),
     "lora_ft": FACTORS,
-    "lora_dec_ft": ("image_encoder.**.A", "image_encoder.**.B", DECODER),  # like SAMed, with LoRA in the decoder too
-    "pdec_ft": HEADS,
-    "flap_sam": (*FACTORS, *HEADS),
+    "lora_dec_ft": ("@encoder.**.A", "@encoder.**.B", "@decoder"),  # like SAMed, with LoRA in the decoder too
+    "pdec_ft": ("@heads",),
+    "flap_sam": (*FACTORS, "@heads"),
 }
 """What every mode trains. FullFT to FLAP-SAM are the seven of the paper's tables 1 and 2."""
 
@@ -79,7 +78,7 @@ def flap_sam(
     return Method(
         name="flap_sam",
         paper="arXiv:2407.21739",
-        adapters=encoder_and_decoder(rank=rank, scale=scale, kind=ADAPTERS[adapter], **more) if with_lora else (),
+        adapters=(ADAPTERS[adapter](rank=rank, scale=scale, **more),) if with_lora else (),
         share=ShareRule(
             shared=MODES[mode] if travels else (),
             local=(*(() if travels else MODES[mode]), *(("**.lora_gates.z",) if adapter == "mixture" else ())),

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sitelora.adapters.lora import encoder_and_decoder
+from sitelora.adapters.lora import LoRA
 from sitelora.method import BEST_RANK, Method
-from sitelora.networks.names import HEADS
 from sitelora.server.product import ProductMeanSVD
 from sitelora.sharing.ranks import EVEN, HALVING, SiteRanks
 from sitelora.sharing.rule import ShareRule
@@ -37,8 +36,8 @@ def flexlora(
     return Method(
         name="flexlora",
         paper="arXiv:2402.11505",
-        adapters=encoder_and_decoder(rank=rank, scale=scale),
-        share=ShareRule(shared=("**.A", "**.B", *HEADS)),
+        adapters=(LoRA(rank=rank, scale=scale),),
+        share=ShareRule(shared=("**.A", "**.B", "@heads")),
         server=ProductMeanSVD(),
         ranks=SiteRanks(rank=rank, by_site=ranks or {}, rule=rule),
         mean_product=BEST_RANK,

@@ -9,9 +9,8 @@ are forgotten; those of the heads, which are averaged, are kept (our choice: the
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import encoder_and_decoder
+from sitelora.adapters.lora import LoRA
 from sitelora.method import EXACT, Method
-from sitelora.networks.names import HEADS
 from sitelora.server.stack import Stacking
 from sitelora.sharing.rule import ShareRule
 from sitelora.value_kinds import Rank, Scale
@@ -26,8 +25,8 @@ def flora(*, rank: Rank = 8, scale: Scale = 1.0) -> Method:
     return Method(
         name="flora",
         paper="arXiv:2409.05976",
-        adapters=encoder_and_decoder(rank=rank, scale=scale),
-        share=ShareRule(shared=("**.A", "**.B", *HEADS)),
+        adapters=(LoRA(rank=rank, scale=scale),),
+        share=ShareRule(shared=("**.A", "**.B", "@heads")),
         server=Stacking(),
         fresh_moments=("**.A", "**.B"),
         mean_product=EXACT,

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sitelora.adapters.lora import encoder_and_decoder
+from sitelora.adapters.lora import LoRA
 from sitelora.method import INEXACT, Method
-from sitelora.networks.names import HEADS
 from sitelora.regularizers.tail import RankTail
 from sitelora.server.sparsity import SparsityWeightedMean
 from sitelora.sharing.ranks import EVEN, HALVING, SiteRanks
@@ -45,8 +44,8 @@ def hetlora(
     return Method(
         name="hetlora",
         paper="arXiv:2401.06432",
-        adapters=encoder_and_decoder(rank=rank, scale=scale),
-        share=ShareRule(shared=("**.A", "**.B", *HEADS)),
+        adapters=(LoRA(rank=rank, scale=scale),),
+        share=ShareRule(shared=("**.A", "**.B", "@heads")),
         server=SparsityWeightedMean(),
         regularizers=(tail,) if prune_weight else (),
         ranks=site_ranks,

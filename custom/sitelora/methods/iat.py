@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sitelora.adapters.lora import encoder_and_decoder
+from sitelora.adapters.lora import LoRA
 from sitelora.method import NO_MEAN, Method
-from sitelora.networks.names import HEADS
 from sitelora.regularizers.subspace import SubspaceOrthogonality
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
@@ -46,20 +45,20 @@ def iat(
         if value not in allowed:
             raise ValueError(f"iat: {argument} is {value!r}; expected one of {allowed}")
     other = {"A": "B", "B": "A"}
-    head_patterns = {"shared": HEADS if heads == "shared" else (), "local": HEADS if heads == "local" else ()}
+    head_patterns = {kind: ("@heads",) if heads == kind else () for kind in ("shared", "local")}
     return Method(
         name="iat",
         paper="arXiv:2606.08687",
-        adapters=encoder_and_decoder(rank=rank, scale=scale),
+        adapters=(LoRA(rank=rank, scale=scale),),
         share=ShareRule(
             shared=(
-                f"image_encoder.**.{encoder_shares}",
-                f"mask_decoder.**.{decoder_shares}",
+                f"@encoder.**.{encoder_shares}",
+                f"@decoder.**.{decoder_shares}",
                 *head_patterns["shared"],
             ),
             local=(
-                f"image_encoder.**.{other[encoder_shares]}",
-                f"mask_decoder.**.{other[decoder_shares]}",
+                f"@encoder.**.{other[encoder_shares]}",
+                f"@decoder.**.{other[decoder_shares]}",
                 *head_patterns["local"],
             ),
         ),

@@ -6,17 +6,11 @@ in every round (our choice: the paper has none).
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import encoder_and_decoder
+from sitelora.adapters.lora import LoRA
 from sitelora.method import EXACT, Method, Pass
-from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
 from sitelora.value_kinds import Rank, Scale
-
-
-def alternate(round_number: int) -> tuple[Pass, ...]:
-    """Return one pass that trains B in rounds 0, 2, 4 and A in rounds 1, 3, 5, with the heads."""
-    return (Pass(trains=("**.B" if round_number % 2 == 0 else "**.A", *HEADS)),)
 
 
 def rolora(*, rank: Rank = 8, scale: Scale = 1.0) -> Method:
@@ -28,9 +22,9 @@ def rolora(*, rank: Rank = 8, scale: Scale = 1.0) -> Method:
     return Method(
         name="rolora",
         paper="arXiv:2502.01755",
-        adapters=encoder_and_decoder(rank=rank, scale=scale),
-        share=ShareRule(shared=("**.A", "**.B", *HEADS)),
+        adapters=(LoRA(rank=rank, scale=scale),),
+        share=ShareRule(shared=("**.A", "**.B", "@heads")),
         server=WeightedMean(),
-        phases=alternate,
+        cycle=tuple((Pass(trains=(f"**.{factor}", "@heads")),) for factor in "BA"),
         mean_product=EXACT,
     )

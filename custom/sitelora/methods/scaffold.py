@@ -23,9 +23,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sitelora.adapters.lora import encoder_and_decoder
+from sitelora.adapters.lora import LoRA
 from sitelora.method import INEXACT, LocalProgram, Method
-from sitelora.networks.names import HEADS
 from sitelora.regularizers.base import SiteView
 from sitelora.server.mean import mean_of_values, weighted_mean
 from sitelora.server.types import ANY_SITE, Message, Messages, State, Update
@@ -64,11 +63,12 @@ class LinearCorrection:
         return _Correction(view)
 
 
+@dataclass(frozen=True)
 class ControlUpdate(LocalProgram):
     """Take the mean of the task's gradients as the new ``c_k``, keep it and send it."""
 
-    companions = (CONTROL,)
-    wants_gradients = True
+    companions: ClassVar[tuple[str, ...]] = (CONTROL,)
+    wants_gradients: ClassVar[bool] = True
 
     def after_training(self, view: SiteView, *, steps: int, learning_rate: float) -> dict[str, Tensor]:
         """Return ``control/<tensor>`` for every shared tensor: the new ``c_k``."""
@@ -111,8 +111,8 @@ def scaffold(*, rank: Rank = 8, scale: Scale = 1.0) -> Method:
     return Method(
         name="scaffold",
         paper="arXiv:1910.06378",
-        adapters=encoder_and_decoder(rank=rank, scale=scale),
-        share=ShareRule(shared=("**.A", "**.B", *HEADS)),
+        adapters=(LoRA(rank=rank, scale=scale),),
+        share=ShareRule(shared=("**.A", "**.B", "@heads")),
         server=MeanWithControl(),
         regularizers=(LinearCorrection(),),
         program=ControlUpdate(),

@@ -6,9 +6,8 @@ mean of B is of factors that belong together.
 
 from __future__ import annotations
 
-from sitelora.adapters.lora import encoder_and_decoder
+from sitelora.adapters.lora import LoRA
 from sitelora.method import NO_MEAN, Method
-from sitelora.networks.names import HEADS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
 from sitelora.value_kinds import Rank, Scale
@@ -23,8 +22,8 @@ def share_b(*, rank: Rank = 8, scale: Scale = 1.0) -> Method:
     return Method(
         name="share_b",
         paper="arXiv:2509.25414",
-        adapters=encoder_and_decoder(rank=rank, scale=scale),
-        share=ShareRule(shared=("**.B", *HEADS), local=("**.A",)),
+        adapters=(LoRA(rank=rank, scale=scale),),
+        share=ShareRule(shared=("**.B", "@heads"), local=("**.A",)),
         server=WeightedMean(),
         mean_product=NO_MEAN,
     )

@@ -13,22 +13,52 @@ CHOICES = (AUTO, FP32, BF16)
 _CASTABLE = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Return whether a device computes bfloat16 in instructions of its own; torch would imitate it on most others.
+
+    A CPU is asked for AVX512 or AMX instructions (those of other processor families are not known here), CUDA and any
+    other device through torch's module for it.
+    """
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            return False
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    try:
+        return bool(torch.get_device_module(device).is_bf16_supported())
+    except (AttributeError, RuntimeError):
+        return False
+
+
 def resolve_precision(choice: str, device: torch.device) -> str:
-    """Return ``fp32`` or ``bf16``: ``auto`` asks whether ``device`` has bf16 instructions.
+    """Return ``fp32`` or ``bf16``: ``auto`` is bf16 where ``device`` has instructions for it.
 
     Raises:
-        ValueError: an unknown choice.
+        ValueError: an unknown choice, or bf16 on a device without it.
     """
     if choice not in CHOICES:
         raise ValueError(f"found precision={choice!r}, expected one of {CHOICES}")
-    if choice != AUTO:
-        return choice
-    if device.type == "cuda":
-        return BF16 if torch.cuda.is_bf16_supported(including_emulation=False) else FP32
-    if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return BF16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else FP32
+    if choice == FP32:
+        return FP32
+    if device.type == "meta":  # shapes only; nothing is computed
+        return FP32 if choice == AUTO else BF16
+    if has_bf16(device):
+        return BF16
+    if choice == BF16:
+        raise ValueError(
+            f"found precision='bf16', expected 'fp32' or 'auto': {_called(device)} has no bfloat16 instructions; "
+            'set "precision" to "auto" in the job or in the site\'s local/sitelora.json, or name a device that has them'
+        )
     return FP32
+
+
+def _called(device: torch.device) -> str:
+    if device.type == "cuda" and torch.cuda.is_available():
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return "this processor" if device.type == "cpu" else f"device {device}"
 
 
 def set_precision(network: nn.Module, precision: str) -> str:
@@ -46,7 +76,7 @@ def set_precision(network: nn.Module, precision: str) -> str:
         The precision chosen.
 
     Raises:
-        ValueError: an unknown precision, or a network that cannot run in one.
+        ValueError: an unknown precision, bf16 on a device without it, or a network that cannot run in one.
     """
     if not hasattr(network, "compute_precision"):
         raise ValueError(f"{type(network).__name__} has no compute_precision; expected a SamSegmenter")

@@ -15,6 +15,7 @@ from .checkpoint import fingerprint, read_base
 from .decoder import FlapMaskDecoder
 from .initial import draw
 from .precision import BF16, resolve_precision
+from .sam_parts import sam_parts
 from .upstream import load_modeling
 
 _log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class SamSegmenter(nn.Module):
         if classes < 1 or point_grid < 0:
             raise ValueError(f"found classes={classes}, point_grid={point_grid}; expected at least 1 and at least 0")
         self.arch, self.image_size, self.classes, self.point_grid = arch, image_size, classes, point_grid
+        self.parts = sam_parts(shape.depth)
         self.base_fingerprint: str | None = None
         device = torch.get_default_device()
         self.compute_precision = resolve_precision(precision, device)

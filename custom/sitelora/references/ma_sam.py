@@ -12,7 +12,6 @@ from typing import Annotated
 from sitelora.adapters.fact import FacT
 from sitelora.adapters.slices import SliceAdapters
 from sitelora.method import NO_MEAN, Method
-from sitelora.networks.names import DECODER, PROMPTS
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
 from sitelora.value_kinds import Range, Rank, Scale
@@ -35,7 +34,7 @@ def ma_sam(*, rank: Rank = 32, scale: Scale = 1.0, reduction: Annotated[int, Ran
         name="ma_sam",
         paper="arXiv:2309.08842",
         adapters=(FacT(rank=rank, scale=scale), SliceAdapters(reduction=reduction)),
-        share=ShareRule(local=("image_encoder.**.fact.**", "image_encoder.**.slices.**", DECODER, *PROMPTS)),
+        share=ShareRule(local=("@encoder.**.fact.**", "@encoder.**.slices.**", "@decoder", "@prompts")),
         server=WeightedMean(),
         mean_product=NO_MEAN,
         only_alone=ONLY_ALONE,

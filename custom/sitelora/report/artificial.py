@@ -5,27 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from sitelora.federation.run_folder import EVENTS
+from sitelora.run_result import SiteFacts
 
 
-def artificial_sites(run_dir: Path, sites: Mapping[str, Any]) -> list[str]:
+def artificial_sites(run_dir: Path, sites: Mapping[str, SiteFacts]) -> list[str]:
     """Return the names of sites whose data was drawn.
 
-    Three signs, any of which counts: the begin report says ``artificial``; the simulator noted that it drew a
-    phantom for want of data; the hospital's name begins with "phantom", as the phantom's own folders do.
+    Two signs, each of which counts: the simulator noted that it drew a phantom for want of data; the hospital's name
+    begins with "phantom", as the phantom's own folders do.
 
     Args:
         run_dir: the run, with as many ``<site>/events.jsonl`` as are at hand.
         sites: ``sites`` of ``result.json``.
     """
-    drawn = {
-        name
-        for name, told in sites.items()
-        if isinstance(told, Mapping)
-        and (told.get("artificial") is True or str(told.get("hospital") or "").lower().startswith("phantom"))
-    }
+    drawn = {name for name, told in sites.items() if told.hospital.lower().startswith("phantom")}
     return sorted(drawn | {path.parent.name for path in run_dir.glob(f"*/{EVENTS}") if _noted(path)})
 
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import replace
-from typing import Any
 
 from sitelora.report.results import ReportError, Run
 from sitelora.report.style import MODELS
 from sitelora.report.words import dice_text, listed
-from sitelora.run_result import mapping, natural
+from sitelora.run_result import natural
 
 MODEL = "personal"
 
@@ -23,13 +22,15 @@ def with_beside(run: Run, other: Run) -> Run:
     Raises:
         ReportError: the runs cannot be compared: one and the same run, other data, or no site in common.
     """
-    name = str(other.facts.get("method") or "beside")
-    if name in MODELS or name == run.facts.get("method"):
+    here, there = run.result, other.result
+    name = there.method or "beside"
+    if name in MODELS or name == here.method:
         name = f"{name} (beside)"
-    mine, theirs = str(run.facts.get("dataset") or "?"), str(other.facts.get("dataset") or "?")
-    uids = run.facts.get("uid"), other.facts.get("uid")
-    if uids[0] is not None and uids[0] == uids[1]:
-        raise ReportError(f"the run beside is this run itself (uid {uids[0]}): name another one, such as its local run")
+    mine, theirs = here.dataset or "?", there.dataset or "?"
+    if here.uid and here.uid == there.uid:
+        raise ReportError(
+            f"the run beside is this run itself (uid {here.uid}): name another one, such as its local run"
+        )
     if mine != theirs:
         raise ReportError(
             f"the run beside has the data {theirs!r}, this one {mine!r}: Dice on different data cannot be compared; "
@@ -38,9 +39,9 @@ def with_beside(run: Run, other: Run) -> Run:
     evaluation = {site: dict(scores) for site, scores in run.evaluation.items()}
     common = [site for site in _scored(run) if other.dice(site, MODEL) is not None]
     if not common:
-        here, there = (listed(_scored(each)) or "none" for each in (run, other))
+        scored = [listed(_scored(each)) or "none" for each in (run, other)]
         raise ReportError(
-            f"no site has a {MODEL} Dice in both runs: this one scored {here}, the one beside {there}; "
+            f"no site has a {MODEL} Dice in both runs: this one scored {scored[0]}, the one beside {scored[1]}; "
             "name a finished run with the same sites"
         )
     for site in common:
@@ -82,13 +83,13 @@ def _unfair(run: Run, other: Run, name: str) -> list[str]:
         parts = (("only here", sorted(here - there)), ("only there", sorted(there - here)))
         lines.append(f"{lead}: the sites ({'; '.join(f'{listed(who)} {where}' for where, who in parts if who)}).")
     for what, one, two in (
-        ("the rounds done", _rounds(run), _rounds(other)),
+        ("the rounds done", run.result.rounds_done, other.result.rounds_done),
         ("the base", _base(run), _base(other)),
-        ("the input size", run.facts.get("image_size"), other.facts.get("image_size")),
-        ("the bundle", run.facts.get("bundle"), other.facts.get("bundle")),
-        ("the seed", run.facts.get("seed"), other.facts.get("seed")),
+        ("the input size", run.result.image_size, other.result.image_size),
+        ("the bundle", run.result.bundle, other.result.bundle),
+        ("the seed", run.result.seed, other.result.seed),
     ):
-        if one is not None and two is not None and one != two:
+        if one not in (None, "") and two not in (None, "") and one != two:
             lines.append(f"{lead}: {what} ({one} here, {two} there).")
     by_difference: dict[tuple[str, str, str], list[str]] = {}
     for site in sorted(here & there, key=natural):
@@ -100,7 +101,7 @@ def _unfair(run: Run, other: Run, name: str) -> list[str]:
                 by_difference.setdefault((what, one, two), []).append(site)
     for (what, one, two), sites in by_difference.items():
         lines.append(f"{lead}: {what} at {listed(sites)} ({one} here, {two} there).")
-    if other.facts.get("completed") is not True:
+    if not other.result.completed:
         lines.append(f"The {name} run is not complete.")
     return lines
 
@@ -109,17 +110,13 @@ def _scored(run: Run) -> list[str]:
     return [site for site in run.sites if run.dice(site, MODEL) is not None]
 
 
-def _rounds(run: Run) -> Any:
-    return run.facts.get("rounds_done", len(run.rounds))
-
-
 def _base(run: Run) -> str | None:
-    base = mapping(run.facts, "base")
-    return f"{base.get('name')}, sha256 {str(base['sha256'])[:12]}" if base.get("sha256") else base.get("name")
+    base = run.result.base
+    return f"{base.name}, sha256 {base.sha256[:12]}" if base.sha256 else base.name
 
 
 def _cases(run: Run, site: str) -> str:
-    cases = mapping(mapping(mapping(run.facts, "sites"), site), "cases")
+    cases = run.result.sites[site].cases if site in run.result.sites else {}
     return " / ".join(str(cases.get(split)) for split in ("training", "validation", "test")) if cases else ""
 
 

@@ -9,7 +9,6 @@ from sitelora.report.html_table import Cell, Column, html_table
 from sitelora.report.results import Run
 from sitelora.report.style import model_style, short_name
 from sitelora.report.words import dice_text, distance_text
-from sitelora.run_result import number
 
 Metrics = Mapping[str, float | None]
 
@@ -37,7 +36,7 @@ def case_table(run: Run) -> tuple[str, int]:
         cells = [Cell(case), Cell(site)] + [Cell(label)] * several
         for model in models:
             metrics = scores.get(model, {})
-            value, far, near = (number(metrics.get(name)) for name in ("dice", distance, "nsd"))
+            value, far, near = (metrics.get(name) for name in ("dice", distance, "nsd"))
             cells.append(Cell(dice_text(value), sort=value))
             if model == main:
                 cells += [Cell(distance_text(far), sort=far), Cell(dice_text(near), sort=near)]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sitelora.report.results import Run
-from sitelora.run_result import Round, mapping, number
+from sitelora.run_result import Round
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,7 @@ class Cost:
 
 def full_model_bytes(run: Run) -> int | None:
     """Return the bytes of one message that holds the whole model."""
-    size = number(mapping(run.facts, "egress").get("full_model_bytes"))
-    return int(size) if size else None
+    return (run.result.egress.full_model_bytes or None) if run.result.egress else None
 
 
 def cost_of(run: Run, rounds: Sequence[Round] | None = None, *, site: str | None = None) -> Cost:
@@ -63,9 +62,7 @@ def cost_of(run: Run, rounds: Sequence[Round] | None = None, *, site: str | None
 
 def begin_bytes(run: Run, site: str | None = None) -> int:
     """Return what one site or all sent once, before the first round."""
-    sites = mapping(run.facts, "sites")
-    names = list(sites) if site is None else [site]
-    return sum(int(number(mapping(sites, name).get("begin_bytes_up")) or 0) for name in names)
+    return sum(told.begin_bytes_up for name, told in run.result.sites.items() if site in (None, name))
 
 
 def ratio_text(ratio: float | None) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sitelora.report.costs import Cost, begin_bytes, cost_of, ratio_text
 from sitelora.report.html_table import Cell, Column, html_table
 from sitelora.report.results import Run
 from sitelora.report.words import ABSENT, bytes_text, count_text, seconds_text
-from sitelora.run_result import mapping, number, objects
+from sitelora.run_result import OK, Egress, SharedTensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,23 +23,18 @@ class TensorGroup:
     bytes_total: int
 
 
-def group_tensors(tensors: Sequence[Mapping[str, Any]]) -> list[TensorGroup]:
-    """Gather tensors such as ``blocks.0.attn.q.B`` to ``blocks.11.attn.q.B`` into ``blocks.{0–11}.attn.q.B``.
-
-    Args:
-        tensors: objects with ``name``, ``shape`` and ``bytes``, as in the egress statement.
-    """
-    gathered: dict[tuple[str, tuple[int, ...]], list[Mapping[str, Any]]] = {}
+def group_tensors(tensors: Sequence[SharedTensor]) -> list[TensorGroup]:
+    """Gather tensors such as ``blocks.0.attn.q.B`` to ``blocks.11.attn.q.B`` into ``blocks.{0–11}.attn.q.B``."""
+    gathered: dict[tuple[str, tuple[int, ...]], list[SharedTensor]] = {}
     for tensor in tensors:
-        shape = tuple(int(size) for size in tensor.get("shape") or ())
-        pattern = re.sub(r"(?<![^.])\d+(?![^.])", "#", str(tensor.get("name", "?")))
-        gathered.setdefault((pattern, shape), []).append(tensor)
+        pattern = re.sub(r"(?<![^.])\d+(?![^.])", "#", tensor.name)
+        gathered.setdefault((pattern, tuple(tensor.shape)), []).append(tensor)
     return [
         TensorGroup(
-            name=_ranged(pattern, [str(member.get("name", "?")) for member in members]),
+            name=_ranged(pattern, [member.name for member in members]),
             shape=shape,
             count=len(members),
-            bytes_total=sum(int(number(member.get("bytes")) or 0) for member in members),
+            bytes_total=sum(member.bytes for member in members),
         )
         for (pattern, shape), members in gathered.items()
     ]
@@ -65,7 +59,7 @@ def _ranged(pattern: str, names: Sequence[str]) -> str:
 
 def shared_table(run: Run) -> str:
     """Return the shared tensors, grouped; empty when the run holds no egress statement."""
-    groups = group_tensors(objects(mapping(run.facts, "egress"), "shared"))
+    groups = group_tensors(run.result.egress.shared if run.result.egress else ())
     if not groups:
         return ""
     columns = [
@@ -95,17 +89,14 @@ def shared_table(run: Run) -> str:
 
 def stayed(run: Run) -> str:
     """Return a sentence on how values were sent and one on what never left; empty when the run does not say."""
-    egress = mapping(run.facts, "egress")
-    local, frozen = number(egress.get("local_count")), number(egress.get("frozen_count"))
-    told = str(egress.get("dtype") or "")
-    sent = f"Sent as {told}. " if told and objects(egress, "shared") else ""
+    egress = run.result.egress or Egress()
+    sent = f"Sent as {egress.dtype}. " if egress.dtype and egress.shared else ""
     parts = []
-    if local is not None:
-        size = number(egress.get("local_bytes"))
-        held = f" ({bytes_text(size)})" if size is not None else ""
-        parts.append(f"{count_text(int(local), 'local tensor')}{held} belong to each site alone")
-    if frozen is not None:
-        parts.append(f"{count_text(int(frozen), 'frozen tensor')} of the base never change")
+    if egress.local_count is not None:
+        held = f" ({bytes_text(egress.local_bytes)})" if egress.local_bytes is not None else ""
+        parts.append(f"{count_text(egress.local_count, 'local tensor')}{held} belong to each site alone")
+    if egress.frozen_count is not None:
+        parts.append(f"{count_text(egress.frozen_count, 'frozen tensor')} of the base never change")
     return f"{sent}What stayed: {'; '.join(parts)}." if parts else sent.strip()
 
 
@@ -127,7 +118,7 @@ def traffic_table(run: Run) -> str:
         entries = [each.sites[site] for each in run.rounds if site in each.sites]
         if not entries:
             continue
-        done = sum(entry.status == "ok" for entry in entries)
+        done = sum(entry.status == OK for entry in entries)
         times = [entry.seconds for entry in entries if entry.seconds is not None]
         time = seconds_text(sum(times)) if times else ABSENT
         rows.append([Cell(site), Cell(f"{done} of {len(run.rounds)}"), *_amounts(cost_of(run, site=site)), Cell(time)])

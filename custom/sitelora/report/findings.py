@@ -11,24 +11,12 @@ from sitelora.report.costs import begin_bytes, cost_of, full_model_bytes, ratio_
 from sitelora.report.results import Run
 from sitelora.report.style import model_word
 from sitelora.report.words import bytes_text, count_text, dice_text
-from sitelora.run_result import Round, mapping, natural, number
-
-
-def planned_rounds(run: Run) -> int | None:
-    """Return how many rounds the run was to have."""
-    value = number(run.facts.get("rounds_planned"))
-    return None if value is None else int(value)
-
-
-def rounds_done(run: Run) -> int:
-    """Return how many rounds were finished."""
-    value = number(run.facts.get("rounds_done"))
-    return len(run.rounds) if value is None else int(value)
+from sitelora.run_result import OK, Round, natural
 
 
 def attended(each: Round) -> list[str]:
     """Return the sites whose update was used in a round."""
-    return [site for site, entry in each.sites.items() if entry.status == "ok"]
+    return [site for site, entry in each.sites.items() if entry.status == OK]
 
 
 def mean_dice(run: Run, model: str) -> float | None:
@@ -54,9 +42,8 @@ def main_model(run: Run) -> str | None:
 
 def class_names(run: Run) -> list[str]:
     """Return the names of the classes in the order of their label values, empty when there is only one."""
-    sites = mapping(run.facts, "sites")
-    labels = next((told for site in sites if (told := mapping(mapping(sites, site), "labels"))), {})
-    names = [str(labels[value]) for value in sorted(labels, key=natural) if value != "0"]
+    labels = next((told.labels for told in run.result.sites.values() if told.labels), {})
+    names = [labels[value] for value in sorted(labels, key=natural) if value != "0"]
     return names if len(names) > 1 else []
 
 
@@ -73,11 +60,11 @@ def verdict(run: Run) -> str:
 
 
 def _what_happened(run: Run) -> str:
-    done, planned = rounds_done(run), planned_rounds(run)
-    if not run.facts:
+    done, planned = run.result.rounds_done, run.result.rounds_planned
+    if not run.has_result:
         return f"This folder shows {count_text(len(run.sites), 'site')} and not the whole federation."
     count = count_text(len(run.sites), "site")
-    if run.facts.get("completed") is True:
+    if run.result.completed:
         return f"{count} trained together for {count_text(done, 'round')}."
     of_planned = f" of {planned}" if planned is not None else ""
     return f"The run was cut short after {done}{of_planned} rounds with {count}."
@@ -119,7 +106,7 @@ def _beside(run: Run) -> str:
 def _what_travelled(run: Run) -> str:
     sent = upload_per_round(run)
     if sent is None:
-        return "Nothing was sent." if run.rounds and run.facts.get("egress") else ""
+        return "Nothing was sent." if run.rounds and run.result.egress else ""
     text, full = f"A site sent {bytes_text(sent)} a round", full_model_bytes(run)
     if full and full > sent:
         text += f", {ratio_text(full / sent)} of what full fine-tuning would send"
@@ -134,8 +121,8 @@ def headline(run: Run) -> dict[str, Any]:
         "mean_dice": dict(models),
         "beside": run.beside or None,
         "personal_minus_beside": beside_difference(run),
-        "rounds_done": rounds_done(run),
-        "rounds_planned": planned_rounds(run),
+        "rounds_done": run.result.rounds_done,
+        "rounds_planned": run.result.rounds_planned,
         "sites": list(run.sites),
         "artificial_sites": list(run.artificial),
         "bytes_up": cost.bytes_up,

@@ -12,8 +12,6 @@ from sitelora.report.findings import (
     attended,
     main_model,
     mean_dice,
-    planned_rounds,
-    rounds_done,
     upload_per_round,
     verdict,
 )
@@ -21,18 +19,18 @@ from sitelora.report.results import Run
 from sitelora.report.style import SHORT
 from sitelora.report.warned import warnings
 from sitelora.report.words import bytes_text, count_text, dice_text, listed, seconds_text
-from sitelora.run_result import mapping, number
+from sitelora.run_result import Base, SiteFacts
 
 
 def header(run: Run) -> str:
     """Return everything above the first chapter."""
-    facts = run.facts
-    paper = f" ({facts['paper']})" if facts.get("paper") else ""
-    method = f"method {facts['method']}{paper}" if facts.get("method") else ""
-    told = " · ".join(part for part in (method, f"data {facts['dataset']}" if facts.get("dataset") else "") if part)
+    facts = run.result
+    paper = f" ({facts.paper})" if facts.paper else ""
+    method = f"method {facts.method}{paper}" if facts.method else ""
+    told = " · ".join(part for part in (method, f"data {facts.dataset}" if facts.dataset else "") if part)
     parts = [
         '<header>\n<p class="eyebrow">SiteLoRA federation report</p>',
-        f"<h1>{escape(str(facts.get('federation') or 'Federation'))}</h1>",
+        f"<h1>{escape(facts.federation or 'Federation')}</h1>",
         f'<p class="sub">{escape(told)}</p>' if told else "",
         f'<p class="verdict">{escape(verdict(run))}</p>',
         _tiles(run),
@@ -54,10 +52,9 @@ def _tiles(run: Run) -> str:
             beside += f"; {run.beside} {dice_text(mean_dice(run, run.beside))}"
         tiles.append((f"Dice, {SHORT.get(main, main).lower()} model", dice_text(mean_dice(run, main)), beside))
     if run.rounds:
-        planned = planned_rounds(run)
         times = [each.seconds for each in run.rounds if each.seconds is not None]
         beside = f"{seconds_text(sum(times))} in all" if times else ""
-        tiles.append(("Rounds done", f"{rounds_done(run)} of {planned or '?'}", beside))
+        tiles.append(("Rounds done", f"{run.result.rounds_done} of {run.result.rounds_planned or '?'}", beside))
         always = sum(all(site in attended(each) for each in run.rounds) for site in run.sites)
         tiles.append(("Sites", str(len(run.sites)), f"{always} took part in every round"))
     sent, full = upload_per_round(run), full_model_bytes(run)
@@ -73,16 +70,15 @@ def _tiles(run: Run) -> str:
 
 def _facts(run: Run) -> str:
     """Return what is needed to run it again."""
-    facts = run.facts
-    size = number(facts.get("image_size"))
+    facts, size = run.result, run.result.image_size
     told = {
-        "Bundle": facts.get("bundle"),
-        "Base": _base(mapping(facts, "base")),
-        "Input size": f"{size:.0f} × {size:.0f} pixels" if size is not None else None,
-        "Seed": facts.get("seed"),
+        "Bundle": facts.bundle,
+        "Base": _base(facts.base),
+        "Input size": f"{size} × {size} pixels" if size is not None else None,
+        "Seed": facts.seed,
         "Hardware": _all_hardware(run),
-        "Versions": ", ".join(f"{name} {version}" for name, version in mapping(facts, "versions").items()),
-        "Run": facts.get("uid"),
+        "Versions": ", ".join(f"{name} {version}" for name, version in facts.versions.items()),
+        "Run": facts.uid,
         "Result written": run.written,
     }
     cells = "".join(
@@ -93,21 +89,23 @@ def _facts(run: Run) -> str:
     return f'<dl class="facts">{cells}</dl>' if cells else ""
 
 
-def _base(base: Mapping[str, Any]) -> str:
-    sha256 = str(base.get("sha256") or "")
-    return " ".join(part for part in (str(base.get("name") or ""), f"(sha256 {sha256[:12]})" if sha256 else "") if part)
+def _base(base: Base) -> str:
+    return " ".join(part for part in (base.name, f"(sha256 {base.sha256[:12]})" if base.sha256 else "") if part)
 
 
 def _all_hardware(run: Run) -> str:
-    """Return the hardware, by site where the run tells it of every site and it differs."""
-    sites = mapping(run.facts, "sites")
-    by_site = {site: _hardware(mapping(mapping(sites, site), "hardware")) for site in run.sites if site in sites}
+    """Return the hardware and what a site has set for itself, by site where they differ."""
+    sites = run.result.sites
+    by_site = {site: _of_site(sites[site]) for site in run.sites if site in sites}
     kinds = list(dict.fromkeys(text for text in by_site.values() if text))
-    if not kinds:
-        return _hardware(mapping(run.facts, "hardware"))
-    if len(kinds) == 1:
-        return kinds[0]
+    if len(kinds) < 2:
+        return kinds[0] if kinds else _hardware(run.result.hardware)
     return "; ".join(f"{listed([s for s in by_site if by_site[s] == kind])}: {kind}" for kind in kinds)
+
+
+def _of_site(site: SiteFacts) -> str:
+    own = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in site.own_settings.items())
+    return ", ".join(part for part in (_hardware(site.hardware), f"set at the site: {own}" if own else "") if part)
 
 
 def _hardware(hardware: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from sitelora.report.header import header
 from sitelora.report.results import Run, read_run
 from sitelora.report.template import document
 from sitelora.report.warned import warnings
+from sitelora.typed_json import to_json
 
 
 def build_report(run_dir: Path, out: Path, *, beside: Path | None = None) -> Path:
@@ -58,7 +59,7 @@ def build_report(run_dir: Path, out: Path, *, beside: Path | None = None) -> Pat
     numbers = json.dumps(collected(run, run_dir), indent=1, allow_nan=False, ensure_ascii=False)
     (out / "results.json").write_text(numbers + "\n", encoding="utf-8")
     page = out / "index.html"
-    title = str(run.facts.get("federation") or "Federation")
+    title = run.result.federation or "Federation"
     body = "\n".join(chapter for chapter in chapters if chapter)
     page.write_text(document(title=f"{title} · SiteLoRA report", body=body), encoding="utf-8")
     return page
@@ -73,7 +74,7 @@ def collected(run: Run, run_dir: Path) -> dict[str, Any]:
                 "dice_ci95": list(score.interval) if score.interval else None,
                 "patient_count": score.patient_count,
                 "not_applicable": score.not_applicable,
-                "cases": [case.to_json() for case in score.cases],
+                "cases": to_json(score.cases),
             }
             for model, score in models.items()
         }
@@ -89,7 +90,7 @@ def collected(run: Run, run_dir: Path) -> dict[str, Any]:
         "verdict": verdict(run),
         "warnings": warnings(run),
         "headline": headline(run),
-        "run": {name: fact for name, fact in run.facts.items() if name not in written_elsewhere},
+        "run": {name: fact for name, fact in run.result.to_json().items() if name not in written_elsewhere},
         "rounds": [asdict(each) for each in run.rounds],
         "evaluation": scores,
         "overlays": listed,

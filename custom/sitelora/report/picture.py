@@ -20,7 +20,7 @@ from PIL import Image
 from sitelora.evaluation.overlays import LINE_STYLES, PREDICTION, STRIP_PX, TRUTH
 from sitelora.report.costs import full_model_bytes, ratio_text
 from sitelora.report.figures import MOST_MARKERS
-from sitelora.report.findings import class_names, mean_dice, rounds_done, upload_per_round
+from sitelora.report.findings import class_names, mean_dice, upload_per_round
 from sitelora.report.results import Overlay, ReportError, Run
 from sitelora.report.style import HOUSE_STYLE, ROUND_CURVES, TONES, model_style, png_bytes
 from sitelora.report.words import bytes_text, count_text, dice_text, shortened
@@ -56,17 +56,16 @@ def demo_picture(run: Run) -> bytes:
 def _title(run: Run) -> str:
     model = "personal" if mean_dice(run, "personal") is not None else "global"
     value = mean_dice(run, model)
-    told = f"{count_text(len(run.sites), 'site')}, {count_text(rounds_done(run), 'round')}, no picture shared"
+    told = f"{count_text(len(run.sites), 'site')}, {count_text(run.result.rounds_done, 'round')}, no picture shared"
     return told if value is None else f"{told}: mean Dice {value:.2f}"
 
 
 def _subtitle(run: Run) -> str:
     """Say with what it was made and what a site sent."""
     sent, full = upload_per_round(run), full_model_bytes(run)
-    parts = [f"method {run.facts['method']}" if run.facts.get("method") else ""]
-    parts += [
-        f"data {run.facts['dataset']}{' (artificial)' if run.artificial else ''}" if run.facts.get("dataset") else ""
-    ]
+    method, dataset = run.result.method, run.result.dataset
+    parts = [f"method {method}"] * bool(method)
+    parts += [f"data {dataset}{' (artificial)' if run.artificial else ''}"] * bool(dataset)
     if sent is not None:
         share = f", {ratio_text(full / sent)} of full fine-tuning" if full else ""
         parts += [f"a site sends {bytes_text(sent)} a round{share}"]

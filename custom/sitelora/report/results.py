@@ -6,19 +6,21 @@ Absent keys are normal (a run cut short, a site that sees only its own folder); 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sitelora.evaluation.scores import CaseScore, summarise
+from sitelora.evaluation.scores import summarise
 from sitelora.federation.run_folder import RunFolder
 from sitelora.report.artificial import artificial_sites
 from sitelora.report.style import MODELS
-from sitelora.run_result import Round, RunResultError, ServedModel, items, mapping, natural, number, objects, read_round
+from sitelora.run_result import ModelScore, Round, RunResult, RunResultError, ServedModel, natural
+from sitelora.typed_json import TypedJsonError, from_json
 
-FORMAT = 1
+T = TypeVar("T")
 
 
 class ReportError(RunResultError):
@@ -26,15 +28,14 @@ class ReportError(RunResultError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelScore:
-    """The score of one model at one site, or why it has none."""
+class ListedPicture:
+    """A picture as a site's own evaluation lists it."""
 
+    file: str = ""
+    case: str = ""
+    which: str = ""
+    model: str = ""
     dice: float | None = None
-    interval: tuple[float, float] | None = None
-    patient_count: int | None = None
-    cases: Sequence[CaseScore] = ()
-    not_applicable: str | None = None
-    served: ServedModel | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +51,18 @@ class Overlay:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Everything the report shows; ``facts`` is the top level of `result.json` as it was written.
+    """Everything the report shows.
 
     Attributes:
+        result: the record of the run; without any (``has_result``) one that tells nothing.
+        rounds, evaluation: from it and from the sites' own files, sites in natural order.
         artificial: sites whose data was drawn.
         beside: name in ``evaluation`` of the model of another run; empty without one.
         beside_notes: what makes the comparison with that run unfair.
     """
 
-    facts: Mapping[str, Any]
+    result: RunResult
+    has_result: bool
     sites: Sequence[str]
     rounds: Sequence[Round]
     evaluation: Mapping[str, Mapping[str, ModelScore]]
@@ -93,8 +97,8 @@ class Run:
 
     def hospital(self, site: str) -> str:
         """Return the hospital behind a site's name, empty when it is not told or the same."""
-        hospital = str(mapping(mapping(self.facts, "sites"), site).get("hospital") or "")
-        return "" if hospital == site else hospital
+        told = self.result.sites.get(site)
+        return "" if told is None or told.hospital == site else told.hospital
 
 
 def read_run(run_dir: Path) -> Run:
@@ -116,32 +120,38 @@ def read_run(run_dir: Path) -> Run:
             f"{run_dir} holds neither server/result.json nor <site>/evaluation/evaluation.json: pass the "
             "folder of a run that has finished at least its first round"
         )
-    facts = _load(result) if result.is_file() else {}
-    if not facts:
+    if not result.is_file():
         notes.append("There is no server/result.json here: this page knows only what the sites in this folder know.")
-    if facts.get("format", FORMAT) != FORMAT:
-        raise ReportError(f"{result} has format {facts['format']!r}, expected {FORMAT}: report it with that version")
     try:
-        rounds = [read_round(value, position) for position, value in enumerate(objects(facts, "rounds"))]
+        told = RunResult.read(result) if result.is_file() else RunResult()
     except RunResultError as error:
-        raise ReportError(f"{result}: {error}") from error
-    scored = mapping(facts, "evaluation")
+        raise ReportError(str(error)) from error
+    rounds = [
+        replace(each, sites={site: each.sites[site] for site in sorted(each.sites, key=natural)})
+        for each in told.rounds
+    ]
     folders = {who for who in run.participants() if run.overlays(who).is_dir()}
     trained = {site for each in rounds for site in each.sites}
-    sites = sorted({*mapping(facts, "sites"), *trained, *scored, *own, *folders}, key=natural)
-    blocks = {site: {**mapping(scored, site), **own.get(site, {})} for site in sites}
-    evaluation = {site: _scores(block, site) for site, block in blocks.items()}
+    sites = sorted({*told.sites, *trained, *told.evaluation, *own, *folders}, key=natural)
+    evaluation = {
+        site: {
+            **{kind: _completed(score) for kind, score in told.evaluation.get(site, {}).items()},
+            **_scores(own.get(site, {}), run.scores(site)),
+        }
+        for site in sites
+    }
     at_hand = [site for site in sites if site in own or site in folders]  # a name never leads outside the run
     pictures = {site: _overlays(run.overlays(site), own.get(site, {}), notes) for site in at_hand}
     return Run(
-        facts=facts,
+        result=told,
+        has_result=result.is_file(),
         sites=sites,
         rounds=rounds,
         evaluation={site: scores for site, scores in evaluation.items() if scores},
         overlays={site: found for site, found in pictures.items() if found},
         notes=notes,
         written=_written(result),
-        artificial=artificial_sites(run_dir, mapping(facts, "sites")),
+        artificial=artificial_sites(run_dir, told.sites),
     )
 
 
@@ -163,55 +173,44 @@ def _load(path: Path) -> dict[str, Any]:
     return value
 
 
-def _scores(block: Mapping[str, Any], site: str) -> dict[str, ModelScore]:
-    """Read the models of one site; other keys of the block are not models."""
-    scores = {}
-    for name, value in block.items():
-        if isinstance(value, Mapping) and value.keys() & {"dice", "cases", "not_applicable"}:
-            scores[name] = _score(value, where=f"evaluation of {name} at {site}")
-    return scores
+def _scores(block: Mapping[str, Any], path: Path) -> dict[str, ModelScore]:
+    """Read the models of a site's own file; its other keys are not models."""
+    found = {
+        name: value
+        for name, value in block.items()
+        if isinstance(value, Mapping) and value.keys() & {"dice", "cases", "not_applicable"}
+    }
+    return {name: _completed(_typed(ModelScore, value, path, name)) for name, value in found.items()}
 
 
-def _score(value: Mapping[str, Any], *, where: str) -> ModelScore:
-    """Read one model's block; summary and interval are computed from the cases where the file has none."""
-    if value.get("not_applicable"):
-        return ModelScore(not_applicable=str(value["not_applicable"]))
+def _completed(score: ModelScore) -> ModelScore:
+    """Return a score with what can be computed from its cases where the file does not tell it."""
+    cases = [case for case in score.cases if math.isfinite(case.dice)]
+    if not cases or score.dice is not None:
+        return score
+    found = summarise(cases)
+    return replace(score, **{key: found[key] for key in ("dice", "dice_ci95", "patient_count")})
+
+
+def _typed(kind: type[T], value: object, path: Path, key: str) -> T:
     try:
-        cases = [_case(case) for case in objects(value, "cases")]
-        interval = [number(end) for end in items(value, "dice_ci95")]
-    except RunResultError as error:
-        raise ReportError(f"{where}: {error}") from error
-    scored = [case for case in cases if number(case.dice) is not None]
-    summary = {**(summarise(scored) if scored else {}), **value}
-    low, high = interval if len(interval) == 2 else summary.get("dice_ci95") or (None, None)
-    patients = number(summary.get("patient_count"))
-    return ModelScore(
-        served=ServedModel.from_json(served, where=where) if (served := mapping(value, "served")) else None,
-        dice=number(summary.get("dice")),
-        interval=None if low is None or high is None else (low, high),
-        patient_count=None if patients is None else int(patients),
-        cases=cases,
-    )
-
-
-def _case(value: Mapping[str, Any]) -> CaseScore:
-    """Read one case; a metric that is not a finite number is undefined."""
-    metrics = mapping(value, "metrics")
-    read = {label: {name: number(v) for name, v in mapping(metrics, label).items()} for label in metrics}
-    return CaseScore.from_json({**value, "metrics": read})
+        return from_json(kind, value, key)
+    except TypedJsonError as error:
+        raise ReportError(f"{path}: {error}") from error
 
 
 def _overlays(pictures: Path, block: Mapping[str, Any], notes: list[str]) -> list[Overlay]:
     """List a site's pictures: those its evaluation names, then those that merely lie there."""
     folder, found = pictures.parent, dict[Path, Overlay]()
-    for entry in objects(block, "overlays"):
-        told = str(entry.get("file") or "")
-        path = (folder / told).resolve()
+    for place, value in enumerate(block.get("overlays") or ()):
+        told = _typed(ListedPicture, value, folder, f"overlays[{place}]")
+        path = (folder / told.file).resolve()
         if not path.is_relative_to(folder.resolve()) or path.suffix != ".png" or not path.is_file():
-            notes.append(f"{folder.parent.name}: overlay {told!r} is not a PNG inside its evaluation folder; left out.")
+            notes.append(
+                f"{folder.parent.name}: overlay {told.file!r} is not a PNG inside its evaluation folder; left out."
+            )
             continue
-        words = {key: str(entry.get(key) or "") for key in ("case", "which", "model")}
-        found[path] = Overlay(path=path, dice=number(entry.get("dice")), **words)
+        found[path] = Overlay(path=path, case=told.case, which=told.which, model=told.model, dice=told.dice)
     for path in sorted(pictures.glob("*.png")):
         found.setdefault(path.resolve(), Overlay(path=path.resolve(), case=path.stem))
     return list(found.values())

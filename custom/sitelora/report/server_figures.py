@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
@@ -13,11 +12,9 @@ from sitelora.report.figures import MOST_MARKERS
 from sitelora.report.results import Run
 from sitelora.report.style import TONES, Picture, canvas, finish, sheet
 from sitelora.report.words import shortened
-from sitelora.run_result import Round, items, mapping, number
+from sitelora.run_result import Round, Similarity
 
 AVERAGING, BROADCAST = "averaging_error", "product_error"
-LAYERS, SIMILARITY = "layers", "similarity"
-MATRICES = {"cosines": "Similarity", "weights": "Weights"}
 MOST_MATRICES = 12
 MOST_NUMBERED = 8  # sites above which a matrix has no numbers in its cells
 
@@ -27,11 +24,11 @@ def heterogeneity(run: Run) -> Picture | None:
 
     ``None`` where no round tells both, as with methods of which only one factor travels.
     """
-    rounds = [each for each in run.rounds if number(each.server.get(AVERAGING)) is not None]
+    rounds = [each for each in run.rounds if AVERAGING in each.server]
     if not rounds:
         return None
     numbers = [each.number for each in rounds]
-    missed = {name: [number(each.server.get(name)) or 0.0 for each in rounds] for name in (AVERAGING, BROADCAST)}
+    missed = {name: [each.server.get(name, 0.0) for each in rounds] for name in (AVERAGING, BROADCAST)}
     spread = [_spread(each) for each in rounds]
     with canvas(360, 230) as (figure, axes):
         averaged, sent = TONES["received"].light, TONES["personal"].light
@@ -60,20 +57,19 @@ def heterogeneity(run: Run) -> Picture | None:
 
 def similarity(run: Run) -> list[Picture]:
     """Draw the similarity matrix and the weights of every round, of at most twelve rounds spread evenly."""
-    told = [each for each in run.rounds if mapping(each.details, SIMILARITY)]
+    told = [(each, each.details.similarity) for each in run.rounds if each.details.similarity]
     if len(told) > MOST_MATRICES:
         last = len(told) - 1
         told = [told[round(place * last / (MOST_MATRICES - 1))] for place in range(MOST_MATRICES)]
-    return [_matrices(each) for each in told]
+    return [_matrices(each, found) for each, found in told]
 
 
-def _matrices(each: Round) -> Picture:
-    block = mapping(each.details, SIMILARITY)
-    sites = [str(site) for site in items(block, "sites")]
+def _matrices(each: Round, found: Similarity) -> Picture:
+    sites = found.sites
     with sheet(310, 206) as figure:
         left, right = figure.subplots(1, 2)
-        for axes, (name, title) in zip((left, right), MATRICES.items(), strict=True):
-            _matrix(axes, sites, items(block, name))
+        for axes, rows, title in ((left, found.cosines, "Similarity"), (right, found.weights, "Weights")):
+            _matrix(axes, sites, rows)
             axes.set_title(title, fontsize=9.5, loc="left")
         right.set_yticklabels([])
         figure.suptitle(f"Round {each.number}", fontsize=11, fontweight="bold", x=0.01, ha="left")
@@ -81,11 +77,10 @@ def _matrices(each: Round) -> Picture:
         return finish(figure, name=f"similarity-{each.number}", words=words)
 
 
-def _matrix(axes: Axes, sites: Sequence[str], rows: Sequence[Any]) -> None:
+def _matrix(axes: Axes, sites: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
     """Draw a square matrix as cells: the stronger the colour the larger, orange below zero."""
     for y, row in enumerate(rows):
-        for x, value in enumerate(row):
-            strength = number(value) or 0.0
+        for x, strength in enumerate(row):
             tone = TONES["received" if strength >= 0 else "personal"].light
             cell = Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=tone, alpha=0.85 * min(1.0, abs(strength)))
             axes.add_patch(cell)
@@ -102,6 +97,5 @@ def _matrix(axes: Axes, sites: Sequence[str], rows: Sequence[Any]) -> None:
 
 def _spread(each: Round) -> tuple[float, float] | None:
     """Return the smallest and the largest averaging error over adapters."""
-    layers = mapping(each.details, LAYERS)
-    values = [value for name in layers if (value := number(mapping(layers, name).get(AVERAGING))) is not None]
+    values = [told[AVERAGING] for told in each.details.layers.values() if AVERAGING in told]
     return (min(values), max(values)) if values else None

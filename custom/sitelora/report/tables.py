@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 
 from sitelora.report.beside import beside_difference, beside_pairs, difference_text
 from sitelora.report.costs import cost_of, full_model_bytes
 from sitelora.report.findings import attended, mean_dice
 from sitelora.report.html_table import Cell, Column, html_table
-from sitelora.report.results import ModelScore, Run
+from sitelora.report.results import Run
 from sitelora.report.style import model_style, short_name
 from sitelora.report.words import (
     ABSENT,
@@ -21,7 +20,7 @@ from sitelora.report.words import (
     percent_text,
     seconds_text,
 )
-from sitelora.run_result import Round, mapping, number
+from sitelora.run_result import OK, ModelScore, Round
 
 REGULARIZER = "regularizer_share"
 """In a site's metrics: the mean norm of the regularizers' gradient in units of the task's, as it was added."""
@@ -75,9 +74,9 @@ def not_applicable(run: Run) -> list[str]:
 
 
 def _case_counts(run: Run, site: str) -> Cell:
-    cases = mapping(mapping(mapping(run.facts, "sites"), site), "cases")
-    counts = [number(cases.get(split)) for split in ("training", "validation", "test")]
-    return Cell(" / ".join(ABSENT if count is None else f"{count:.0f}" for count in counts) if cases else ABSENT)
+    cases = run.result.sites[site].cases if site in run.result.sites else {}
+    counts = [str(cases.get(split, ABSENT)) for split in ("training", "validation", "test")]
+    return Cell(" / ".join(counts) if cases else ABSENT)
 
 
 def _served_cell(run: Run, site: str) -> Cell:
@@ -144,7 +143,7 @@ def round_site_table(run: Run) -> str:
         for site in sites:
             values = [_metric(each, site, name) for name in names]
             entry = each.sites.get(site)
-            below = "" if entry is None or entry.status == "ok" else entry.status
+            below = "" if entry is None or entry.status == OK else entry.status
             if (served := _metric(each, site, "dice_served")) is not None and not below:
                 below = f"served {dice_text(served)}"
             row.append(
@@ -155,7 +154,7 @@ def round_site_table(run: Run) -> str:
 
 
 def _attendance(each: Round) -> Cell:
-    absent = [f"{site}: {entry.status}" for site, entry in each.sites.items() if entry.status != "ok"]
+    absent = [f"{site}: {entry.status}" for site, entry in each.sites.items() if entry.status != OK]
     return Cell(f"{len(attended(each))} of {len(each.sites)}", ", ".join(absent))
 
 
@@ -171,9 +170,4 @@ def _metric(each: Round, site: str, name: str) -> float | None:
 
 def _note(each: Round) -> str:
     """Return the server's remarks of a round as ``name value`` pairs."""
-    parts = []
-    for name, value in each.server.items():
-        shown = number(value)
-        text = f"{shown:.4g}" if shown is not None else value if isinstance(value, str) else json.dumps(value)
-        parts.append(text if name == "note" else f"{name.replace('_', ' ')} {text}")
-    return ", ".join(parts)
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in each.server.items())

@@ -29,8 +29,8 @@ def summary_text(run: Run, beside: Run | None = None, *, width: int | None = Non
     """
     run = run if beside is None else with_beside(run, beside)
     width = max(NARROWEST, width or shutil.get_terminal_size((80, 24)).columns)
-    facts = run.facts
-    title = " · ".join(str(facts[k]) for k in ("federation", "method", "paper", "dataset") if facts.get(k))
+    told = run.result
+    title = " · ".join(part for part in (told.federation, told.method, told.paper, told.dataset) if part)
     parts = [_wrap(title, width)] if title else []
     parts.append(_wrap(verdict(run), width))
     table = _table(run, width)

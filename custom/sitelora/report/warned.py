@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from sitelora.report.beside import below_beside
-from sitelora.report.findings import compared, planned_rounds, rounds_done
+from sitelora.report.findings import compared
 from sitelora.report.results import Run
 from sitelora.report.style import model_word
 from sitelora.report.words import count_text, listed
-from sitelora.run_result import items, number
+from sitelora.run_result import OK
 
 TRUNCATION = "truncation_lost"
 """In a round's ``server``: the largest share (Frobenius norm) of a mean product that a rank truncation dropped."""
@@ -17,12 +17,12 @@ USEFUL, COLLAPSE = 0.5, 0.2  # validation Dice of a model, and its fall in one r
 
 def warnings(run: Run) -> list[str]:
     """Return every warning once: those of the run, then those that its numbers show."""
-    told = [str(text) for text in items(run.facts, "warnings")]
-    found = [text for text in told if text not in _told_absences(run)] + [*run.notes, *run.beside_notes]
-    if run.facts.get("error"):
-        found.insert(0, f"The run ended with an error: {run.facts['error']}")
-    done, planned = rounds_done(run), planned_rounds(run)
-    if run.facts and run.facts.get("completed") is not True:
+    told = _told_absences(run)
+    found = [text for text in run.result.warnings if text not in told] + [*run.notes, *run.beside_notes]
+    if run.result.error:
+        found.insert(0, f"The run ended with an error: {run.result.error}")
+    done, planned = run.result.rounds_done, run.result.rounds_planned
+    if run.has_result and not run.result.completed:
         found.append(f"The run is not complete: {done} of {planned if planned is not None else '?'} rounds are done.")
     if run.artificial:
         every = len(run.artificial) == len(run.sites) > 1
@@ -52,7 +52,7 @@ def _told_absences(run: Run) -> set[str]:
         f"round {each.number}: {site} {entry.status}: {entry.reason}"
         for each in run.rounds
         for site, entry in each.sites.items()
-        if entry.status != "ok"
+        if entry.status != OK
     }
 
 
@@ -61,7 +61,7 @@ def _absences(run: Run) -> list[str]:
     gathered: dict[tuple[str, str, str], list[str]] = {}
     for each in run.rounds:
         for site, entry in each.sites.items():
-            if entry.status != "ok":
+            if entry.status != OK:
                 gathered.setdefault((site, entry.status, entry.reason), []).append(str(each.number))
     lines = []
     for (site, status, reason), numbers in gathered.items():
@@ -73,7 +73,7 @@ def _absences(run: Run) -> list[str]:
 
 def _truncations(run: Run) -> list[str]:
     """Return one line when a server rule's rank truncation dropped a notable share of the energy."""
-    lost = {each.number: share**2 for each in run.rounds if (share := number(each.server.get(TRUNCATION))) is not None}
+    lost = {each.number: share**2 for each in run.rounds if (share := each.server.get(TRUNCATION)) is not None}
     loud = [round_number for round_number, share in lost.items() if share > LOUD_ENERGY]
     if not loud:
         return []
@@ -92,7 +92,7 @@ def _collapses(run: Run) -> list[str]:
         falls = []
         for each in run.rounds:
             metrics = each.sites[site].metrics if site in each.sites else {}
-            before, after = number(metrics.get("dice_received")), number(metrics.get("dice_personal"))
+            before, after = metrics.get("dice_received"), metrics.get("dice_personal")
             if before is not None and after is not None and before >= USEFUL and before - after > COLLAPSE:
                 falls.append((before - after, before, after, each.number))
         if falls:

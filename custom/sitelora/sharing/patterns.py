@@ -22,6 +22,8 @@ def _compile(pattern: str) -> re.Pattern[str]:
             f"the pattern {pattern!r} has an empty segment; write segments between dots, `*` for one "
             "segment and `**` for any number, for example `image_encoder.**.B`"
         )
+    if pattern.startswith("@"):
+        raise ValueError(f"{pattern!r} speaks of a part of a network: take the method `on` the network's parts first")
     parts: list[str] = []
     for segment in pattern.split("."):
         if segment == "**":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from sitelora.networks.parts import Parts
 from sitelora.sharing.patterns import clean_name, matches
 
 REST_OF_BASE = "<rest of the base>"
@@ -40,7 +41,7 @@ class ShareRule:
     """Patterns that say for every tensor of an adapted network what becomes of it.
 
     Args:
-        shared: patterns of the tensors that travel.
+        shared: patterns of the tensors that travel; they may speak of parts (``networks/parts.py``).
         local: patterns of the tensors that stay at a site.
         frozen: patterns of the tensors that nobody trains. ``REST_OF_BASE`` stands for every tensor of the
             base that no other pattern names; an adapter's tensor always needs a pattern of its own.
@@ -56,6 +57,14 @@ class ShareRule:
             if isinstance(value, str):
                 raise ShareRuleError(f"{field}={value!r} is one string; give a list of patterns")
             object.__setattr__(self, field, tuple(value))
+
+    def on(self, parts: Parts) -> ShareRule:
+        """Return the rule in a network's own names, its parts (``@encoder.**.B``) written out.
+
+        Raises:
+            PartsError: a part that the network does not have.
+        """
+        return ShareRule(**{kind: parts.expand_all(getattr(self, kind)) for kind in ("shared", "local", "frozen")})
 
     def kinds_of(self, name: str) -> list[tuple[str, str]]:
         """Return every (kind, pattern) that names the tensor; a sound rule gives at most one kind."""
