@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
@@ -59,9 +60,9 @@ class RunSettings:
         plain = {key: value for key, value in self.values.items() if not key.startswith(METHOD)}
         for key, value in {**plain, **self.site_values, METHOD: dict(self.method_config)}.items():
             if key in parser:
-                parser[key] = value
+                parser[key] = _as_it_is(value)
         for key, value in (ours or {}).items():
-            parser[key] = value
+            parser[key] = _as_it_is(value)
         return parser
 
     @cached_property
@@ -272,6 +273,11 @@ def _require_possible(where: str, settings: RunSettings) -> None:
         settings.method.on(sam_parts(ARCHITECTURES[arch].depth))  # its arguments together, and beside the network
     except PartsError as error:
         raise SettingsError(f"{where}: method {settings.method.name}: {error}") from error
+
+
+def _as_it_is(value: Any) -> Any:
+    """Return a value that a config keeps: MONAI takes every ``#`` in a text for a step in ids, so a path is no text."""
+    return Path(value) if isinstance(value, str) and "#" in value else value
 
 
 def _config(bundle: str, name: str) -> ConfigParser:

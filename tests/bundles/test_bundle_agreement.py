@@ -35,9 +35,18 @@ TRAIN_DIFFERS = {
     },
 }
 INFERENCE_DIFFERS = {
-    "baseline_segmentation": {"output_dir", "made"},
-    "fedsca_segmentation": {"imports", "output_dir", "made", "precision", "method", "base_def", "network_def"},
-    "flap_sam_segmentation": {"output_dir", "made"},
+    "baseline_segmentation": {"output_dir", "made", "initialize"},
+    "fedsca_segmentation": {
+        "imports",
+        "output_dir",
+        "made",
+        "initialize",
+        "precision",
+        "method",
+        "base_def",
+        "network_def",
+    },
+    "flap_sam_segmentation": {"output_dir", "made", "initialize"},
 }
 OTHERS = [name for name in bundle_names() if name != REFERENCE]
 

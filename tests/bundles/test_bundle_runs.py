@@ -197,7 +197,7 @@ def test_a_missing_checkpoint_is_said_and_never_replaced(configs: tuple[str, ...
         ckpt=str(tmp_path / "no.pt"),
         output_dir=str(out),
     )
-    with pytest.raises(RuntimeError) as caught:
+    with pytest.raises((RuntimeError, SystemExit)) as caught:
         start(run)
     causes, error = [], caught.value
     while error is not None:
@@ -218,9 +218,8 @@ def test_an_adapted_checkpoint_is_refused_where_a_merged_one_is_served(
         ckpt=str(trained / "adapted.pt"),
         output_dir=str(tmp_path),
     )
-    with pytest.raises(RuntimeError) as caught:
+    with pytest.raises(SystemExit, match="lora"):
         run.initialize()
-    assert "lora" in "".join(str(each) for each in (caught.value, caught.value.__cause__))
 
 
 def test_pictures_keep_their_shape(speckled: Path, tmp_path: Path) -> None:

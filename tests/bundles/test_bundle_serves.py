@@ -116,9 +116,8 @@ def test_fedscas_checkpoint_holds_every_adapter_and_opens_strictly_here_and_nowh
     elsewhere = workflow(
         "iat_segmentation", "inference", dataset_dir=str(site), ckpt=str(checkpoint), output_dir=str(tmp_path / "out")
     )
-    with pytest.raises(RuntimeError) as caught:
+    with pytest.raises(SystemExit, match="adapter"):
         elsewhere.initialize()
-    assert "adapter" in f"{caught.value} {caught.value.__cause__}"
 
 
 def test_fedsca_refuses_a_checkpoint_without_its_adapters(site: Path, tmp_path: Path) -> None:
@@ -127,9 +126,8 @@ def test_fedsca_refuses_a_checkpoint_without_its_adapters(site: Path, tmp_path: 
     run = workflow(
         KEEPS_ITS_ADAPTERS, "inference", dataset_dir=str(site), ckpt=str(checkpoint), output_dir=str(tmp_path)
     )
-    with pytest.raises(RuntimeError) as caught:
+    with pytest.raises(SystemExit, match=r"adapter\.down\.\w+ is missing"):
         run.initialize()
-    assert "adapter.down" in f"{caught.value} {caught.value.__cause__}"
 
 
 @pytest.mark.parametrize("bundle", [name for name in bundle_names() if name != PROCESS_OF_ITS_OWN])

@@ -11,6 +11,7 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from sitelora.bundle import bundle_path
+from sitelora.data.serving import MaskNames, judge_images
 from sitelora.federation.bundle_config import read_bundle
 
 AFFINE = np.array([[-0.9, 0.1, 0, 20], [0.1, 0.9, 0, -7], [0, 0, 3, 5], [0, 0, 0, 1.0]])
@@ -85,6 +86,15 @@ def test_a_picture_becomes_a_picture(checkpoint: Path, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "out" / "a_seg.png").size == (30, 18)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1)])
+def test_a_picture_of_one_row_or_one_pixel_keeps_its_shape(
+    shape: tuple[int, int], checkpoint: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)).save(tmp_path / "a.png")
+    assert serve(checkpoint, [tmp_path / "a.png"], tmp_path / "out", pictures=True) == ["a_seg.png"]
+    assert np.asarray(Image.open(tmp_path / "out" / "a_seg.png")).shape == shape
+
+
 def test_an_image_of_one_value_is_said(checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     nib.save(nib.Nifti1Image(np.zeros((24, 20, 2), np.int16), AFFINE), tmp_path / "zeros.nii.gz")
     serve(checkpoint, [tmp_path / "zeros.nii.gz"], tmp_path / "out")
@@ -95,3 +105,11 @@ def test_no_image_at_all_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(SystemExit, match="no image to segment"):
         serve(checkpoint, [], tmp_path / "out")
+
+
+def test_signs_in_a_files_name_and_a_single_path_are_taken_as_they_are(tmp_path: Path) -> None:
+    image = volume(tmp_path / "case #1.nii.gz")
+    seen_by_monai = str(image).replace("#", "::")
+    for given in ([seen_by_monai], seen_by_monai, [str(image)]):
+        judged = judge_images(given, pictures=False, names=MaskNames())
+        assert judged.fit == (str(image),)

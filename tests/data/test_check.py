@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -459,3 +460,34 @@ def test_a_site_that_cannot_be_read_is_named_and_the_others_are_judged(good, tmp
     sites, first = run.stdout.splitlines()
     assert sites == f"[('site-1', {4 if closed == 'labels' else 1}), ('site-4', 0)]"
     assert "Permission" in first
+
+
+@pytest.mark.parametrize("how", ["path", "symlink", "hardlink"])
+def test_one_file_as_image_and_label_is_an_error_under_whatever_name(site, how):
+    image, label = site / "images" / "case-000.nii.gz", site / "labels" / "case-000.nii.gz"
+    edit(image, lambda values, affine: ((values > np.median(values)).astype(np.uint8), affine))
+    label.unlink()
+    if how == "symlink":
+        label.symlink_to(image)
+    elif how == "hardlink":
+        label.hardlink_to(image)
+    else:
+        edit_list(site, lambda c: c["training"][0].update(label="./images/case-000.nii.gz"))
+    assert "one file as image" in only(check_site_folder(site)).found
+
+
+@pytest.mark.parametrize("key", ["hospital", "labels"])
+@pytest.mark.parametrize("text", ["two\nlines", "x" * 201, "right\u202eleft"])
+def test_a_name_that_no_report_takes_is_an_error_before_anything_begins(site, key, text):
+    edit_list(site, lambda c: c.update({key: text if key == "hospital" else {"0": "background", "1": text}}))
+    (problem,) = check_site_folder(site).errors
+    assert "expected a printable text of at most" in str(problem)
+    assert len(str(problem).splitlines()) == 1
+
+
+def test_a_file_in_place_of_another_is_named(site):
+    image = site / "images" / "case-000.nii.gz"
+    image.rename(image.with_name("Case-000 .NII.gz"))
+    assert "one named 'Case-000 .NII.gz'" in only(check_site_folder(site)).found
+    os.mkfifo(image)
+    assert "a pipe or a device" in only(check_site_folder(site)).found

@@ -240,3 +240,29 @@ def test_equal_percentiles_are_decided_once(caplog: pytest.LogCaptureFixture) ->
     constant = ScalePercentilesd("x")({"x": torch.full((1, 4, 4), 7.0)})["x"]
     assert torch.equal(constant, torch.zeros(1, 4, 4))
     assert "the same value 7 everywhere" in caplog.text
+
+
+@pytest.mark.parametrize("sizes", [(1e-12,) * 3, (1e12,) * 3, (1, 1, 1e6), (1e-6, 1, 1)])
+def test_voxels_that_no_distance_can_be_measured_in_are_refused(
+    tmp_path: Path, noise: np.ndarray, sizes: tuple[float, ...]
+) -> None:
+    file = volume(tmp_path / "a.nii.gz", noise, np.diag([*sizes, 1.0]))
+    with pytest.raises(UnfitFileError, match=r"found voxels of .* expected sizes from 1e-05 to 100000 mm"):
+        read_image(file)
+
+
+def test_two_positions_and_none_are_said(tmp_path: Path, noise: np.ndarray) -> None:
+    image = nib.Nifti1Image(noise, AFFINE)
+    image.set_sform(AFFINE, 1)
+    moved = AFFINE.copy()
+    moved[0, 3] += 9
+    image.set_qform(moved, 1)
+    nib.save(image, tmp_path / "two.nii")
+    assert "apart (sform and qform), of which the sform is read" in read_image(tmp_path / "two.nii").remarks[0]
+    image.set_qform(AFFINE, 1)
+    nib.save(image, tmp_path / "one.nii")
+    assert read_image(tmp_path / "one.nii").remarks == ()
+    image.set_qform(None, 0)
+    image.set_sform(None, 0)
+    nib.save(image, tmp_path / "none.nii")
+    assert "no position in the body" in read_image(tmp_path / "none.nii").remarks[0]

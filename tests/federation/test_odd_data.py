@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from sitelora.data.site_folder import SiteDataError
 from sitelora.federation.in_process import run_in_process
 from sitelora.run_result import RunResult
 
@@ -31,11 +32,11 @@ def site(folder: Path, *, test: int) -> Path:
     return folder
 
 
-def run(root: Path, uid: str = "u", **settings: object) -> RunResult:
+def run(root: Path, uid: str = "u", sites: tuple[str, ...] = ("site-1", "site-2"), **settings: object) -> RunResult:
     return run_in_process(
         bundle="iat_segmentation",
         dataset="odd",
-        sites=("site-1", "site-2"),
+        sites=sites,
         rounds=1,
         data=root,
         home_folder=root / "home",
@@ -46,7 +47,7 @@ def run(root: Path, uid: str = "u", **settings: object) -> RunResult:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]:
-    root = tmp_path_factory.mktemp("odd")
+    root = tmp_path_factory.mktemp("odd") / "disk #1, $HOME @x"  # every sign means something to a MONAI config
     site(root / "odd" / "site-1", test=2)
     site(root / "odd" / "site-2", test=0)
     return root, run(root)
@@ -80,3 +81,36 @@ def test_no_test_data_is_an_answer_and_the_run_goes_on(finished: tuple[Path, Run
 def test_pictures_that_contradict_the_data_are_refused_before_the_first_step(finished: tuple[Path, RunResult]) -> None:
     with pytest.raises(ValueError, match=r"found a volume \(NIfTI\), expected pictures"):
         run(finished[0], "other", pictures=True)
+
+
+def test_as_many_labels_as_settings_allow_are_trained_on_and_scored(tmp_path: Path) -> None:
+    folder = site(tmp_path / "odd" / "site-1", test=1)
+    content = json.loads((folder / "dataset.json").read_bytes())
+    content["labels"] = {"0": "background", **{str(n): f"part {n}" for n in range(1, 71)}}
+    (folder / "dataset.json").write_text(json.dumps(content))
+    result = run(tmp_path, sites=("site-1",), classes=70)
+    assert result.completed
+    (evaluation,) = tmp_path.glob("home/**/site-1/evaluation/evaluation.json")
+    assert len(json.loads(evaluation.read_text())["personal"]["labels"]) == 70
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_file_that_changes_after_the_check_is_named(split: str, tmp_path: Path) -> None:
+    folder = site(tmp_path / "odd" / "site-1", test=1)
+    (entry,) = json.loads((folder / "dataset.json").read_bytes())[split]
+
+    def cut(name: str, round_number: int) -> bool:
+        (folder / entry["image"]).write_bytes(b"")
+        return True
+
+    with pytest.raises(SiteDataError, match=r"scan\.nii: found a file that is not readable \(it is empty\)"):
+        run_in_process(
+            bundle="iat_segmentation",
+            dataset="odd",
+            sites=("site-1",),
+            rounds=1,
+            data=tmp_path,
+            home_folder=tmp_path / "home",
+            overrides=FAST,
+            attends=cut,
+        )

@@ -12,6 +12,7 @@ from sitelora.data.check_lists import error, list_problems, patient_key, warning
 from sitelora.data.check_result import CaseSummary, CheckResult, Problem
 from sitelora.data.check_text import format_check
 from sitelora.data.errors import first_few
+from sitelora.data.likeness import Likeness, same_images
 from sitelora.data.needs import DataNeeds
 from sitelora.data.site_folder import DATALIST, SPLITS, Progress, SiteDataError, SiteFolder
 
@@ -42,7 +43,7 @@ def check_site_folder(
         return CheckResult(path=path, site=Path(path).absolute().name, problems=(problem,))
     problems = list(list_problems(folder, labels, needs))
     cases: list[CaseSummary] = []
-    contents: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
+    images: list[tuple[tuple[str, str, str], Likeness]] = []
     total, done, known = sum(folder.case_counts().values()), 0, set()
     for split in SPLITS:
         for entry in folder.splits.get(split, ()):
@@ -54,11 +55,10 @@ def check_site_folder(
                 problems += found.problems
                 if found.summary is not None:
                     cases.append(found.summary)
-                for content in found.contents:
-                    contents[content].append((split, found.case, found.file))
+                images += [((split, found.case, found.file), likeness) for likeness in found.likenesses]
             if progress is not None:
                 progress(folder.name, done, total)
-    problems += _across(folder, cases, contents)
+    problems += _across(folder, cases, images)
     return CheckResult(
         path=path,
         site=folder.name,
@@ -104,10 +104,10 @@ def _sites(path: Path) -> list[Path]:
 
 
 def _across(
-    folder: SiteFolder, cases: Sequence[CaseSummary], contents: Mapping[str, Sequence[tuple[str, str, str]]]
+    folder: SiteFolder, cases: Sequence[CaseSummary], images: Sequence[tuple[tuple[str, str, str], Likeness]]
 ) -> Iterator[Problem]:
     """Yield what only all cases together show: one image twice, kinds that are mixed, a label that never occurs."""
-    for copies in sorted({tuple(copies) for copies in contents.values()}):  # two hashes may tell the same
+    for copies in same_images(images):
         files = {file for _, _, file in copies}
         splits = {split for split, _, _ in copies}
         if len(copies) > 1 and (len(files) > 1 or len(splits) > 1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 
 from sitelora.data.check_lists import error, warning
 from sitelora.data.check_result import CaseSummary, Problem, Seen
 from sitelora.data.errors import UnfitFileError
+from sitelora.data.likeness import Likeness, likenesses
 from sitelora.data.needs import DataNeeds
 from sitelora.data.reading import Pixels
 from sitelora.data.rules import occurring, read_image, read_label, require_kind, same_grid, slices_of
@@ -33,7 +32,7 @@ class CaseCheck:
         folder: of the case. split: of the case. entry: as listed. needs: of the bundle, where there is one.
         problems: what was found.
         summary: of a readable image.
-        contents: hashes of the image's values, as stored and turned; none where it is not readable.
+        likenesses: of the image, as stored and turned; none where it is not readable.
     """
 
     folder: SiteFolder
@@ -42,7 +41,7 @@ class CaseCheck:
     needs: DataNeeds | None = None
     problems: list[Problem] = field(default_factory=list)
     summary: CaseSummary | None = None
-    contents: frozenset[str] = frozenset()
+    likenesses: tuple[Likeness, ...] = ()
 
     def __post_init__(self) -> None:
         self.file = str(self.entry["image"])
@@ -112,7 +111,7 @@ class CaseCheck:
         depth = slices_of(image)
         if self.needs is not None:
             self._fits(image, depth, self.needs)
-        self.contents = content_hashes(image, values)
+        self.likenesses = likenesses(image)
         self.summary = CaseSummary(
             case=self.case,
             split=self.split,
@@ -166,28 +165,3 @@ def compact(values: NDArray[np.float32]) -> NDArray[Any]:
         return values
     small = values.astype(np.uint8)
     return small if np.array_equal(small, values) else values
-
-
-def content_hashes(image: Pixels, values: NDArray[Any]) -> frozenset[str]:
-    """Return hashes of an image's values, the same however they are stored: type, byte order, grey as colours.
-
-    Of a volume there are two: with the axes as they are, and turned to the same directions in the body.
-
-    Args:
-        image: gives the axes. values: its values, as :func:`compact` has them.
-    """
-    if values.ndim > len(image.extent) and (values == values[..., :1]).all():
-        values = values[..., 0]
-    views = [values]
-    if image.affine is not None:
-        views.append(apply_orientation(values, io_orientation(image.affine)))
-    if len(views) == 2 and views[1].shape == values.shape and views[1].strides == values.strides:
-        views.pop()  # they lie so already
-    return frozenset(_hash(view) for view in views)
-
-
-def _hash(values: NDArray[Any]) -> str:
-    plain = np.ascontiguousarray(values if values.dtype == np.uint8 else values + np.float32(0))  # -0.0 is 0.0
-    total = hashlib.sha256(f"{plain.shape}{plain.dtype}".encode())
-    total.update(plain.data)
-    return total.hexdigest()

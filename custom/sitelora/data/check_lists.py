@@ -74,6 +74,7 @@ def _entries(folder: SiteFolder, needs: DataNeeds | None) -> Iterator[Problem]:
         if again:
             found = f"{len(again)} image(s) listed more than once in {split!r}: {first_few(again, most=3)}"
             yield error(found, "every image once", "take the others out of the list", file=DATALIST)
+    yield from _taken_for_both(folder)
     images: dict[str, set[str]] = defaultdict(set)
     for entry in (entry for split in SPLITS for entry in folder.splits.get(split, ()) if "label" in entry):
         images[os.path.normpath(str(entry["label"]))].add(str(entry["image"]))
@@ -93,6 +94,28 @@ def _entries(folder: SiteFolder, needs: DataNeeds | None) -> Iterator[Problem]:
         found = f'{len(classed)} case(s) with "class" and no "label" ({first_few(classed, most=3)})'
         expected = f'"label", a mask for every image, for the segmentation task of {needs.bundle}'
         yield error(found, expected, "name a mask as label, or take these cases out of the list", file=DATALIST)
+
+
+def _taken_for_both(folder: SiteFolder) -> Iterator[Problem]:
+    """Yield a file that is an image and a label, under whatever names and links."""
+    named: dict[object, dict[str, str]] = defaultdict(dict)
+    for entry in (entry for split in SPLITS for entry in folder.splits.get(split, ())):
+        for key in ("image", "label"):
+            if key in entry:
+                named[_identity(folder.path / str(entry[key]))].setdefault(key, str(entry[key]))
+    for names in named.values():
+        if len(names) > 1:
+            found = f"one file as image ({names['image']}) and as label"
+            yield error(found, "two files", "name the mask as label", file=names["label"])
+
+
+def _identity(path: Path) -> object:
+    """Return what two names of one file share."""
+    try:
+        about = os.stat(path)
+    except (OSError, ValueError):  # whoever reads it says so
+        return os.path.normpath(path)
+    return about.st_dev, about.st_ino
 
 
 def _patients(folder: SiteFolder) -> Iterator[Problem]:

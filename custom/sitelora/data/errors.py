@@ -18,6 +18,14 @@ class UnfitFileError(SiteDataError):
         self.found, self.expected, self.remedy = found, expected, remedy
 
 
+def behind(error: BaseException) -> SiteDataError | None:
+    """Return the word on a site's data that a transform of MONAI's has wrapped in errors of its own, or nothing."""
+    one: BaseException | None = error
+    while one is not None and not isinstance(one, SiteDataError):
+        one = one.__cause__
+    return one
+
+
 def first_few(names: Sequence[str], most: int = 5) -> str:
     """Return names for a message: the first of them, and that there are more."""
     return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])

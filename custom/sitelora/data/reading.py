@@ -7,22 +7,21 @@ is called ``.nii`` is refused by name. A file is read to its end, checksums incl
 from __future__ import annotations
 
 import gzip
-import struct
-import zlib
+import unicodedata
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from PIL import Image
 
 from sitelora.data.endings import PICTURES, VOLUMES
 from sitelora.data.errors import UnfitFileError
+from sitelora.data.png import SIGNATURE, DamageError, read_png
 
-_GZIP, _PNG = b"\x1f\x8b", b"\x89PNG\r\n\x1a\n"
+_GZIP = b"\x1f\x8b"
 _OTHERS = {b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"PK\3\4": "ZIP"}
+_OTHERS |= {b"RIFF": "WebP", b"NRRD": "NRRD", b"ObjectType": "MetaImage", b"%PDF": "PDF"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +61,6 @@ class Pixels:
         return tuple(float(step) for step in np.linalg.norm(self.affine[:3, :3], axis=0))
 
 
-class _Damage(Exception):
-    """What is wrong with the content of a file, in the words of the message."""
-
-
 def read_pixels(path: Path) -> Pixels:
     """Read a NIfTI or PNG file.
 
@@ -81,7 +76,7 @@ def read_pixels(path: Path) -> Pixels:
     try:
         content = _content(path)
         pixels = _volume(content) if name.endswith(VOLUMES) else _picture(content)
-    except _Damage as damage:
+    except DamageError as damage:
         raise UnfitFileError(path, str(damage), "a readable NIfTI or PNG file", again) from damage
     except Exception as error:  # damaged files raise whatever zlib, nibabel or Pillow stumble over
         found = f"a file that is not readable ({type(error).__name__}: {error})"
@@ -98,93 +93,93 @@ def read_pixels(path: Path) -> Pixels:
 def _content(path: Path) -> bytes:
     if not path.is_file():
         if "\\" in path.name:
-            raise _Damage("no such file; paths are written with / and not with \\")
-        gone = path.is_symlink() and not path.exists()
-        raise _Damage("a link that leads nowhere" if gone else "a folder" if path.is_dir() else "no such file")
+            raise DamageError("no such file; paths are written with / and not with \\")
+        raise DamageError(_what_is_there(path))
     content = path.read_bytes()
     if content.startswith(_GZIP):
         content = gzip.decompress(content)  # checks length and CRC of the whole
     if not content:
-        raise _Damage("a file that is not readable (it is empty)")
+        raise DamageError("a file that is not readable (it is empty)")
     return content
+
+
+def _what_is_there(path: Path) -> str:
+    """Return what stands in place of a file: a folder, a pipe, a link to nowhere, or a file that is named otherwise."""
+    if path.is_dir():
+        return "a folder"
+    if path.exists():
+        return "a pipe or a device, which is no file to read twice"
+    if path.is_symlink():
+        return "a link that leads nowhere"
+    folded = _folded(path.name)
+    for other in path.parent.iterdir() if path.parent.is_dir() else ():
+        if _folded(other.name) == folded:
+            return f"no such file, but one named {other.name!a} (other letters, blanks or form of its characters)"
+    return "no such file"
+
+
+def _folded(name: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def _volume(content: bytes) -> Pixels:
     small, large = content[344:348], content[4:8]
-    if content.startswith(_PNG):
-        raise _Damage("a PNG picture under a NIfTI name")
+    if content.startswith(SIGNATURE):
+        raise DamageError("a PNG picture under a NIfTI name")
     if small == b"ni1\0":
-        raise _Damage("the header of a .hdr/.img pair and not one NIfTI file")
+        raise DamageError("the header of a .hdr/.img pair and not one NIfTI file")
     if small != b"n+1\0" and large != b"n+2\0":
-        raise _Damage(f"a file that is not readable (no NIfTI file{_looks_like(content)})")
+        raise DamageError(f"a file that is not readable (no NIfTI file{_looks_like(content)})")
     kind: Any = nib.Nifti2Image if large == b"n+2\0" else nib.Nifti1Image
     image = kind.from_bytes(content)
     stored = image.dataobj
     if stored.offset < kind.header_class.single_vox_offset:
-        raise _Damage(
+        raise DamageError(
             f"a file that is not readable (its voxels are said to begin at byte {stored.offset}, in the header)"
         )
     needed = int(stored.offset) + stored.dtype.itemsize * int(np.prod(stored.shape, dtype=object))
     if needed > len(content):
-        raise _Damage(f"a file that is not readable (its header speaks of {needed} bytes, there are {len(content)})")
+        raise DamageError(
+            f"a file that is not readable (its header speaks of {needed} bytes, there are {len(content)})"
+        )
     values = np.asanyarray(stored)
     remarks = []
     unit = image.header.get_xyzt_units()[0]
     if unit in ("meter", "micron"):
         remarks.append(f"voxel sizes in {unit}s, read as mm: scores in mm will be wrong")
+    remarks += _places(image.header)
     while values.ndim > 3 and values.shape[3] == 1:  # an axis of one phase or one channel says nothing
         values = values[:, :, :, 0]
     return Pixels(values=values, affine=np.asarray(image.affine, np.float64), remarks=tuple(remarks))
 
 
+def _places(header: Any) -> list[str]:
+    """Return what is to be said where programs may put the volume elsewhere than we do, who prefer the sform."""
+    sform = header.get_sform(coded=True)[0]
+    try:
+        qform = header.get_qform(coded=True)[0]
+    except (ValueError, nib.spatialimages.HeaderDataError):  # no rotation; beside an sform it is read by nobody here
+        qform = None
+    if sform is None and qform is None:
+        return ["no position in the body (no sform, no qform): left and right are a guess"]
+    if sform is None or qform is None:
+        return []
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array((*header.get_data_shape(), 1, 1)[:3]) - 1)
+    apart_mm = np.linalg.norm((sform - qform) @ np.column_stack([corners, np.ones(8)]).T, axis=0).max()
+    if not apart_mm >= 0.1 * np.linalg.norm(sform[:3, :3], axis=0).min():
+        return []
+    return [f"two positions up to {apart_mm:.4g} mm apart (sform and qform), of which the sform is read"]
+
+
 def _picture(content: bytes) -> Pixels:
-    if not content.startswith(_PNG):
-        raise _Damage(f"a file that is not readable (no PNG file{_looks_like(content)})")
-    chunks = _chunks(content)
-    depth, colour = chunks[b"IHDR"][8], chunks[b"IHDR"][9]
-    remarks = []
-    if b"acTL" in chunks:
-        remarks.append("an animated picture, of which the first frame is read")
-    if depth == 16 and colour in (2, 6):
-        remarks.append("16 bits a colour, of which 8 are read")
-    with Image.open(BytesIO(content)) as picture:
-        values = np.asarray(picture)
-        palette = alpha = None
-        if picture.mode == "P":
-            palette = np.asarray(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
-        if b"tRNS" in chunks:
-            alpha = np.asarray(picture.convert("RGBA"))[..., 3]
-    if colour == 0 and depth in (2, 4):
-        values = values // (255 // (2**depth - 1))  # Pillow spreads the levels over 0 to 255
-    return Pixels(values=values, affine=None, palette=palette, alpha=alpha, remarks=tuple(remarks))
-
-
-def _chunks(content: bytes) -> dict[bytes, bytes]:
-    """Return a PNG file's chunks by name; the last of a name counts.
-
-    Raises:
-        _Damage: a checksum is wrong or the end is missing.
-    """
-    found: dict[bytes, bytes] = {}
-    place = len(_PNG)
-    while b"IEND" not in found:
-        if place + 12 > len(content):
-            raise _Damage("a file that is not readable (the file is cut)")
-        length, name = struct.unpack(">I4s", content[place : place + 8])
-        end = place + 8 + length
-        if end + 4 > len(content):
-            raise _Damage("a file that is not readable (the file is cut)")
-        if zlib.crc32(content[place + 4 : end]) != struct.unpack(">I", content[end : end + 4])[0]:
-            raise _Damage(f"a file that is not readable (the checksum of its {name.decode('latin-1')} part is wrong)")
-        found[name] = content[place + 8 : end] if name != b"IDAT" else b""
-        place = end + 4
-    if len(found.get(b"IHDR", b"")) != 13:
-        raise _Damage("a file that is not readable (no PNG header)")
-    return found
+    if not content.startswith(SIGNATURE):
+        raise DamageError(f"a file that is not readable (no PNG file{_looks_like(content)})")
+    found = read_png(content)
+    return Pixels(values=found.values, affine=None, palette=found.palette, alpha=found.alpha, remarks=found.remarks)
 
 
 def _looks_like(content: bytes) -> str:
-    kinds = [kind for start, kind in (_OTHERS | {_PNG: "PNG"}).items() if content.startswith(start)]
+    kinds = [kind for start, kind in (_OTHERS | {SIGNATURE: "PNG"}).items() if content.startswith(start)]
     if content[128:132] == b"DICM":
         kinds = ["DICOM"]
     if content[344:348] in (b"n+1\0", b"ni1\0"):

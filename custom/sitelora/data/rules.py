@@ -20,6 +20,8 @@ from sitelora.data.reading import Pixels, read_pixels
 CHANNELS = (1, 3)
 NEAR = 1e-3
 """A label value this near to a whole number is that number (our choice): 0.9999999, or 255 with a slope of 1/255."""
+SIZES_MM = (1e-5, 1e5)
+"""A voxel's sides and (the larger one times a thousand) its place: beyond, distances in mm are no numbers any more."""
 FLAT = 1e-6
 """Voxel axes whose volume is below this share of the box of their lengths count as lying in one plane."""
 
@@ -54,7 +56,7 @@ def read_label(path: Path, listed: Collection[int] | None = None) -> Pixels:
 
 def judged_image(pixels: Pixels, path: Path) -> Pixels:
     """Apply the rules of an image; see :func:`read_image`."""
-    pixels = _opaque(_in_colours(pixels), path)
+    pixels = _opaque(_in_colours(pixels, path), path)
     if pixels.channels not in CHANNELS:
         found = f"{pixels.channels} channels or phases (shape {pixels.values.shape})"
         raise UnfitFileError(path, found, "1 or 3", "export one phase, or grey, or colours without transparency")
@@ -156,11 +158,14 @@ def slices_of(pixels: Pixels) -> int:
     return int(pixels.extent[axis])
 
 
-def _in_colours(pixels: Pixels) -> Pixels:
-    """Replace the indices of a palette picture by its colours, and say so."""
+def _in_colours(pixels: Pixels, path: Path) -> Pixels:
+    """Replace the indices of a palette picture by its colours, and say so; refuse an index without a colour."""
     if pixels.palette is None:
         return pixels
-    values = pixels.palette[np.minimum(pixels.values, len(pixels.palette) - 1)]
+    if pixels.values.max() >= len(pixels.palette):
+        found = f"a palette of {len(pixels.palette)} colours and pixels of colour {pixels.values.max()}"
+        raise UnfitFileError(path, found, "a colour for every pixel", "export the image again, in grey or colours")
+    values = pixels.palette[pixels.values]
     return replace(pixels, values=values, palette=None, remarks=(*pixels.remarks, "a palette picture, read as colours"))
 
 
@@ -189,6 +194,11 @@ def _require_volume(pixels: Pixels, path: Path) -> None:
     if not (np.isfinite(pixels.affine).all() and box > 0 and abs(np.linalg.det(axes)) > FLAT * box):
         found = f"an affine without volume, {axes.tolist()}"
         raise UnfitFileError(path, found, "voxel axes in mm", "export the image again with its geometry")
+    steps, away = pixels.spacing_mm or (1.0,), float(np.abs(pixels.affine[:3, 3]).max())
+    if min(steps) < SIZES_MM[0] or max(steps) > SIZES_MM[1] or away > 1e3 * SIZES_MM[1]:
+        sizes = " x ".join(f"{step:g}" for step in steps)
+        found, expected = f"voxels of {sizes} mm, {away:g} mm away", "sizes from {:g} to {:g} mm".format(*SIZES_MM)
+        raise UnfitFileError(path, found, expected, "export the image again with its geometry in mm")
 
 
 def _is_label(value: float, listed: Collection[int] | None) -> bool:

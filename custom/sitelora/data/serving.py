@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from monai.config import NdarrayOrTensor
-from monai.data.image_writer import NibabelWriter
+from monai.data.image_writer import NibabelWriter, PILWriter
 from monai.utils import ImageMetaKey
 
 from sitelora.data.case_names import unique_names
@@ -73,13 +73,15 @@ class Judged:
             )
 
 
-def judge_images(images: Sequence[str], *, pictures: bool, names: MaskNames) -> Judged:
+def judge_images(images: Sequence[str] | str, *, pictures: bool, names: MaskNames) -> Judged:
     """Open every image once by the rules of `sitelora check`, before the network sees one.
 
     Args:
-        images: paths. pictures: what the network was trained on; volumes otherwise.
+        images: paths, or one path. pictures: what the network was trained on; volumes otherwise.
         names: learns the images.
     """
+    given = [images] if isinstance(images, str) else [str(image) for image in images]
+    images = [_as_written(image) for image in given]
     names.learn(images)
     fit, refused = [], []
     for image in images:
@@ -103,6 +105,28 @@ class VolumeWriter(NibabelWriter):
         super().set_data_array(data_array, channel_dim, squeeze_end_dims, **kwargs)
         while self.data_obj.ndim < 3:
             self.data_obj = self.data_obj[..., None]
+
+
+class PictureWriter(PILWriter):
+    """MONAI's PNG writer, which keeps both axes: a picture of one row or one pixel stays ``[W, H]``."""
+
+    def set_data_array(
+        self,
+        data_array: NdarrayOrTensor,
+        channel_dim: int | None = 0,
+        squeeze_end_dims: bool = True,
+        contiguous: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Take the pixels ``[1, W, H]``."""
+        super().set_data_array(data_array, channel_dim, squeeze_end_dims=False, contiguous=contiguous, **kwargs)
+        self.data_obj = self.data_obj[..., 0]
+
+
+def _as_written(image: str) -> str:
+    """Return a path as a person wrote it: MONAI makes ``::`` of every ``#`` in a value."""
+    restored = image.replace("::", "#")
+    return restored if not Path(image).expanduser().exists() and Path(restored).expanduser().exists() else image
 
 
 def _plain(image: Any) -> str:

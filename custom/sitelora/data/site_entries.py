@@ -11,6 +11,8 @@ from typing import Any
 from sitelora.data.errors import SiteDataError, first_few
 
 FILES = ("image", "label")
+LONGEST_LABEL, LONGEST_HOSPITAL = 80, 200
+"""Letters of the names that a site tells the others (``federation/reports.py``), printable ones."""
 
 
 def read_list(file: Path) -> Any:
@@ -72,6 +74,8 @@ def check_labels(content: Any, file: Path) -> dict[int, str]:
         raise SiteDataError(
             f'{where}, expected an object from label value to name with "0" for the background, {example}'
         )
+    for _, name in items:
+        require_tellable("a label's name", name, LONGEST_LABEL, file)
     twice = [f"value {value}" for value, count in Counter(values).items() if count > 1]
     names = Counter(name.strip().casefold() for _, name in items)
     twice += [f"name {name!r}" for name, count in names.items() if count > 1]
@@ -80,6 +84,19 @@ def check_labels(content: Any, file: Path) -> dict[int, str]:
             f"{where}: {first_few(twice)} stands there twice, expected every value and name once; correct it"
         )
     return dict(sorted(zip(values, (name for _, name in items), strict=True)))
+
+
+def require_tellable(what: str, text: str, longest: int, file: Path) -> None:
+    """Refuse a text that no report takes, before anything is trained.
+
+    Raises:
+        SiteDataError: it is too long, or holds line ends or other characters that cannot be seen.
+    """
+    if len(text) > longest or not text.isprintable():
+        raise SiteDataError(
+            f"{file}: {what} is {_short(text)}, {len(text)} characters; expected a printable text of at most {longest} "
+            "without line ends, as the project's report shows it; shorten it"
+        )
 
 
 def _check_path(key: str, value: Any, where: str) -> None:
@@ -110,5 +127,5 @@ def _kind(value: Any) -> str:
 
 
 def _short(value: Any, most: int = 120) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=not str(value).isprintable(), default=str)
     return text if len(text) <= most else f"{text[:most]}..."

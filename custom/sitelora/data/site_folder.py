@@ -13,7 +13,14 @@ from typing import Any
 from sitelora.data.case_names import unique_names
 from sitelora.data.errors import SiteDataError as SiteDataError
 from sitelora.data.errors import first_few as first_few
-from sitelora.data.site_entries import FILES, check_entry, check_labels, read_list
+from sitelora.data.site_entries import (
+    FILES,
+    LONGEST_HOSPITAL,
+    check_entry,
+    check_labels,
+    read_list,
+    require_tellable,
+)
 from sitelora.home import DATA_VARIABLE, data_root
 from sitelora.names import checked_name
 
@@ -92,10 +99,12 @@ class SiteFolder:
                 "correct the file"
             )
         _require_name("site", name)
+        hospital = str(content.get("hospital", name))
+        require_tellable("the hospital's name", hospital, LONGEST_HOSPITAL, file)
         return cls(
             path=Path(path),
             name=name,
-            hospital=str(content.get("hospital", name)),
+            hospital=hospital,
             labels=check_labels(content.get("labels"), file),
             splits=splits,
             modality=str(content.get("modality", "")),

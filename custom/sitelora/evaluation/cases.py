@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from sitelora.data.endings import PICTURES, VOLUMES
+from sitelora.data.errors import behind
 from sitelora.data.nifti import write_nifti
 from sitelora.data.rules import read_label
 from sitelora.data.site_folder import SiteFolder
@@ -32,10 +33,18 @@ def predict(network: nn.Module, image: Path, pipeline: Pipeline) -> NDArray[np.u
         network: in any mode; it is left in evaluation mode.
         image: a NIfTI volume or a PNG picture.
         pipeline: the bundle's inference parts.
+
+    Raises:
+        SiteDataError: the file is unreadable or unfit; it was not when the check read it.
     """
     network.eval()
     device = next(network.parameters()).device
-    data = pipeline("preprocessing")({"image": str(image)})
+    try:
+        data = pipeline("preprocessing")({"image": str(image)})
+    except RuntimeError as error:  # the file is another one than at begin
+        if (unfit := behind(error)) is None:
+            raise
+        raise unfit from None
     with torch.no_grad():
         # as a plain tensor: metadata has no business on another device
         pixels = data["image"].as_subclass(torch.Tensor)[None].to(device)

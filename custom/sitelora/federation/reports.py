@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
+from sitelora.data.site_entries import LONGEST_HOSPITAL, LONGEST_LABEL
 from sitelora.federation.served import ORDER
 from sitelora.sharing.schema import HEX, Either, Flag, Number, Row, Schema, Table, Text
 
@@ -19,18 +20,20 @@ METRICS = (
     *("regularizer_share", "regularizer_share_unbounded", "gradient_norm", "clipped_steps"),
 )
 """Numbers of a round at a site."""
-SCORED = 256
+LABELS = 256
+"""Largest number of labels, background and all: what settings allow as classes, and a mask of one byte."""
+SCORED = 4 * LABELS * 3
 """Largest number of columns of an evaluation: kinds of model times labels times metrics."""
 MOST_CASES = 100_000
 OWN = ("device", "precision", "batch_size", "torch_threads", "num_workers", "val_interval")
 """Values that a site may set for itself and that leave it; ``base`` may be a path, and does not."""
-MOST_NUMBERS = 1_000_000
+MOST_NUMBERS = 10_000_000
 
 BEGIN = Schema(
     required={
         "site": Text(longest=63),
-        "hospital": Text(),
-        "labels": Table(of=Text(longest=80), pattern=r"\d{1,5}"),
+        "hospital": Text(longest=LONGEST_HOSPITAL),
+        "labels": Table(of=Text(longest=LONGEST_LABEL), pattern=r"\d{1,5}", most=LABELS),
         "cases": CASES,
         "version": Text(longest=40),
         "bundle_sha256": HEX,

@@ -106,7 +106,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], bool]:
         raise ValueError(
             f"{path} holds {found}, expected one flat table of tensors as Meta publishes; extract it first"
         )
-    wrong = [f"{name}: {why}" for name, value in loaded.items() if (why := _unusable(value))]
+    wrong = [f"{name}: {why}" for name, value in loaded.items() if (why := unusable(value))]
     if wrong:
         raise ValueError(
             f"{path} holds tensors that no network can be made of: {'; '.join(wrong[:5])}"
@@ -116,7 +116,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], bool]:
     return {name: value.to(torch.float32) for name, value in loaded.items()}, ours
 
 
-def _unusable(value: Tensor) -> str:
+def unusable(value: Tensor) -> str:
     """Return why a tensor of a checkpoint cannot be part of a network, or nothing."""
     if value.layout != torch.strided or value.is_nested or value.device.type == "meta":
         return f"found a tensor of layout {value.layout} on {value.device.type}, expected a dense one with values"

@@ -9,12 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import torch
+from torch import Tensor, nn
+
+from sitelora.bundle import require_checkpoint
+from sitelora.networks.architecture import ARCHITECTURES
+from sitelora.networks.checkpoint import unusable
 
 MADE = "made"
 NEEDED = ("bundle", "arch", "image_size", "classes", "labels", "pictures", "slices")
 """What every model says of itself, beside what the run that made it adds."""
+_WHOLE = {"image_size": (8, 1024), "classes": (1, 255), "slices": (1, 128)}
+"""Bounds of settings.json."""
+_AGAIN = "expected a personal.pt of a site or a model.pt of this bundle, whole: copy it again"
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -45,23 +54,97 @@ def made_of(path: str | Path, *, bundle: str) -> dict[str, Any]:
     file = Path(path)
     if not file.is_file():
         return {}
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        raise ValueError(
-            f"{file} is no model that can be opened ({type(error).__name__}); expected a personal.pt of a site or a "
-            "model.pt of this bundle, whole: copy it again"
-        ) from error
-    if not isinstance(content, Mapping) or "model" not in content:
-        found = sorted(map(str, content))[:5] if isinstance(content, Mapping) else type(content).__name__
-        raise ValueError(f"{file} holds {found}, expected a model of SiteLoRA (a personal.pt of a site)")
-    made: dict[str, Any] = dict(content.get(MADE) or {})
+    content = _content(file)
+    made = content.get(MADE) or {}
+    if not isinstance(made, Mapping):
+        raise ValueError(f"{file} says as a {type(made).__name__} how it was made, {_AGAIN}")
     if made and made.get("bundle") != bundle:
         raise ValueError(
             f"{file} was made with the bundle {made.get('bundle')}, this is {bundle}: open it with that bundle's "
             "configs/inference.json and --bundle_root"
         )
-    return made
+    said = {key: f"{key}={made[key]!r:.40}" if key in made else f"no {key}" for key in NEEDED}
+    wrong = [said[key] for key in NEEDED if made and not _sound(made, key)]
+    if wrong:
+        raise ValueError(f"{file} says {', '.join(wrong)} of how it was made, which no model has; {_AGAIN}")
+    return dict(made)
+
+
+def require_model(path: str | Path, *, bundle: str) -> None:
+    """End the command where a file is no model for this bundle: its last line is one sentence that says why.
+
+    An error inside a bundle's expression would end in MONAI's own words, below fifty lines of traceback.
+
+    Args:
+        path: of the model. bundle: the one that is to open it.
+
+    Raises:
+        SystemExit: no file, a damaged one, another bundle's, or one that says nothing sound of how it was made.
+    """
+    try:
+        made_of(require_checkpoint(path), bundle=bundle)
+    except (ValueError, OSError) as error:
+        raise SystemExit(str(error)) from error
+
+
+def require_fit(path: str | Path, network: nn.Module) -> None:
+    """End the command where the tensors of a model are not those of the network that is to take them.
+
+    Args:
+        path: of the model. network: as the model says it was made, or as somebody has set it.
+
+    Raises:
+        SystemExit: with the first tensors that are missing, too many, of another shape, or no finite numbers.
+    """
+    state, expected = _content(Path(path))["model"], network.state_dict()
+    wrong = [f"{name} is missing" for name in expected if name not in state]
+    for name, value in state.items():
+        want = expected.get(name)
+        if want is None:
+            wrong.append(f"{name} is not a tensor of it")
+        elif not isinstance(value, Tensor) or value.shape != want.shape:
+            found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            wrong.append(f"{name} is {found} and not {tuple(want.shape)}")
+        elif want.is_floating_point() and (why := unusable(value)):
+            wrong.append(f"{name}: {why}")
+    if wrong:
+        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise SystemExit(
+            f"{path} does not fit the network: {'; '.join(wrong[:3])}{more}. Set nothing that the model says itself "
+            f"(arch, image_size, classes); else it is damaged or was made with another bundle: {_AGAIN}"
+        )
+
+
+def _content(file: Path) -> Mapping[str, Any]:
+    """Return what a model file holds, without executing anything of it.
+
+    Raises:
+        ValueError: damaged, also in a single byte, or no model.
+    """
+    try:
+        if is_zipfile(file) and (part := ZipFile(file).testzip()) is not None:  # torch does not verify checksums
+            raise ValueError(f"the checksum of {part} is wrong")
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        why = f"{error}" if type(error) is ValueError else type(error).__name__
+        raise ValueError(f"{file} is no model that can be opened ({why}); {_AGAIN}") from error
+    if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
+        found = sorted(map(str, content))[:5] if isinstance(content, Mapping) else type(content).__name__
+        raise ValueError(f"{file} holds {found}, expected a model of SiteLoRA (a personal.pt of a site)")
+    return content
+
+
+def _sound(made: Mapping[str, Any], key: str) -> bool:
+    """Say whether a value of how a model was made is one that a model can have."""
+    value = made.get(key)
+    if key == "arch":
+        return value in ARCHITECTURES
+    if key in _WHOLE:
+        least, most = _WHOLE[key]
+        patch = ARCHITECTURES[made["arch"]].patch if key == "image_size" and _sound(made, "arch") else 1
+        return type(value) is int and least <= value <= most and value % patch == 0
+    kinds: dict[str, type] = {"bundle": str, "labels": Mapping, "pictures": bool}
+    return isinstance(value, kinds[key])
 
 
 def _plain(key: str, value: Any) -> Any:

@@ -18,7 +18,7 @@ SPLITS = ("training", "training", "validation", "test")
 
 @dataclass
 class File:
-    """One file: its place, its values and how they are stored."""
+    """One file: its place, its values and how they are stored; ``raw`` where ``damage`` makes all of it."""
 
     path: str
     values: np.ndarray
@@ -31,10 +31,11 @@ class File:
     header: dict[str, Any] = field(default_factory=dict)
     damage: Any = None
     packed: bool | None = None
+    raw: bool = False
 
     def content(self) -> bytes:
         """Return the file's bytes."""
-        raw = self._png() if self.affine is None else self._nifti()
+        raw = b"" if self.raw else self._png() if self.affine is None else self._nifti()
         name = self.path.lower()
         if self.packed if self.packed is not None else name.endswith(".gz"):
             raw = gzip.compress(raw, 1)

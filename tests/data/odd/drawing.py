@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import odd_files
 import odd_lists
+import odd_pictures
+import odd_places
+import odd_twins
 import odd_values
 from drafts import Draft, draft
 from register import FITS, REFUSED
 
-SOURCES = (odd_files, odd_lists, odd_values)
+SOURCES = (odd_files, odd_lists, odd_pictures, odd_places, odd_twins, odd_values)
 KINDS = len(FITS) + len(REFUSED)
 
 

@@ -1,0 +1,65 @@
+"""One image in two forms is one image; two images that differ by a voxel are two."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sitelora.data.likeness import likenesses, same_images
+from sitelora.data.reading import Pixels
+
+AFFINE = np.diag([1.5, 1.5, 4.0, 1.0])
+
+
+def volume(values: np.ndarray, affine: np.ndarray = AFFINE) -> Pixels:
+    return Pixels(values=values.astype(np.float32), affine=affine)
+
+
+def noise(*, seed: int = 0, shape: tuple[int, ...] = (48, 40, 40)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 3000, shape).astype(np.float64)
+
+
+def groups(**images: Pixels) -> list[list[str]]:
+    found = same_images([(name, one) for name, image in images.items() for one in likenesses(image)])
+    return sorted(sorted(group) for group in found)
+
+
+@pytest.mark.parametrize("slope", [0.1, 0.37, np.float64(np.float32(0.1)), -2.3])
+def test_a_slope_makes_no_other_image(slope: float) -> None:
+    stored = noise()
+    assert groups(a=volume(stored * slope), b=volume(stored.astype(np.float32) * np.float32(slope))) == [["a", "b"]]
+
+
+def test_another_order_of_axes_and_a_mirrored_one_make_no_other_image() -> None:
+    a = noise()
+    mirrored = AFFINE @ np.diag([-1.0, 1, 1, 1])
+    turned = volume(a.transpose(2, 0, 1), AFFINE[:, [2, 0, 1, 3]])
+    assert groups(a=volume(a), b=turned, c=volume(a[::-1], mirrored), d=volume(noise(seed=1))) == [["a", "b", "c"]]
+
+
+def test_a_voxel_makes_another_image() -> None:
+    a = noise()
+    b, c = a.copy(), np.zeros_like(a)
+    b[5, 5, 5] += 100
+    c[3:6, 3:6, 3:6] = 3000
+    d, e = c.copy(), np.roll(c, 1, axis=0)
+    d[3:6, 3:6, 3:6] += 1
+    assert groups(a=volume(a), b=volume(b), c=volume(c), d=volume(d), e=volume(e)) == []
+
+
+def test_constant_images_are_one_when_the_value_is_one_and_grey_is_grey_in_colours() -> None:
+    flat = np.full((6, 8), 7.0, np.float32)
+    grey = np.arange(48, dtype=np.float32).reshape(6, 8)
+
+    def picture(values: np.ndarray) -> Pixels:
+        return Pixels(values=values, affine=None)
+
+    found = groups(
+        a=picture(flat),
+        b=picture(flat.copy()),
+        c=picture(flat + 1),
+        d=picture(grey),
+        e=picture(np.stack([grey] * 3, -1)),
+        f=picture(np.stack([grey, grey, grey + 1], -1)),
+    )
+    assert found == [["a", "b"], ["d", "e"]]
