@@ -25,6 +25,8 @@ from sitelora.method import Method
 from sitelora.methods import REFERENCES, accepted, find_method, method_names, own_name
 from sitelora.networks.architecture import ARCHITECTURES
 from sitelora.networks.checkpoint import EMBEDDED
+from sitelora.networks.parts import PartsError
+from sitelora.networks.sam_parts import sam_parts
 from sitelora.value_kinds import SettingsError, did_you_mean, require_plain, short
 
 _ARGUMENT = f"{METHOD}#"
@@ -267,7 +269,10 @@ def _require_possible(where: str, settings: RunSettings) -> None:
             f"{where}: image_size is {side}, expected a multiple of {patch}, the patch of {arch}; for example "
             f"{max(1, round(side / patch)) * patch}"
         )
-    settings.method  # noqa: B018 - built here, so that its arguments are judged together
+    try:
+        settings.method.on(sam_parts(ARCHITECTURES[arch].depth))  # its arguments together, and beside the network
+    except PartsError as error:
+        raise SettingsError(f"{where}: method {settings.method.name}: {error}") from error
 
 
 def _as_it_is(value: Any) -> Any:

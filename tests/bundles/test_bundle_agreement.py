@@ -19,7 +19,7 @@ REFERENCE = "iat_segmentation"
 OWN = {"imports", "output_dir", "method", "made"}
 TRAIN_DIFFERS = {
     "baseline_segmentation": {*OWN, "method_name"},
-    "fedsca_segmentation": OWN,
+    "fedsca_segmentation": OWN - {"imports"},
     "flap_sam_segmentation": {
         *OWN,
         "epochs",

@@ -13,6 +13,7 @@ from sitelora.adapters.lora import LowRankPair, set_base_delta
 from sitelora.federation.adapted import load_values, trained_parameters
 from sitelora.method import BEST_RANK, EXACT, INEXACT, NO_MEAN, Method
 from sitelora.methods import find_method, with_arguments
+from sitelora.networks.parts import parts_of
 from sitelora.networks.sam import SamSegmenter
 from sitelora.seeding import gaussian
 from sitelora.server.types import ANY_SITE, Message, Update
@@ -27,8 +28,8 @@ class Adapted:
     """A method on a small SAM, and drawn updates for it."""
 
     def __init__(self, method: Method) -> None:
-        self.method = method
         self.network: nn.Module = SamSegmenter(arch="sam_tiny", image_size=32, base=None, quiet=True, precision="fp32")
+        self.method = method.on(parts_of(self.network))
         self.partition: Partition = method.adapt(self.network, seed=0)
         initial = {name: p.detach().clone() for name, p in trained_parameters(self.network).items()}
         self.received = {n: initial[n] + self.drawn(n, "received", 0.1) for n in self.partition.shared}

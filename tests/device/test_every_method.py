@@ -22,7 +22,7 @@ def mechanism(name: str) -> tuple[Any, ...]:
     return (
         tuple(sorted((type(one).__name__, one.role) for one in method.adapters)),
         tuple(type(one) for one in (*method.regularizers, method.program, method.server)),
-        getattr(method.phases, "__qualname__", None),
+        tuple((one.copy, bool(one.regularizers), tuple(one.strengths)) for passes in method.cycle for one in passes),
         bool(method.fresh_moments),
         tuple(sorted(method.serving.strengths)),
     )

@@ -126,7 +126,7 @@ def test_every_argument_of_every_method_has_a_kind_with_limits_and_a_default_wit
         ({"arch": None}, "one of sam_tiny"),
         ({"image_size": 100}, "a multiple of 8"),
         ({"arch": "vit_b", "image_size": 72}, "a multiple of 16"),
-        ({"method": "fedsca", "method#low_blocks": 9}, "low_blocks is 9"),
+        ({"method": "fedsca", "method#low_blocks": 9}, "found [:9], expected a member or FROM:TO among 6"),
         ({"method": "hetlora", "method#ranks": {"site-1": 99}}, "rank 99"),
         ({"method": "hetlora", "method#ranks": {"site-9": 2}}, "no site 'site-9'"),
         ({"method": "hetlora", "method#ranks": {"site-1": 2.5}}, "site-1 is 2.5"),

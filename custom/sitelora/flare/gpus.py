@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 
-import torch
-
 from sitelora.flare.chosen_run import SimulationError
 
 _GROUP = r"(?:\d{1,3}|\[\d{1,3}(?:,\d{1,3})*\])"
@@ -28,6 +26,8 @@ def require_gpus(text: str, *, sites: int) -> str:
     gpus = text.replace(" ", "")
     if not _GROUPS.fullmatch(gpus):
         raise SimulationError(f"--gpu: found {text!r}, expected numbers such as 0 or 0,1, or groups such as [0,1],[2]")
+    import torch  # takes a second, and the runner starts without it
+
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not there:
         raise SimulationError(
