@@ -13,5 +13,5 @@ def key_value(text: str) -> tuple[str, Any] | None:
         return None
     try:
         return key.strip(), json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return key.strip(), value

@@ -15,6 +15,8 @@ _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{LONGEST - 1}}}")
 _NVFLARES = frozenset({"server", "server_parent", "client", "admin", "relay", "all"})
 _FOLDERS = frozenset({"job", "workspace", "report", "data"})
 """What else lies in the folder of a run, beside one folder a participant."""
+_IN_HOME = frozenset({"secret", "data", "phantom"})
+"""What else lies in a home, beside one folder a federation."""
 
 
 def checked_name(kind: str, name: object) -> str:
@@ -36,6 +38,11 @@ def checked_name(kind: str, name: object) -> str:
         raise ValueError(
             f"site {name!r}: this name is taken, by NVFlare or by a folder of every run; expected none of "
             f"{', '.join(sorted(_NVFLARES | _FOLDERS))}; choose another name"
+        )
+    if kind == "federation" and name.lower() in _IN_HOME:
+        raise ValueError(
+            f"federation {name!r}: this name is taken, by what else lies in every home; expected none of "
+            f"{', '.join(sorted(_IN_HOME))}; choose another name"
         )
     return name
 

@@ -249,7 +249,7 @@ class RunResult:
         """
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RunResultError(
                 f"{path} is not readable JSON ({error}): was the run stopped while writing it?"
             ) from error

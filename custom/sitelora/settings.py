@@ -233,16 +233,17 @@ def _function(where: str, name: Any, own_methods: Collection[str]) -> Callable[.
             f"{_ARGUMENT}rank=4"
         )
     listed = [*method_names(), *REFERENCES]
-    if "." in name:
+    if "." in name and all(name.split(".")):
         module = name.rpartition(".")[0]
         if module not in own_methods and name not in own_methods:
             raise SettingsError(
-                f"{where}: method is {name!r}, and this site names no such module. Whoever runs the site allows it: "
-                f'"methods": ["{module}"] in its local/sitelora.json, or {METHODS_VARIABLE}={module}'
+                f"{where}: method is {short(name)}, and this site names no such module. Whoever runs the site allows "
+                f'it: "methods": ["{module:.80}"] in its local/sitelora.json, or {METHODS_VARIABLE}={module:.80}'
             )
     elif own_name(name) not in listed:
         raise SettingsError(
-            f"{where}: no method is called {name!r}{did_you_mean(name, listed)}. There are: {', '.join(sorted(listed))}"
+            f"{where}: no method is called {short(name)}{did_you_mean(name, listed)}. There are: "
+            f"{', '.join(sorted(listed))}"
         )
     try:
         return find_method(name)

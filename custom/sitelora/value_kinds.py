@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-LONGEST_TEXT, DEEPEST = 1024, 8
+LONGEST_TEXT, LONGEST_KEY, DEEPEST = 1024, 100, 8
 LARGEST = 1e300
 """Of any number; not a number and infinity are neither above nor below it."""
 CODE = ("$", "@", "%")
@@ -154,7 +154,7 @@ def require_plain(value: Any, where: str, *, depth: int = 0) -> None:
 
     Raises:
         SettingsError: a string that begins with $, @ or %, a key that begins with one of them or with an underscore,
-            or something that is no JSON.
+            a key that no message could show, or something that is no JSON.
     """
     if depth > DEEPEST:
         raise SettingsError(f"{where}: found more than {DEEPEST} levels of nesting, expected plain values")
@@ -167,6 +167,11 @@ def require_plain(value: Any, where: str, *, depth: int = 0) -> None:
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             parts = re.split("#|::", key) if isinstance(key, str) else [CODE[0]]
+            if isinstance(key, str) and not (key.isprintable() and 0 < len(key) <= LONGEST_KEY):
+                raise SettingsError(
+                    f"{where}: found the key {short(key)} of {len(key)} characters, expected 1 to {LONGEST_KEY} "
+                    "printable ones; `sitelora settings BUNDLE` lists what may be set"
+                )
             if any(part.lstrip().startswith((*CODE, "_")) for part in parts):
                 raise SettingsError(
                     f"{where}: found the key {short(key)}; a job sets values, never code: no key may begin with "

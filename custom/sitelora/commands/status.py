@@ -37,13 +37,20 @@ def run(args: argparse.Namespace) -> int:
     """Show all runs, or one."""
     from dataclasses import asdict
 
+    from sitelora.commands import CommandError
     from sitelora.commands.report import find_run
-    from sitelora.federation.run_folder import runs_in
+    from sitelora.federation.run_folder import RunFolder, runs_in
     from sitelora.federation.run_status import FINISHED, RUNNING, run_status
     from sitelora.home import home
 
     if args.name is not None:
-        status = run_status(find_run(args.name, args.home))
+        folder = find_run(args.name, args.home)
+        if not RunFolder(folder).is_run():
+            raise CommandError(
+                f"{folder.absolute()} holds nothing that a run leaves, expected HOME/<federation>/<uid>; "
+                "`sitelora status` lists the runs, --home or $SITELORA_HOME says where"
+            )
+        status = run_status(folder)
         print(json.dumps(asdict(status), indent=1) if args.json else one_run(status))
         return 0 if status.state in (RUNNING, FINISHED) else 1
     root = args.home or home()
@@ -72,7 +79,7 @@ def one_run(status: RunStatus) -> str:
     planned = status.rounds_planned or "?"
     told = [f"method {status.method}"] * bool(status.method) + [f"data {status.dataset}"] * bool(status.dataset)
     lines = [" · ".join([f"{status.federation}/{status.uid}", *told])]
-    lines.append(f"{status.state}: {status.rounds_done} of {planned} rounds done; {status.why}")
+    lines.append(f"{status.state}: {status.rounds_done} of {planned} rounds done; {one_line(status.why)}")
     rows = [["who", "round", "doing", "since", "last sign of life"]]
     for each in status.participants:
         number = "–" if each.round_number is None or each.round_number < 0 else f"{each.round_number + 1} of {planned}"
@@ -86,10 +93,16 @@ def one_run(status: RunStatus) -> str:
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Return rows as columns that stand below each other."""
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def one_line(text: str) -> str:
+    """Return a text out of a file as a terminal may show it: one line, and nothing that steers the terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in " ".join(text.split()))
 
 
 def clock(moment: float | None, now: float) -> str:

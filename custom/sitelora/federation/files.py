@@ -182,6 +182,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def json_if_readable(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty where there is none that can be read, for who looks at many runs and needs none."""
+    try:
+        content = json.loads(path.read_bytes()) if path.is_file() else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def append_line(path: Path, line: str) -> None:
     """Append one line to a log, in one write.
 

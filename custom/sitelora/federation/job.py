@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 JOB_FILE = "sitelora.json"
 FORMAT = 1
+LARGEST_FILE = 1_000_000
+"""Bytes of one of a job's files; a job of a thousand sites has a twentieth of that."""
 LONGEST_TIMEOUT = 30 * 24 * 3600
 AGREED = ("federation", "bundle", "dataset", "sites", "rounds", "min_sites", "evaluate", "wire")
 """What server and sites must have read alike, beside the bundle values of scope "agreed"."""
@@ -111,8 +113,8 @@ class Job:
             SettingsError: it is missing, is not JSON, or says something that cannot be.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, RecursionError) as error:
+            content = read_job_json(path)
+        except ValueError as error:
             raise SettingsError(
                 f"{path.name}: {error}; expected the job's {JOB_FILE} in app/config, as `sitelora job` writes it"
             ) from error
@@ -137,7 +139,8 @@ class Job:
                 raise SettingsError(f"nothing is called {key}{did_you_mean(key, known)}; there are {', '.join(known)}")
         missing = [key for key in _NEEDED if key not in content]
         if missing or content.get("format", FORMAT) != FORMAT:
-            found = f"found format {content.get('format', FORMAT)!r}, without {', '.join(missing) or 'nothing missing'}"
+            found = f"found format {short(content.get('format', FORMAT))}"
+            found += f", without {', '.join(missing)}" if missing else ""
             raise SettingsError(f"{found}; expected format {FORMAT} with {', '.join(_NEEDED)}")
         sites, wire, settings = content["sites"], content.get("wire", {}), content.get("settings", {})
         if not isinstance(sites, list) or not all(isinstance(site, str) for site in sites):
@@ -191,6 +194,30 @@ class Job:
         content = {key: self.to_json()[key] for key in AGREED}
         content.update({f"settings.{key}": value for key, value in settings.agreed.items()})
         return {key: _digest(value) for key, value in sorted(content.items())}
+
+
+def read_job_json(path: Path) -> Any:
+    """Return the JSON of one of a job's files: everybody who reads it, person or program, reads the same.
+
+    Raises:
+        ValueError: there is none that can be read, it is no file of a job's size, or it says one key twice.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no regular file")
+        if path.stat().st_size > LARGEST_FILE:
+            raise ValueError(f"it has {path.stat().st_size} bytes, expected at most {LARGEST_FILE}")
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_each_once)
+    except (OSError, RecursionError) as error:
+        raise ValueError(str(getattr(error, "strerror", None) or error)) from error
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for place, (key, _) in enumerate(pairs) if key in dict(pairs[:place]))
+        raise ValueError(f"it says {short(twice)} twice, expected every key once; remove one")
+    return found
 
 
 def _digest(value: Any) -> str:

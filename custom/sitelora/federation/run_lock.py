@@ -23,10 +23,12 @@ from types import FrameType
 
 import psutil
 
-from sitelora.federation.files import PRIVATE_FILE, private_folder, saying
+from sitelora.federation.events import is_moment
+from sitelora.federation.files import PRIVATE_FILE, json_if_readable, private_folder, saying
 from sitelora.typed_json import from_json
 
 _SAME_START_S = 2.0
+_LARGEST_PID = 2**31 - 1
 _held: dict[Path, Callable[[str], None]] = {}
 """By lock that this process holds: what notes the end of the work, with a reason."""
 
@@ -60,11 +62,13 @@ class Holder:
 
     @classmethod
     def read(cls, path: Path) -> Holder | None:
-        """Return what a lock says, or None where there is none that can be read."""
+        """Return what a lock says, or None where there is none that can be read, or one of no possible process."""
         try:
-            return from_json(cls, json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+            found = from_json(cls, json_if_readable(path))
+        except ValueError:
             return None
+        times = (found.started, found.since, found.ended or 0.0)
+        return found if 0 < found.pid <= _LARGEST_PID and all(map(is_moment, times)) else None
 
     def alive(self) -> bool | None:
         """Say whether the process is still there; None on another machine, where nobody here can know."""

@@ -8,22 +8,20 @@ of life is older than ``SILENT_S``.
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from sitelora.federation.events import Event, read_events
+from sitelora.federation.files import json_if_readable
 from sitelora.federation.run_folder import EVENTS, LOCK, SERVER, STOPPED, RunFolder
 from sitelora.federation.run_lock import Holder
 from sitelora.run_result import RunResult, RunResultError, natural
 
 LATE, EARLIEST_S, SILENT_S = 3.0, 30.0, 600.0
 RUNNING, FINISHED, FAILED, ENDED, SILENT = "running", "finished", "failed", "stopped", "silent"
-
-Event = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +74,12 @@ def run_status(folder: Path, *, now: float | None = None) -> RunStatus:
         folder: of the run. now: seconds since 1970; by default the clock's.
     """
     now = time.time() if now is None else now
-    logs = {path.parent.name: _events(path) for path in folder.glob(f"*/{EVENTS}")}
+    logs = {path.parent.name: read_events(path) for path in folder.glob(f"*/{EVENTS}")}
     written = {who: found for who in RunFolder(folder).participants() if (found := _rounds(folder / who))}
     server = _this_attempt(logs.get(SERVER, []))
     begun = next((event for event in server if event["event"] == "federation_started"), {})
     result = _result(folder) or RunResult()
-    sites = sorted({*begun.get("sites", ()), *result.sites, *logs, *written} - {SERVER}, key=natural)
+    sites = sorted({*map(str, begun.get("sites", ())), *result.sites, *logs, *written} - {SERVER}, key=natural)
     seen = [event["time"] for log in logs.values() for event in log[-1:]] + [t for w in written.values() for _, t in w]
     last = max(seen, default=None)
     state, why = _state(folder, result if _is_of_now(folder, last) else None, server, last, now)
@@ -199,7 +197,9 @@ def _state(
     """Return the state of a run and what is known of it."""
     end = _finished(server) or result
     locks = (folder / LOCK, folder / SERVER / LOCK, *sorted(folder.glob(f"*/{LOCK}")))
-    holder = next((found for path in locks if (found := Holder.read(path)) is not None), None)
+    holders = [found for path in locks if (found := Holder.read(path)) is not None]
+    # Whoever works counts: a server works on where the command that started it was killed.
+    holder = next((one for one in holders if one.working()), holders[0] if holders else None)
     lives = False if holder is None else holder.working()
     if end and not (lives and seen is not None and holder is not None and holder.since > seen):
         return (
@@ -261,23 +261,10 @@ def _rounds(folder: Path) -> list[tuple[int, float]]:
     """Return the written rounds of a participant with the time of each; the server's 0 is before the first."""
     found = []
     for path in folder.glob("round_*/manifest.json"):
-        manifest = _json(path)
+        manifest = json_if_readable(path)
         if isinstance(manifest.get("round"), int):
             found.append((manifest["round"], path.stat().st_mtime))
     return sorted(found)
-
-
-def _events(path: Path) -> list[Event]:
-    """Read an event log; a last line that is just being written, or was cut by a crash, is left out."""
-    events: list[Event] = []
-    for line in path.read_bytes().splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and isinstance(event.get("time"), int | float) and "event" in event:
-            events.append(event)
-    return events
 
 
 def _result(folder: Path) -> RunResult | None:
@@ -286,12 +273,3 @@ def _result(folder: Path) -> RunResult | None:
         return RunResult.read(RunFolder(folder).result)
     except (OSError, RunResultError):
         return None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """Read an object; empty where there is none that can be read."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

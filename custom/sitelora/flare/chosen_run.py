@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sitelora.federation.files import read_json
+from sitelora.federation.files import json_if_readable
 from sitelora.federation.identity import new_uid
 from sitelora.federation.run_folder import SERVER, RunFolder, runs_in
 from sitelora.federation.run_lock import require_idle, working
@@ -17,7 +17,7 @@ from sitelora.flare.judged import judged_values
 from sitelora.flare.processes import environment
 from sitelora.home import home as default_home
 from sitelora.names import checked_name
-from sitelora.run_result import RunResult
+from sitelora.run_result import RunResult, RunResultError
 
 _OURS = {"local", "startup", SERVER}
 
@@ -45,15 +45,23 @@ def last_unfinished(home: Path, federation: str) -> str | None:
     found = [
         (max(path.stat().st_mtime for path in (run.server, *run.server.iterdir())), run.uid)
         for run in runs_in(home, federation)
-        if run.server.is_dir() and not (run.result.is_file() and RunResult.read(run.result).completed)
+        if run.server.is_dir() and not _completed(run)
     ]
     return max(found)[1] if found else None
+
+
+def _completed(run: RunFolder) -> bool:
+    """Say whether a run came to its end; one whose record is damaged did not, and keeps no other from starting."""
+    try:
+        return run.result.is_file() and RunResult.read(run.result).completed
+    except (OSError, RunResultError):
+        return False
 
 
 def stopped_before(home: Path, federation: str, request: str) -> str | None:
     """Return the uid of the newest run of a federation that was stopped on request and asked for the same, or None."""
     stopped = [run for run in runs_in(home, federation) if run.stopped.is_file()]
-    return max((run.uid for run in stopped if read_json(run.stopped).get("request") == request), default=None)
+    return max((run.uid for run in stopped if json_if_readable(run.stopped).get("request") == request), default=None)
 
 
 def choose_run(

@@ -57,7 +57,7 @@ class FederationController(ModelController):
             the reason reaches ``result.json``: NVFlare tells of a constructor that fails in its log alone.
     """
 
-    def __init__(self, **unexpected: object) -> None:
+    def __init__(self, /, **unexpected: object) -> None:
         super().__init__(persistor_id="", ignore_result_error=True, allow_empty_global_weights=True)
         self._inbox: queue.Queue[Reply] = queue.Queue()
         self._unexpected = tuple(unexpected)

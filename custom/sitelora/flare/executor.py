@@ -59,7 +59,7 @@ class SiteExecutor(Executor):
         unexpected: arguments that a job gives it although there are none; refused in the answer to the first task.
     """
 
-    def __init__(self, **unexpected: object) -> None:
+    def __init__(self, /, **unexpected: object) -> None:
         super().__init__()
         self._unexpected = tuple(unexpected)
         self._site: Site | None = None

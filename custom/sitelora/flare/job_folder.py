@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sitelora.federation.job import JOB_FILE, Job
+from sitelora.federation.job import JOB_FILE, Job, read_job_json
 from sitelora.federation.run_folder import SERVER
 from sitelora.flare.names import TASKS
 from sitelora.value_kinds import SettingsError, short
@@ -160,7 +160,7 @@ def _require_ours(job: Path, app: Path) -> None:
     files = {f"{app.name}/{folder}/{name}" for folder, names in allowed.items() for name in names}
     for found in sorted(job.rglob("*")):
         name = found.relative_to(job).as_posix()
-        if found.is_symlink() or (found.is_file() and name not in {*files, "meta.json"}):
+        if found.is_symlink() or (not found.is_dir() and name not in {*files, "meta.json"}):
             raise JobFolderError(
                 f"{job}: found {name}, expected nothing but NVFlare's configuration and {JOB_FILE}: a job brings no "
                 "code and no file of its own"
@@ -185,8 +185,8 @@ def _require_ours(job: Path, app: Path) -> None:
 def _difference(where: str, found: Any, expected: Any) -> str:
     """Return the first place in which two JSON values differ, in words."""
     if isinstance(found, dict) and isinstance(expected, dict):
-        key = next(key for key in {**expected, **found} if found.get(key) != expected.get(key))
-        return _difference(f"{where}, {key}", found.get(key), expected.get(key))
+        key = next(key for key in {**expected, **found} if found.get(key, ...) != expected.get(key, ...))
+        return _difference(f"{where}, {short(key)[1:-1]}", found.get(key), expected.get(key))
     if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
         one, other = next(pair for pair in zip(found, expected, strict=True) if pair[0] != pair[1])
         return _difference(where, one, other)
@@ -196,7 +196,8 @@ def _difference(where: str, found: Any, expected: Any) -> str:
 def _require_meta(path: Path, meta: Mapping[str, Any], app: str, job: Job) -> None:
     deployed = meta.get("deploy_map")
     wanted = sorted([SERVER, *job.sites])
-    if not isinstance(deployed, dict) or list(deployed) != [app] or sorted(map(str, deployed[app])) != wanted:
+    places = deployed.get(app) if isinstance(deployed, dict) and list(deployed) == [app] else None
+    if not isinstance(places, list) or sorted(map(str, places)) != wanted:
         raise JobFolderError(
             f"{path}, meta.json: found the deploy_map {short(deployed)}, expected {app} for {', '.join(wanted)}, the "
             f"sites in config/{JOB_FILE}"
@@ -212,8 +213,8 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
 
 def _read(path: Path, job: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_job_json(path)
+    except ValueError as error:
         raise JobFolderError(
             f"{job} is no job folder that SiteLoRA can run: {path.name}: {error}; expected one such as "
             "jobs/iat_prostate, with its files as JSON"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sitelora.federation.run_folder import RESULT, SERVER
 from sitelora.flare.job_folder import JobFolder
-from sitelora.run_result import OK, RunResult, SiteRound
+from sitelora.run_result import OK, RunResult, RunResultError, SiteRound
 
 _TAIL = 12
 
@@ -14,7 +14,10 @@ _TAIL = 12
 def read_result(workspace: Path) -> RunResult | None:
     """Return the ``result.json`` of the run that last had this workspace, which is emptied before every run."""
     path = workspace / SERVER / "simulate_job" / RESULT
-    return RunResult.read(path) if path.is_file() else None
+    try:
+        return RunResult.read(path) if path.is_file() else None
+    except (OSError, RunResultError):  # cut while it was written: the run did not come to its end
+        return None
 
 
 def problems_of(job: JobFolder, result: RunResult | None, workspace: Path, returncode: int | None) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sitelora.key_value import key_value
 from sitelora.method import Method
-from sitelora.value_kinds import did_you_mean
+from sitelora.value_kinds import did_you_mean, short
 
 ALIASES: Mapping[str, str] = {"fedit": "fedavg_lora"}
 """Names from papers, to the module."""
@@ -42,20 +42,31 @@ def find_method(name: str) -> Callable[..., Method]:
         return _from_elsewhere(name)
     if name not in method_names():
         near = did_you_mean(name, method_names())
-        raise ValueError(f"no method is called {name!r}{near}; there are: {', '.join(method_names())}")
+        raise ValueError(f"no method is called {short(name)}{near}; there are: {', '.join(method_names())}")
     function: Callable[..., Method] = getattr(importlib.import_module(f"{__name__}.{name}"), name)
     return function
 
 
 def _from_elsewhere(name: str) -> Callable[..., Method]:
+    """Return a function that stands in the module that was named, or in one below it; nothing that it imported.
+
+    Whoever allows a module means the methods in it, not ``os.system`` where it says ``from os import system``.
+    """
     module, _, function = name.rpartition(".")
+    expected = "expected MODULE.FUNCTION of a module that python can import here: install it, or set PYTHONPATH"
+    if not all(part.isidentifier() for part in name.split(".")) or function.startswith("_"):
+        raise ValueError(f"no method is called {short(name)}; {expected}")
     try:
         found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (Exception, SystemExit) as error:  # whatever a stranger's module does while it is imported
+        raise ValueError(f"no method is called {name!r}: {type(error).__name__}: {error}; {expected}") from error
+    home = getattr(found, "__module__", None)
+    stands_there = isinstance(home, str) and (home == module or home.startswith(f"{module}."))
+    if not (inspect.isfunction(found) and found.__name__ == function and stands_there):
         raise ValueError(
-            f"no method is called {name!r}: {error}; expected MODULE.FUNCTION of a module that python can import here: "
-            "install it, or put its folder into PYTHONPATH"
-        ) from error
+            f"{name} is no function that is written in {module}, so it cannot be a method; expected one that begins "
+            f"with `def {function}(` there, and returns a sitelora Method"
+        )
     checked: Callable[..., Method] = found
     return checked
 
