@@ -116,6 +116,21 @@ def test_a_bundle_value_without_equals_is_refused(capsys: pytest.CaptureFixture[
     assert "id=value" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("number", ["0", "00", "-1", "1e3", "4.0", "100001", "9" * 5000])
+def test_a_number_beyond_what_any_job_has_is_refused_at_once(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("egress", "iat_segmentation", f"--rounds={number}")
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "expected a whole number from 1 to 100000" in told
+    assert len(told) < 600
+
+
+def test_a_value_nested_too_deep_to_be_json_is_a_text_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("egress", "iat_segmentation", "--set", f"base={'[' * 100_000}") == 2
+    assert "expected embedded, or the path of a checkpoint" in capsys.readouterr().err
+
+
 def test_prepare_without_a_dataset_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("prepare") == 0
     text = capsys.readouterr().out

@@ -29,6 +29,13 @@ def test_what_some_part_would_not_take_is_refused_at_once(name: object) -> None:
         checked_name("site", name)
 
 
+@pytest.mark.parametrize("name", ["secret", "data", "Phantom"])
+def test_no_federation_is_called_like_what_else_lies_in_a_home(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"federation '{name}': this name is taken"):
+        checked_name("federation", name)
+    assert checked_name("dataset", name) == name
+
+
 def test_every_short_name_is_judged_as_nvflare_judges_it() -> None:
     for letters in itertools.product("aZ0-_.", repeat=2):
         name = "".join(letters)

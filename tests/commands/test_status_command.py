@@ -79,3 +79,17 @@ def test_times_are_as_people_say_them():
     assert {seconds: ago(now - seconds, now) for seconds in told} == told
     assert ago(None, now) == "never"
     assert (clock(now - 60, now), clock(now - 86_400, now), clock(None, now)) == ("11:59:00", "2026-01-01 12:00", "–")
+
+
+def test_a_folder_that_is_no_run_is_refused_and_a_text_of_a_run_steers_no_terminal(home, capsys, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    assert main(["status", str(tmp_path / "elsewhere")]) == 2
+    assert "holds nothing that a run leaves, expected HOME/<federation>/<uid>" in capsys.readouterr().err
+    events = home / "prostate" / "20260102-000000-bbbbbbbb" / "server" / "events.jsonl"
+    with events.open("a") as stream:
+        stream.write(json.dumps({"time": time.time(), "event": "stopped", "reason": "first\n\x1b[2Jsecond"}) + "\n")
+    (events.parent / "lock.json").unlink(missing_ok=True)
+    assert main(["status", "prostate", "--home", str(home)]) == 1
+    out = capsys.readouterr().out
+    assert "stopped: first  [2Jsecond" in out.replace("\n", " ")
+    assert "\x1b" not in out

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import psutil
 import pytest
 
+from sitelora.federation.run_lock import require_idle
 from sitelora.federation.run_status import ENDED, FAILED, FINISHED, RUNNING, SILENT, run_status
 
 BEGAN = 1_800_000_000.0
@@ -172,3 +174,52 @@ def test_a_line_cut_by_a_crash_and_a_broken_result_do_no_harm(run):
         stream.write('{"time": 18000')
     (run / "server" / "result.json").write_text('{"completed": tr')
     assert of(run_status(run, now=BEGAN + 30))["site-10"].doing == "trains, step 3 of 12"
+
+
+def test_a_server_that_works_on_counts_where_the_command_that_started_it_was_killed(run):
+    lock(run, pid=os.getpid(), started=5.0)  # an id that was given out again: the command is gone
+    told = {"pid": os.getpid(), "started": psutil.Process().create_time(), "host": socket.gethostname(), "since": BEGAN}
+    (run / "server" / "lock.json").write_text(json.dumps({**told, "ended": None, "reason": ""}))
+    status = run_status(run, now=BEGAN + 30)
+    assert (status.state, status.why) == (RUNNING, f"process {os.getpid()} on {socket.gethostname()} lives")
+
+
+DEEP = "[" * 200_000
+PIDS = ("-1", "0", "true", "1e9", '"5"', str(10**25))
+ODD_LOCKS = [
+    *(DEEP, "", "[]", "\0", '{"pid": -1}'),
+    *(f'{{"pid": {pid}, "host": "h", "started": 1, "since": 1}}' for pid in PIDS),
+    '{"pid": 1, "host": "h", "started": 1, "since": 1e30}',
+    '{"pid": 1, "host": "h", "started": "x", "since": 1}',
+]
+
+
+@pytest.mark.parametrize("text", ODD_LOCKS, ids=[text[:40] for text in ODD_LOCKS])
+def test_a_lock_of_no_possible_process_tells_nothing(run, text):
+    (run / "lock.json").write_text(text)
+    assert run_status(run, now=BEGAN + 30).state == RUNNING
+    require_idle([run / "lock.json"], "the run")
+
+
+ODD_FIELDS = (
+    *('["a"]', '"round_started"', '"round_started", "round": "a"', '"update"', '"task_started"', '"step"'),
+    *('"task_finished"', '"finished"', '"stopped", "reason": 5', '"federation_started", "sites": 5'),
+    *('"federation_started", "sites": [1, null]', '"federation_started", "rounds": "x"'),
+)
+ODD_EVENTS = [
+    *(DEEP, '{"time": NaN, "event": "begun"}', '{"time": 1e999, "event": "begun"}', '{"time": true, "event": "x"}'),
+    '{"time": 1e30, "event": "begun"}',
+    *(f'{{"time": {BEGAN}, "event": {fields}}}' for fields in ODD_FIELDS),
+]
+
+
+@pytest.mark.parametrize("line", ODD_EVENTS, ids=[line[-60:] for line in ODD_EVENTS])
+def test_an_event_that_is_none_of_ours_hides_no_other(run, line):
+    for who in ("server", "site-2"):
+        with (run / who / "events.jsonl").open("a") as stream:
+            stream.write(f"{line}\n")
+    found = of(run_status(run, now=BEGAN + 30))
+    assert {"server", "site-1", "site-2", "site-10"} <= set(found)
+    shutil.rmtree(run / "site-1")
+    (run / "site-1" / "events.jsonl").mkdir(parents=True)
+    assert run_status(run, now=BEGAN + 30).participants

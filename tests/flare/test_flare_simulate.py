@@ -19,7 +19,7 @@ import pytest
 from sitelora.federation.bundle_config import load_method
 from sitelora.federation.events import EventLog
 from sitelora.federation.run_folder import RunFolder
-from sitelora.flare.chosen_run import SimulationError, choose_run, last_unfinished
+from sitelora.flare.chosen_run import SimulationError, choose_run, last_unfinished, stopped_before
 from sitelora.flare.following import EventFollower, RunView, SiteView
 from sitelora.flare.job_folder import CLIENT_CONFIG, JobFolder, JobFolderError
 from sitelora.flare.processes import ProcessFamily
@@ -205,6 +205,16 @@ def test_the_last_unfinished_run_is_the_one_that_was_worked_on_last(tmp_path: Pa
     run("20261120-c", 10, True)
     assert last_unfinished(tmp_path, "fed") == "20261120-b"
     assert last_unfinished(tmp_path, "other") is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 200_000, '{"completed": 1}'])
+def test_a_damaged_run_keeps_no_other_from_starting(text: str, tmp_path: Path) -> None:
+    server = tmp_path / "fed" / "20261120-a" / "server"
+    server.mkdir(parents=True)
+    (server / "result.json").write_text(text)
+    (server.parent / "stopped.json").write_text(text)
+    assert stopped_before(tmp_path, "fed", "request") is None
+    assert last_unfinished(tmp_path, "fed") == "20261120-a"
 
 
 def choose(job: Path, home: Path, **changes: Any) -> Any:

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +13,7 @@ import pytest
 from sitelora.bundle import bundle_names
 from sitelora.cli import main
 from sitelora.federation.bundle_config import read_bundle
-from sitelora.flare.job_folder import JobFolder
+from sitelora.flare.job_folder import JobFolder, JobFolderError
 from sitelora.job_table import find_job
 
 
@@ -108,6 +110,80 @@ def test_the_command_refuses_what_no_site_would_take(
     assert main(["job", *words, "--out", str(tmp_path)]) == 2
     assert told in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_list_of_no_sites_and_a_place_that_cannot_be_written_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["job", "iat_prostate", "--sites", " , ", "--out", str(tmp_path)])
+    assert "expected names, for example hospital-1,hospital-2" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["job", "iat_prostate", "--out", str(tmp_path / "file")]) == 2
+    assert "cannot be written: Not a directory; name another folder with --out" in capsys.readouterr().err
+
+
+def rewritten(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+CONFIG = Path("app", "config")
+BROKEN = {
+    "a key twice": (
+        lambda job: rewritten(job / CONFIG / "sitelora.json", '"rounds": ', '"rounds": 1, "rounds": '),
+        "it says 'rounds' twice, expected every key once",
+    ),
+    "components twice": (
+        lambda job: rewritten(
+            job / CONFIG / "config_fed_client.json",
+            '"components": []',
+            '"components": [{"path": "x"}], "components": []',
+        ),
+        "it says 'components' twice",
+    ),
+    "too large": (
+        lambda job: rewritten(job / CONFIG / "sitelora.json", '"settings": {', '"settings": {' + " " * 1_000_000),
+        "bytes, expected at most 1000000",
+    ),
+    "nested": (lambda job: (job / CONFIG / "sitelora.json").write_text("[" * 200_000), "recursion"),
+    "no regular file": (lambda job: os.mkfifo(job / CONFIG / "pipe"), "found app/config/pipe, expected nothing but"),
+    "a pipe as the job": (
+        lambda job: ((job / "meta.json").unlink(), os.mkfifo(job / "meta.json")),
+        "it is no regular file",
+    ),
+    "nowhere": (
+        lambda job: (job / "meta.json").write_text('{"deploy_map": {"app": null}}'),
+        "found the deploy_map {'app': None}",
+    ),
+    "places as keys": (
+        lambda job: rewritten(job / "meta.json", '"app": [', '"app": {"server": 1}, "app2": ['),
+        "found the deploy_map",
+    ),
+    "an argument that is null": (
+        lambda job: rewritten(job / CONFIG / "config_fed_server.json", '"args": {}', '"args": {"x": null}'),
+        "found workflows, args, x: None, expected nothing",
+    ),
+    "a key that steers a terminal": (
+        lambda job: rewritten(job / CONFIG / "sitelora.json", '"rounds"', '"\\u001b[2Jrounds"'),
+        r"the key '\x1b[2Jrounds' of",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_folder_that_readers_could_read_in_two_ways_is_refused_in_one_sentence(
+    what: str, repository: Path, tmp_path: Path
+) -> None:
+    job = tmp_path / "job"
+    shutil.copytree(repository / "jobs" / "iat_prostate", job)
+    change, told = BROKEN[what]
+    change(job)
+    with pytest.raises(JobFolderError) as caught:
+        JobFolder.read(job)
+    assert told in str(caught.value)
+    assert len(str(caught.value)) < 1500
 
 
 def test_the_command_replaces_no_folder_that_is_no_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

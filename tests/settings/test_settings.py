@@ -25,6 +25,15 @@ def mine(*, rank: int = 3):
     return local(rank=rank)
 def nothing():
     return 3
+def _own():
+    return local()
+from os import system
+import subprocess
+mapped = print
+alias = mine
+class Making:
+    def __new__(cls):
+        Path("MADE").touch()
 """
 INFINITE, NOT_A_NUMBER = float("inf"), float("nan")
 
@@ -90,6 +99,10 @@ def test_every_argument_of_every_method_has_a_kind_with_limits_and_a_default_wit
         ({"method": "os.getcwd"}, "this site names no such module"),
         ({"method": "sitelora.flare.processes.ProcessFamily"}, "this site names no such module"),
         ({"method": "itt"}, "did you mean"),
+        ({"": 1}, "expected 1 to 100 printable ones"),
+        ({"seed\x1b[2J": 1}, r"the key 'seed\x1b[2J' of 8 characters"),
+        ({"k" * 5000: 1}, "of 5000 characters, expected 1 to 100"),
+        ({"method": "..f"}, "no method is called"),
         ({"lerning_rate": 0.1}, "did you mean 'learning_rate'"),
         ({"rank": 4}, "did you mean 'method#rank'"),
         ({"method_name": "ditto"}, "did you mean 'method'"),
@@ -224,6 +237,29 @@ def test_a_strangers_method_only_where_the_site_names_its_module(
         read_settings(BUNDLE, {"method": "strange.mine", "method#rnk": 5})
     with pytest.raises(SettingsError, match="gives a int, expected a function that returns a sitelora Method"):
         read_settings(BUNDLE, {"method": "strange.nothing"})
+
+
+@pytest.mark.parametrize("name", ["system", "subprocess", "local", "mapped", "alias", "Making", "_own", "Path", "gone"])
+def test_of_a_module_that_a_site_names_a_job_runs_only_functions_that_stand_in_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "strange.py").write_text(STRANGE, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    values = {"method": f"strange.{name}", **({"method#command": "touch RAN"} if name == "system" else {})}
+    with pytest.raises(SettingsError, match=rf"strange\.{name}"):
+        read_settings(BUNDLE, values, own_methods=("strange",))
+    assert not {"RAN", "MADE"} & {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("text", ["def (", "1 / 0", "raise SystemExit(3)", "import no_such_module"])
+def test_a_strangers_module_that_cannot_be_imported_is_one_sentence(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_module.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(SettingsError, match=r"no method is called 'broken_module.f': \w+.*expected MODULE.FUNCTION"):
+        read_settings(BUNDLE, {"method": "broken_module.f"}, own_methods=("broken_module",))
 
 
 def test_an_architecture_without_its_base_says_which_file_and_where_it_is() -> None:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from sitelora.key_value import key_value
+from sitelora.value_kinds import short
+
+MOST = 100_000
 
 
 def bundle_value(text: str) -> tuple[str, Any]:
@@ -17,7 +20,7 @@ def bundle_value(text: str) -> tuple[str, Any]:
     """
     found = key_value(text)
     if found is None:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected id=value, for example method#rank=4")
+        raise argparse.ArgumentTypeError(f"found {short(text)}, expected id=value, for example method#rank=4")
     return found
 
 
@@ -40,11 +43,12 @@ def as_overrides(values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def positive(text: str) -> int:
-    """Return a whole number of at least 1.
+    """Return a whole number from 1 to ``MOST``, more than any job may have of anything.
 
     Raises:
         argparse.ArgumentTypeError: it is none.
     """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number of at least 1")
+    digits = text.lstrip("0")
+    if not text.isdecimal() or not digits or len(digits) > len(str(MOST)) or int(text) > MOST:
+        raise argparse.ArgumentTypeError(f"found {short(text)}, expected a whole number from 1 to {MOST}")
     return int(text)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sitelora.commands._values import add_bundle_values, as_overrides, positive
+from sitelora.value_kinds import short
 
 if TYPE_CHECKING:
     from sitelora.federation.job import Job
@@ -38,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"found {short(text)}, expected names, for example hospital-1,hospital-2")
+    return found
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,7 +64,10 @@ def run(args: argparse.Namespace) -> int:
             JobFolder.read(target)
         except JobFolderError as error:
             raise CommandError(f"{target} is there and is no job of SiteLoRA, so it stays: {error}") from error
-    print(JobFolder.write(job, target, marker=args.simulator).path)
+    try:
+        print(JobFolder.write(job, target, marker=args.simulator).path)
+    except OSError as error:
+        raise CommandError(f"{target} cannot be written: {error.strerror}; name another folder with --out") from error
     return 0
 
 

@@ -17,6 +17,8 @@ from sitelora.federation.machine import hardware, versions
 from sitelora.federation.reports import OWN
 from sitelora.federation.site_settings import SiteError, SiteSettings
 from sitelora.federation.state import StoredRound
+from sitelora.networks.architecture import ARCHITECTURES
+from sitelora.networks.checkpoint import EMBEDDED
 from sitelora.networks.model_file import described
 from sitelora.sharing.patterns import clean_name
 
@@ -42,7 +44,7 @@ def begin_report(
         "own_settings": {key: value for key, value in settings.run.site_values.items() if key in OWN},
         "initial_sha256": initial_sha256,
         "image_size": int(parser.get_parsed_content("image_size")),
-        "base": f"{parser['arch']} ({Path(str(parser['base'])).name})",
+        "base": f"{parser['arch']} ({_base_name(parser['arch'], parser['base'])})",
         "local_count": len(partition.local),
         "local_values": sum(sizes[name] for name in partition.local),
         "frozen_count": len(partition.frozen),
@@ -102,3 +104,11 @@ def require_same_run(settings: SiteSettings, network: nn.Module, stored: StoredR
                 f"{str(now)[:12]}; resume with the version and bundle of the run, or start a new one",
                 code="run_changed",
             )
+
+
+def _base_name(arch: str, base: str | None) -> str:
+    """Return what the report calls a base; a file's own name says nothing that its hash does not, and stays here."""
+    if base is None or base == EMBEDDED:
+        return "random values" if base is None else base
+    published = ARCHITECTURES[arch].meta_file
+    return published if published and Path(base).name == published else "a checkpoint of the site's"

@@ -15,7 +15,6 @@ Event = Mapping[str, Any]
 
 _LATEST = 4e9
 _FIELDS: Mapping[str, Mapping[str, type]] = {
-    "federation_started": {"sites": list, "rounds": int, "method": str, "dataset": str},
     "round_started": {"round": int},
     "round_finished": {"round": int},
     "update": {"site": str, "status": str},

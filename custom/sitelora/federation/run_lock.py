@@ -9,6 +9,7 @@ file that says nothing of an end.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -176,7 +177,8 @@ def _note(descriptor: int, lock: Path, holder: Holder) -> None:
     data = (json.dumps(vars(holder)) + "\n").encode()
     with saying(lock, needs=len(data)):
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, data, 0)
+        if os.pwrite(descriptor, data, 0) < len(data):  # the disk took a part of it, and will say why no more
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

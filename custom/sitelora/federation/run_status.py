@@ -79,7 +79,7 @@ def run_status(folder: Path, *, now: float | None = None) -> RunStatus:
     server = _this_attempt(logs.get(SERVER, []))
     begun = next((event for event in server if event["event"] == "federation_started"), {})
     result = _result(folder) or RunResult()
-    sites = sorted({*map(str, begun.get("sites", ())), *result.sites, *logs, *written} - {SERVER}, key=natural)
+    sites = sorted({*_sites(server), *result.sites, *logs, *written} - {SERVER}, key=natural)
     seen = [event["time"] for log in logs.values() for event in log[-1:]] + [t for w in written.values() for _, t in w]
     last = max(seen, default=None)
     state, why = _state(folder, result if _is_of_now(folder, last) else None, server, last, now)
@@ -148,8 +148,7 @@ def _server(events: Sequence[Event], waiting: _Waiting | None) -> Standing:
     for event in events:
         number = event["round"] if event["event"] in ("round_started", "round_finished") else number
     if last["event"] in ("round_started", "update") and waiting is not None:
-        sites = next((e["sites"] for e in events if e["event"] == "federation_started"), ())
-        absent = [site for site in sites if site not in waiting.answered]
+        absent = [site for site in _sites(events) if site not in waiting.answered]
         doing = f"waits for {', '.join(absent)}" if 0 < len(absent) < 4 else f"waits for {len(absent)} updates"
         since = waiting.began or since
     return Standing(who=SERVER, round_number=number, doing=doing, since=since, seen=last["time"])
@@ -249,6 +248,12 @@ def _is_of_now(folder: Path, seen: float | None) -> bool:
     """Say whether the result there is the end of the run, not of an attempt before the last one."""
     path = RunFolder(folder).result
     return path.is_file() and (seen is None or path.stat().st_mtime >= seen - 1.0)
+
+
+def _sites(server: Sequence[Event]) -> list[str]:
+    """Return the sites that the server began with."""
+    told = next((event.get("sites") for event in server if event["event"] == "federation_started"), ())
+    return [str(site) for site in told] if isinstance(told, list) else []
 
 
 def _this_attempt(events: Sequence[Event]) -> Sequence[Event]:

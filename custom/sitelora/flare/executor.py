@@ -8,6 +8,7 @@ fewer threads than sites), nothing is lost: all state is on disk, and round r st
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -171,7 +172,8 @@ class SiteExecutor(Executor):
         text = f"{name}: {error}" if name not in str(error) else str(error)
         if not isinstance(error, ValueError | RuntimeError | LookupError | OSError):
             text = f"{text} ({type(error).__name__})"
-        EventLog(site_folder_of_run(ticket, place), place.name).write("error", code=code, error=text)
+        with contextlib.suppress(OSError):  # a full disk must not keep the code of it back
+            EventLog(site_folder_of_run(ticket, place), place.name).write("error", code=code, error=text)
         return error_shareable(ticket, code)
 
 

@@ -32,6 +32,16 @@ _UNREADABLE = (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, E
 _GLOBAL_TABLE = re.compile(r"image_encoder\.blocks\.(\d+)\.attn\.rel_pos_[hw]")
 
 
+class CheckpointError(ValueError):
+    """A file that is no checkpoint of the architecture.
+
+    What leaves a site of it is what leaves where there is no file at all: a job may name any path as its base, and must
+    not learn from the answer whether a file of that name, a patient's for example, is there.
+    """
+
+    code = "base_missing"
+
+
 def read_base(network: nn.Module, base: str, *, arch: str, shape: Architecture) -> dict[str, Tensor]:
     """Return what the checkpoint ``base`` provides for ``network``, in fp32 and at the network's shapes.
 
@@ -48,7 +58,7 @@ def read_base(network: nn.Module, base: str, *, arch: str, shape: Architecture) 
 
     Raises:
         FileNotFoundError: the file does not exist; says where Meta publishes it.
-        ValueError: not a checkpoint of this architecture: unreadable, damaged, wrong names or wrong shapes.
+        CheckpointError: not a checkpoint of this architecture: unreadable, damaged, wrong names or wrong shapes.
     """
     path = _embedded(arch) if base == EMBEDDED else Path(os.path.expandvars(base)).expanduser()
     if not path.is_file():
@@ -100,15 +110,15 @@ def _read(path: Path) -> tuple[dict[str, Tensor], bool]:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         why = str(error).split(". ")[0]  # torch goes on to advise loading it unsafely
-        raise ValueError(f"{path} is not a readable checkpoint ({why}); fetch it again") from error
+        raise CheckpointError(f"{path} is not a readable checkpoint ({why}); fetch it again") from error
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         found = sorted(map(str, loaded))[:5] if isinstance(loaded, dict) else type(loaded).__name__
-        raise ValueError(
+        raise CheckpointError(
             f"{path} holds {found}, expected one flat table of tensors as Meta publishes; extract it first"
         )
     wrong = [f"{name}: {why}" for name, value in loaded.items() if (why := unusable(value))]
     if wrong:
-        raise ValueError(
+        raise CheckpointError(
             f"{path} holds tensors that no network can be made of: {'; '.join(wrong[:5])}"
             f"{f'; and {len(wrong) - 5} more' if len(wrong) > 5 else ''}. Expected dense, finite numbers in a floating "
             "dtype, as they are published: fetch the file again, or convert it"
@@ -156,7 +166,7 @@ def _fit(
             wrong.append(f"{name}: missing")
     if wrong:
         shown = "; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
-        raise ValueError(
+        raise CheckpointError(
             f"{path} does not fit {arch}: {shown}. Name the arch that the file was made for, "
             f"one of {sorted(ARCHITECTURES)}."
         )
