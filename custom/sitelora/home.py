@@ -85,7 +85,7 @@ def _expanded(path: Path) -> Path:
 def _read(config: Path) -> dict[str, Any]:
     try:
         settings = json.loads(config.read_bytes())  # bytes: a byte order mark is no error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"site configuration {config}: {error}; expected a JSON object with the optional keys "
             f'"home", "data", "methods", "settings"; write it or leave it out and set {HOME_VARIABLE}, {DATA_VARIABLE}'

@@ -30,7 +30,7 @@ def test_environment_before_file_before_default(tmp_path, monkeypatch):
     assert home(config) == Path("/srv/sitelora")
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"dta": "/x"}', '{"data": 3}'])
+@pytest.mark.parametrize("text", ["[]", "{", "[" * 200_000, '{"dta": "/x"}', '{"data": 3}'], ids=range(5))
 def test_a_bad_file_is_an_error_that_names_it(tmp_path, text):
     config = tmp_path / "site.json"
     config.write_text(text)

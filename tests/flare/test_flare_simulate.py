@@ -230,6 +230,7 @@ def test_the_same_request_goes_on_with_the_run_that_was_stopped_and_another_one_
     job, home = job_of(tmp_path / "jobs").path, tmp_path / "home"
     first = choose(job, home)
     assert not first.found
+    assert [path for path in home.rglob("*") if path.stat().st_mode & 0o077] == []
     assert choose(job, home).uid != first.uid  # it was not stopped on request: it may still be at work
     written = first.folder / "server" / "round_000"
     written.mkdir(parents=True)

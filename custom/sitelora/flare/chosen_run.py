@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sitelora.federation.files import json_if_readable, saying
+from sitelora.federation.files import json_if_readable, make_private, saying
 from sitelora.federation.identity import new_uid
 from sitelora.federation.run_folder import SERVER, RunFolder, runs_in
 from sitelora.federation.run_lock import require_idle, working
@@ -122,6 +122,7 @@ def choose_run(
     held.enter_context(working(run.lock(), str(folder)))
     with saying(run.job):
         edited = source.edited(run.job / federation, replace(wanted, uid=uid, resume=written))
+        make_private(run.job)
     env = environment(home=root, data=data.absolute() if data else None)
     return ChosenRun(
         job=edited,
