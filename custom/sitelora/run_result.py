@@ -258,6 +258,14 @@ class RunResult:
         except RunResultError as error:
             raise RunResultError(f"{path}: {error}") from error
 
+    @classmethod
+    def if_readable(cls, path: Path) -> RunResult | None:
+        """Read a file; None where there is none that can be read: a run that was cut short may leave a part of one."""
+        try:
+            return cls.read(path)
+        except (OSError, RunResultError):
+            return None
+
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``result.json``."""
         content: dict[str, Any] = to_json(self)

@@ -67,13 +67,14 @@ class RunSettings:
 
     @cached_property
     def method(self) -> Method:
-        """The method, without a network.
+        """The method, in the names of the run's network, which is not built for that.
 
         Raises:
-            SettingsError: its arguments contradict each other.
+            SettingsError: its arguments contradict each other, or speak of what the network does not have.
         """
+        config = self.parser()
         try:
-            method = self.parser().get_parsed_content(METHOD)
+            method = config.get_parsed_content(METHOD)
         except Exception as error:
             cause: BaseException = error
             while cause.__cause__ is not None:
@@ -84,7 +85,10 @@ class RunSettings:
                 f"bundle {self.bundle}: {self.method_config['_target_']} gives a {type(method).__name__}, expected a "
                 "function that returns a sitelora Method"
             )
-        return method
+        try:
+            return method.on(sam_parts(ARCHITECTURES[config["arch"]].depth))
+        except PartsError as error:
+            raise SettingsError(f"bundle {self.bundle}: method {method.name}: {error}") from error
 
     @cached_property
     def agreed(self) -> dict[str, Any]:
@@ -270,10 +274,7 @@ def _require_possible(where: str, settings: RunSettings) -> None:
             f"{where}: image_size is {side}, expected a multiple of {patch}, the patch of {arch}; for example "
             f"{max(1, round(side / patch)) * patch}"
         )
-    try:
-        settings.method.on(sam_parts(ARCHITECTURES[arch].depth))  # its arguments together, and beside the network
-    except PartsError as error:
-        raise SettingsError(f"{where}: method {settings.method.name}: {error}") from error
+    settings.method  # noqa: B018 - built here, so that its arguments are judged together, and beside the network
 
 
 def _as_it_is(value: Any) -> Any:

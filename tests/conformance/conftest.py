@@ -163,6 +163,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    strangers = {*(metafunc.config.getoption("--renew", None) or ())} - {*method_names(), *VARIANTS}
+    if strangers:  # every test would be skipped, and nothing be renewed
+        raise pytest.UsageError(f"--renew: no fingerprint is called {', '.join(sorted(strangers))}")
     chosen = metafunc.config.getoption("--method", None) or [*method_names(), *VARIANTS]
     for name in metafunc.config.getoption("--method", None) or ():
         name_method(name)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import png_file
+from png_file import part
 from sitelora.data.errors import UnfitFileError
 from sitelora.data.png import DamageError, read_png
 from sitelora.data.rules import read_image, read_label
@@ -17,22 +19,9 @@ from sitelora.data.rules import read_image, read_label
 ROWS = [bytes([n] * 8) for n in range(6)]
 
 
-def part(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
-def png(
-    rows: list[bytes] = ROWS,
-    width: int = 8,
-    *,
-    depth: int = 8,
-    colour: int = 0,
-    extra: bytes = b"",
-    pack: Callable[[bytes], bytes] = zlib.compress,
-) -> bytes:
-    header = struct.pack(">IIBBBBB", width, 6, depth, colour, 0, 0, 0)
-    pixels = pack(b"".join(b"\0" + row for row in rows))
-    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + extra + part(b"IDAT", pixels) + part(b"IEND", b"")
+def png(rows: list[bytes] = ROWS, **options: Any) -> bytes:
+    """Return a picture of 8 x 6 pixels, whatever rows it has."""
+    return png_file.png(rows, 8, height=6, **options)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A federation over data that is odd and fit: `.nii` files of one slice in folders of patients, no test cases, BOMs."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -32,7 +33,13 @@ def site(folder: Path, *, test: int) -> Path:
     return folder
 
 
-def run(root: Path, uid: str = "u", sites: tuple[str, ...] = ("site-1", "site-2"), **settings: object) -> RunResult:
+def run(
+    root: Path,
+    uid: str = "u",
+    sites: tuple[str, ...] = ("site-1", "site-2"),
+    attends: Callable[[str, int], bool] = lambda site, round_number: True,
+    **settings: object,
+) -> RunResult:
     return run_in_process(
         bundle="iat_segmentation",
         dataset="odd",
@@ -42,6 +49,7 @@ def run(root: Path, uid: str = "u", sites: tuple[str, ...] = ("site-1", "site-2"
         home_folder=root / "home",
         uid=uid,
         overrides={**FAST, **settings},
+        attends=attends,
     )
 
 
@@ -104,13 +112,4 @@ def test_a_file_that_changes_after_the_check_is_named(split: str, tmp_path: Path
         return True
 
     with pytest.raises(SiteDataError, match=r"scan\.nii: found a file that is not readable \(it is empty\)"):
-        run_in_process(
-            bundle="iat_segmentation",
-            dataset="odd",
-            sites=("site-1",),
-            rounds=1,
-            data=tmp_path,
-            home_folder=tmp_path / "home",
-            overrides=FAST,
-            attends=cut,
-        )
+        run(tmp_path, sites=("site-1",), attends=cut)

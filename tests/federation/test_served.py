@@ -1,8 +1,9 @@
-"""What a site is served: the better of received, trained and previous, by its own validation cases."""
+"""What a site is served: received, trained or previous, by its own validation cases."""
 
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sitelora.federation.served import (
     TRAINED,
     Candidate,
     choose,
+    clearly_better,
     from_tensors,
     to_tensors,
 )
@@ -29,31 +31,60 @@ from sitelora.run_result import RunResult
 MODEL = Model({"w": torch.ones(2)})
 
 
-def candidates(**scores: float | None) -> list[Candidate]:
-    return [Candidate(kind=kind, model=MODEL, round_number=3, score=score) for kind, score in scores.items()]
+def candidates(**cases: tuple[float, ...]) -> list[Candidate]:
+    return [Candidate(kind=kind, model=MODEL, round_number=3, cases=scores) for kind, scores in cases.items()]
 
 
 @pytest.mark.parametrize(
-    ("scores", "expected"),
+    ("newest_first", "expected"),
     [
-        ({RECEIVED: 0.9, TRAINED: 0.8, PREVIOUS: 0.7}, RECEIVED),
-        ({RECEIVED: 0.7, TRAINED: 0.8, PREVIOUS: 0.6}, TRAINED),
-        ({RECEIVED: 0.7, TRAINED: 0.6, PREVIOUS: 0.8}, PREVIOUS),
-        ({TRAINED: 0.8, PREVIOUS: 0.8, RECEIVED: 0.8}, RECEIVED),
-        ({RECEIVED: None, TRAINED: None}, TRAINED),
-        ({RECEIVED: 0.0, PREVIOUS: 0.1}, PREVIOUS),
+        ({RECEIVED: (0.9,), TRAINED: (0.8,), PREVIOUS: (0.7,)}, RECEIVED),
+        ({RECEIVED: (0.7,), TRAINED: (0.8,), PREVIOUS: (0.6,)}, TRAINED),
+        ({RECEIVED: (0.7,), TRAINED: (0.6,), PREVIOUS: (0.8,)}, PREVIOUS),
+        ({RECEIVED: (0.8,), TRAINED: (0.8,), PREVIOUS: (0.8,)}, RECEIVED),
+        ({RECEIVED: (), TRAINED: ()}, TRAINED),
+        ({RECEIVED: (0.0,), PREVIOUS: (0.1,)}, PREVIOUS),
+        # 0.01 better at every case is better; 0.01 better on average, by one lucky case, is not
+        ({RECEIVED: (0.8, 0.7, 0.9), PREVIOUS: (0.81, 0.71, 0.91)}, PREVIOUS),
+        ({RECEIVED: (0.8, 0.7, 0.9), PREVIOUS: (0.85, 0.69, 0.89)}, RECEIVED),
+        ({RECEIVED: (0.6, 0.6), TRAINED: (0.79, 0.71), PREVIOUS: (0.72, 0.80)}, TRAINED),
     ],
 )
-def test_the_best_by_validation_is_served_and_without_validation_the_trained_one(
-    scores: dict[str, float | None], expected: str
+def test_the_newest_that_is_not_clearly_worse_is_served_and_without_validation_the_trained_one(
+    newest_first: dict[str, tuple[float, ...]], expected: str
 ) -> None:
-    served = choose(candidates(**scores))
+    served = choose(candidates(**newest_first))
     assert served.candidate.kind == expected
     said = served.to_json()
     assert said["model"] == expected
     assert said["round"] == 3
-    assert ("no validation cases" in said["why"]) == (scores.get(TRAINED, 0) is None)
-    assert {k.removeprefix("validation_"): v for k, v in said.items() if k.startswith("validation_")} == scores
+    assert ("no validation cases" in said["why"]) == (not newest_first.get(TRAINED, (0.0,)))
+    means = {kind: statistics.fmean(cases) if cases else None for kind, cases in newest_first.items()}
+    assert {k.removeprefix("validation_"): v for k, v in said.items() if k.startswith("validation_")} == means
+    assert ("newest of those" in said["why"]) == (
+        said["validation"] is not None and said["validation"] < max(mean for mean in means.values() if mean is not None)
+    )
+
+
+def test_a_row_of_small_steps_does_not_lead_down() -> None:
+    # each model is a little worse than the one before, and none of the steps is larger than its standard error
+    first = (0.9, 0.8, 0.7, 0.6)
+    served = choose(candidates(**{TRAINED: first}))
+    for step in range(1, 40):
+        swing = 0.03 if step % 2 else -0.03
+        worse = tuple(score - 0.006 * step + swing * (1 if i % 2 else -1) for i, score in enumerate(first))
+        kept = Candidate(kind=PREVIOUS, model=MODEL, round_number=step, cases=served.candidate.cases)
+        served = choose([*candidates(**{TRAINED: worse}), kept], best=served.best)
+    assert served.best == first
+    assert not clearly_better(first, served.candidate.cases)
+    assert statistics.fmean(served.candidate.cases) > statistics.fmean(first) - 0.03
+
+
+def test_other_validation_cases_than_before_are_compared_by_their_means() -> None:
+    assert choose(candidates(**{TRAINED: (0.8, 0.9)}), best=(0.7, 0.8, 0.9)).candidate.kind == TRAINED
+    assert choose(candidates(**{TRAINED: (0.5, 0.6), PREVIOUS: (0.7,)}), best=(0.7,)).candidate.kind == PREVIOUS
+    # what was best is gone: the best of what is there
+    assert choose(candidates(**{RECEIVED: (0.5,), TRAINED: (0.6,)}), best=(0.9,)).candidate.kind == TRAINED
 
 
 def test_nothing_to_choose_from_is_refused() -> None:
@@ -73,7 +104,7 @@ def test_a_model_with_a_base_delta_comes_back_from_its_tensors() -> None:
 def test_the_served_score_of_a_site_never_falls_and_is_what_the_record_says(
     tmp_path: Path, federate: Callable[..., RunResult]
 ) -> None:
-    # a rate at which training spoils more than it mends
+    # a rate at which training spoils more than it mends; with one validation case a site the plain score decides
     result = federate(tmp_path, rounds=3, evaluate=True, overrides={"learning_rate": 0.3})
     for site, evaluation in result.evaluation.items():
         metrics = [entry.sites[site].metrics for entry in result.rounds]

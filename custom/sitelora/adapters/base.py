@@ -100,8 +100,8 @@ def attach(host: nn.Module, name: str, adapter: AdapterModule) -> None:
     host.register_forward_hook(adapter.after)
 
 
-def modules_of(network: nn.Module, pattern: str) -> Iterator[tuple[str, nn.Module]]:
-    """Yield name and module of everything that a pattern itself names, for example ``@blocks``, and nothing below it.
+def modules_of(network: nn.Module, pattern: str) -> list[tuple[str, nn.Module]]:
+    """Return name and module of everything that a pattern itself names, for example ``@blocks``, and nothing below it.
 
     Raises:
         PartsError: the network has no such part, or no module of it.
@@ -110,7 +110,7 @@ def modules_of(network: nn.Module, pattern: str) -> Iterator[tuple[str, nn.Modul
     found = [(name, module) for name, module in network.named_modules() if name and matches_any(wanted, name)]
     if not found:
         raise PartsError(f"{pattern!r}: this network has no such module")
-    yield from found
+    return found
 
 
 def width_of(host: nn.Module) -> int:

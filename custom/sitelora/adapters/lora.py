@@ -177,10 +177,11 @@ class LoRA:
                 f"on is {self.on}; the network's projections hold {', '.join(sorted(held)) or 'nothing'}"
                 f"{'' if held else ': it declares none (networks/parts.py)'}"
             )
+        hosts = list(projections_of(network, parts))
         for where in self.where:
             places = [f"{name.removesuffix('.**')}.**" for name in parts.expand(where)]
             inserted = 0
-            for name, linear, projection in list(projections_of(network, parts)):
+            for name, linear, projection in hosts:
                 chosen = [what for what in projection.holds if what in self.on]
                 if chosen and matches_any(places, name):
                     self._into(network, name, linear, projection, chosen, seed)

@@ -115,8 +115,8 @@ def shared_in_words(network: nn.Module, shared: tuple[str, ...], trained: tuple[
         ]
         words.append(f"bottleneck adapters of blocks {blocks[0]} to {blocks[-1]}")
     rest = [name for name in shared if not name.startswith(tuple(prefixes))]
-    heads = [name for name in rest if matches_any(parts.expand("@heads"), name)]
-    if heads and len(heads) == len(rest):
+    heads = parts.expand("@heads")
+    if rest and all(matches_any(heads, name) for name in rest):
         words.append("heads")
     elif rest:
         words.append("the whole network" if shared == trained and not prefixes else "parts of the base")

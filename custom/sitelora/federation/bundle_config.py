@@ -14,7 +14,6 @@ from torch import nn
 from sitelora.bundle import bundle_path
 from sitelora.data.needs import DataNeeds
 from sitelora.method import Method
-from sitelora.networks.parts import parts_of
 from sitelora.settings import RunSettings, read_settings
 
 FEDERATED: dict[str, Any] = {"train#handlers": [], "validate#handlers": []}
@@ -50,13 +49,8 @@ def bundle_sha256(bundle: str) -> str:
 
 
 def load_method(bundle: str, overrides: Mapping[str, Any] | None = None) -> Method:
-    """Return the method of a bundle, in the names of the bundle's network."""
-    return method_of(read_settings(bundle, overrides))
-
-
-def method_of(settings: RunSettings) -> Method:
-    """Return a run's method, in the names of the run's network: parts in its patterns are written out."""
-    return settings.method.on(parts_of(_meta(settings)))
+    """Return the method of a bundle, in the names of the bundle's network, without building that."""
+    return read_settings(bundle, overrides).method
 
 
 def set_torch_threads(settings: RunSettings) -> int:
@@ -68,12 +62,9 @@ def set_torch_threads(settings: RunSettings) -> int:
 
 def meta_network(bundle: str, overrides: Mapping[str, Any] | None = None) -> nn.Module:
     """Return a bundle's network without values (on the meta device): for counting tensors and bytes."""
-    return _meta(read_settings(bundle, overrides))
-
-
-def _meta(settings: RunSettings) -> nn.Module:
+    parser = read_settings(bundle, overrides).parser(ours={"base": None})
     with torch.device("meta"):
-        network = settings.parser(ours={"base": None}).get_parsed_content("network_def")
+        network = parser.get_parsed_content("network_def")
     assert isinstance(network, nn.Module)
     return network
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.data.site_folder import find_site_folder
-from sitelora.federation.bundle_config import method_of, set_torch_threads
+from sitelora.federation.bundle_config import set_torch_threads
 from sitelora.federation.coordinator import Coordinator, FederationPlan
 from sitelora.federation.events import EventLog
 from sitelora.federation.identity import new_uid
@@ -121,7 +121,7 @@ def _run(
     bundle, dataset, rounds, root, evaluate = job.bundle, job.dataset, job.rounds, plan.home, job.evaluate
     wire, agreed = job.wire, plan.agreed
     set_torch_threads(settings)
-    method = method_of(settings)
+    method = settings.method
     coordinator = Coordinator(plan, method, resume=job.resume)
     members: dict[str, Site] = {}
     for name in plan.sites:

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 
 from sitelora.data.site_entries import LONGEST_HOSPITAL, LONGEST_LABEL
-from sitelora.federation.served import ORDER
+from sitelora.federation.served import KINDS
 from sitelora.sharing.schema import HEX, Either, Flag, Number, Row, Schema, Table, Text
 
 COUNT = Number(lowest=0, highest=10**12, whole=True)
@@ -78,7 +78,7 @@ SCORES = Schema(
     optional={
         "served": Table(
             of=Either((Number(or_none=True), Text(longest=80))),
-            keys=("model", "round", "validation", *(f"validation_{kind}" for kind in ORDER), "why"),
+            keys=("model", "round", "validation", *(f"validation_{kind}" for kind in KINDS), "why"),
         )
     },
 )

@@ -18,7 +18,7 @@ from sitelora.federation.events import Event, read_events
 from sitelora.federation.files import json_if_readable
 from sitelora.federation.run_folder import EVENTS, LOCK, SERVER, STOPPED, RunFolder
 from sitelora.federation.run_lock import Holder
-from sitelora.run_result import RunResult, RunResultError, natural
+from sitelora.run_result import RunResult, natural
 
 LATE, EARLIEST_S, SILENT_S = 3.0, 30.0, 600.0
 RUNNING, FINISHED, FAILED, ENDED, SILENT = "running", "finished", "failed", "stopped", "silent"
@@ -78,7 +78,7 @@ def run_status(folder: Path, *, now: float | None = None) -> RunStatus:
     written = {who: found for who in RunFolder(folder).participants() if (found := _rounds(folder / who))}
     server = _this_attempt(logs.get(SERVER, []))
     begun = next((event for event in server if event["event"] == "federation_started"), {})
-    result = _result(folder) or RunResult()
+    result = RunResult.if_readable(RunFolder(folder).result) or RunResult()
     sites = sorted({*_sites(server), *result.sites, *logs, *written} - {SERVER}, key=natural)
     seen = [event["time"] for log in logs.values() for event in log[-1:]] + [t for w in written.values() for _, t in w]
     last = max(seen, default=None)
@@ -270,11 +270,3 @@ def _rounds(folder: Path) -> list[tuple[int, float]]:
         if isinstance(manifest.get("round"), int):
             found.append((manifest["round"], path.stat().st_mtime))
     return sorted(found)
-
-
-def _result(folder: Path) -> RunResult | None:
-    """Read the record of a run, where there is one that can be read."""
-    try:
-        return RunResult.read(RunFolder(folder).result)
-    except (OSError, RunResultError):
-        return None

@@ -1,13 +1,18 @@
-"""Which model a site is served: the better of the received, the trained and the previous one, by its own validation.
+"""Which model a site is served: the newest that its own validation does not show to be worse than the best it had.
 
-A site is never served something worse than it had. Received is what came with the server's last message (with the
-site's own local tensors), trained is what the site's last round ended with, previous is what it was served before. On
-equal scores the order is that one (our choice: what the federation made comes first). A site without validation cases
-has nothing to judge by and is served the trained one; the record says so.
+Received is what came with the server's last message (with the site's own local tensors), trained is what the site's
+last round ended with, previous is what it was served before. A difference that a handful of validation cases cannot
+tell from chance decides nothing: a newer model stands aside only where the best one's cases are better by more than the
+standard error of the paired difference (our choice, after the one-standard-error rule of Breiman et al., 1984, 3.4.3);
+with one case the plain score decides. The best scores that the site ever had stay in the comparison, so that no row of
+small steps leads down. A site without validation cases has nothing to judge by and is served the trained one; the
+record says so.
 """
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +23,7 @@ from sitelora.method import Model
 from sitelora.server.types import LowRank
 
 RECEIVED, TRAINED, PREVIOUS = "received", "trained", "previous"
-ORDER = (RECEIVED, TRAINED, PREVIOUS)
+KINDS = (RECEIVED, TRAINED, PREVIOUS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +33,18 @@ class Candidate:
     Attributes:
         kind: RECEIVED, TRAINED or PREVIOUS. model: the model.
         round_number: the round that it was received for or trained in, from 0.
-        score: of the site's validation cases, more is better; None where it has none.
+        cases: score of every validation case of the site, in one order, more is better; empty where it has none.
     """
 
     kind: str
     model: Model
     round_number: int
-    score: float | None
+    cases: tuple[float, ...] = ()
+
+    @property
+    def score(self) -> float | None:
+        """Mean over the validation cases; None where the site has none."""
+        return statistics.fmean(self.cases) if self.cases else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +54,23 @@ class Served:
     Attributes:
         candidate: the chosen one.
         scores: of all candidates, by kind.
+        best: scores of the validation cases of the best model that the site had; the chosen one's own, or better by
+            chance at most.
     """
 
     candidate: Candidate
     scores: Mapping[str, float | None] = field(default_factory=dict)
+    best: tuple[float, ...] = ()
 
     @property
     def why(self) -> str:
         """Return in a few words why it is this one."""
-        if self.candidate.score is None:
+        score = self.candidate.score
+        if score is None:
             return "no validation cases: the trained model, unjudged"
-        return "best by the site's validation cases"
+        if score >= statistics.fmean(self.best):
+            return "best by the site's validation cases"
+        return "newest of those that validation does not tell apart from the best"
 
     def to_json(self) -> dict[str, Any]:
         """Return what the record says of it: plain numbers and short words."""
@@ -67,25 +83,54 @@ class Served:
             "why": self.why,
         }
 
+    def kept(self) -> dict[str, Any]:
+        """Return what the site's state keeps beside the model, for the next choice."""
+        chosen = self.candidate
+        return {
+            "kind": chosen.kind,
+            "round": chosen.round_number,
+            "score": chosen.score,
+            "cases": list(chosen.cases),
+            "best": list(self.best),
+        }
 
-def choose(candidates: Sequence[Candidate]) -> Served:
-    """Return what is served.
+
+def choose(newest_first: Sequence[Candidate], *, best: Sequence[float] = ()) -> Served:
+    """Return what is served: the first that is not clearly worse than the best.
 
     Args:
-        candidates: at most one of a kind; scores are there for all or for none.
+        newest_first: at most one of a kind; scores are there for all or for none.
+        best: case scores of the best model that the site ever had, whether or not it is still there.
 
     Raises:
         ValueError: no candidate.
     """
-    if not candidates:
+    if not newest_first:
         raise ValueError("no model to choose from: a site is served after it has received or trained one")
-    ordered = sorted(candidates, key=lambda c: ORDER.index(c.kind))
-    scores = {candidate.kind: candidate.score for candidate in ordered}
-    judged = [candidate for candidate in ordered if candidate.score is not None]
-    if judged:
-        return Served(candidate=max(judged, key=lambda c: c.score or 0.0), scores=scores)
-    trained = [candidate for candidate in ordered if candidate.kind == TRAINED]
-    return Served(candidate=trained[0] if trained else ordered[-1], scores=scores)
+    scores = {candidate.kind: candidate.score for candidate in newest_first}
+    if not newest_first[0].cases:
+        trained = [candidate for candidate in newest_first if candidate.kind == TRAINED]
+        return Served(candidate=(trained or list(newest_first))[0], scores=scores)
+    seen = [candidate.cases for candidate in newest_first]
+    top = max([*seen, tuple(best)] if best else seen, key=statistics.fmean)
+    sound = [candidate for candidate in newest_first if not clearly_better(top, candidate.cases)]
+    # the best one may be gone, and what was kept for it not be quite so good: then the best of those that are there
+    chosen = sound[0] if sound else max(newest_first, key=lambda candidate: statistics.fmean(candidate.cases))
+    return Served(candidate=chosen, scores=scores, best=top)
+
+
+def clearly_better(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Say whether one model's case scores are better than another's by more than the standard error of the difference.
+
+    Args:
+        one, other: score of every case, in the same order. Where their numbers differ, as after a change of the data,
+            and where there is one case, the means are compared as they are.
+    """
+    ahead = statistics.fmean(one) - statistics.fmean(other)
+    if len(one) != len(other) or len(one) == 1:
+        return ahead > 0
+    differences = [a - b for a, b in zip(one, other, strict=True)]
+    return ahead > statistics.stdev(differences) / math.sqrt(len(differences))
 
 
 def to_tensors(model: Model) -> dict[str, Tensor]:

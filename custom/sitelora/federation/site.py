@@ -19,7 +19,7 @@ from sitelora.evaluation.site_pictures import draw_cases
 from sitelora.federation.adapted import load_model, model_sha256, partition_of, save_merged
 from sitelora.federation.begin_report import begin_report, identity_of, require_same_run, served_model
 from sitelora.federation.border import Border
-from sitelora.federation.bundle_config import FEDERATED, data_needs, method_of
+from sitelora.federation.bundle_config import FEDERATED, data_needs
 from sitelora.federation.files import file_sha256, new_folder, write_json
 from sitelora.federation.local_round import LocalRound, Progress
 from sitelora.federation.packets import Received, accumulate, unpack_evaluation
@@ -39,6 +39,7 @@ from sitelora.federation.site_settings import Answer, SiteSettings, require_devi
 from sitelora.federation.state import SiteState, SiteStore
 from sitelora.federation.turns import Turns
 from sitelora.method import Model
+from sitelora.run_result import CaseScore
 from sitelora.server.types import ANY_SITE
 from sitelora.sharing.wire import Packet, difference, packet_sha256
 
@@ -65,11 +66,11 @@ class Site:
         require_device(settings.site, self._parser)
         torch.set_num_threads(int(self._parser.get_parsed_content("torch_threads")))
         self.seed = int(self._parser.get_parsed_content("seed"))
-        self.method = method_of(settings.run)
+        self.method = settings.run.method
         self._network: nn.Module | None = None
         self._border: Border | None = None
         self._rounds: LocalRound | None = None
-        self._last_dice: tuple[str, float] | None = None
+        self._last_dice: tuple[str, tuple[float, ...]] | None = None
         self._served: tuple[str, Served] | None = None
         self._scores: dict[tuple[str, Path], dict[str, Any]] = {}
         self.store = SiteStore(settings.run_folder / settings.site)
@@ -141,7 +142,7 @@ class Site:
         state = self._state_before(round_number, received)
         had = self._kept(state, PREVIOUS)
         model = personal_model(self.method, received.values, state)
-        before = Candidate(kind=RECEIVED, model=model, round_number=round_number, score=self._validation(model))
+        before = Candidate(kind=RECEIVED, model=model, round_number=round_number, cases=self._validation(model))
         rounds = self.local_round
         outcome = rounds.run(
             round_number,
@@ -152,13 +153,13 @@ class Site:
         )
         after_values = {**received.values, **outcome.trained}
         model = personal_model(self.method, after_values, outcome.state)
-        after = Candidate(kind=TRAINED, model=model, round_number=round_number, score=self._validation(model))
-        served = choose([before, after, *had]).candidate
-        outcome.state.served = to_tensors(served.model)
-        outcome.state.served_as = {"kind": served.kind, "round": served.round_number, "score": served.score}
+        after = Candidate(kind=TRAINED, model=model, round_number=round_number, cases=self._validation(model))
+        served = choose([after, before, *had], best=state.served_as.get("best", ()))
+        outcome.state.served = to_tensors(served.candidate.model)
+        outcome.state.served_as = served.kept()
         tensors = difference(outcome.trained, received.values)
         tensors.update({f"@{name}": tensor for name, tensor in outcome.companions.items()})
-        scores = {"dice_received": before.score, "dice_personal": after.score, "dice_served": served.score}
+        scores = {"dice_received": before.score, "dice_personal": after.score, "dice_served": served.candidate.score}
         metrics = {**outcome.metrics, **scores}
         report = {
             "cases": self.folder.case_counts()["training"],
@@ -234,9 +235,10 @@ class Site:
             model = personal_model(self.method, received.values, state)
             latest = self.store.latest()
             number = latest.manifest["round"] + 1 if latest is not None else 0
-            last = Candidate(kind=RECEIVED, model=model, round_number=number, score=self._validation(model))
+            last = Candidate(kind=RECEIVED, model=model, round_number=number, cases=self._validation(model))
             fresh = state.served_as.get("kind") == TRAINED and state.served_as["round"] == number - 1
-            self._served = (key, choose([last, *self._kept(state, TRAINED if fresh else PREVIOUS)]))
+            kept = self._kept(state, TRAINED if fresh else PREVIOUS)
+            self._served = (key, choose([last, *kept], best=state.served_as.get("best", ())))
         return self._served[1]
 
     def _kept(self, state: SiteState, kind: str) -> list[Candidate]:
@@ -245,7 +247,7 @@ class Site:
             return []
         model = from_tensors(state.served, self.method.serving.strengths_of("personal"))
         noted = state.served_as
-        return [Candidate(kind=kind, model=model, round_number=noted["round"], score=noted["score"])]
+        return [Candidate(kind=kind, model=model, round_number=noted["round"], cases=tuple(noted["cases"]))]
 
     def score(self, model: Model, folder: SiteFolder, *, keep_predictions: Path | None = None) -> dict[str, Any]:
         """Score a model on a folder's test cases; another site's folder is at hand only where all data is public.
@@ -274,16 +276,16 @@ class Site:
                 state.delta_rounds.append(number)
         return state
 
-    def _validation(self, model: Model) -> float | None:
-        """Return a model's Dice on this site's validation cases, or None where it has none."""
+    def _validation(self, model: Model) -> tuple[float, ...]:
+        """Return a model's Dice on each of this site's validation cases; empty where it has none."""
         if not self.folder.cases("validation"):
-            return None
+            return ()
         key = model_sha256(model)
         # where nothing is shared, what is received is what was scored last
         if self._last_dice is None or self._last_dice[0] != key:
             load_model(self.network, model)
             scores = evaluate_cases(self.network, self.folder, "validation", pipeline=self._pipeline(), dice_only=True)
-            self._last_dice = (key, float(scores["dice"]))
+            self._last_dice = (key, tuple(CaseScore(**case).dice for case in scores["cases"]))
         return self._last_dice[1]
 
     def _pipeline(self) -> Callable[[str], Any]:

@@ -41,7 +41,7 @@ class SiteState:
         served: the model that the site is served (``served.to_tensors``).
         delta_rounds: rounds whose base deltas are in ``delta``.
         steps: optimiser steps made so far.
-        served_as: what the served model is: ``kind``, ``round`` and ``score``; empty before the first round.
+        served_as: what the served model is, with its validation (``Served.kept``); empty before the first round.
     """
 
     local: dict[str, Tensor] = field(default_factory=dict)

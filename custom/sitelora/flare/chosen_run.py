@@ -17,7 +17,7 @@ from sitelora.flare.judged import judged_values
 from sitelora.flare.processes import environment
 from sitelora.home import home as default_home
 from sitelora.names import checked_name
-from sitelora.run_result import RunResult, RunResultError
+from sitelora.run_result import RunResult
 
 _OURS = {"local", "startup", SERVER}
 
@@ -45,17 +45,9 @@ def last_unfinished(home: Path, federation: str) -> str | None:
     found = [
         (max(path.stat().st_mtime for path in (run.server, *run.server.iterdir())), run.uid)
         for run in runs_in(home, federation)
-        if run.server.is_dir() and not _completed(run)
+        if run.server.is_dir() and not (RunResult.if_readable(run.result) or RunResult()).completed
     ]
     return max(found)[1] if found else None
-
-
-def _completed(run: RunFolder) -> bool:
-    """Say whether a run came to its end; one whose record is damaged did not, and keeps no other from starting."""
-    try:
-        return run.result.is_file() and RunResult.read(run.result).completed
-    except (OSError, RunResultError):
-        return False
 
 
 def stopped_before(home: Path, federation: str, request: str) -> str | None:

@@ -23,7 +23,7 @@ from nvflare.app_common.workflows.model_controller import ModelController
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
-from sitelora.federation.bundle_config import method_of, set_torch_threads
+from sitelora.federation.bundle_config import set_torch_threads
 from sitelora.federation.coordinator import Coordinator, FederationError, FederationPlan
 from sitelora.federation.events import EventLog
 from sitelora.federation.files import write_json
@@ -113,7 +113,7 @@ class FederationController(ModelController):
         run = RunFolder(plan.run_folder)
         events = EventLog(run.server, SERVER)
         self._held.enter_context(working(run.lock(SERVER), f"{run.path}", stopped=events.stopped))
-        coordinator = Coordinator(plan, method_of(settings), resume=job.resume)
+        coordinator = Coordinator(plan, settings.method, resume=job.resume)
         if job.resume and coordinator.state is None:
             raise FederationError(
                 f"there is nothing to resume under uid {plan.uid!r}: {plan.run_folder} has no round written; "

@@ -6,18 +6,14 @@ from pathlib import Path
 
 from sitelora.federation.run_folder import RESULT, SERVER
 from sitelora.flare.job_folder import JobFolder
-from sitelora.run_result import OK, RunResult, RunResultError, SiteRound
+from sitelora.run_result import OK, RunResult, SiteRound
 
 _TAIL = 12
 
 
 def read_result(workspace: Path) -> RunResult | None:
     """Return the ``result.json`` of the run that last had this workspace, which is emptied before every run."""
-    path = workspace / SERVER / "simulate_job" / RESULT
-    try:
-        return RunResult.read(path) if path.is_file() else None
-    except (OSError, RunResultError):  # cut while it was written: the run did not come to its end
-        return None
+    return RunResult.if_readable(workspace / SERVER / "simulate_job" / RESULT)
 
 
 def problems_of(job: JobFolder, result: RunResult | None, workspace: Path, returncode: int | None) -> list[str]:

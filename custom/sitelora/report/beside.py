@@ -116,7 +116,7 @@ def _base(run: Run) -> str | None:
 
 
 def _cases(run: Run, site: str) -> str:
-    cases = run.result.sites[site].cases if site in run.result.sites else {}
+    cases = run.cases(site)
     return " / ".join(str(cases.get(split)) for split in ("training", "validation", "test")) if cases else ""
 
 

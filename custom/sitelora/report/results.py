@@ -95,6 +95,11 @@ class Run:
         score = self.evaluation.get(site, {}).get("personal")
         return None if score is None else score.served
 
+    def cases(self, site: str) -> Mapping[str, int]:
+        """Return how many cases a site said it has, by split; empty where it is not told."""
+        told = self.result.sites.get(site)
+        return {} if told is None else told.cases
+
     def hospital(self, site: str) -> str:
         """Return the hospital behind a site's name, empty when it is not told or the same."""
         told = self.result.sites.get(site)

@@ -74,7 +74,7 @@ def not_applicable(run: Run) -> list[str]:
 
 
 def _case_counts(run: Run, site: str) -> Cell:
-    cases = run.result.sites[site].cases if site in run.result.sites else {}
+    cases = run.cases(site)
     counts = [str(cases.get(split, ABSENT)) for split in ("training", "validation", "test")]
     return Cell(" / ".join(counts) if cases else ABSENT)
 

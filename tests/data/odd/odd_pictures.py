@@ -13,21 +13,9 @@ from drafts import Draft, File
 from PIL import Image
 from register import each, fits, pictures, refused
 
+from png_file import SIGNATURE, part, png
+
 Damage = Callable[[bytes], bytes]
-
-
-def part(name: bytes, content: bytes) -> bytes:
-    """Return one part of a PNG file."""
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
-def png(
-    rows: list[bytes], width: int, *, depth: int = 8, colour: int = 0, extra: bytes = b"", pack: Damage = zlib.compress
-) -> bytes:
-    """Return a PNG file of rows as they are stored."""
-    header = struct.pack(">IIBBBBB", width, len(rows), depth, colour, 0, 0, 0)
-    pixels = pack(b"".join(b"\0" + row for row in rows))
-    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + extra + part(b"IDAT", pixels) + part(b"IEND", b"")
 
 
 def stored(file: File, **options: Any) -> None:
@@ -72,7 +60,7 @@ def interlaced(draft: Draft) -> None:
     rows = [row for x, y, dx, dy in passes for row in file.values[y::dy, x::dx] if row.size]
     header = struct.pack(">IIBBBBB", *file.values.shape[::-1], 8, 0, 0, 0, 1)
     pixels = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
-    content = b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + part(b"IDAT", pixels) + part(b"IEND", b"")
+    content = SIGNATURE + part(b"IHDR", header) + part(b"IDAT", pixels) + part(b"IEND", b"")
     file.damage = lambda raw: content
 
 
