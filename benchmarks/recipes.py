@@ -147,7 +147,7 @@ def make(run: Run, data: Path) -> None:
     """Run one federation in this process and write its file."""
     from sitelora.comparison.run import commit
     from sitelora.federation.in_process import run_in_process
-    from sitelora.flare.job_folder import JobFolder
+    from sitelora.federation.job_folder import JobFolder
     from sitelora.typed_json import to_json
 
     job = JobFolder.read(HERE.parent / "jobs" / run.job).job

@@ -22,12 +22,22 @@ import torch
 from safetensors.torch import load_file
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-NAMES = "import json, sitelora.methods as m; print(json.dumps(m.method_names()))"
+NAMES = """
+import json
+try:
+    from sitelora.method_registry import method_names
+except ImportError:  # before the registry had a file of its own
+    from sitelora.methods import method_names
+print(json.dumps(method_names()))
+"""
 RUN = """
 import importlib.util, json, sys, torch
 from pathlib import Path
 from sitelora.federation.in_process import run_in_process
-from sitelora.methods import find_method, with_arguments
+try:
+    from sitelora.method_registry import find_method, with_arguments
+except ImportError:  # before the registry had a file of its own
+    from sitelora.methods import find_method, with_arguments
 
 method, data, home = sys.argv[1:]
 name, arguments = with_arguments(method)

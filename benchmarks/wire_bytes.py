@@ -18,10 +18,10 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-from sitelora.data.phantom import TINY, make_phantom
+from sitelora.data.phantom.make import TINY, make_phantom
 from sitelora.flare.recipe import FederationRecipe, export_job
-from sitelora.flare.simulate import simulate
 from sitelora.run_result import RunResult
+from sitelora.simulator.simulate import simulate
 
 SITES = ("site-1", "site-2")
 SHORT, LONG = 2, 8

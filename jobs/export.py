@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sitelora.flare.job_folder import JobFolder
+from sitelora.federation.job_folder import JobFolder
 from sitelora.job_table import JOBS, find_job
 
 

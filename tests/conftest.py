@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from sitelora.federation.job_folder import JobFolder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
@@ -91,3 +95,33 @@ def _one_torch_thread() -> Iterator[None]:
 def bf16_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of what bf16 computes: torch imitates it, if slowly, on a processor without instructions for it."""
     monkeypatch.setattr("sitelora.networks.precision.has_bf16", lambda device: True)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data root of three tiny phantom sites."""
+    from sitelora.data.phantom.make import TINY, make_phantom  # after the redirection above
+
+    root = tmp_path_factory.mktemp("data")
+    make_phantom(root, size=TINY, sites=["site-1", "site-2", "site-3"])
+    return root
+
+
+@pytest.fixture
+def job_of() -> Callable[..., JobFolder]:
+    """Export a tiny job of two sites and two rounds."""
+    from sitelora.federation.job_folder import JobFolder
+    from sitelora.flare.recipe import FederationRecipe, export_job
+
+    def make(folder: Path, **arguments: Any) -> JobFolder:
+        values: dict[str, Any] = {
+            "bundle": "iat_segmentation",
+            "dataset": "prostate",
+            "sites": ["site-1", "site-2"],
+            "rounds": 2,
+            "overrides": {"base": None, "image_size": 32, "slices": 3, "precision": "fp32"},
+            **arguments,
+        }
+        return JobFolder.read(export_job(FederationRecipe(**values), folder))
+
+    return make

@@ -15,7 +15,7 @@ from sitelora.commands import commands
 from sitelora.commands._progress import CaseProgress
 from sitelora.commands._values import bundle_value
 from sitelora.commands.report import find_run
-from sitelora.data.phantom import TINY, make_phantom
+from sitelora.data.phantom.make import TINY, make_phantom
 from sitelora.federation.in_process import run_in_process
 from sitelora.value_kinds import SettingsError
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sitelora.data.phantom import TINY, make_phantom
+from sitelora.data.phantom.make import TINY, make_phantom
 from sitelora.egress import EgressStatement, egress_statement, rehearse
 from sitelora.federation.bundle_config import load_method
 from sitelora.federation.in_process import run_in_process

@@ -18,13 +18,16 @@ LAYER = {
     "cli": 4,
     "commands": 4,
     "flare": 4,
+    "simulator": 4,
     "comparison": 4,
     "job_table": 4,
     "federation": 3,
     "evaluation": 3,
     "report": 3,
+    "serving": 1,
     "egress": 3,  # rehearses a federation without data
     "methods": 2,
+    "method_registry": 2,
     "references": 2,
     "method": 2,  # what a method is
     "settings": 2,  # what may be set

@@ -7,7 +7,7 @@ from torch import nn
 
 from sitelora.adapters.lora import LoRA
 from sitelora.method import Method, Pass, ServingRule
-from sitelora.methods import find_method, method_names
+from sitelora.method_registry import find_method, method_names
 from sitelora.networks.parts import Parts, Projection
 from sitelora.regularizers.proximal import Proximal
 from sitelora.server.mean import WeightedMean

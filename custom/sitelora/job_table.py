@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from sitelora.comparison.setup import BUNDLE, find_setup
-from sitelora.data import ixi, kits19
+from sitelora.data.public import ixi, kits19
 from sitelora.federation.job import Job
 from sitelora.value_kinds import did_you_mean
 

@@ -22,7 +22,7 @@ from sitelora.bundle import bundle_path
 from sitelora.declared import AGREED, METHOD, SITE, argument_kinds, declared, judge
 from sitelora.home import METHODS_VARIABLE, site_methods
 from sitelora.method import Method
-from sitelora.methods import REFERENCES, accepted, find_method, method_names, own_name
+from sitelora.method_registry import REFERENCES, accepted, find_method, method_names, own_name
 from sitelora.networks.architecture import ARCHITECTURES
 from sitelora.networks.checkpoint import EMBEDDED
 from sitelora.networks.parts import PartsError

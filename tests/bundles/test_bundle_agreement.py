@@ -9,9 +9,9 @@ import torch
 from monai.bundle import ConfigParser
 
 from sitelora.bundle import bundle_names, bundle_path
-from sitelora.data.phantom import PhantomSize, make_phantom
+from sitelora.data.phantom.make import PhantomSize, make_phantom
 from sitelora.federation.bundle_config import load_method, read_bundle
-from sitelora.methods import method_names
+from sitelora.method_registry import method_names
 from sitelora.settings import read_settings
 from sitelora.value_kinds import SettingsError
 
@@ -143,7 +143,7 @@ def test_the_baselines_bundle_trains_every_method(name: str) -> None:
     own = read_bundle("baseline_segmentation")["method"]
     by_name = read_settings("baseline_segmentation", {"method": name})
     assert by_name.method.name == name
-    alone = ConfigParser({"method_name": name, "imports": ["$from sitelora.methods import find_method"]})
+    alone = ConfigParser({"method_name": name, "imports": ["$from sitelora.method_registry import find_method"]})
     assert own["_target_"] == "$find_method(@method_name)"
     if "rank" in by_name.method_config:
         assert by_name.method_config["rank"] == own["rank"]

@@ -9,7 +9,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_n
 
 import sitelora
 from sitelora.bundle import bundle_names, bundle_path
-from sitelora.data.phantom import TINY, make_phantom
+from sitelora.data.phantom.make import TINY, make_phantom
 
 SCHEMA = Path(__file__).with_name("metadata_schema.json")
 FILES = [

@@ -16,7 +16,7 @@ from monai.transforms import Compose
 from PIL import Image
 
 from sitelora.bundle import bundle_path
-from sitelora.data.phantom import TINY, make_phantom
+from sitelora.data.phantom.make import TINY, make_phantom
 from sitelora.data.site_folder import SiteFolder
 from sitelora.federation.bundle_config import read_bundle
 from sitelora.networks.sam import SamSegmenter

@@ -13,10 +13,10 @@ from monai.bundle import ConfigWorkflow
 from torch import nn
 
 from sitelora.bundle import bundle_names, bundle_path
-from sitelora.data.phantom import TINY, make_phantom
+from sitelora.data.phantom.make import TINY, make_phantom
 from sitelora.data.site_folder import SiteFolder
 from sitelora.evaluation.cases import predict
-from sitelora.federation.adapted import save_merged, trained_parameters
+from sitelora.federation.build_network import save_merged, trained_parameters
 from sitelora.federation.bundle_config import FEDERATED, read_bundle
 
 SIDE = 32

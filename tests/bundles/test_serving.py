@@ -11,8 +11,8 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from sitelora.bundle import bundle_path
-from sitelora.data.serving import MaskNames, judge_images
 from sitelora.federation.bundle_config import read_bundle
+from sitelora.serving.bundle_parts import MaskNames, judge_images
 
 AFFINE = np.array([[-0.9, 0.1, 0, 20], [0.1, 0.9, 0, -7], [0, 0, 3, 5], [0, 0, 0, 1.0]])
 BUNDLE = "iat_segmentation"

@@ -9,7 +9,7 @@ from torch import nn
 from sitelora.cli import main
 from sitelora.commands._method_costs import MethodCost, method_cost
 from sitelora.egress import egress_statement
-from sitelora.methods import method_names
+from sitelora.method_registry import method_names
 from sitelora.networks.sam import SamSegmenter
 
 

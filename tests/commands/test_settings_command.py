@@ -5,7 +5,7 @@ import pytest
 from sitelora.bundle import bundle_names
 from sitelora.cli import main
 from sitelora.declared import SITE, argument_kinds, declared
-from sitelora.methods import find_method
+from sitelora.method_registry import find_method
 
 
 @pytest.mark.parametrize("bundle", bundle_names())

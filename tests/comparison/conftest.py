@@ -9,7 +9,7 @@ import pytest
 
 from sitelora.comparison.run import Job, run_job
 from sitelora.comparison.setup import Setup
-from sitelora.data.phantom import TINY, make_phantom
+from sitelora.data.phantom.make import TINY, make_phantom
 
 SITES = ("site-1", "site-2")
 FAST = {"image_size": 32, "base": None, "slices": 3, "precision": "fp32", "method#rank": 2}

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from sitelora.comparison.claims import CLAIMS, Claim
-from sitelora.comparison.many import ComparisonError, best_rate, compare
 from sitelora.comparison.overview import write_overview
 from sitelora.comparison.page import conclusion, introduction, write_page
 from sitelora.comparison.run import Job
 from sitelora.comparison.runs import read_runs
+from sitelora.comparison.schedule_runs import ComparisonError, best_rate, compare
 from sitelora.comparison.scores import ALL_SITES, Difference, case_values, differences, holm, overall, score, sign_flips
 from sitelora.comparison.setup import SETUPS, Setup, find_setup
-from sitelora.methods import find_method, method_names, with_arguments
+from sitelora.method_registry import find_method, method_names, with_arguments
 
 Jobs = Callable[..., Job]
 

@@ -20,15 +20,16 @@ from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 from torch import Tensor
 
-from sitelora.data.phantom import TINY, make_phantom
-from sitelora.federation.adapted import trained_parameters
+from sitelora.data.phantom.make import TINY, make_phantom
+from sitelora.federation.build_network import trained_parameters
 from sitelora.federation.bundle_config import load_method
-from sitelora.federation.coordinator import Coordinator, FederationPlan
+from sitelora.federation.coordinator import Coordinator
 from sitelora.federation.identity import BEGIN_ROUND
+from sitelora.federation.plan import FederationPlan
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import Answer, SiteSettings
 from sitelora.flare.protocol import Ticket, read_reply, read_task, reply_shareable, task_model
-from sitelora.methods import find_method, method_names, with_arguments
+from sitelora.method_registry import find_method, method_names, with_arguments
 from sitelora.networks.sam import SamSegmenter
 from sitelora.run_result import RunResult
 from sitelora.settings import name_method, with_method

@@ -16,9 +16,9 @@ from sitelora.adapters.base import adapter_tensor_names, adapters_of, merge_adap
 from sitelora.adapters.bottleneck import Bottleneck
 from sitelora.adapters.lora import LowRankPair, set_strengths
 from sitelora.egress import egress_statement
-from sitelora.federation.adapted import trained_parameters
+from sitelora.federation.build_network import trained_parameters
 from sitelora.federation.in_process import run_in_process
-from sitelora.federation.serving import personal_model
+from sitelora.federation.model_kinds import personal_model
 from sitelora.method import BEST_RANK, EXACT, INEXACT, NO_MEAN, TRAVELLING
 from sitelora.networks.sam import SamSegmenter
 from sitelora.sharing.patterns import matches_any

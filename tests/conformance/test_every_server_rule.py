@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from sitelora.adapters.lora import LowRankPair, set_base_delta
-from sitelora.federation.adapted import load_values, trained_parameters
+from sitelora.federation.build_network import load_values, trained_parameters
 from sitelora.method import BEST_RANK, EXACT, INEXACT, NO_MEAN, Method
-from sitelora.methods import find_method, with_arguments
+from sitelora.method_registry import find_method, with_arguments
 from sitelora.networks.parts import parts_of
 from sitelora.networks.sam import SamSegmenter
 from sitelora.seeding import gaussian

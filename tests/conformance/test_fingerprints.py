@@ -8,7 +8,7 @@ import pytest
 
 from fingerprints import VARIANTS, Fingerprint, differences, fingerprint, read_reference, two_rounds, write_reference
 from fixed_input import write_fixed_input
-from sitelora.methods import method_names
+from sitelora.method_registry import method_names
 
 
 @pytest.fixture(scope="module")

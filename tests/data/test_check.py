@@ -17,7 +17,7 @@ from PIL import Image
 from sitelora.data.check import check_folder, check_site_folder, format_check
 from sitelora.data.intensity import ScalePercentilesd
 from sitelora.data.needs import DataNeeds
-from sitelora.data.phantom import TINY, make_phantom
+from sitelora.data.phantom.make import TINY, make_phantom
 from sitelora.data.site_folder import SiteDataError
 
 LABELS = {0: "background", 1: "prostate"}

@@ -7,9 +7,9 @@ import pytest
 from monai.transforms import LoadImaged
 from PIL import Image
 
-from sitelora.data import lungs, prostate
 from sitelora.data.check import check_folder
 from sitelora.data.prepare import Converter, converters, prepare
+from sitelora.data.public import lungs, prostate
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder
 
 RELEASE = {

@@ -13,11 +13,11 @@ from monai.bundle import ConfigWorkflow
 
 from sitelora.bundle import bundle_names, bundle_path
 from sitelora.data.check import check_site_folder, format_check
-from sitelora.data.serving import MaskNames, judge_images
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder
 from sitelora.federation.bundle_config import data_needs, read_bundle
 from sitelora.federation.in_process import run_in_process
 from sitelora.run_result import RunResult
+from sitelora.serving.bundle_parts import MaskNames, judge_images
 
 sys.path.insert(0, str(Path(__file__).with_name("odd")))
 from drawing import KINDS, draw_site

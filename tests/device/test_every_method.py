@@ -13,7 +13,7 @@ import on_device
 from fingerprints import VARIANTS, differences, read_reference, values_for
 from on_device import Ended
 from sitelora.federation.bundle_config import load_method
-from sitelora.methods import method_names
+from sitelora.method_registry import method_names
 
 
 def mechanism(name: str) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sitelora.data.phantom import TINY, make_phantom
+from sitelora.data.phantom.make import TINY, make_phantom
 from sitelora.federation.in_process import run_in_process
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import SiteSettings

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sitelora.federation.coordinator import Coordinator, FederationError, FederationPlan
+from sitelora.federation.coordinator import Coordinator, FederationError
 from sitelora.federation.packets import unpack_evaluation
+from sitelora.federation.plan import FederationPlan
 from sitelora.method import LocalProgram, Method, Pass
 from sitelora.run_result import ModelScore, RunResult
 from sitelora.server.mean import WeightedMean
@@ -228,8 +229,8 @@ def test_every_site_its_own_message_and_the_mean_for_who_was_away(tmp_path: Path
     sent = {site: packet_sha256(coordinator.message_for(site)) for site in (*SITES, ANY_SITE)}
     assert sent["site-3"] == sent[ANY_SITE]
     assert len(set(sent.values())) == 3
-    own, stranger = unpack_evaluation(coordinator.evaluation_packet("site-1"))
-    assert (packet_sha256(own), packet_sha256(stranger)) == (sent["site-1"], sent[ANY_SITE])
+    own, unseen_site = unpack_evaluation(coordinator.evaluation_packet("site-1"))
+    assert (packet_sha256(own), packet_sha256(unseen_site)) == (sent["site-1"], sent[ANY_SITE])
 
 
 def test_base_deltas_reach_every_site_once_however_long_it_was_away(tmp_path: Path) -> None:

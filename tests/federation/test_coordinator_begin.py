@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from sitelora.federation.agreement import MUST_AGREE
-from sitelora.federation.coordinator import Coordinator, FederationError, FederationPlan
+from sitelora.federation.coordinator import Coordinator, FederationError
+from sitelora.federation.plan import FederationPlan
 from sitelora.method import Method
 from sitelora.run_result import SharedTensor
 from sitelora.server.mean import WeightedMean

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sitelora.federation.adapted import save_merged
+from sitelora.federation.build_network import save_merged
 from sitelora.federation.events import EventLog
 from sitelora.federation.files import DiskError, append_line, new_folder, private_folder, require_room, write_json
 from sitelora.federation.identity import site_secret
@@ -24,7 +24,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import torch
-from sitelora.federation.adapted import save_merged
+from sitelora.federation.build_network import save_merged
 from sitelora.federation.files import DiskError, append_line, new_folder, save_tensors, write_json
 
 write_json(Path("state/old.json"), {"kept": True})

@@ -100,14 +100,14 @@ def test_a_method_without_base_deltas_takes_none() -> None:
         read(message(), limits=None)
 
 
-def test_the_strangers_message_travels_only_where_it_differs() -> None:
-    own, stranger = message(), {**message(), "head.w": torch.ones(3).bfloat16()}
-    packet = pack_evaluation(own, stranger)
+def test_the_unseen_sites_message_travels_only_where_it_differs() -> None:
+    own, unseen_site = message(), {**message(), "head.w": torch.ones(3).bfloat16()}
+    packet = pack_evaluation(own, unseen_site)
     assert packet_bytes(packet) == packet_bytes(own) + 6
-    back_own, back_stranger = unpack_evaluation(packet)
+    back_own, back_unseen = unpack_evaluation(packet)
     assert packet_sha256(back_own) == packet_sha256(own)
-    without_deltas = {name: tensor for name, tensor in stranger.items() if not name.startswith("@delta/")}
-    assert packet_sha256(back_stranger) == packet_sha256(without_deltas)
+    without_deltas = {name: tensor for name, tensor in unseen_site.items() if not name.startswith("@delta/")}
+    assert packet_sha256(back_unseen) == packet_sha256(without_deltas)
     assert packet_bytes(pack_evaluation(own, own)) == packet_bytes(own)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sitelora.federation.adapted import partition_of, trained_parameters
+from sitelora.federation.build_network import partition_of, trained_parameters
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import Answer
 from sitelora.settings import with_method

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sitelora.data.phantom import TINY, make_phantom
+from sitelora.data.phantom.make import TINY, make_phantom
 from sitelora.data.site_folder import SiteFolder
 from sitelora.evaluation.cases import evaluate_cases
 from sitelora.federation.bundle_config import read_bundle

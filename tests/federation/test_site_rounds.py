@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sitelora.data.site_folder import SiteDataError
-from sitelora.federation.adapted import partition_of, trained_parameters
+from sitelora.federation.build_network import partition_of, trained_parameters
 from sitelora.federation.local_round import TrainingError
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import Answer, SiteError

@@ -12,14 +12,11 @@ from nvflare.apis.fl_context import FLContext, FLContextManager
 from nvflare.apis.workspace import Workspace
 from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
 
-from sitelora.data.phantom import TINY, make_phantom
 from sitelora.federation.in_process import run_in_process
 from sitelora.federation.job import JOB_FILE, Job
-from sitelora.flare.job_folder import JobFolder
-from sitelora.flare.processes import environment, simulator_command
-from sitelora.flare.recipe import FederationRecipe, export_job
-from sitelora.flare.verdict import read_result
 from sitelora.run_result import RunResult
+from sitelora.simulator.check_outcome import read_result
+from sitelora.simulator.processes import environment, simulator_command
 
 BUNDLE = "iat_segmentation"
 SITES = ("site-1", "site-2")
@@ -34,14 +31,6 @@ class Engine:
 
     def get_workspace(self) -> Workspace:
         return self._workspace
-
-
-@pytest.fixture(scope="session")
-def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data root of three tiny phantom sites."""
-    root = tmp_path_factory.mktemp("data")
-    make_phantom(root, size=TINY, sites=[*SITES, "site-3"])
-    return root
 
 
 @pytest.fixture(scope="session")
@@ -68,24 +57,6 @@ def context(tmp_path: Path) -> Callable[..., FLContext]:
         if simulated:
             fl_ctx.set_prop(FLContextKey.SIMULATE_MODE, True, private=True, sticky=True)
         return fl_ctx
-
-    return make
-
-
-@pytest.fixture
-def job_of() -> Callable[..., JobFolder]:
-    """Export a tiny job."""
-
-    def make(folder: Path, **arguments: Any) -> JobFolder:
-        values: dict[str, Any] = {
-            "bundle": BUNDLE,
-            "dataset": "prostate",
-            "sites": list(SITES),
-            "rounds": 2,
-            "overrides": OVERRIDES,
-            **arguments,
-        }
-        return JobFolder.read(export_job(FederationRecipe(**values), folder))
 
     return make
 

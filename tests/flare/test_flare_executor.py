@@ -16,14 +16,14 @@ from nvflare.apis.signal import Signal
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 
 import sitelora
-from sitelora.data.phantom import TINY, VERSION, make_phantom
+from sitelora.data.phantom.make import TINY, VERSION, make_phantom
 from sitelora.federation.identity import BEGIN_ROUND
 from sitelora.federation.job import Job
 from sitelora.federation.refusals import REMEDIES
+from sitelora.federation.task_names import BEGIN, EVALUATE, TRAIN
 from sitelora.flare.executor import SiteExecutor
-from sitelora.flare.names import BEGIN, EVALUATE, TRAIN
-from sitelora.flare.place import Place
 from sitelora.flare.protocol import Ticket, task_model
+from sitelora.flare.site_config import Place
 from sitelora.sharing.wire import cast
 
 Contexts = Callable[..., FLContext]

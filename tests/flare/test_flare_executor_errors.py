@@ -15,8 +15,8 @@ from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from sitelora.federation import files
 from sitelora.federation.identity import BEGIN_ROUND
 from sitelora.federation.job import Job
+from sitelora.federation.task_names import BEGIN
 from sitelora.flare.executor import SiteExecutor
-from sitelora.flare.names import BEGIN
 from sitelora.flare.protocol import Ticket, task_model
 
 JOB = Job(federation="f", bundle="iat_segmentation", dataset="prostate", sites=("site-1", "site-2"), rounds=1)

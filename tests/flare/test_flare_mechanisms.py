@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from sitelora.flare.job_folder import JobFolder
-from sitelora.flare.simulate import simulate
+from sitelora.federation.job_folder import JobFolder
 from sitelora.settings import with_method
+from sitelora.simulator.simulate import simulate
 
 pytestmark = pytest.mark.soak
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sitelora.data.phantom import TINY, make_phantom
-from sitelora.flare.job_folder import JobFolder
-from sitelora.flare.simulate import simulate
+from sitelora.data.phantom.make import TINY, make_phantom
+from sitelora.federation.job_folder import JobFolder
+from sitelora.simulator.simulate import simulate
 
 PATIENT = "Mueller_Hans_1950"
 

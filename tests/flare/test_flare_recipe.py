@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sitelora.flare.job_folder import JobFolder
+from sitelora.federation.job_folder import JobFolder
 from sitelora.flare.recipe import FederationRecipe, export_job
 
 Jobs = Callable[..., JobFolder]

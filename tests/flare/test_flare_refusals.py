@@ -10,7 +10,7 @@ import pytest
 
 from sitelora.cli import main
 from sitelora.federation.job import JOB_FILE
-from sitelora.flare.job_folder import CLIENT_CONFIG, SERVER_CONFIG, JobFolder
+from sitelora.federation.job_folder import CLIENT_CONFIG, SERVER_CONFIG, JobFolder
 
 Jobs = Callable[..., JobFolder]
 Simulator = Callable[[Path], tuple[int, dict[str, Any] | None]]

@@ -11,7 +11,7 @@ import pytest
 from run_states import audited, state_hashes
 from sitelora.federation.in_process import run_in_process
 from sitelora.flare.recipe import FederationRecipe, export_job
-from sitelora.flare.simulate import SimulationResult, simulate
+from sitelora.simulator.simulate import SimulationResult, simulate
 
 SITES = ("site-1", "site-2")
 POLICY = {

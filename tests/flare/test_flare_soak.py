@@ -15,13 +15,13 @@ import pytest
 from nvflare.recipe import SimEnv
 
 from run_states import state_hashes
-from sitelora.flare.job_folder import CLIENT_CONFIG, JobFolder, JobFolderError
-from sitelora.flare.names import TASKS
-from sitelora.flare.processes import environment, simulator_command
+from sitelora.federation.job_folder import CLIENT_CONFIG, JobFolder, JobFolderError
+from sitelora.federation.task_names import TASKS
 from sitelora.flare.recipe import FederationRecipe
-from sitelora.flare.simulate import simulate
-from sitelora.flare.verdict import problems_of, read_result
 from sitelora.run_result import RunResult
+from sitelora.simulator.check_outcome import problems_of, read_result
+from sitelora.simulator.processes import environment, simulator_command
+from sitelora.simulator.simulate import simulate
 
 Jobs = Callable[..., JobFolder]
 pytestmark = pytest.mark.soak
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.soak
 SIMULATE = """
 import sys
 from pathlib import Path
-from sitelora.flare.simulate import simulate
-from sitelora.flare.verdict import problems_of, read_result
+from sitelora.simulator.simulate import simulate
+from sitelora.simulator.check_outcome import problems_of, read_result
 from sitelora.run_result import RunResult
 
 job, home, data, resume = sys.argv[1:5]
@@ -47,7 +47,7 @@ import os
 import torch
 from nvflare.apis.filter import Filter
 from sitelora.flare.executor import SiteExecutor
-from sitelora.flare.names import TRAIN
+from sitelora.federation.task_names import TRAIN
 from sitelora.flare.protocol import read_task
 
 

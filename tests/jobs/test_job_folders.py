@@ -13,7 +13,7 @@ import pytest
 from sitelora.bundle import bundle_names
 from sitelora.cli import main
 from sitelora.federation.bundle_config import read_bundle
-from sitelora.flare.job_folder import JobFolder, JobFolderError
+from sitelora.federation.job_folder import JobFolder, JobFolderError
 from sitelora.job_table import find_job
 
 

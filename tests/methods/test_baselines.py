@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sitelora.methods import find_method
+from sitelora.method_registry import find_method
 from sitelora.methods.feddpa import feddpa
 from sitelora.methods.fedprox import fedprox
 from sitelora.methods.fedsa_lora import fedsa_lora

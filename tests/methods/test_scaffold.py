@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Engine
 from torch import Tensor, nn
 
-from sitelora.data.phantom import TINY, make_phantom
+from sitelora.data.phantom.make import TINY, make_phantom
 from sitelora.federation.gradients import Gradients
 from sitelora.federation.in_process import run_in_process
 from sitelora.method import Method

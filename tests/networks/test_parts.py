@@ -7,7 +7,7 @@ import pickle
 import pytest
 from torch import nn
 
-from sitelora.methods import find_method, method_names
+from sitelora.method_registry import find_method, method_names
 from sitelora.networks.parts import Parts, PartsError, Projection, parts_of
 from sitelora.networks.sam_parts import sam_parts
 

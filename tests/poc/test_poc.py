@@ -14,9 +14,9 @@ from types import ModuleType
 import pytest
 import yaml
 
-from sitelora.data.phantom import TINY as SMALLEST
-from sitelora.data.phantom import make_phantom
-from sitelora.flare.job_folder import CONTROLLER, EXECUTOR
+from sitelora.data.phantom.make import TINY as SMALLEST
+from sitelora.data.phantom.make import make_phantom
+from sitelora.federation.job_folder import CONTROLLER, EXECUTOR
 
 SITES = [f"site-{number}" for number in range(1, 7)]
 TINY_JOB = Path(__file__).parent / "tiny_job"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sitelora.data.phantom import TINY, make_phantom
+from sitelora.data.phantom.make import TINY, make_phantom
 from sitelora.federation.in_process import run_in_process
-from sitelora.methods import find_method
+from sitelora.method_registry import find_method
 from sitelora.networks.sam import SamSegmenter
 from sitelora.references.ma_sam import ma_sam
 

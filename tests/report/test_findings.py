@@ -5,7 +5,7 @@ import pytest
 from sitelora.report.findings import headline, main_model, verdict
 from sitelora.report.header import header
 from sitelora.report.results import read_run
-from sitelora.report.warned import warnings
+from sitelora.report.warnings_of_run import warnings
 
 
 def run_of(folder, **facts):

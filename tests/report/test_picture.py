@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from sitelora.evaluation.overlays import TRUTH
-from sitelora.report.beside import with_beside
+from sitelora.report.compare_two_runs import with_beside
 from sitelora.report.picture import cut_around_outlines, demo_picture
 from sitelora.report.results import ReportError, read_run
 from sitelora.report.style import TONES

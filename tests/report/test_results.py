@@ -6,7 +6,7 @@ import pytest
 from sitelora.report.findings import verdict
 from sitelora.report.results import ReportError, read_run
 from sitelora.report.text import summary_text
-from sitelora.report.warned import warnings
+from sitelora.report.warnings_of_run import warnings
 
 
 def write(folder, result, site=None):

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from sitelora.server.aggregation_error import round_numbers
 from sitelora.server.mean import mean_of_values
-from sitelora.server.numbers import round_numbers
 from sitelora.server.similarity import SimilarityGuided, similarity_weights
 from sitelora.server.types import ANY_SITE, ServerRule, Update
 

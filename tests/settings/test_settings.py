@@ -10,7 +10,7 @@ from sitelora.bundle import bundle_names, bundle_path
 from sitelora.declared import AGREED, SITE, argument_kinds, declared
 from sitelora.federation.in_process import run_in_process
 from sitelora.home import METHODS_VARIABLE
-from sitelora.methods import REFERENCES, find_method, method_names
+from sitelora.method_registry import REFERENCES, find_method, method_names
 from sitelora.networks.architecture import ARCHITECTURES
 from sitelora.networks.precision import CHOICES
 from sitelora.settings import read_settings, with_method
@@ -97,7 +97,7 @@ def test_every_argument_of_every_method_has_a_kind_with_limits_and_a_default_wit
         ({"_meta_": {}}, "values, never code"),
         ({"method": {"rank": 4}}, "expected a method's name"),
         ({"method": "os.getcwd"}, "this site names no such module"),
-        ({"method": "sitelora.flare.processes.ProcessFamily"}, "this site names no such module"),
+        ({"method": "sitelora.simulator.processes.ProcessFamily"}, "this site names no such module"),
         ({"method": "itt"}, "did you mean"),
         ({"": 1}, "expected 1 to 100 printable ones"),
         ({"seed\x1b[2J": 1}, r"the key 'seed\x1b[2J' of 8 characters"),

@@ -31,7 +31,7 @@ from torch import Tensor
 from fixed_input import SITES
 from sitelora.federation.in_process import run_in_process
 from sitelora.federation.site import Site
-from sitelora.methods import accepted, find_method, with_arguments
+from sitelora.method_registry import accepted, find_method, with_arguments
 from sitelora.sharing.wire import Packet, WireFormat
 
 ROUNDS = 2

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import standin
 from fingerprints import Fingerprint, fingerprint, two_rounds
-from sitelora.federation.adapted import load_model, merged_state, model_sha256, save_merged
+from sitelora.federation.build_network import load_model, merged_state, model_sha256, save_merged
 from sitelora.federation.run_folder import EVALUATION, RunFolder
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import SiteError

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from sitelora.egress import EgressStatement, TensorEntry
-from sitelora.report.words import bytes_text, count_text, listed
+from sitelora.report.format_values import bytes_text, count_text, listed
 
 TITLES = {
     "shared": "LEAVES THE SITE: shared tensors",

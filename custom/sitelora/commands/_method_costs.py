@@ -12,7 +12,7 @@ from torch import nn
 
 from sitelora.adapters.base import adapters_of
 from sitelora.method import Method
-from sitelora.methods import accepted, find_method
+from sitelora.method_registry import accepted, find_method
 from sitelora.networks.parts import Parts, parts_of
 from sitelora.seeding import gaussian
 from sitelora.server.lowrank import pair_prefixes

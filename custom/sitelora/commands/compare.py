@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     from sitelora.comparison.overview import write_overview
     from sitelora.comparison.page import write_page
     from sitelora.comparison.setup import ON_ALL_IMAGES, find_setup
-    from sitelora.methods import method_names, own_name, with_arguments
+    from sitelora.method_registry import method_names, own_name, with_arguments
     from sitelora.settings import name_method
 
     setup = find_setup(args.dataset)
@@ -107,8 +107,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _make_runs(args: argparse.Namespace, setup: Setup, out: Path) -> int:
-    from sitelora.comparison.many import compare
     from sitelora.comparison.run import Job
+    from sitelora.comparison.schedule_runs import compare
     from sitelora.comparison.setup import data_of
     from sitelora.home import data_root
 

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"{name:18} {job.bundle}, {job.rounds} rounds, sites {', '.join(job.sites)}")
         return 0
     from sitelora.commands import CommandError
-    from sitelora.flare.job_folder import JobFolder, JobFolderError
+    from sitelora.federation.job_folder import JobFolder, JobFolderError
 
     job = _asked(args, find_job(args.name))
     target = args.out / job.federation

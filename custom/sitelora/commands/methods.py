@@ -29,12 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one line a method, or one method's own words."""
-    from sitelora import methods
     from sitelora.declared import argument_kinds
+    from sitelora.method_registry import find_method, method_names
 
     if args.method is None:
-        return _table(methods.method_names(), args)
-    function = methods.find_method(args.method)
+        return _table(method_names(), args)
+    function = find_method(args.method)
     module = importlib.import_module(function.__module__)
     print((module.__doc__ or "").strip())
     print()
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 def _table(names: list[str], args: argparse.Namespace) -> int:
     from sitelora.commands._method_costs import method_cost
     from sitelora.federation.bundle_config import meta_network
-    from sitelora.report.words import bytes_text
+    from sitelora.report.format_values import bytes_text
 
     given = as_overrides(args.values)
     network = meta_network(args.bundle, given)

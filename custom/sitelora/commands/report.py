@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the report and show its summary."""
     from sitelora.commands import CommandError
     from sitelora.federation.run_folder import RunFolder
-    from sitelora.report.beside import with_beside
+    from sitelora.report.compare_two_runs import with_beside
     from sitelora.report.page import build_report
     from sitelora.report.results import read_run
     from sitelora.report.text import summary_text

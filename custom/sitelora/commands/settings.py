@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(bundle_names()))
         return 0
     from sitelora.declared import METHOD, SITE, argument_kinds, declared
-    from sitelora.methods import find_method
+    from sitelora.method_registry import find_method
     from sitelora.settings import name_method, own_method, read_settings
 
     if args.method:

@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
             "pip install 'sitelora[federation]'"
         )
     from sitelora.federation.run_folder import RunFolder
-    from sitelora.flare.simulate import simulate
     from sitelora.settings import name_method
+    from sitelora.simulator.simulate import simulate
 
     if args.method:
         name_method(args.method)
@@ -92,8 +92,8 @@ def _require_data(args: argparse.Namespace) -> None:
         CommandError: names every site without data.
     """
     from sitelora.data.site_folder import SiteDataError, find_site_folder
-    from sitelora.flare.job_folder import JobFolder
-    from sitelora.flare.place import DRAWN_DATASET
+    from sitelora.federation.job_folder import JobFolder
+    from sitelora.flare.site_config import DRAWN_DATASET
     from sitelora.home import DATA_VARIABLE, data_root
 
     job = JobFolder.read(args.job).job

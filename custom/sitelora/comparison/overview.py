@@ -12,7 +12,7 @@ from sitelora.comparison.page import commands, preliminary
 from sitelora.comparison.runs import Runs, read_runs
 from sitelora.comparison.scores import ALL_SITES, Difference, overall
 from sitelora.comparison.setup import SETUPS
-from sitelora.report.words import bytes_text, count_text
+from sitelora.report.format_values import bytes_text, count_text
 
 NAME, MARK = "README.md", "<!-- written by `sitelora compare`; do not edit -->"
 

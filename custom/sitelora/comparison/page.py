@@ -11,7 +11,7 @@ from sitelora.comparison.run import FORMAT
 from sitelora.comparison.runs import REFERENCE, Run, Runs, read_runs
 from sitelora.comparison.scores import ALL_SITES, FEWEST_TESTED, TOO_FEW, Difference, differences, score
 from sitelora.comparison.setup import ON_ALL_IMAGES, Setup
-from sitelora.report.words import count_text, listed, seconds_text
+from sitelora.report.format_values import count_text, listed, seconds_text
 
 
 def write_page(name: str, setup: Setup, folder: Path) -> Path:

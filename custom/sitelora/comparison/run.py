@@ -17,14 +17,14 @@ from sitelora.comparison.record import base_record, elsewhere_record, left_out_r
 from sitelora.comparison.setup import BUNDLE, ON_ALL_IMAGES, Setup
 from sitelora.data.pooled import POOLED, content_sha256, pool_sites
 from sitelora.data.site_folder import SiteFolder, find_site_folder
-from sitelora.federation.adapted import model_sha256
+from sitelora.federation.build_network import model_sha256
 from sitelora.federation.files import write_json
 from sitelora.federation.in_process import run_in_process
 from sitelora.federation.run_folder import RunFolder
 from sitelora.federation.site import Site
 from sitelora.federation.state import SiteStore
 from sitelora.method import Model
-from sitelora.methods import with_arguments
+from sitelora.method_registry import with_arguments
 from sitelora.networks.precision import resolve_precision
 from sitelora.run_result import OK, Round, RunResult
 from sitelora.settings import RunSettings, read_settings, with_method
@@ -149,17 +149,17 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
         tell(f"{job}: round {each.number + 1}/{job.setup.rounds}, validation Dice {dice}")
 
     folders = [SiteFolder.read(find_site_folder(job.setup.dataset, site, job.data)) for site in job.setup.sites]
-    strangers = [find_site_folder(job.setup.dataset, site, job.data) for site in job.setup.left_out]
-    require_test_cases([*folders, *map(SiteFolder.read, strangers)])
+    unseen = [find_site_folder(job.setup.dataset, site, job.data) for site in job.setup.left_out]
+    require_test_cases([*folders, *map(SiteFolder.read, unseen)])
     grid: dict[str, dict[str, Any]] = {}
     left_out: dict[str, dict[str, Any]] = {}
 
     def score_elsewhere(sites: Mapping[str, Site], packet: Callable[[str], Packet]) -> None:
-        if strangers:
-            name, site = next(iter(sites.items()))  # the models for strangers are the same at every site
+        if unseen:
+            name, site = next(iter(sites.items()))  # the models for unseen sites are the same at every site
             models = site.served_models(packet(name))
-            kinds = {"base": models["base"], "left_out": _for_strangers(models, pooled=len(sites) == 1)}
-            for folder in map(SiteFolder.read, strangers):
+            kinds = {"base": models["base"], "left_out": _for_unseen_sites(models, pooled=len(sites) == 1)}
+            for folder in map(SiteFolder.read, unseen):
                 left_out[folder.name] = {
                     kind: {"not_applicable": model} if isinstance(model, str) else site.score(model, folder)
                     for kind, model in kinds.items()
@@ -205,7 +205,7 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
     return f"{job}: personal Dice {dice} in {seconds:.0f} s"
 
 
-def _for_strangers(models: Mapping[str, Model | str], *, pooled: bool) -> Model | str:
+def _for_unseen_sites(models: Mapping[str, Model | str], *, pooled: bool) -> Model | str:
     """Return what a site that never took part would get: the global model where there is one, else the unseen-site one.
 
     A centralised run's personal model is the one model of all sites.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sitelora.comparison.many import ComparisonError, best_rate, common_budget, last_validation, read_run
+from sitelora.comparison.schedule_runs import ComparisonError, best_rate, common_budget, last_validation, read_run
 
 Run = Mapping[str, Any]
 REFERENCE = "local"

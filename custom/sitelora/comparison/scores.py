@@ -19,8 +19,8 @@ from typing import TypeVar
 import numpy as np
 from scipy.stats import wilcoxon
 
-from sitelora.comparison.many import ComparisonError
 from sitelora.comparison.runs import REFERENCE, Run, Runs
+from sitelora.comparison.schedule_runs import ComparisonError
 from sitelora.evaluation.scores import FEWEST_PATIENTS, sites_interval
 
 PERSONAL, ALL_SITES = "personal", "all sites"

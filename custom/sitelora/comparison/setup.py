@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sitelora.data.nuclei import LEFT_OUT_SITES, TRAINING_SITES
-from sitelora.data.phantom import make_phantom
-from sitelora.methods import REFERENCES
+from sitelora.data.phantom.make import make_phantom
+from sitelora.data.public.nuclei import LEFT_OUT_SITES, TRAINING_SITES
+from sitelora.method_registry import REFERENCES
 
 BUNDLE = "iat_segmentation"
 """Its settings hold for every method; only the method is replaced."""

@@ -11,7 +11,7 @@ from sitelora.comparison.claims import Claim, examined
 from sitelora.comparison.runs import REFERENCE, Runs
 from sitelora.comparison.scores import PERSONAL, Difference, Score, overall, score
 from sitelora.evaluation.scores import patient_interval
-from sitelora.report.words import bytes_text, dice_text
+from sitelora.report.format_values import bytes_text, dice_text
 
 Rows = list[list[str]]
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
-import sitelora.data
+import sitelora.data.phantom.make
+import sitelora.data.public
 from sitelora.data.site_folder import Progress, SiteDataError
 
 
@@ -39,10 +40,11 @@ class Converter(Protocol):
 
 
 def converters() -> dict[str, Converter]:
-    """Return every converter by name: the modules of this package that offer :class:`Converter`'s names."""
+    """Return every converter by name: what offers :class:`Converter`'s names in `data.public` and `data.phantom`."""
     found = {}
-    for info in pkgutil.iter_modules(sitelora.data.__path__):
-        module = importlib.import_module(f"{sitelora.data.__name__}.{info.name}")
+    rooms = (sitelora.data.public, sitelora.data.phantom)
+    for name in [f"{room.__name__}.{info.name}" for room in rooms for info in pkgutil.iter_modules(room.__path__)]:
+        module = importlib.import_module(name)
         if all(hasattr(module, name) for name in Converter.__annotations__):
             converter = cast(Converter, module)
             found[converter.NAME] = converter

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sitelora.evaluation.columns import from_columns
+from sitelora.evaluation.anonymise_scores import from_columns
 from sitelora.federation.reports import SCORES, TRAINED
 from sitelora.method import Method
 from sitelora.run_result import ModelScore

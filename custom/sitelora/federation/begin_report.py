@@ -11,7 +11,7 @@ from torch import nn
 
 import sitelora
 from sitelora.data.site_folder import SiteFolder
-from sitelora.federation.adapted import partition_of
+from sitelora.federation.build_network import partition_of
 from sitelora.federation.bundle_config import bundle_sha256
 from sitelora.federation.machine import hardware, versions
 from sitelora.federation.reports import OWN
@@ -19,7 +19,7 @@ from sitelora.federation.site_settings import SiteError, SiteSettings
 from sitelora.federation.state import StoredRound
 from sitelora.networks.architecture import ARCHITECTURES
 from sitelora.networks.checkpoint import EMBEDDED
-from sitelora.networks.model_file import described
+from sitelora.serving.model_file import described
 from sitelora.sharing.patterns import clean_name
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from sitelora.data.site_folder import find_site_folder
 from sitelora.federation.bundle_config import set_torch_threads
-from sitelora.federation.coordinator import Coordinator, FederationPlan
+from sitelora.federation.coordinator import Coordinator
 from sitelora.federation.events import EventLog
 from sitelora.federation.identity import new_uid
 from sitelora.federation.job import Job
+from sitelora.federation.plan import FederationPlan
 from sitelora.federation.run_folder import SERVER, RunFolder
 from sitelora.federation.run_lock import working
 from sitelora.federation.site import Site

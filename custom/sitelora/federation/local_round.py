@@ -25,7 +25,7 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 
 from sitelora.adapters.lora import set_base_delta, set_strengths
-from sitelora.federation.adapted import load_values, partition_of, trained_parameters
+from sitelora.federation.build_network import load_values, partition_of, trained_parameters
 from sitelora.federation.gradients import Gradients
 from sitelora.federation.moments import load_moments, on_cpu, save_moments
 from sitelora.federation.schedules import RateSetter, Schedule

@@ -13,7 +13,7 @@ from sitelora.sharing.codecs import Codecs, decode, encode
 from sitelora.sharing.layout import Form, Layout, with_companions
 from sitelora.sharing.wire import DELTA, Packet, PacketError
 
-_STRANGER = "@stranger/"
+_UNSEEN_SITE = "@unseen_site/"
 _SERVER = "the server's message"
 
 
@@ -110,11 +110,11 @@ def _delta_layout(packet: Packet, limits: DeltaLimits | None) -> dict[str, Form]
     return layout
 
 
-def pack_evaluation(message: Packet, stranger: Packet) -> dict[str, Tensor]:
+def pack_evaluation(message: Packet, unseen_site: Packet) -> dict[str, Tensor]:
     """Return one packet of a site's message and the message for a site never seen; equal tensors travel once."""
     further = {
-        f"{_STRANGER}{name}": tensor
-        for name, tensor in stranger.items()
+        f"{_UNSEEN_SITE}{name}": tensor
+        for name, tensor in unseen_site.items()
         if not name.startswith(DELTA) and not (name in message and torch.equal(message[name], tensor))
     }
     return {**message, **further}
@@ -122,10 +122,10 @@ def pack_evaluation(message: Packet, stranger: Packet) -> dict[str, Tensor]:
 
 def unpack_evaluation(packet: Packet) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Undo ``pack_evaluation``; base deltas are the site's own affair and stay with its message."""
-    message = {name: tensor for name, tensor in packet.items() if not name.startswith(_STRANGER)}
-    stranger = {name: tensor for name, tensor in message.items() if not name.startswith(DELTA)}
-    stranger.update({n.removeprefix(_STRANGER): t for n, t in packet.items() if n.startswith(_STRANGER)})
-    return message, stranger
+    message = {name: tensor for name, tensor in packet.items() if not name.startswith(_UNSEEN_SITE)}
+    unseen_site = {name: tensor for name, tensor in message.items() if not name.startswith(DELTA)}
+    unseen_site.update({n.removeprefix(_UNSEEN_SITE): t for n, t in packet.items() if n.startswith(_UNSEEN_SITE)})
+    return message, unseen_site
 
 
 def accumulate(delta: Mapping[str, Tensor], pairs: Mapping[str, LowRank]) -> dict[str, Tensor]:

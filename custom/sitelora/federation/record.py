@@ -6,9 +6,10 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sitelora
+from sitelora.federation.plan import FederationPlan
 from sitelora.method import Method
 from sitelora.run_result import (
     OK,
@@ -24,9 +25,6 @@ from sitelora.run_result import (
 )
 from sitelora.sharing.schema import SchemaError
 from sitelora.typed_json import from_json, to_json
-
-if TYPE_CHECKING:
-    from sitelora.federation.coordinator import FederationPlan
 
 
 class FederationRecord:

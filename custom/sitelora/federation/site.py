@@ -13,15 +13,16 @@ from torch import nn
 
 from sitelora.data.check import check_site_folder
 from sitelora.data.site_folder import DATALIST, SiteFolder
+from sitelora.evaluation.anonymise_scores import to_columns
 from sitelora.evaluation.cases import evaluate_cases
-from sitelora.evaluation.columns import to_columns
 from sitelora.evaluation.site_pictures import draw_cases
-from sitelora.federation.adapted import load_model, model_sha256, partition_of, save_merged
 from sitelora.federation.begin_report import begin_report, identity_of, require_same_run, served_model
 from sitelora.federation.border import Border
+from sitelora.federation.build_network import load_model, model_sha256, partition_of, save_merged
 from sitelora.federation.bundle_config import FEDERATED, data_needs
 from sitelora.federation.files import file_sha256, new_folder, write_json
 from sitelora.federation.local_round import LocalRound, Progress
+from sitelora.federation.model_kinds import personal_model, serve
 from sitelora.federation.packets import Received, accumulate, unpack_evaluation
 from sitelora.federation.run_folder import EVALUATION, OVERLAYS, PREDICTIONS, RunFolder
 from sitelora.federation.served import (
@@ -34,7 +35,6 @@ from sitelora.federation.served import (
     from_tensors,
     to_tensors,
 )
-from sitelora.federation.serving import personal_model, serve
 from sitelora.federation.site_settings import Answer, SiteSettings, require_device
 from sitelora.federation.state import SiteState, SiteStore
 from sitelora.federation.turns import Turns
@@ -211,12 +211,12 @@ class Site:
     def served_models(self, packet: Packet) -> dict[str, Model | str]:
         """Return every model by kind (base, global, personal, unseen), or why there is none; as for `evaluate`."""
         own, other = unpack_evaluation(packet)
-        received, stranger = self.border.read(own, self.settings.site), self.border.read(other, ANY_SITE)
+        received, unseen_site = self.border.read(own, self.settings.site), self.border.read(other, ANY_SITE)
         models = serve(
             self.method,
             partition_of(self.network),
             received=received,
-            stranger=stranger,
+            unseen_site=unseen_site,
             state=self._state_before(AFTER_THE_LAST, received),
             initial=self.local_round.initial,
         )

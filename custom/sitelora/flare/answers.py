@@ -10,8 +10,8 @@ from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 from torch import Tensor
 
-from sitelora.flare.place import Place
 from sitelora.flare.protocol import Ticket
+from sitelora.flare.site_config import Place
 from sitelora.sharing.wire import EgressError
 
 _DXO = "DXO"

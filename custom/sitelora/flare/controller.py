@@ -24,16 +24,17 @@ from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
 from sitelora.federation.bundle_config import set_torch_threads
-from sitelora.federation.coordinator import Coordinator, FederationError, FederationPlan
+from sitelora.federation.coordinator import Coordinator, FederationError
 from sitelora.federation.events import EventLog
 from sitelora.federation.files import write_json
 from sitelora.federation.identity import BEGIN_ROUND, new_uid
 from sitelora.federation.job import Job
+from sitelora.federation.plan import FederationPlan
 from sitelora.federation.run_folder import RESULT, SERVER, RunFolder
 from sitelora.federation.run_lock import RunningError, end_on_request, working
-from sitelora.flare.names import BEGIN, EVALUATE, TRAIN
-from sitelora.flare.place import Place, read_job, refuse_arguments
+from sitelora.federation.task_names import BEGIN, EVALUATE, TRAIN
 from sitelora.flare.protocol import Reply, Ticket, read_reply, task_model
+from sitelora.flare.site_config import Place, read_job, refuse_arguments
 from sitelora.run_result import ModelScore, RunResult
 from sitelora.sharing.wire import Packet, packet_bytes
 

@@ -28,9 +28,8 @@ from sitelora.federation.job import Job
 from sitelora.federation.refusals import code_of
 from sitelora.federation.run_folder import RunFolder
 from sitelora.federation.run_lock import RunningError, end_on_request, working
+from sitelora.federation.task_names import BEGIN, EVALUATE, TRAIN
 from sitelora.flare.answers import site_folder_of_run
-from sitelora.flare.names import BEGIN, EVALUATE, TRAIN
-from sitelora.flare.place import Place, read_job, refuse_arguments
 from sitelora.flare.protocol import (
     ProtocolError,
     Ticket,
@@ -38,6 +37,7 @@ from sitelora.flare.protocol import (
     read_task,
     reply_shareable,
 )
+from sitelora.flare.site_config import Place, read_job, refuse_arguments
 from sitelora.sharing.wire import Packet, packet_bytes
 
 if TYPE_CHECKING:

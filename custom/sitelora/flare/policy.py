@@ -24,8 +24,8 @@ from sitelora.federation.refusals import REMEDIES
 from sitelora.federation.reports import BEGIN, SCORES, TRAINED
 from sitelora.federation.run_folder import INITIAL, POLICY
 from sitelora.flare.answers import context_of, packet_of, site_folder_of_run
-from sitelora.flare.place import Place, read_job
 from sitelora.flare.protocol import Ticket, error_shareable
+from sitelora.flare.site_config import Place, read_job
 from sitelora.sharing.audit import AuditLog
 from sitelora.sharing.exit import privatise
 from sitelora.sharing.wire import EgressError, Packet, WireFormat, allow_only_shared, packet_sha256

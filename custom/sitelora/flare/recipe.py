@@ -16,10 +16,10 @@ from nvflare.job_config.fed_job_config import FedJobConfig
 from nvflare.recipe.spec import Recipe
 
 from sitelora.federation.job import Job
+from sitelora.federation.job_folder import JobFolder
+from sitelora.federation.task_names import TASKS
 from sitelora.flare.controller import FederationController
 from sitelora.flare.executor import SiteExecutor
-from sitelora.flare.job_folder import JobFolder
-from sitelora.flare.names import TASKS
 
 
 class JobConfig(FedJobConfig):

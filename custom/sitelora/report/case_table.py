@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sitelora.report.findings import main_model
+from sitelora.report.format_values import dice_text, distance_text
 from sitelora.report.html_table import Cell, Column, html_table
 from sitelora.report.results import Run
 from sitelora.report.style import model_style, short_name
-from sitelora.report.words import dice_text, distance_text
 
 Metrics = Mapping[str, float | None]
 

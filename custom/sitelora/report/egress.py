@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sitelora.report.costs import Cost, begin_bytes, cost_of, ratio_text
+from sitelora.report.format_values import ABSENT, bytes_text, count_text, seconds_text
 from sitelora.report.html_table import Cell, Column, html_table
 from sitelora.report.results import Run
-from sitelora.report.words import ABSENT, bytes_text, count_text, seconds_text
 from sitelora.run_result import OK, Egress, SharedTensor
 
 

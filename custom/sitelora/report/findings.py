@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from sitelora.report.beside import beside_difference, difference_text
+from sitelora.report.compare_two_runs import beside_difference, difference_text
 from sitelora.report.costs import begin_bytes, cost_of, full_model_bytes, ratio_text
+from sitelora.report.format_values import bytes_text, count_text, dice_text
 from sitelora.report.results import Run
 from sitelora.report.style import model_word
-from sitelora.report.words import bytes_text, count_text, dice_text
 from sitelora.run_result import OK, Round, natural
 
 

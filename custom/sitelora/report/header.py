@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from sitelora.report.beside import beside_pairs
+from sitelora.report.compare_two_runs import beside_pairs
 from sitelora.report.costs import full_model_bytes, ratio_text
 from sitelora.report.findings import (
     attended,
@@ -15,10 +15,10 @@ from sitelora.report.findings import (
     upload_per_round,
     verdict,
 )
+from sitelora.report.format_values import bytes_text, count_text, dice_text, listed, seconds_text
 from sitelora.report.results import Run
 from sitelora.report.style import SHORT
-from sitelora.report.warned import warnings
-from sitelora.report.words import bytes_text, count_text, dice_text, listed, seconds_text
+from sitelora.report.warnings_of_run import warnings
 from sitelora.run_result import Base, SiteFacts
 
 

@@ -8,8 +8,8 @@ from html import escape
 
 from PIL import Image
 
+from sitelora.report.format_values import dice_text
 from sitelora.report.results import Overlay, ReportError
-from sitelora.report.words import dice_text
 
 WIDEST_PX = 720
 

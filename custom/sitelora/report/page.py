@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.report import figures, sections, server_figures
-from sitelora.report.beside import with_beside
+from sitelora.report.compare_two_runs import with_beside
 from sitelora.report.findings import headline, verdict
 from sitelora.report.header import header
 from sitelora.report.results import Run, read_run
 from sitelora.report.template import document
-from sitelora.report.warned import warnings
+from sitelora.report.warnings_of_run import warnings
 from sitelora.typed_json import to_json
 
 

@@ -21,9 +21,9 @@ from sitelora.evaluation.overlays import LINE_STYLES, PREDICTION, STRIP_PX, TRUT
 from sitelora.report.costs import full_model_bytes, ratio_text
 from sitelora.report.figures import MOST_MARKERS
 from sitelora.report.findings import class_names, mean_dice, upload_per_round
+from sitelora.report.format_values import bytes_text, count_text, dice_text, shortened
 from sitelora.report.results import Overlay, ReportError, Run
 from sitelora.report.style import HOUSE_STYLE, ROUND_CURVES, TONES, model_style, png_bytes
-from sitelora.report.words import bytes_text, count_text, dice_text, shortened
 
 WIDTH_PX, HEIGHT_PX, DPI = 1600, 700, 100
 SITES = 3

@@ -11,12 +11,12 @@ from sitelora.report.costs import full_model_bytes
 from sitelora.report.egress import before_rounds, shared_table, stayed, traffic_table
 from sitelora.report.figures import segmented
 from sitelora.report.findings import class_names, main_model, mean_dice
+from sitelora.report.format_values import bytes_text, count_text
 from sitelora.report.glossary import GLOSSARY
 from sitelora.report.inlined import inlined_overlay
 from sitelora.report.results import Run
 from sitelora.report.style import ROUND_CURVES, ROUND_WORDS, Picture, model_style
 from sitelora.report.tables import not_applicable, round_site_table, round_table, site_table
-from sitelora.report.words import bytes_text, count_text
 
 
 def quality(run: Run, final: Picture | None) -> str:

@@ -9,9 +9,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from sitelora.report.figures import MOST_MARKERS
+from sitelora.report.format_values import shortened
 from sitelora.report.results import Run
 from sitelora.report.style import TONES, Picture, canvas, finish, sheet
-from sitelora.report.words import shortened
 from sitelora.run_result import Round, Similarity
 
 AVERAGING, BROADCAST = "averaging_error", "product_error"

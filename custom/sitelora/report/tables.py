@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import statistics
 
-from sitelora.report.beside import beside_difference, beside_pairs, difference_text
+from sitelora.report.compare_two_runs import beside_difference, beside_pairs, difference_text
 from sitelora.report.costs import cost_of, full_model_bytes
 from sitelora.report.findings import attended, mean_dice
-from sitelora.report.html_table import Cell, Column, html_table
-from sitelora.report.results import Run
-from sitelora.report.style import model_style, short_name
-from sitelora.report.words import (
+from sitelora.report.format_values import (
     ABSENT,
     bytes_text,
     count_text,
@@ -20,6 +17,9 @@ from sitelora.report.words import (
     percent_text,
     seconds_text,
 )
+from sitelora.report.html_table import Cell, Column, html_table
+from sitelora.report.results import Run
+from sitelora.report.style import model_style, short_name
 from sitelora.run_result import OK, ModelScore, Round
 
 REGULARIZER = "regularizer_share"

@@ -6,12 +6,12 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
-from sitelora.report.beside import beside_difference, beside_pairs, difference_text, with_beside
+from sitelora.report.compare_two_runs import beside_difference, beside_pairs, difference_text, with_beside
 from sitelora.report.findings import mean_dice, verdict
+from sitelora.report.format_values import ABSENT, bytes_text, dice_text
 from sitelora.report.results import Run
 from sitelora.report.style import SHORT
-from sitelora.report.warned import warnings
-from sitelora.report.words import ABSENT, bytes_text, dice_text
+from sitelora.report.warnings_of_run import warnings
 
 NARROWEST = 40
 

@@ -1,0 +1,166 @@
+"""White blood cells of two laboratories (Zheng et al. 2018, Micron 107:55-71) as site folders: RGB, two classes.
+
+The source names no patient. Every picture therefore counts as its own patient and the split is by a hash of the file
+name: cells of one person may lie on both sides of it, and intervals over "patients" are intervals over pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sitelora.data.public.converting import choose_sites, find_sources, read_table, relabel, require_files
+from sitelora.data.reading import read_pixels
+from sitelora.data.site_folder import SPLITS, Progress, SiteDataError, SiteFolder
+from sitelora.data.site_writer import write_site_folder
+from sitelora.seeding import derive_seed
+
+NAME = "cells"
+DATASET = "cells"
+DESCRIPTION = "white blood cells of two laboratories: folders jiangxi_tecom, cellavision of images/, masks/, labels.csv"
+LABELS = {0: "background", 1: "cytoplasm", 2: "nucleus"}
+TRAINING_SHARE, VALIDATION_SHARE = 0.6, 0.1
+
+_log = logging.getLogger(__name__)
+_LAYOUT = "images/*.png (RGB), masks/*.png (0, 1, 2) and labels.csv (file, cell_class)"
+_COLUMNS = {"file", "cell_class"}
+_MASK = {value: value for value in LABELS}
+_CELLS = {1: "neutrophil", 2: "lymphocyte", 3: "monocyte", 4: "eosinophil", 5: "basophil"}
+_LABORATORIES: Mapping[str, str] = {
+    "jiangxi_tecom": "Jiangxi Tecom Science Corporation, China",
+    "cellavision": "CellaVision",
+}
+SITES = tuple(_LABORATORIES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Picture:
+    """One picture of one cell with its mask."""
+
+    image: Path
+    mask: Path
+    cell_class: int
+
+    @property
+    def patient(self) -> str:
+        """A name that says what is known: which picture, not whose."""
+        return f"picture-{self.image.stem}"
+
+
+def convert(
+    source: Path | None,
+    out: Path,
+    *,
+    sites: Sequence[str] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write ``<out>/cells/jiangxi_tecom`` and ``<out>/cells/cellavision``, every picture once.
+
+    A picture that a site holds under two names is kept under the first one (our choice: in the release their masks
+    differ, and the second could land in another split); ``source`` of ``dataset.json`` says what was left out.
+
+    Raises:
+        SiteDataError: a folder, ``labels.csv`` or a file that it names is missing, a picture is not RGB or not of its
+            mask's size, a mask or cell class holds an unknown value, or other data is at a site folder's place.
+    """
+    chosen = choose_sites(sites, SITES, NAME)
+    folders = find_sources(source, {site: site for site in chosen}, dataset=NAME, layout=_LAYOUT)
+    pictures = {site: _once(_pictures(folder)) for site, folder in folders.items()}
+    return [_write(Path(out) / DATASET / site, *pictures[site], overwrite, progress) for site in chosen]
+
+
+def split_of(site: str, file_name: str) -> str:
+    """Return the split of a picture: about 60 % training, 10 % validation, 30 % test."""
+    place = derive_seed(NAME, site, file_name) / 2**63
+    return (
+        "training" if place < TRAINING_SHARE else "validation" if place < TRAINING_SHARE + VALIDATION_SHARE else "test"
+    )
+
+
+def _pictures(folder: Path) -> list[_Picture]:
+    table = folder / "labels.csv"
+    rows = sorted(read_table(table, _COLUMNS, layout=_LAYOUT), key=lambda row: row["file"])
+    pictures = []
+    for row in rows:
+        if row["cell_class"] not in map(str, _CELLS):
+            raise SiteDataError(
+                f"{table}: found cell_class {row['cell_class']!r} for {row['file']}, expected one of {sorted(_CELLS)}; "
+                "correct the table"
+            )
+        image, mask = folder / "images" / row["file"], folder / "masks" / row["file"]
+        pictures.append(_Picture(image=image, mask=mask, cell_class=int(row["cell_class"])))
+    files = [path for picture in pictures for path in (picture.image, picture.mask)]
+    require_files(folder, files, table="labels.csv", none="no picture listed", layout=_LAYOUT)
+    return pictures
+
+
+def _once(pictures: list[_Picture]) -> tuple[list[_Picture], dict[str, str]]:
+    """Return the pictures without repeats, and the name of every repeat with the name it repeats."""
+    first: dict[str, _Picture] = {}
+    repeats: dict[str, str] = {}
+    for picture in pictures:
+        values = read_pixels(picture.image).values
+        if values.shape[2:] != (3,) or values.dtype != "uint8":
+            found = f"shape {values.shape} of {values.dtype}"
+            raise SiteDataError(f"{picture.image}: found {found}, expected [H, W, 3] of uint8; export it as 8-bit RGB")
+        extent = read_pixels(picture.mask).extent
+        if extent != values.shape[:2]:
+            raise SiteDataError(f"{picture.mask}: found shape {extent}, expected {values.shape[:2]} as its image has")
+        digest = hashlib.sha256(f"{values.shape}".encode() + values.tobytes()).hexdigest()
+        if first.setdefault(digest, picture) is not picture:
+            repeats[picture.image.name] = first[digest].image.name
+    for name, kept in repeats.items():
+        _log.info("%s: %s is left out, it is the same picture as %s", NAME, name, kept)
+    return list(first.values()), repeats
+
+
+def _write(
+    target: Path, pictures: list[_Picture], repeats: Mapping[str, str], overwrite: bool, progress: Progress | None
+) -> Path:
+    site = target.name
+    splits: dict[str, tuple[Mapping[str, Any], ...]] = {
+        split: tuple(
+            {
+                "image": f"images/{picture.image.name}",
+                "label": f"labels/{picture.image.name}",
+                "patient": picture.patient,
+                "cell_class": picture.cell_class,
+            }
+            for picture in pictures
+            if split_of(site, picture.image.name) == split
+        )
+        for split in SPLITS
+    }
+    folder = SiteFolder(
+        path=target,
+        name=site,
+        hospital=_LABORATORIES[site],
+        labels=LABELS,
+        splits=splits,
+        modality="blood smear microscopy, RGB",
+        source={
+            "made_by": NAME,
+            "cite": "Zheng et al. 2018, Micron 107:55-71",
+            "patients": "not named by the source; every picture counts as its own",
+            "cell_class": {str(number): name for number, name in _CELLS.items()},
+            "same_picture_left_out": dict(repeats),
+        },
+    )
+
+    def fill(path: Path) -> None:
+        for done, picture in enumerate(pictures, 1):
+            shutil.copyfile(picture.image, path / "images" / picture.image.name)
+            Image.fromarray(relabel(picture.mask, _MASK).values).save(path / "labels" / picture.image.name)
+            if progress is not None:
+                progress(site, done, len(pictures))
+
+    write_site_folder(folder, fill, overwrite=overwrite)
+    return target

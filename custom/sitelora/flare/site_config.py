@@ -1,0 +1,123 @@
+"""Where a participant keeps its state and finds its data: its own environment or ``local/sitelora.json``.
+
+Nothing here comes from a job. Only inside NVFlare's simulator may a missing prostate dataset be drawn instead.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nvflare.apis.fl_constant import FLContextKey
+from nvflare.apis.fl_context import FLContext
+from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
+
+from sitelora.data.site_folder import SiteDataError, find_site_folder
+from sitelora.federation.job import JOB_FILE, Job
+from sitelora.home import DATA_VARIABLE, data_root, home, site_methods, site_values
+from sitelora.value_kinds import SettingsError
+
+logger = logging.getLogger(__name__)
+
+SITE_CONFIG = "sitelora.json"
+DRAWN_DATASET = "prostate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """One participant's own configuration.
+
+    Attributes:
+        name: of the participant.
+        home: where it keeps its state.
+        config: its ``local/sitelora.json``, if there is one.
+        simulated: NVFlare's simulator runs it.
+        methods: modules whose functions a job may name as methods here. values: bundle values that the site sets.
+    """
+
+    name: str
+    home: Path
+    config: Path | None
+    simulated: bool
+    methods: tuple[str, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, fl_ctx: FLContext) -> Place:
+        """Return the place of the participant that NVFlare runs here.
+
+        Raises:
+            ValueError: its ``local/sitelora.json`` is not usable.
+        """
+        file = Path(fl_ctx.get_engine().get_workspace().get_site_config_dir()) / SITE_CONFIG
+        config = file if file.is_file() else None
+        # The simulator sets its mode itself and a server cannot; the job's name alone would be the server's word.
+        simulated = bool(fl_ctx.get_prop(FLContextKey.SIMULATE_MODE, False))
+        return cls(
+            name=fl_ctx.get_identity_name(),
+            home=home(config),
+            config=config,
+            simulated=simulated and fl_ctx.get_job_id() == SimulatorConstants.JOB_NAME,
+            methods=site_methods(config),
+            values=site_values(config),
+        )
+
+    def site_folder(self, dataset: str) -> tuple[Path, bool]:
+        """Return this site's folder of a dataset, and whether it had to be drawn.
+
+        Raises:
+            SiteDataError: there is none; says where it was looked for and how to make it.
+        """
+        root = data_root(self.config)
+        try:
+            return find_site_folder(dataset, self.name, root), False
+        except SiteDataError:
+            chosen = DATA_VARIABLE in os.environ or (self.config is not None and root != self.home / "data")
+            if not self.simulated or dataset != DRAWN_DATASET or chosen:
+                raise
+        from sitelora.data.phantom.make import VERSION, make_phantom  # only here: the simulator starts many processes
+
+        drawn = make_phantom(self.home / "phantom" / f"v{VERSION}", sites=[self.name]) / self.name
+        logger.warning(
+            "site %s: NO REAL DATA: %s has no %s/%s, so the simulator trains on an artificial phantom in %s. "
+            "Set %s to the root of real site folders",
+            *(self.name, root, dataset, self.name, drawn, DATA_VARIABLE),
+        )
+        return drawn, True
+
+    def hide(self, text: str) -> str:
+        """Return an error text without this machine's folders, fit to leave the site."""
+        for label, folder in (
+            ("<data>", data_root(self.config)),
+            ("<home>", self.home),
+            ("~", os.path.expanduser("~")),
+        ):
+            text = text.replace(str(folder), label)
+        return text
+
+
+def read_job(fl_ctx: FLContext) -> Job:
+    """Return what the job that runs here says, from its own file beside NVFlare's configuration.
+
+    Raises:
+        SettingsError: the job has no such file, or it says something that cannot be.
+    """
+    folder = fl_ctx.get_engine().get_workspace().get_app_config_dir(fl_ctx.get_job_id())
+    return Job.read(Path(folder) / JOB_FILE)
+
+
+def refuse_arguments(names: Sequence[str]) -> None:
+    """Refuse a job that gives arguments to our components.
+
+    Raises:
+        SettingsError: there are some; says where values belong.
+    """
+    if names:
+        raise SettingsError(
+            f"the job gives its component the arguments {', '.join(sorted(names))}, expected none; what a job says "
+            f"stands in config/{JOB_FILE}"
+        )

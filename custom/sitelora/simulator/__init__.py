@@ -1,0 +1,1 @@
+"""NVFlare's own simulator as a child process: chosen, started, followed live and judged; imports no nvflare."""

@@ -1,0 +1,96 @@
+"""A run as its participants tell it, and the block and lines that a person sees."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sitelora.federation.events import EventLog
+from sitelora.simulator.event_follower import EventFollower, RunView, SiteView
+from sitelora.simulator.live_view import RunDisplay, block, plain_line
+
+
+def test_the_follower_tells_new_whole_lines_only(tmp_path: Path) -> None:
+    old = EventLog(tmp_path / "server", "server")
+    old.write("finished", completed=False, error="an earlier run")
+    follower = EventFollower(tmp_path)
+    assert follower.poll() == []
+    site = EventLog(tmp_path / "site-1", "site-1")
+    site.write("task_started", task="train", round=0, bytes_down=10)
+    with site.path.open("a") as stream:
+        stream.write('{"time": 1, "who": "site-1", ')
+    assert [event["event"] for event in follower.poll()] == ["task_started"]
+    with site.path.open("a") as stream:
+        stream.write('"event": "step"}\n')
+    assert [event["event"] for event in follower.poll()] == ["step"]
+    assert follower.poll() == []
+
+
+def events_of_a_round() -> list[dict[str, Any]]:
+    started = {"federation": "fed", "uid": "u", "sites": ["site-1", "site-2"], "first_round": 0, "method": "iat"}
+    metrics = {"loss": 0.5, "dice_received": 0.1, "dice_personal": 0.6}
+    lines: list[tuple[str, str, dict[str, Any]]] = [
+        ("server", "federation_started", started),
+        ("site-1", "artificial_data", {"folder": "somewhere"}),
+        ("server", "begun", {"sites": {"site-1": {}, "site-2": {}}}),
+        ("server", "round_started", {"round": 0}),
+        ("site-1", "task_started", {"task": "train", "round": 0, "bytes_down": 2000}),
+        ("site-1", "step", {"round": 0, "step": 3, "steps": 4, "loss": 0.4567}),
+        ("site-1", "left", {"round": 0, "tensors": 2, "bytes": 1000}),
+        ("site-1", "task_finished", {"task": "train", "round": 0, "seconds": 2.0, "metrics": metrics}),
+        ("site-2", "error", {"error": "site-2: no data\nlook there"}),
+        ("server", "update", {"round": 0, "site": "site-1", "status": "ok", "bytes_up": 1000, "metrics": metrics}),
+        ("server", "update", {"round": 0, "site": "site-2", "status": "missing", "reason": "no data"}),
+        ("server", "round_finished", {"round": 0, "seconds": 3.0}),
+    ]
+    return [{"time": n, "who": who, "event": event, **fields} for n, (who, event, fields) in enumerate(lines)]
+
+
+def view_after(events: list[dict[str, Any]]) -> RunView:
+    view = RunView(rounds=5, sites={"site-1": SiteView(), "site-2": SiteView()})
+    for event in events:
+        view.take(event)
+    return view
+
+
+def test_a_view_adds_events_up() -> None:
+    view = view_after(events_of_a_round())
+    assert (view.done, view.phase, view.artificial) == (1, "round 1 of 5", {"site-1"})
+    one, two = view.sites["site-1"], view.sites["site-2"]
+    assert (one.doing, one.step, one.steps, one.loss, one.dice) == ("done", 3, 4, 0.4567, 0.6)
+    assert (one.bytes_up, one.bytes_down) == (1000, 2000)
+    assert two.doing == "missing"
+    assert view.seconds_left() is not None
+    assert view_after(events_of_a_round()[:6]).seconds_left() is None
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_the_block_fits_and_shows_every_site(width: int) -> None:
+    lines = block(view_after(events_of_a_round()), "fed u", width=width)
+    assert all(len(line) <= width for line in lines)
+    text = "\n".join(lines)
+    assert all(word in text for word in ("site-1", "site-2", "1/5", "no real data", "no data"))
+    if width >= 100:
+        assert all(word in text for word in ("loss 0.457", "Dice 0.600", "up 1.0 kB", "down 2.0 kB", "left"))
+
+
+def test_a_terminal_gets_one_block_that_is_redrawn_and_a_log_gets_plain_lines() -> None:
+    view, events = view_after(events_of_a_round()), events_of_a_round()
+    terminal = io.StringIO()
+    display = RunDisplay(view, title="fed u", stream=terminal, live=True)
+    display.show(events[:3])
+    display.show(events[3:])
+    assert terminal.getvalue().count("\x1b[") == 2  # one move up, one erase
+    log = io.StringIO()
+    RunDisplay(view, title="fed u", stream=log).show(events)
+    assert "\x1b" not in log.getvalue()
+    assert "round 1/5: site-1 sent 1.0 kB, loss 0.500, Dice 0.100 -> 0.600" in log.getvalue()
+    assert "round 1/5: site-2 missing: no data" in log.getvalue()
+    assert "NO REAL DATA" in log.getvalue()
+
+
+def test_unknown_events_are_no_harm() -> None:
+    event = {"time": 0, "who": "site-1", "event": "from the future"}
+    view_after([event, {**event, "who": "server"}, {**event, "who": "stranger"}])
+    assert plain_line(event, 5) is None
