@@ -19,7 +19,7 @@ $(2) >>$(LOG) 2>&1 || { code=$$?; tail -n 30 $(LOG); echo "Failed (exit $$code).
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format pytest soak gpu poc clean distclean
+.PHONY: help setup demo test lint format export pytest soak gpu poc clean distclean
 
 help: ## this list
 	@printf 'SiteLoRA. Each goal does all of its own set-up.\n\n'
@@ -55,6 +55,10 @@ lint: $(STAMP) ## ruff and mypy
 format: $(STAMP) ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+export: $(STAMP) ## write bundles/ and jobs/ anew from their sources in the package, as a test wants them committed
+	$(BIN)/sitelora bundle --all --out bundles
+	$(BIN)/python jobs/export.py
 
 pytest: $(STAMP)
 	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile

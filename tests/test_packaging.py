@@ -136,19 +136,26 @@ def test_installed_wheel_finds_its_own_bundles(wheel: Path, tmp_path: Path) -> N
     assert found["bundles"] == {name: str(target / "sitelora" / "bundles" / name) for name in names}
 
 
-def test_an_installed_wheel_writes_the_jobs_that_are_committed(wheel: Path, repository: Path, tmp_path: Path) -> None:
+def test_an_installed_wheel_writes_the_job_and_the_bundle_that_are_committed(
+    wheel: Path, repository: Path, tmp_path: Path
+) -> None:
     target, empty = tmp_path / "site-packages", tmp_path / "empty"
     empty.mkdir()
     subprocess.run([*PIP, "install", *OFFLINE, "--target", str(target), str(wheel)], check=True)
-    command = [sys.executable, "-m", "sitelora.cli", "job", "iat_prostate"]
     environment = {**os.environ, "PYTHONPATH": str(target)}
-    done = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    for words in (["job", "iat_prostate"], ["bundle", "iat_segmentation"]):
+        command = [sys.executable, "-m", "sitelora.cli", *words]
+        done = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
     written = {path.relative_to(empty): path.read_bytes() for path in empty.rglob("*") if path.is_file()}
-    assert sorted(path.name for path in written) == [
+    job = {path: content for path, content in written.items() if path.parts[0] == "iat_prostate"}
+    assert sorted(path.name for path in job) == [
         *("config_fed_client.json", "config_fed_server.json", "meta.json", "sitelora.json")
     ]
-    assert written == {path: (repository / "jobs" / path).read_bytes() for path in written}
+    assert job == {path: (repository / "jobs" / path).read_bytes() for path in job}
+    bundle = {path.as_posix(): content for path, content in written.items() if path not in job}
+    committed = {f"iat_segmentation/{name}" for name in files_below(repository / "bundles" / "iat_segmentation")}
+    assert bundle == {name: (repository / "bundles" / name).read_bytes() for name in committed}
 
 
 def test_editable_install_finds_the_checkouts_bundles(source: Path, tmp_path: Path) -> None:
