@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from sitelora.report.results import Run
 from sitelora.run_result import Round
 
+FULL = "both directions, every value of the model in every message"
+"""What full fine-tuning would send, in a hint."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:

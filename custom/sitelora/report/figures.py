@@ -54,13 +54,13 @@ def dice_by_round(run: Run, site: str) -> Picture | None:
 
 def _curve(axes: Axes, numbers: Sequence[int], values: Sequence[float | None], model: str) -> None:
     """Draw one line, broken where a value is absent; the served model's is a wide band that the others run over."""
-    tone, marker, _ = model_style(model)
+    look = model_style(model)
     heights = [float("nan") if value is None else value for value in values]
-    shown = marker if len(numbers) <= MOST_MARKERS else None
+    shown = look.marker if len(numbers) <= MOST_MARKERS else None
     if model == "personal":
-        axes.plot(numbers, heights, color=TONES[tone].light, linewidth=6, alpha=0.35, solid_capstyle="round")
+        axes.plot(numbers, heights, color=look.colour, linewidth=6, alpha=0.35, solid_capstyle="round")
     else:
-        axes.plot(numbers, heights, color=TONES[tone].light, marker=shown, markersize=4.5)
+        axes.plot(numbers, heights, color=look.colour, marker=shown, markersize=4.5)
 
 
 def _last_values(axes: Axes, numbers: Sequence[int], curves: Mapping[str, Sequence[float | None]]) -> None:
@@ -69,7 +69,7 @@ def _last_values(axes: Axes, numbers: Sequence[int], curves: Mapping[str, Sequen
     for metric, values in curves.items():
         present = [(n, v) for n, v in zip(numbers, values, strict=True) if v is not None]
         if present:
-            ends.append((present[-1][1], present[-1][0], TONES[model_style(ROUND_CURVES[metric])[0]].light))
+            ends.append((present[-1][1], present[-1][0], model_style(ROUND_CURVES[metric]).colour))
     ends.sort()
     heights = [value for value, _, _ in ends]
     for _ in range(len(ends)):  # neighbours that are too close move apart by the same
@@ -91,16 +91,17 @@ def final_dice(run: Run) -> Picture | None:
             values = [value for m in models if (value := run.dice(site, m)) is not None]
             axes.plot([min(values), max(values)], [row, row], color=TONES["rule"].light, linewidth=3.5, zorder=1)
         for place, model in enumerate(models):
-            tone, marker, _ = model_style(model)
-            colour, shift = TONES[tone].light, 0.17 * (place - (len(models) - 1) / 2)
+            look, shift = model_style(model), 0.17 * (place - (len(models) - 1) / 2)
             for row, site in enumerate(sites):
                 score = run.evaluation[site].get(model)
                 if score is None or score.dice is None:
                     continue
                 if score.interval:
-                    axes.plot(score.interval, [row + shift] * 2, color=colour, linewidth=1.2, alpha=0.75, zorder=2)
-                face = TONES["paper"].light if model == "base" else colour
-                axes.plot(score.dice, row + shift, marker, color=colour, markerfacecolor=face, mew=1.5, ms=6.5)
+                    axes.plot(score.interval, [row + shift] * 2, color=look.colour, linewidth=1.2, alpha=0.75, zorder=2)
+                face = TONES["paper"].light if model == "base" else look.colour
+                axes.plot(
+                    score.dice, row + shift, look.marker, color=look.colour, markerfacecolor=face, mew=1.5, ms=6.5
+                )
         axes.set(xlim=(-0.02, 1), ylim=(len(sites) - 0.5, -0.5), yticks=range(len(sites)), yticklabels=sites)
         axes.set_xlabel("Dice on test data")
         axes.grid(axis="y", visible=False)
@@ -125,7 +126,7 @@ def bytes_by_round(run: Run) -> Picture | None:
         groups = [[site] for site in run.sites] if segmented(run) else [list(run.sites)]
         gap = 0.7 if segmented(run) else 0.0
         for direction, model, shift in (("bytes_down", "received", -0.2), ("bytes_up", "personal", 0.2)):
-            tone = TONES[model_style(model)[0]].light
+            tone = model_style(model).colour
             for each in run.rounds:
                 height = 0.0
                 for group in groups:

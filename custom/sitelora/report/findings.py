@@ -25,6 +25,11 @@ def mean_dice(run: Run, model: str) -> float | None:
     return statistics.fmean(values) if values else None
 
 
+def scored_models(run: Run) -> list[str]:
+    """Return the models that have a Dice at some site, in reading order."""
+    return [model for model in run.models if mean_dice(run, model) is not None]
+
+
 def compared(run: Run, model: str, other: str = "base") -> tuple[list[str], list[str]]:
     """Return the sites where ``model`` scores above ``other``, and those where it does not."""
     pairs = run.dice_pairs(model, other)

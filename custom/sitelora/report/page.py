@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sitelora.report import figures, sections, server_figures
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from sitelora.report.beside import with_beside
+from sitelora.report.facts import page_facts
 from sitelora.report.findings import headline, verdict
-from sitelora.report.header import header
 from sitelora.report.results import Run, read_run
-from sitelora.report.template import document
+from sitelora.report.style import Picture, css_variables
 from sitelora.report.warned import warnings
+from sitelora.report.words import bytes_text, count_text, dice_text
 from sitelora.typed_json import to_json
 
 
@@ -37,32 +43,39 @@ def build_report(run_dir: Path, out: Path, *, beside: Path | None = None) -> Pat
     run = read_run(run_dir)
     if beside is not None:
         run = with_beside(run, read_run(beside))
-    panels = [panel for site in run.sites if (panel := figures.dice_by_round(run, site))]
-    final, traffic, total = figures.final_dice(run), figures.bytes_by_round(run), figures.bytes_in_all(run)
-    meter, matrices = server_figures.heterogeneity(run), server_figures.similarity(run)
-    chapters = [
-        header(run),
-        sections.quality(run, final),
-        sections.round_by_round(run, panels),
-        sections.aggregation(meter, matrices),
-        sections.travelled(run, traffic, total),
-        sections.pictures(run),
-        sections.cases(run),
-        sections.glossary(),
-        '<footer class="note">Made by SiteLoRA from the files of the run; this page loads nothing and sends '
-        "nothing. For research; not a medical device.</footer>",
-    ]
+    facts = page_facts(run)
     out.mkdir(parents=True, exist_ok=True)
-    for picture in [*panels, *matrices, *(p for p in (final, traffic, total, meter) if p)]:
-        (out / "figures").mkdir(exist_ok=True)
-        (out / "figures" / f"{picture.name}.png").write_bytes(picture.png)
+    for picture in (*facts["panels"], *facts["matrices"], *facts.values()):
+        if isinstance(picture, Picture):
+            (out / "figures").mkdir(exist_ok=True)
+            (out / "figures" / f"{picture.name}.png").write_bytes(picture.png)
     numbers = json.dumps(collected(run, run_dir), indent=1, allow_nan=False, ensure_ascii=False)
     (out / "results.json").write_text(numbers + "\n", encoding="utf-8")
     page = out / "index.html"
-    title = run.result.federation or "Federation"
-    body = "\n".join(chapter for chapter in chapters if chapter)
-    page.write_text(document(title=f"{title} · SiteLoRA report", body=body), encoding="utf-8")
+    page.write_text(rendered(facts), encoding="utf-8")
     return page
+
+
+def rendered(facts: Mapping[str, Any]) -> str:
+    """Return the page: all that facts tell is escaped, so that names from sites cannot become markup.
+
+    It loads nothing: a content security policy forbids it, and only the script whose hash it names runs.
+    """
+    environment = Environment(
+        loader=PackageLoader("sitelora.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"bytes": bytes_text, "count": count_text, "dice": dice_text, "sha256": _sha256}
+    page = environment.get_template("page.html.j2").render(facts, tones=css_variables)
+    return re.sub(r"(\d) %", "\\1\N{NO-BREAK SPACE}%", page)
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def collected(run: Run, run_dir: Path) -> dict[str, Any]:

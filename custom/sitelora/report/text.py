@@ -6,12 +6,14 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
-from sitelora.report.beside import beside_difference, beside_pairs, difference_text, with_beside
-from sitelora.report.findings import mean_dice, verdict
+from sitelora.report.beside import with_beside
+from sitelora.report.costs import cost_of
+from sitelora.report.findings import scored_models, verdict
 from sitelora.report.results import Run
-from sitelora.report.style import SHORT
+from sitelora.report.table import Column, table_of
+from sitelora.report.tables import site_columns
 from sitelora.report.warned import warnings
-from sitelora.report.words import ABSENT, bytes_text, dice_text
+from sitelora.report.words import ABSENT, bytes_text
 
 NARROWEST = 40
 
@@ -33,9 +35,8 @@ def summary_text(run: Run, beside: Run | None = None, *, width: int | None = Non
     title = " · ".join(part for part in (told.federation, told.method, told.paper, told.dataset) if part)
     parts = [_wrap(title, width)] if title else []
     parts.append(_wrap(verdict(run), width))
-    table = _table(run, width)
-    if table:
-        parts.append(table)
+    if run.sites:
+        parts.append(_table(run, width))
     lines = warnings(run)
     if lines:
         parts.append("\n".join(_wrap(line, width, first="! ", later="  ") for line in lines))
@@ -47,38 +48,27 @@ def _table(run: Run, width: int) -> str:
 
     Columns that do not fit are left out from the right, the course of the rounds first.
     """
-    if not run.sites:
-        return ""
-    models = [model for model in run.models if mean_dice(run, model) is not None]
-    pairs = beside_pairs(run)
-    gains = {site: difference_text(one - two) for site, (one, two) in pairs.items()}
-    head = ["site"]
-    for model in models:
-        head += [SHORT.get(model, model).lower()] + [f"vs {run.beside}"] * (model == "personal" and bool(pairs))
-    told = any(run.served(site) for site in run.sites)
-    rows = []
-    for site in run.sites:
-        scores = run.evaluation.get(site, {})
-        row = [site]
-        for model in models:
-            score = scores.get(model)
-            row.append("n/a" if score and score.not_applicable else dice_text(score.dice if score else None))
-            row += [gains.get(site, ABSENT)] * (model == "personal" and bool(pairs))
-        served = run.served(site)
-        row += [served.words if served else ABSENT] * told
-        entries = [each.sites.get(site) for each in run.rounds]
-        sent = sum(entry.bytes_up for entry in entries if entry)
-        course = [entry.metrics.get("dice_personal") if entry else None for entry in entries]
-        words = " ".join(ABSENT if value is None else f"{value:.2f}" for value in course)
-        rows.append([*row, bytes_text(sent) if sent else ABSENT, words])
-    if len(run.sites) > 1 and models:
-        row = ["mean"]
-        for model in models:
-            row.append(dice_text(mean_dice(run, model)))
-            row += [difference_text(beside_difference(run))] * (model == "personal" and bool(pairs))
-        rows.append([*row, *[""] * told, "", ""])
-    course_of = "freshly trained, by round"
-    return _aligned([[*head, *["is served"] * told, "sent", course_of], *rows], width)
+    columns = [
+        *site_columns(run),
+        Column("sent", lambda site: _sent(run, site)),
+        Column("freshly trained, by round", lambda site: _course(run, site)),
+    ]
+    table = table_of(columns, run.sites, footer=len(run.sites) > 1 and bool(scored_models(run)))
+    heads = [column.terminal or column.head.lower() for column in columns]
+    rows = [[cell.text for cell in row] for row in table.rows]
+    means = [[cell.text.lower() for cell in table.footer]] if table.footer else []
+    return _aligned([heads, *rows, *means], width)
+
+
+def _sent(run: Run, site: str) -> str:
+    sent = cost_of(run, site=site).bytes_up
+    return bytes_text(sent) if sent else ABSENT
+
+
+def _course(run: Run, site: str) -> str:
+    entries = [each.sites.get(site) for each in run.rounds]
+    course = [entry.metrics.get("dice_personal") if entry else None for entry in entries]
+    return " ".join(ABSENT if value is None else f"{value:.2f}" for value in course)
 
 
 def _aligned(rows: Sequence[Sequence[str]], width: int) -> str:
