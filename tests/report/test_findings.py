@@ -125,10 +125,10 @@ def test_drawn_data_is_warned_of_however_it_shows(tmp_path):
     }
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "events.jsonl").write_text(
-        '{"event": "begin"}\n{"event": "artificial_data", "folder": "x"}\n{"ev'
+        '{"time": 1, "event": "begin"}\n{"time": 2, "event": "artificial_data", "folder": "x"}\n{"ev'
     )
     (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "events.jsonl").write_text('{"event": "begin", "note": "artificial_data"}\n')
+    (tmp_path / "d" / "events.jsonl").write_text('{"time": 1, "event": "begin", "note": "artificial_data"}\n')
     run = run_of(tmp_path, sites=sites)
     assert run.artificial == ["a", "b"]
     assert warnings(run)[0].startswith("Artificial data at a and b: drawn")

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sitelora.report.costs import cost_of, ratio_text
-from sitelora.report.results import Run
+from sitelora.report.results import Run, mean
 from sitelora.report.style import ROUND_CURVES, TONES, Picture, canvas, finish, model_style
 from sitelora.report.words import bytes_text, dice_text, shortened
 
@@ -26,8 +26,8 @@ def dice_by_round(run: Run, site: str) -> Picture | None:
     """
     numbers = [each.number for each in run.rounds]
     entries = [each.sites.get(site) for each in run.rounds]
-    found = {m: [e.metrics.get(m) if e else None for e in entries] for m in ROUND_CURVES}
-    curves = {metric: values for metric, values in found.items() if any(value is not None for value in values)}
+    found = {metric: run.course(site, metric) for metric in ROUND_CURVES}
+    curves = {metric: values for metric, values in found.items() if mean(values) is not None}
     if not curves:
         return None
     with canvas(280, 186) as (figure, axes):
@@ -55,12 +55,16 @@ def dice_by_round(run: Run, site: str) -> Picture | None:
 def _curve(axes: Axes, numbers: Sequence[int], values: Sequence[float | None], model: str) -> None:
     """Draw one line, broken where a value is absent; the served model's is a wide band that the others run over."""
     look = model_style(model)
-    heights = [float("nan") if value is None else value for value in values]
     shown = look.marker if len(numbers) <= MOST_MARKERS else None
     if model == "personal":
-        axes.plot(numbers, heights, color=look.colour, linewidth=6, alpha=0.35, solid_capstyle="round")
+        axes.plot(numbers, heights(values), color=look.colour, linewidth=6, alpha=0.35, solid_capstyle="round")
     else:
-        axes.plot(numbers, heights, color=look.colour, marker=shown, markersize=4.5)
+        axes.plot(numbers, heights(values), color=look.colour, marker=shown, markersize=4.5)
+
+
+def heights(values: Sequence[float | None]) -> list[float]:
+    """Return values as a line needs them, broken where one is absent."""
+    return [float("nan") if value is None else value for value in values]
 
 
 def _last_values(axes: Axes, numbers: Sequence[int], curves: Mapping[str, Sequence[float | None]]) -> None:
@@ -71,12 +75,12 @@ def _last_values(axes: Axes, numbers: Sequence[int], curves: Mapping[str, Sequen
         if present:
             ends.append((present[-1][1], present[-1][0], model_style(ROUND_CURVES[metric]).colour))
     ends.sort()
-    heights = [value for value, _, _ in ends]
+    apart = [value for value, _, _ in ends]
     for _ in range(len(ends)):  # neighbours that are too close move apart by the same
         for low, high in itertools.pairwise(range(len(ends))):
-            push = max(0.0, LABEL_HEIGHT - (heights[high] - heights[low])) / 2
-            heights[low], heights[high] = heights[low] - push, heights[high] + push
-    for (value, place, colour), height in zip(ends, heights, strict=True):
+            push = max(0.0, LABEL_HEIGHT - (apart[high] - apart[low])) / 2
+            apart[low], apart[high] = apart[low] - push, apart[high] + push
+    for (value, place, colour), height in zip(ends, apart, strict=True):
         axes.annotate(f"{value:.2f}", (place, height), (7, 0), textcoords="offset points", color=colour, va="center")
 
 

@@ -19,10 +19,10 @@ def overlay_image(overlay: Overlay) -> Image.Image:
         ReportError: the file is not a readable picture.
     """
     try:
-        with Image.open(overlay.path) as opened:
+        with Image.open(overlay.file) as opened:
             return opened.convert("L" if opened.mode in ("1", "L", "I;16") else "RGB")
     except OSError as error:
-        found = f"{overlay.path} is not a readable picture ({error})"
+        found = f"{overlay.file} is not a readable picture ({error})"
         raise ReportError(f"{found}: delete it or draw it again") from error
 
 

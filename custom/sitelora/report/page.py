@@ -16,10 +16,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sitelora.report.beside import with_beside
 from sitelora.report.facts import page_facts
 from sitelora.report.findings import headline, verdict
-from sitelora.report.results import Run, read_run
+from sitelora.report.results import Overlay, Run, read_run
 from sitelora.report.style import Picture, css_variables
 from sitelora.report.warned import warnings
 from sitelora.report.words import bytes_text, count_text, dice_text
+from sitelora.run_result import ModelScore
 from sitelora.typed_json import to_json
 
 
@@ -80,35 +81,35 @@ def _sha256(text: str) -> str:
 
 def collected(run: Run, run_dir: Path) -> dict[str, Any]:
     """Return all numbers of the page in plain dictionaries, ready for JSON without NaN."""
-    scores = {
-        site: {
-            model: {
-                "dice": score.dice,
-                "dice_ci95": list(score.interval) if score.interval else None,
-                "patient_count": score.patient_count,
-                "not_applicable": score.not_applicable,
-                "cases": to_json(score.cases),
-            }
-            for model, score in models.items()
-        }
-        for site, models in run.evaluation.items()
-    }
-    listed = {
-        site: [{**asdict(entry), "path": entry.path.relative_to(run_dir.resolve()).as_posix()} for entry in entries]
-        for site, entries in run.overlays.items()
-    }
-    written_elsewhere = {"rounds", "evaluation", "warnings"}
+    apart = {"rounds", "evaluation", "warnings"}
     value = {
         "format": 1,
         "verdict": verdict(run),
         "warnings": warnings(run),
         "headline": headline(run),
-        "run": {name: fact for name, fact in run.result.to_json().items() if name not in written_elsewhere},
+        "run": {name: fact for name, fact in run.result.to_json().items() if name not in apart},
         "rounds": [asdict(each) for each in run.rounds],
-        "evaluation": scores,
-        "overlays": listed,
+        "evaluation": {
+            site: {model: _score(score) for model, score in models.items()} for site, models in run.evaluation.items()
+        },
+        "overlays": {site: [_listed(each, run_dir) for each in overlays] for site, overlays in run.overlays.items()},
     }
     return finite(value)
+
+
+def _score(score: ModelScore) -> dict[str, Any]:
+    return {
+        "dice": score.dice,
+        "dice_ci95": score.interval,
+        "patient_count": score.patient_count,
+        "not_applicable": score.not_applicable,
+        "cases": to_json(score.cases),
+    }
+
+
+def _listed(overlay: Overlay, run_dir: Path) -> dict[str, Any]:
+    told = asdict(overlay)
+    return {"path": Path(told.pop("file")).relative_to(run_dir.resolve()).as_posix(), **told}
 
 
 def finite(value: Any) -> Any:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
 import matplotlib
@@ -18,10 +17,10 @@ from numpy.typing import NDArray
 
 from sitelora.evaluation.overlays import LINE_STYLES, PREDICTION, STRIP_PX, TRUTH
 from sitelora.report.costs import full_model_bytes, ratio_text
-from sitelora.report.figures import MOST_MARKERS
+from sitelora.report.figures import MOST_MARKERS, heights
 from sitelora.report.findings import class_names, mean_dice, upload_per_round
 from sitelora.report.overlay_image import overlay_image
-from sitelora.report.results import Overlay, ReportError, Run
+from sitelora.report.results import Overlay, ReportError, Run, mean
 from sitelora.report.style import HOUSE_STYLE, ROUND_CURVES, TONES, model_style, png_bytes
 from sitelora.report.words import bytes_text, count_text, dice_text, shortened
 
@@ -116,23 +115,17 @@ def _draw_rounds(axes: Axes, run: Run) -> None:
     words = {"dice_received": "received, before training", "dice_personal": "freshly trained", "dice_served": "served"}
     for metric in ROUND_CURVES:
         look = model_style(ROUND_CURVES[metric])
-        lines = [
-            [each.sites[site].metrics.get(metric) if site in each.sites else None for each in run.rounds]
-            for site in run.sites
-        ]
-        if all(value is None for values in lines for value in values):
+        lines = [run.course(site, metric) for site in run.sites]
+        means = [mean(values) for values in zip(*lines, strict=True)]
+        if all(value is None for value in means):
             continue
         if metric == "dice_served":  # a wide band that the others run over; its sites follow theirs
-            served = [_nan(_mean([values[place] for values in lines])) for place in range(len(numbers))]
-            axes.plot(numbers, served, color=look.colour, linewidth=11, alpha=0.35, label=words[metric])
+            axes.plot(numbers, heights(means), color=look.colour, linewidth=11, alpha=0.35, label=words[metric])
             continue
         for values in lines:
-            axes.plot(numbers, [_nan(v) for v in values], color=look.colour, linewidth=1.3, alpha=0.35)
-        means = [_mean([values[place] for values in lines]) for place in range(len(numbers))]
+            axes.plot(numbers, heights(values), color=look.colour, linewidth=1.3, alpha=0.35)
         shown = look.marker if len(numbers) <= MOST_MARKERS else None
-        axes.plot(
-            numbers, [_nan(v) for v in means], color=look.colour, linewidth=3.6, marker=shown, ms=9, label=words[metric]
-        )
+        axes.plot(numbers, heights(means), color=look.colour, linewidth=3.6, marker=shown, ms=9, label=words[metric])
     if len(run.sites) > 1:
         axes.set_title("thin: each site", loc="right", fontsize=14, pad=14, color=MUTED)
     axes.set(ylim=(0, 1), yticks=[0, 0.5, 1])
@@ -192,12 +185,3 @@ def _pixels(overlay: Overlay) -> NDArray[np.uint8]:
     """Return an overlay without its strips of words, ``[H, W, 3]``."""
     pixels = np.asarray(overlay_image(overlay).convert("RGB"))
     return pixels[STRIP_PX:-STRIP_PX] if pixels.shape[0] > 4 * STRIP_PX else pixels
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return statistics.fmean(present) if present else None
-
-
-def _nan(value: float | None) -> float:
-    return float("nan") if value is None else value

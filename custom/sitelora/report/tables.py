@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from functools import partial
 
 from sitelora.report.beside import beside_difference, beside_pairs, difference_text
 from sitelora.report.costs import FULL, cost_of, full_model_bytes
 from sitelora.report.findings import attended, main_model, mean_dice, scored_models
-from sitelora.report.results import Run
+from sitelora.report.results import Run, mean
 from sitelora.report.style import model_style
 from sitelora.report.table import Cell, Column, Table, table_of
 from sitelora.report.words import (
@@ -160,8 +159,7 @@ def _course(site: str, each: Round) -> Cell:
 
 
 def _mean(each: Round, name: str) -> float | None:
-    values = [v for entry in each.sites.values() if (v := entry.metrics.get(name)) is not None]
-    return statistics.fmean(values) if values else None
+    return mean(entry.metrics.get(name) for entry in each.sites.values())
 
 
 def _remarks(each: Round) -> str:

@@ -51,7 +51,7 @@ def _table(run: Run, width: int) -> str:
     columns = [
         *site_columns(run),
         Column("sent", lambda site: _sent(run, site)),
-        Column("freshly trained, by round", lambda site: _course(run, site)),
+        Column("freshly trained, by round", lambda site: " ".join(map(_short, run.course(site, "dice_personal")))),
     ]
     table = table_of(columns, run.sites, footer=len(run.sites) > 1 and bool(scored_models(run)))
     heads = [column.terminal or column.head.lower() for column in columns]
@@ -65,10 +65,8 @@ def _sent(run: Run, site: str) -> str:
     return bytes_text(sent) if sent else ABSENT
 
 
-def _course(run: Run, site: str) -> str:
-    entries = [each.sites.get(site) for each in run.rounds]
-    course = [entry.metrics.get("dice_personal") if entry else None for entry in entries]
-    return " ".join(ABSENT if value is None else f"{value:.2f}" for value in course)
+def _short(dice: float | None) -> str:
+    return ABSENT if dice is None else f"{dice:.2f}"
 
 
 def _aligned(rows: Sequence[Sequence[str]], width: int) -> str:
