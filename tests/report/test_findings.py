@@ -165,7 +165,7 @@ def test_training_that_spoils_a_useful_model_is_warned_of(tmp_path, falls, told)
 def test_hardware_is_told_by_site_where_it_or_what_a_site_set_differs(tmp_path):
     machine = {"machine": "x86_64", "cores": 2}
     sites = {"a": {"hardware": machine}, "b": {"hardware": machine}}
-    assert page_facts(run_of(tmp_path, sites=sites))["setup"]["Hardware"] == "x86_64, 2 cores"
+    assert ("Hardware", "x86_64, 2 cores", "") in page_facts(run_of(tmp_path, sites=sites))["setup"]
     sites["b"]["own_settings"] = {"device": "cuda", "batch_size": 4}
     told = "a: x86_64, 2 cores; b: x86_64, 2 cores, set at the site: device cuda, batch size 4"
-    assert page_facts(run_of(tmp_path, sites=sites))["setup"]["Hardware"] == told
+    assert ("Hardware", told, "") in page_facts(run_of(tmp_path, sites=sites))["setup"]

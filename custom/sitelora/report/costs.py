@@ -63,9 +63,9 @@ def cost_of(run: Run, rounds: Sequence[Round] | None = None, *, site: str | None
     )
 
 
-def begin_bytes(run: Run, site: str | None = None) -> int:
-    """Return what one site or all sent once, before the first round."""
-    return sum(told.begin_bytes_up for name, told in run.result.sites.items() if site in (None, name))
+def begin_bytes(run: Run) -> int:
+    """Return what all sites sent once, before the first round."""
+    return sum(told.begin_bytes_up for told in run.result.sites.values())
 
 
 def ratio_text(ratio: float | None) -> str:

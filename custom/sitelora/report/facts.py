@@ -17,6 +17,14 @@ from sitelora.report.words import bytes_text, dice_text, listed, seconds_text
 from sitelora.run_result import SiteFacts
 
 
+class Pair(NamedTuple):
+    """A name and its value, with a small remark below."""
+
+    name: str
+    value: str
+    remark: str = ""
+
+
 class Mark(NamedTuple):
     """One line of a legend: a tone, a marker, and what they stand for."""
 
@@ -80,8 +88,8 @@ def page_facts(run: Run) -> dict[str, Any]:
     }
 
 
-def _tiles(run: Run) -> list[tuple[str, str, str]]:
-    """Return the numbers to remember: name, value, a remark."""
+def _tiles(run: Run) -> list[Pair]:
+    """Return the numbers to remember."""
     tiles = []
     if (main := findings.main_model(run)) is not None:
         base = findings.mean_dice(run, "base")
@@ -89,22 +97,22 @@ def _tiles(run: Run) -> list[tuple[str, str, str]]:
         if beside_pairs(run):
             remark += f"; {run.beside} {dice_text(findings.mean_dice(run, run.beside))}"
         name = f"Dice, {model_style(main).short.lower()} model"
-        tiles.append((name, dice_text(findings.mean_dice(run, main)), remark))
+        tiles.append(Pair(name, dice_text(findings.mean_dice(run, main)), remark))
     if run.rounds:
         times = [each.seconds for each in run.rounds if each.seconds is not None]
         remark = f"{seconds_text(sum(times))} in all" if times else ""
-        tiles.append(("Rounds done", f"{run.result.rounds_done} of {run.result.rounds_planned or '?'}", remark))
+        tiles.append(Pair("Rounds done", f"{run.result.rounds_done} of {run.result.rounds_planned or '?'}", remark))
         always = sum(all(site in findings.attended(each) for each in run.rounds) for site in run.sites)
-        tiles.append(("Sites", str(len(run.sites)), f"{always} took part in every round"))
+        tiles.append(Pair("Sites", str(len(run.sites)), f"{always} took part in every round"))
     if (sent := findings.upload_per_round(run)) is not None:
         full = costs.full_model_bytes(run)
         remark = f"{costs.ratio_text(full / sent)} of full fine-tuning ({bytes_text(full)})" if full else ""
-        tiles.append(("Sent a round by a site", bytes_text(sent), remark))
+        tiles.append(Pair("Sent a round by a site", bytes_text(sent), remark))
     return tiles
 
 
-def _setup(run: Run) -> dict[str, str]:
-    """Return what is needed to run it again, by name."""
+def _setup(run: Run) -> list[Pair]:
+    """Return what is needed to run it again."""
     told, base = run.result, run.result.base
     sha256 = f"(sha256 {base.sha256[:12]})" if base.sha256 else ""
     found = {
@@ -117,7 +125,7 @@ def _setup(run: Run) -> dict[str, str]:
         "Run": told.uid,
         "Result written": run.written,
     }
-    return {name: value for name, value in found.items() if value}
+    return [Pair(name, value) for name, value in found.items() if value]
 
 
 def _all_hardware(run: Run) -> str:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sitelora.report.costs import cost_of, ratio_text
+from sitelora.report.findings import scored_models
 from sitelora.report.results import Run, mean
 from sitelora.report.style import ROUND_CURVES, TONES, Picture, canvas, finish, model_style
 from sitelora.report.words import bytes_text, dice_text, shortened
@@ -89,7 +90,7 @@ def final_dice(run: Run) -> Picture | None:
     sites = [s for s in run.sites if any(m.dice is not None for m in run.evaluation.get(s, {}).values())]
     if not sites:
         return None
-    models = [m for m in run.models if any(run.dice(s, m) is not None for s in sites)]
+    models = scored_models(run)
     with canvas(360, 56 + 36 * len(sites)) as (figure, axes):
         for row, site in enumerate(sites):
             values = [value for m in models if (value := run.dice(site, m)) is not None]
@@ -121,9 +122,8 @@ def bytes_by_round(run: Run) -> Picture | None:
 
     A bar has one segment a site, unless that would be too many to see.
     """
-    indices = range(len(run.rounds))
-    up, down = ([_total(run, index, name) for index in indices] for name in ("bytes_up", "bytes_down"))
-    most = max([*up, *down], default=0)
+    costs = [cost_of(run, [each]) for each in run.rounds]
+    most = max((max(cost.bytes_up, cost.bytes_down) for cost in costs), default=0)
     if not most:
         return None
     with canvas(360, 216) as (figure, axes):
@@ -144,7 +144,8 @@ def bytes_by_round(run: Run) -> Picture | None:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
         axes.yaxis.set_major_formatter(FuncFormatter(_axis_bytes))
         axes.grid(axis="x", visible=False)
-        totals = f"{bytes_text(sum(down))} to the sites and {bytes_text(sum(up))} from them"
+        total = cost_of(run)
+        totals = f"{bytes_text(total.bytes_down)} to the sites and {bytes_text(total.bytes_up)} from them"
         words = f"Bytes by round and site, in all {totals}"
         return finish(figure, name="bytes", words=words)
 
@@ -179,11 +180,6 @@ def _axis_bytes(value: float, _: object) -> str:
 def segmented(run: Run) -> bool:
     """Say whether the bars of :func:`bytes_by_round` show every site."""
     return len(run.sites) * len(run.rounds) <= MOST_SEGMENTS
-
-
-def _total(run: Run, index: int, direction: str) -> int:
-    """Return the bytes of one round over all sites."""
-    return sum(getattr(entry, direction) for entry in run.rounds[index].sites.values())
 
 
 def _slug(name: str) -> str:

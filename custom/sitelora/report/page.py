@@ -57,12 +57,9 @@ def build_report(run_dir: Path, out: Path, *, beside: Path | None = None) -> Pat
     return page
 
 
-def rendered(facts: Mapping[str, Any]) -> str:
-    """Return the page: all that facts tell is escaped, so that names from sites cannot become markup.
-
-    It loads nothing: a content security policy forbids it, and only the script whose hash it names runs.
-    """
-    environment = Environment(
+def environment() -> Environment:
+    """Return the templates: what a fact says is escaped, and a fact that is not there is an error."""
+    found = Environment(
         loader=PackageLoader("sitelora.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -70,8 +67,14 @@ def rendered(facts: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"bytes": bytes_text, "count": count_text, "dice": dice_text, "sha256": _sha256}
-    page = environment.get_template("page.html.j2").render(facts, tones=css_variables)
+    found.filters |= {"bytes": bytes_text, "count": count_text, "dice": dice_text, "sha256": _sha256}
+    found.globals["tones"] = css_variables
+    return found
+
+
+def rendered(facts: Mapping[str, Any]) -> str:
+    """Return the page. It loads nothing: its policy forbids it, and only the script whose hash it names runs."""
+    page = environment().get_template("page.html.j2").render(facts)
     return re.sub(r"(\d) %", "\\1\N{NO-BREAK SPACE}%", page)
 
 

@@ -6,7 +6,6 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
-from sitelora.report.beside import with_beside
 from sitelora.report.costs import cost_of
 from sitelora.report.findings import scored_models, verdict
 from sitelora.report.results import Run
@@ -18,18 +17,13 @@ from sitelora.report.words import ABSENT, bytes_text
 NARROWEST = 40
 
 
-def summary_text(run: Run, beside: Run | None = None, *, width: int | None = None) -> str:
+def summary_text(run: Run, *, width: int | None = None) -> str:
     """Return the summary of a run.
 
     Args:
-        run: what :func:`sitelora.report.results.read_run` returned.
-        beside: a second run, usually with method ``local``, whose personal Dice gets a column.
+        run: what :func:`sitelora.report.results.read_run` returned, with a second run beside it or without.
         width: columns of the terminal; ``None`` asks it (80 when there is none).
-
-    Raises:
-        ReportError: the two runs cannot be compared.
     """
-    run = run if beside is None else with_beside(run, beside)
     width = max(NARROWEST, width or shutil.get_terminal_size((80, 24)).columns)
     told = run.result
     title = " · ".join(part for part in (told.federation, told.method, told.paper, told.dataset) if part)
