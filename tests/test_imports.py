@@ -96,6 +96,12 @@ def test_imports_go_one_way(part: str) -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("part", ["federation", "evaluation", "flare", "egress"])
+def test_training_does_not_import_the_report(part: str) -> None:
+    """Pictures of cases are made in evaluation; a report reads them."""
+    assert [path.name for path in modules() if part_of(path) == part and "report" in imported_parts(path)] == []
+
+
 def test_common_modules_use_nothing_but_each_other() -> None:
     for path in modules():
         if part_of(path) in COMMON | {"__init__"}:
@@ -114,6 +120,7 @@ def test_no_circle_between_parts() -> None:
     [
         ("nvflare", {"flare"}),
         ("segment_anything", {"networks"}),
+        ("jinja2", {"report"}),
         ("torchvision", set()),
     ],
 )
@@ -143,10 +150,16 @@ def test_every_third_party_import_is_declared(repository: Path) -> None:
         return {IMPORT_NAME.get(name, name) for name in names if name}
 
     core = declared(config["options"]["install_requires"])
-    federation = core | declared(config["options.extras_require"]["federation"])
+    extras = {name: declared(text) for name, text in config["options.extras_require"].items()}
+    assert extras["report"] <= extras["federation"], "who takes part in a federation wants its report"
+    needs = {
+        "flare": extras["federation"],
+        "bundle_source": extras["federation"],
+        "report": extras["report"],
+    }
     wrong = []
     for path in modules():
-        known = federation if part_of(path) in ("flare", "bundle_source") else core
+        known = core | needs.get(part_of(path), set())
         roots = {name.split(".")[0] for name in imported(path)} - {"sitelora", "__future__"}
         unknown = roots - set(sys.stdlib_module_names) - known
         wrong += [f"{path.relative_to(PACKAGE)}: {name}" for name in sorted(unknown)]
@@ -156,24 +169,24 @@ def test_every_third_party_import_is_declared(repository: Path) -> None:
 SERVING = """
 import importlib, pkgutil, sys
 
-class NoNvflare:
+class NoExtras:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "nvflare":
-            raise ImportError("nvflare is not installed here")
+        if name.split(".")[0] in ("nvflare", "jinja2"):
+            raise ImportError(name + " is not installed here")
 
-sys.meta_path.insert(0, NoNvflare())
+sys.meta_path.insert(0, NoExtras())
 import sitelora
 count = 0
 for module in pkgutil.walk_packages(sitelora.__path__, "sitelora."):
-    if not module.name.startswith("sitelora.flare"):
+    if not module.name.startswith("sitelora.flare") and module.name != "sitelora.report.page":
         importlib.import_module(module.name)
         count += 1
-assert not [name for name in sys.modules if name.split(".")[0] in ("nvflare", "torchvision")]
+assert not [name for name in sys.modules if name.split(".")[0] in ("nvflare", "torchvision", "jinja2")]
 print(count)
 """
 
 
-def test_serving_works_without_nvflare_and_nothing_needs_torchvision(tmp_path: Path) -> None:
+def test_all_but_flare_and_the_page_work_without_the_extras_and_nothing_needs_torchvision(tmp_path: Path) -> None:
     script = tmp_path / "serve.py"
     script.write_text(SERVING, encoding="utf-8")
     run = subprocess.run(

@@ -115,9 +115,11 @@ def test_a_method_of_the_same_name_keeps_a_column_of_its_own(tmp_path, method):
 
 def test_the_table_and_the_terminal_show_it_with_the_base(pair):
     table = site_table(with_beside(*pair))
-    for words in (">local run<", ">Difference<", ">+0.200<", ">\N{MINUS SIGN}0.050<small>below</small><", ">+0.050<"):
-        assert words in table
-    lines = summary_text(*pair, width=100).splitlines()
+    heads = [column.head for column in table.columns]
+    assert heads == ["Site", "Base", "local run", "Personal", "Difference", "Unseen", "Cases"]
+    shown = [(row[4].text, row[4].small) for row in (*table.rows, table.footer)]
+    assert shown == [("+0.200", ""), ("\N{MINUS SIGN}0.050", "below"), ("+0.000", ""), ("+0.050", "")]
+    lines = summary_text(with_beside(*pair), width=100).splitlines()
     head = next(line for line in lines if line.startswith("site "))
     assert head.split()[:6] == ["site", "base", "local", "personal", "vs", "local"]
     rows = {line.split()[0]: line.split()[1:5] for line in lines if line[:2] in ("a ", "b ", "c ", "me")}
@@ -127,7 +129,7 @@ def test_the_table_and_the_terminal_show_it_with_the_base(pair):
         "c": ["0.100", "0.700", "0.700", "+0.000"],
         "mean": ["0.100", "0.683", "0.733", "+0.050"],
     }
-    assert max(map(len, summary_text(*pair, width=44).splitlines())) <= 44
+    assert max(map(len, summary_text(with_beside(*pair), width=44).splitlines())) <= 44
 
 
 def test_the_page_and_its_json_hold_both(pair, tmp_path):

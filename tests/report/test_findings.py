@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from sitelora.report.facts import page_facts
 from sitelora.report.findings import headline, main_model, verdict
-from sitelora.report.header import header
 from sitelora.report.results import read_run
 from sitelora.report.warnings_of_run import warnings
 
@@ -125,10 +125,10 @@ def test_drawn_data_is_warned_of_however_it_shows(tmp_path):
     }
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "events.jsonl").write_text(
-        '{"event": "begin"}\n{"event": "artificial_data", "folder": "x"}\n{"ev'
+        '{"time": 1, "event": "begin"}\n{"time": 2, "event": "artificial_data", "folder": "x"}\n{"ev'
     )
     (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "events.jsonl").write_text('{"event": "begin", "note": "artificial_data"}\n')
+    (tmp_path / "d" / "events.jsonl").write_text('{"time": 1, "event": "begin", "note": "artificial_data"}\n')
     run = run_of(tmp_path, sites=sites)
     assert run.artificial == ["a", "b"]
     assert warnings(run)[0].startswith("Artificial data at a and b: drawn")
@@ -165,7 +165,7 @@ def test_training_that_spoils_a_useful_model_is_warned_of(tmp_path, falls, told)
 def test_hardware_is_told_by_site_where_it_or_what_a_site_set_differs(tmp_path):
     machine = {"machine": "x86_64", "cores": 2}
     sites = {"a": {"hardware": machine}, "b": {"hardware": machine}}
-    assert "<dd>x86_64, 2 cores</dd>" in header(run_of(tmp_path, sites=sites))
+    assert ("Hardware", "x86_64, 2 cores", "") in page_facts(run_of(tmp_path, sites=sites))["setup"]
     sites["b"]["own_settings"] = {"device": "cuda", "batch_size": 4}
     told = "a: x86_64, 2 cores; b: x86_64, 2 cores, set at the site: device cuda, batch size 4"
-    assert f"<dd>{told}</dd>" in header(run_of(tmp_path, sites=sites))
+    assert ("Hardware", told, "") in page_facts(run_of(tmp_path, sites=sites))["setup"]

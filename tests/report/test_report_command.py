@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 
 import pytest
 
@@ -42,4 +43,11 @@ def test_a_second_run_named_like_the_first_stands_beside_it(home, tmp_path, caps
 def test_what_cannot_be_done_is_one_message_and_nothing_is_written(home, tmp_path, capsys, more, words):
     assert main(["report", "tiny", "--home", str(home), "-o", str(tmp_path / "out"), *more]) == 2
     assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_jinja2_it_says_what_to_install(home, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)  # as Python marks a module that is not there
+    assert main(["report", "tiny", "--home", str(home), "-o", str(tmp_path / "out")]) == 2
+    assert "pip install 'sitelora[report]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -1,12 +1,12 @@
 import json
-import re
 import statistics
 
 import pytest
 
+from sitelora.report.facts import page_facts
 from sitelora.report.figures import dice_by_round
+from sitelora.report.page import rendered
 from sitelora.report.results import read_run
-from sitelora.report.sections import round_by_round
 from sitelora.report.tables import round_site_table, round_table, site_table
 from sitelora.report.text import summary_text
 from sitelora.run_result import RunResult, RunResultError, ServedModel
@@ -15,8 +15,9 @@ from sitelora.typed_json import from_json
 WORDS = ["received after round 4", "trained in round 4", "kept from round 2"]
 
 
-def cells(table):
-    return [re.findall(r"<t[dh].*?</t[dh]>", row, re.DOTALL) for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)]
+def chapters(run):
+    """Return the page without its glossary."""
+    return rendered(page_facts(run)).split("Words on this page")[0]
 
 
 @pytest.mark.parametrize(
@@ -47,13 +48,13 @@ def test_a_served_model_without_its_kind_or_round_is_refused_by_name(value, told
 
 def test_page_and_terminal_say_at_every_site_which_model_is_served(run_dir):
     run = read_run(run_dir)
-    table, text = cells(site_table(run)), summary_text(run, width=120).splitlines()
-    place = next(i for i, cell in enumerate(table[0]) if "Served" in cell)
+    table, text = site_table(run), summary_text(run, width=120).splitlines()
+    place = [column.head for column in table.columns].index("Served")
     for row, site in enumerate(run.sites):
         words = WORDS[row % 3]
-        assert words in table[row + 1][place]
+        assert table.rows[row][place].text == words
         assert words in next(line for line in text if line.startswith(site))
-    assert "validation 0.876" in table[2][place]
+    assert table.rows[1][place].small == "validation 0.876"
 
 
 def test_every_curve_and_head_says_which_model_it_shows(run_dir):
@@ -71,17 +72,18 @@ def test_every_curve_and_head_says_which_model_it_shows(run_dir):
         f'aria-label="Validation Dice by round at site-2, the last of each model: {ends}"'
         in dice_by_round(run, "site-2").svg
     )
-    chapter = round_by_round(run, [dice_by_round(run, "site-2")])
+    page = chapters(run)
     for words in ("Received from the server, before training", "Freshly trained, before averaging", "Served after"):
-        assert words in chapter
-    heads = [re.sub("<.*?>", "", cell) for cell in cells(round_table(run))[0]]
-    assert heads[2:4] == ["Dice received → trained", "Regularizer"]
+        assert words in page
+    table = round_table(run)
+    assert [column.head for column in table.columns][2:4] == ["Dice received → trained", "Regularizer"]
     first = [each.metrics for each in run.rounds[0].sites.values()]
     dice = [statistics.fmean(entry[f"dice_{name}"] for entry in first) for name in ("received", "personal", "served")]
-    assert "{:.3f} → {:.3f}<small>served {:.3f}".format(*dice) in cells(round_table(run))[1][2]
-    assert "25.0 %" in cells(round_table(run))[1][3]
-    assert f"served {last['dice_served']:.3f}" in cells(round_site_table(run))[-1][2]
-    assert "after training (" not in chapter.lower()
+    assert table.rows[0][2].text == "{:.3f} → {:.3f}".format(*dice[:2])
+    assert table.rows[0][2].small == f"served {dice[2]:.3f}"
+    assert table.rows[0][3].text == "25.0 %"
+    assert round_site_table(run).rows[-1][2].small == f"served {last['dice_served']:.3f}"
+    assert "after training (" not in page.lower()
 
 
 def test_an_earlier_run_that_does_not_tell_shows_no_served_model(run_dir, tmp_path):
@@ -94,9 +96,7 @@ def test_an_earlier_run_that_does_not_tell_shows_no_served_model(run_dir, tmp_pa
     (tmp_path / "server").mkdir()
     (tmp_path / "server" / "result.json").write_text(json.dumps(result))
     run = read_run(tmp_path)
-    shown = (
-        site_table(run) + round_table(run) + round_site_table(run) + round_by_round(run, [dice_by_round(run, "site-1")])
-    )
+    shown = chapters(run)
     assert not [words for words in ("Served", ">served", "served one", ", served ") if words in shown]
     assert "Regularizer" not in shown
     assert "is served" not in summary_text(run, width=120)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
 HELP = "write the report of a run: one self-contained HTML page, its numbers as JSON, its plots as PNG"
@@ -33,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the report and show its summary."""
     from sitelora.commands import CommandError
+
+    if find_spec("jinja2") is None:
+        raise CommandError("Jinja2 is not installed here, and only a report needs it: pip install 'sitelora[report]'")
     from sitelora.federation.run_folder import RunFolder
     from sitelora.report.compare_two_runs import with_beside
     from sitelora.report.page import build_report

@@ -113,11 +113,12 @@ def _require_data(args: argparse.Namespace) -> None:
 
 def _tell(run_folder: Path, report: Path | None) -> None:
     """Show the summary of a run and write its report where one is wanted."""
-    from sitelora.report.page import build_report
     from sitelora.report.results import read_run
     from sitelora.report.text import summary_text
 
     print()
     print(summary_text(read_run(run_folder)))
     if report is not None:
+        from sitelora.report.page import build_report
+
         print(f"\nReport: {build_report(run_folder, report).absolute()}")

@@ -5,12 +5,11 @@ The comparison is of personal models on the same sites' test cases. What would m
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import replace
 
-from sitelora.report.format_values import dice_text, listed
-from sitelora.report.results import ReportError, Run
+from sitelora.report.results import ReportError, Run, mean
 from sitelora.report.style import MODELS
+from sitelora.report.format_values import dice_text, listed
 from sitelora.run_result import natural
 
 MODEL = "personal"
@@ -56,8 +55,7 @@ def beside_pairs(run: Run) -> dict[str, tuple[float, float]]:
 
 def beside_difference(run: Run) -> float | None:
     """Return the mean over sites of what this run has above the run beside."""
-    pairs = beside_pairs(run)
-    return statistics.fmean(one - two for one, two in pairs.values()) if pairs else None
+    return mean(one - two for one, two in beside_pairs(run).values())
 
 
 def below_beside(run: Run) -> list[str]:
@@ -121,5 +119,4 @@ def _cases(run: Run, site: str) -> str:
 
 
 def _steps(run: Run, site: str) -> str:
-    entries = [each.sites[site] for each in run.rounds if site in each.sites]
-    return f"{sum(entry.metrics.get('steps') or 0 for entry in entries):.0f}".removeprefix("0")
+    return f"{sum(steps or 0 for steps in run.course(site, 'steps')):.0f}".removeprefix("0")

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from sitelora.report.results import Run
 from sitelora.run_result import Round
 
+FULL = "both directions, every value of the model in every message"
+"""What full fine-tuning would send, in a hint."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
@@ -60,9 +63,9 @@ def cost_of(run: Run, rounds: Sequence[Round] | None = None, *, site: str | None
     )
 
 
-def begin_bytes(run: Run, site: str | None = None) -> int:
-    """Return what one site or all sent once, before the first round."""
-    return sum(told.begin_bytes_up for name, told in run.result.sites.items() if site in (None, name))
+def begin_bytes(run: Run) -> int:
+    """Return what all sites sent once, before the first round."""
+    return sum(told.begin_bytes_up for told in run.result.sites.values())
 
 
 def ratio_text(ratio: float | None) -> str:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sitelora.report.costs import Cost, begin_bytes, cost_of, ratio_text
-from sitelora.report.format_values import ABSENT, bytes_text, count_text, seconds_text
-from sitelora.report.html_table import Cell, Column, html_table
+from sitelora.report.costs import FULL, cost_of, ratio_text
 from sitelora.report.results import Run
+from sitelora.report.table import Column, Table, table_of
+from sitelora.report.format_values import ABSENT, bytes_text, count_text, seconds_text
 from sitelora.run_result import OK, Egress, SharedTensor
 
 
@@ -57,34 +57,17 @@ def _ranged(pattern: str, names: Sequence[str]) -> str:
     return ".".join(parts)
 
 
-def shared_table(run: Run) -> str:
-    """Return the shared tensors, grouped; empty when the run holds no egress statement."""
+def shared_table(run: Run) -> Table | None:
+    """Return the shared tensors, grouped; ``None`` when the run holds no egress statement."""
     groups = group_tensors(run.result.egress.shared if run.result.egress else ())
-    if not groups:
-        return ""
+    count, total = sum(group.count for group in groups), sum(group.bytes_total for group in groups)
     columns = [
-        Column("Shared tensor", numeric=False),
-        Column("Shape"),
-        Column("Count"),
-        Column("Bytes a round"),
+        Column("Shared tensor", lambda group: group.name, "In all", numeric=False),
+        Column("Shape", lambda group: " × ".join(map(str, group.shape)) or "scalar"),
+        Column("Count", lambda group: str(group.count), str(count)),
+        Column("Bytes a round", lambda group: bytes_text(group.bytes_total), bytes_text(total)),
     ]
-    rows = [
-        [
-            Cell(group.name),
-            Cell(" × ".join(map(str, group.shape)) or "scalar"),
-            Cell(f"{group.count}"),
-            Cell(bytes_text(group.bytes_total)),
-        ]
-        for group in groups
-    ]
-    total = sum(group.bytes_total for group in groups)
-    footer = [
-        Cell("In all"),
-        Cell(""),
-        Cell(f"{sum(group.count for group in groups)}"),
-        Cell(bytes_text(total)),
-    ]
-    return html_table(columns, rows, footer=footer)
+    return table_of(columns, groups, footer=True) if groups else None
 
 
 def stayed(run: Run) -> str:
@@ -100,47 +83,26 @@ def stayed(run: Run) -> str:
     return f"{sent}What stayed: {'; '.join(parts)}." if parts else sent.strip()
 
 
-def traffic_table(run: Run) -> str:
-    """Return bytes of every site over the whole run, beside those of full fine-tuning; empty without rounds."""
-    if not run.rounds:
-        return ""
+def traffic_table(run: Run) -> Table | None:
+    """Return bytes of every site over the whole run, beside those of full fine-tuning; ``None`` without rounds."""
+    costs, total = {site: cost_of(run, site=site) for site in run.sites}, cost_of(run)
+    entries = {site: [each.sites[site] for each in run.rounds if site in each.sites] for site in run.sites}
+
+    def rounds(site: str) -> str:
+        return f"{sum(entry.status == OK for entry in entries[site])} of {len(run.rounds)}"
+
+    def time(site: str) -> str:
+        times = [entry.seconds for entry in entries[site] if entry.seconds is not None]
+        return seconds_text(sum(times)) if times else ABSENT
+
+    share = "received and sent, of full fine-tuning"
     columns = [
-        Column("Site", numeric=False),
-        Column("Rounds", hint="rounds in which its update was used"),
-        Column("Received"),
-        Column("Sent"),
-        Column("Full fine-tuning", hint="both directions, every value of the model in every message"),
-        Column("Share", hint="received and sent, of full fine-tuning"),
-        Column("Training", hint="time the site worked"),
+        Column("Site", lambda site: site, "In all", numeric=False),
+        Column("Rounds", rounds, hint="rounds in which its update was used"),
+        Column("Received", lambda site: bytes_text(costs[site].bytes_down), bytes_text(total.bytes_down)),
+        Column("Sent", lambda site: bytes_text(costs[site].bytes_up), bytes_text(total.bytes_up)),
+        Column("Full fine-tuning", lambda site: bytes_text(costs[site].full), bytes_text(total.full), FULL),
+        Column("Share", lambda site: ratio_text(costs[site].ratio) or ABSENT, ratio_text(total.ratio) or ABSENT, share),
+        Column("Training", time, hint="time the site worked"),
     ]
-    rows = []
-    for site in run.sites:
-        entries = [each.sites[site] for each in run.rounds if site in each.sites]
-        if not entries:
-            continue
-        done = sum(entry.status == OK for entry in entries)
-        times = [entry.seconds for entry in entries if entry.seconds is not None]
-        time = seconds_text(sum(times)) if times else ABSENT
-        rows.append([Cell(site), Cell(f"{done} of {len(run.rounds)}"), *_amounts(cost_of(run, site=site)), Cell(time)])
-    return html_table(columns, rows, footer=[Cell("In all"), Cell(""), *_amounts(cost_of(run)), Cell("")])
-
-
-def before_rounds(run: Run) -> str:
-    """Return one sentence on what the sites sent once before the first round, empty when that is nothing."""
-    sent = begin_bytes(run)
-    if not sent:
-        return ""
-    return (
-        f"Before the first round the sites sent {bytes_text(sent)} once: their initial tensors, from before "
-        "any training. The table and the plots count the rounds alone."
-    )
-
-
-def _amounts(cost: Cost) -> list[Cell]:
-    """Return received, sent, full fine-tuning and the share as cells."""
-    return [
-        Cell(bytes_text(cost.bytes_down)),
-        Cell(bytes_text(cost.bytes_up)),
-        Cell(bytes_text(cost.full)),
-        Cell(ratio_text(cost.ratio) or ABSENT),
-    ]
+    return table_of(columns, [site for site in run.sites if entries[site]], footer=True) if run.rounds else None

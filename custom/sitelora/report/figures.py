@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sitelora.report.costs import cost_of, ratio_text
-from sitelora.report.format_values import bytes_text, dice_text, shortened
-from sitelora.report.results import Run
+from sitelora.report.findings import scored_models
+from sitelora.report.results import Run, mean
 from sitelora.report.style import ROUND_CURVES, TONES, Picture, canvas, finish, model_style
+from sitelora.report.format_values import bytes_text, dice_text, shortened
 
 MOST_SEGMENTS = 150
 MOST_MARKERS = 15  # rounds above which a curve is a line without markers
@@ -26,8 +27,8 @@ def dice_by_round(run: Run, site: str) -> Picture | None:
     """
     numbers = [each.number for each in run.rounds]
     entries = [each.sites.get(site) for each in run.rounds]
-    found = {m: [e.metrics.get(m) if e else None for e in entries] for m in ROUND_CURVES}
-    curves = {metric: values for metric, values in found.items() if any(value is not None for value in values)}
+    found = {metric: run.course(site, metric) for metric in ROUND_CURVES}
+    curves = {metric: values for metric, values in found.items() if mean(values) is not None}
     if not curves:
         return None
     with canvas(280, 186) as (figure, axes):
@@ -54,13 +55,17 @@ def dice_by_round(run: Run, site: str) -> Picture | None:
 
 def _curve(axes: Axes, numbers: Sequence[int], values: Sequence[float | None], model: str) -> None:
     """Draw one line, broken where a value is absent; the served model's is a wide band that the others run over."""
-    tone, marker, _ = model_style(model)
-    heights = [float("nan") if value is None else value for value in values]
-    shown = marker if len(numbers) <= MOST_MARKERS else None
+    look = model_style(model)
+    shown = look.marker if len(numbers) <= MOST_MARKERS else None
     if model == "personal":
-        axes.plot(numbers, heights, color=TONES[tone].light, linewidth=6, alpha=0.35, solid_capstyle="round")
+        axes.plot(numbers, heights(values), color=look.colour, linewidth=6, alpha=0.35, solid_capstyle="round")
     else:
-        axes.plot(numbers, heights, color=TONES[tone].light, marker=shown, markersize=4.5)
+        axes.plot(numbers, heights(values), color=look.colour, marker=shown, markersize=4.5)
+
+
+def heights(values: Sequence[float | None]) -> list[float]:
+    """Return values as a line needs them, broken where one is absent."""
+    return [float("nan") if value is None else value for value in values]
 
 
 def _last_values(axes: Axes, numbers: Sequence[int], curves: Mapping[str, Sequence[float | None]]) -> None:
@@ -69,14 +74,14 @@ def _last_values(axes: Axes, numbers: Sequence[int], curves: Mapping[str, Sequen
     for metric, values in curves.items():
         present = [(n, v) for n, v in zip(numbers, values, strict=True) if v is not None]
         if present:
-            ends.append((present[-1][1], present[-1][0], TONES[model_style(ROUND_CURVES[metric])[0]].light))
+            ends.append((present[-1][1], present[-1][0], model_style(ROUND_CURVES[metric]).colour))
     ends.sort()
-    heights = [value for value, _, _ in ends]
+    apart = [value for value, _, _ in ends]
     for _ in range(len(ends)):  # neighbours that are too close move apart by the same
         for low, high in itertools.pairwise(range(len(ends))):
-            push = max(0.0, LABEL_HEIGHT - (heights[high] - heights[low])) / 2
-            heights[low], heights[high] = heights[low] - push, heights[high] + push
-    for (value, place, colour), height in zip(ends, heights, strict=True):
+            push = max(0.0, LABEL_HEIGHT - (apart[high] - apart[low])) / 2
+            apart[low], apart[high] = apart[low] - push, apart[high] + push
+    for (value, place, colour), height in zip(ends, apart, strict=True):
         axes.annotate(f"{value:.2f}", (place, height), (7, 0), textcoords="offset points", color=colour, va="center")
 
 
@@ -85,22 +90,23 @@ def final_dice(run: Run) -> Picture | None:
     sites = [s for s in run.sites if any(m.dice is not None for m in run.evaluation.get(s, {}).values())]
     if not sites:
         return None
-    models = [m for m in run.models if any(run.dice(s, m) is not None for s in sites)]
+    models = scored_models(run)
     with canvas(360, 56 + 36 * len(sites)) as (figure, axes):
         for row, site in enumerate(sites):
             values = [value for m in models if (value := run.dice(site, m)) is not None]
             axes.plot([min(values), max(values)], [row, row], color=TONES["rule"].light, linewidth=3.5, zorder=1)
         for place, model in enumerate(models):
-            tone, marker, _ = model_style(model)
-            colour, shift = TONES[tone].light, 0.17 * (place - (len(models) - 1) / 2)
+            look, shift = model_style(model), 0.17 * (place - (len(models) - 1) / 2)
             for row, site in enumerate(sites):
                 score = run.evaluation[site].get(model)
                 if score is None or score.dice is None:
                     continue
                 if score.interval:
-                    axes.plot(score.interval, [row + shift] * 2, color=colour, linewidth=1.2, alpha=0.75, zorder=2)
-                face = TONES["paper"].light if model == "base" else colour
-                axes.plot(score.dice, row + shift, marker, color=colour, markerfacecolor=face, mew=1.5, ms=6.5)
+                    axes.plot(score.interval, [row + shift] * 2, color=look.colour, linewidth=1.2, alpha=0.75, zorder=2)
+                face = TONES["paper"].light if model == "base" else look.colour
+                axes.plot(
+                    score.dice, row + shift, look.marker, color=look.colour, markerfacecolor=face, mew=1.5, ms=6.5
+                )
         axes.set(xlim=(-0.02, 1), ylim=(len(sites) - 0.5, -0.5), yticks=range(len(sites)), yticklabels=sites)
         axes.set_xlabel("Dice on test data")
         axes.grid(axis="y", visible=False)
@@ -116,16 +122,15 @@ def bytes_by_round(run: Run) -> Picture | None:
 
     A bar has one segment a site, unless that would be too many to see.
     """
-    indices = range(len(run.rounds))
-    up, down = ([_total(run, index, name) for index in indices] for name in ("bytes_up", "bytes_down"))
-    most = max([*up, *down], default=0)
+    costs = [cost_of(run, [each]) for each in run.rounds]
+    most = max((max(cost.bytes_up, cost.bytes_down) for cost in costs), default=0)
     if not most:
         return None
     with canvas(360, 216) as (figure, axes):
         groups = [[site] for site in run.sites] if segmented(run) else [list(run.sites)]
         gap = 0.7 if segmented(run) else 0.0
         for direction, model, shift in (("bytes_down", "received", -0.2), ("bytes_up", "personal", 0.2)):
-            tone = TONES[model_style(model)[0]].light
+            tone = model_style(model).colour
             for each in run.rounds:
                 height = 0.0
                 for group in groups:
@@ -139,7 +144,8 @@ def bytes_by_round(run: Run) -> Picture | None:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
         axes.yaxis.set_major_formatter(FuncFormatter(_axis_bytes))
         axes.grid(axis="x", visible=False)
-        totals = f"{bytes_text(sum(down))} to the sites and {bytes_text(sum(up))} from them"
+        total = cost_of(run)
+        totals = f"{bytes_text(total.bytes_down)} to the sites and {bytes_text(total.bytes_up)} from them"
         words = f"Bytes by round and site, in all {totals}"
         return finish(figure, name="bytes", words=words)
 
@@ -174,11 +180,6 @@ def _axis_bytes(value: float, _: object) -> str:
 def segmented(run: Run) -> bool:
     """Say whether the bars of :func:`bytes_by_round` show every site."""
     return len(run.sites) * len(run.rounds) <= MOST_SEGMENTS
-
-
-def _total(run: Run, index: int, direction: str) -> int:
-    """Return the bytes of one round over all sites."""
-    return sum(getattr(entry, direction) for entry in run.rounds[index].sites.values())
 
 
 def _slug(name: str) -> str:

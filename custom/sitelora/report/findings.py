@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from typing import Any
 
 from sitelora.report.compare_two_runs import beside_difference, difference_text
 from sitelora.report.costs import begin_bytes, cost_of, full_model_bytes, ratio_text
-from sitelora.report.format_values import bytes_text, count_text, dice_text
-from sitelora.report.results import Run
+from sitelora.report.results import Run, mean
 from sitelora.report.style import model_word
+from sitelora.report.format_values import bytes_text, count_text, dice_text
 from sitelora.run_result import OK, Round, natural
 
 
@@ -21,8 +20,12 @@ def attended(each: Round) -> list[str]:
 
 def mean_dice(run: Run, model: str) -> float | None:
     """Return the mean over sites of a model's Dice (every site counts the same), ``None`` without any."""
-    values = [dice for site in run.evaluation if (dice := run.dice(site, model)) is not None]
-    return statistics.fmean(values) if values else None
+    return mean(run.dice(site, model) for site in run.evaluation)
+
+
+def scored_models(run: Run) -> list[str]:
+    """Return the models that have a Dice at some site, in reading order."""
+    return [model for model in run.models if mean_dice(run, model) is not None]
 
 
 def compared(run: Run, model: str, other: str = "base") -> tuple[list[str], list[str]]:
@@ -49,8 +52,7 @@ def class_names(run: Run) -> list[str]:
 
 def upload_per_round(run: Run) -> float | None:
     """Return the mean bytes that one site sent in one round."""
-    sent = [entry.bytes_up for each in run.rounds for entry in each.sites.values() if entry.bytes_up]
-    return statistics.fmean(sent) if sent else None
+    return mean(entry.bytes_up or None for each in run.rounds for entry in each.sites.values())
 
 
 def verdict(run: Run) -> str:

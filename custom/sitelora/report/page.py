@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sitelora.report import figures, sections, server_figures
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from sitelora.report.compare_two_runs import with_beside
+from sitelora.report.facts import page_facts
 from sitelora.report.findings import headline, verdict
-from sitelora.report.header import header
-from sitelora.report.results import Run, read_run
-from sitelora.report.template import document
+from sitelora.report.results import Overlay, Run, read_run
+from sitelora.report.style import Picture, css_variables
 from sitelora.report.warnings_of_run import warnings
+from sitelora.report.format_values import bytes_text, count_text, dice_text
+from sitelora.run_result import ModelScore
 from sitelora.typed_json import to_json
 
 
@@ -37,65 +44,75 @@ def build_report(run_dir: Path, out: Path, *, beside: Path | None = None) -> Pat
     run = read_run(run_dir)
     if beside is not None:
         run = with_beside(run, read_run(beside))
-    panels = [panel for site in run.sites if (panel := figures.dice_by_round(run, site))]
-    final, traffic, total = figures.final_dice(run), figures.bytes_by_round(run), figures.bytes_in_all(run)
-    meter, matrices = server_figures.heterogeneity(run), server_figures.similarity(run)
-    chapters = [
-        header(run),
-        sections.quality(run, final),
-        sections.round_by_round(run, panels),
-        sections.aggregation(meter, matrices),
-        sections.travelled(run, traffic, total),
-        sections.pictures(run),
-        sections.cases(run),
-        sections.glossary(),
-        '<footer class="note">Made by SiteLoRA from the files of the run; this page loads nothing and sends '
-        "nothing. For research; not a medical device.</footer>",
-    ]
+    facts = page_facts(run)
     out.mkdir(parents=True, exist_ok=True)
-    for picture in [*panels, *matrices, *(p for p in (final, traffic, total, meter) if p)]:
-        (out / "figures").mkdir(exist_ok=True)
-        (out / "figures" / f"{picture.name}.png").write_bytes(picture.png)
+    for picture in (*facts["panels"], *facts["matrices"], *facts.values()):
+        if isinstance(picture, Picture):
+            (out / "figures").mkdir(exist_ok=True)
+            (out / "figures" / f"{picture.name}.png").write_bytes(picture.png)
     numbers = json.dumps(collected(run, run_dir), indent=1, allow_nan=False, ensure_ascii=False)
     (out / "results.json").write_text(numbers + "\n", encoding="utf-8")
     page = out / "index.html"
-    title = run.result.federation or "Federation"
-    body = "\n".join(chapter for chapter in chapters if chapter)
-    page.write_text(document(title=f"{title} · SiteLoRA report", body=body), encoding="utf-8")
+    page.write_text(rendered(facts), encoding="utf-8")
     return page
+
+
+def environment() -> Environment:
+    """Return the templates: what a fact says is escaped, and a fact that is not there is an error."""
+    found = Environment(
+        loader=PackageLoader("sitelora.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.filters |= {"bytes": bytes_text, "count": count_text, "dice": dice_text, "sha256": _sha256}
+    found.globals["tones"] = css_variables
+    return found
+
+
+def rendered(facts: Mapping[str, Any]) -> str:
+    """Return the page. It loads nothing: its policy forbids it, and only the script whose hash it names runs."""
+    page = environment().get_template("page.html.j2").render(facts)
+    return re.sub(r"(\d) %", "\\1\N{NO-BREAK SPACE}%", page)
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def collected(run: Run, run_dir: Path) -> dict[str, Any]:
     """Return all numbers of the page in plain dictionaries, ready for JSON without NaN."""
-    scores = {
-        site: {
-            model: {
-                "dice": score.dice,
-                "dice_ci95": list(score.interval) if score.interval else None,
-                "patient_count": score.patient_count,
-                "not_applicable": score.not_applicable,
-                "cases": to_json(score.cases),
-            }
-            for model, score in models.items()
-        }
-        for site, models in run.evaluation.items()
-    }
-    listed = {
-        site: [{**asdict(entry), "path": entry.path.relative_to(run_dir.resolve()).as_posix()} for entry in entries]
-        for site, entries in run.overlays.items()
-    }
-    written_elsewhere = {"rounds", "evaluation", "warnings"}
+    apart = {"rounds", "evaluation", "warnings"}
     value = {
         "format": 1,
         "verdict": verdict(run),
         "warnings": warnings(run),
         "headline": headline(run),
-        "run": {name: fact for name, fact in run.result.to_json().items() if name not in written_elsewhere},
+        "run": {name: fact for name, fact in run.result.to_json().items() if name not in apart},
         "rounds": [asdict(each) for each in run.rounds],
-        "evaluation": scores,
-        "overlays": listed,
+        "evaluation": {
+            site: {model: _score(score) for model, score in models.items()} for site, models in run.evaluation.items()
+        },
+        "overlays": {site: [_listed(each, run_dir) for each in overlays] for site, overlays in run.overlays.items()},
     }
     return finite(value)
+
+
+def _score(score: ModelScore) -> dict[str, Any]:
+    return {
+        "dice": score.dice,
+        "dice_ci95": score.interval,
+        "patient_count": score.patient_count,
+        "not_applicable": score.not_applicable,
+        "cases": to_json(score.cases),
+    }
+
+
+def _listed(overlay: Overlay, run_dir: Path) -> dict[str, Any]:
+    told = asdict(overlay)
+    return {"path": Path(told.pop("file")).relative_to(run_dir.resolve()).as_posix(), **told}
 
 
 def finite(value: Any) -> Any:

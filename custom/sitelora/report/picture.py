@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
 import matplotlib
@@ -15,15 +14,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from PIL import Image
 
 from sitelora.evaluation.overlays import LINE_STYLES, PREDICTION, STRIP_PX, TRUTH
 from sitelora.report.costs import full_model_bytes, ratio_text
-from sitelora.report.figures import MOST_MARKERS
+from sitelora.report.figures import MOST_MARKERS, heights
 from sitelora.report.findings import class_names, mean_dice, upload_per_round
-from sitelora.report.format_values import bytes_text, count_text, dice_text, shortened
-from sitelora.report.results import Overlay, ReportError, Run
+from sitelora.report.overlay_image import overlay_image
+from sitelora.report.results import Overlay, ReportError, Run, mean
 from sitelora.report.style import HOUSE_STYLE, ROUND_CURVES, TONES, model_style, png_bytes
+from sitelora.report.format_values import bytes_text, count_text, dice_text, shortened
 
 WIDTH_PX, HEIGHT_PX, DPI = 1600, 700, 100
 SITES = 3
@@ -115,25 +114,18 @@ def _draw_rounds(axes: Axes, run: Run) -> None:
     numbers = [each.number for each in run.rounds]
     words = {"dice_received": "received, before training", "dice_personal": "freshly trained", "dice_served": "served"}
     for metric in ROUND_CURVES:
-        tone, marker, _ = model_style(ROUND_CURVES[metric])
-        colour = TONES[tone].light
-        lines = [
-            [each.sites[site].metrics.get(metric) if site in each.sites else None for each in run.rounds]
-            for site in run.sites
-        ]
-        if all(value is None for values in lines for value in values):
+        look = model_style(ROUND_CURVES[metric])
+        lines = [run.course(site, metric) for site in run.sites]
+        means = [mean(values) for values in zip(*lines, strict=True)]
+        if all(value is None for value in means):
             continue
         if metric == "dice_served":  # a wide band that the others run over; its sites follow theirs
-            served = [_nan(_mean([values[place] for values in lines])) for place in range(len(numbers))]
-            axes.plot(numbers, served, color=colour, linewidth=11, alpha=0.35, label=words[metric])
+            axes.plot(numbers, heights(means), color=look.colour, linewidth=11, alpha=0.35, label=words[metric])
             continue
         for values in lines:
-            axes.plot(numbers, [_nan(v) for v in values], color=colour, linewidth=1.3, alpha=0.35)
-        means = [_mean([values[place] for values in lines]) for place in range(len(numbers))]
-        shown = marker if len(numbers) <= MOST_MARKERS else None
-        axes.plot(
-            numbers, [_nan(v) for v in means], color=colour, linewidth=3.6, marker=shown, ms=9, label=words[metric]
-        )
+            axes.plot(numbers, heights(values), color=look.colour, linewidth=1.3, alpha=0.35)
+        shown = look.marker if len(numbers) <= MOST_MARKERS else None
+        axes.plot(numbers, heights(means), color=look.colour, linewidth=3.6, marker=shown, ms=9, label=words[metric])
     if len(run.sites) > 1:
         axes.set_title("thin: each site", loc="right", fontsize=14, pad=14, color=MUTED)
     axes.set(ylim=(0, 1), yticks=[0, 0.5, 1])
@@ -158,7 +150,7 @@ def _draw_bars(axes: Axes, run: Run, bars: Sequence[str]) -> None:
     axes.set_title("Mean Dice on test data", loc="left", fontsize=18, fontweight="bold", pad=12, color=INK)
     for row, model in enumerate(bars):
         value = mean_dice(run, model) or 0.0
-        axes.barh(row, value, 0.66, color=TONES[model_style(model)[0]].light)
+        axes.barh(row, value, 0.66, color=model_style(model).colour)
         axes.annotate(dice_text(value), (value, row), (8, 0), textcoords="offset points", va="center", color=INK)
     axes.set(xlim=(0, 1.14), ylim=(len(bars) - 0.45, -0.55), xticks=[])
     axes.set_yticks(range(len(bars)), [shortened(model, 12) for model in bars], fontsize=17, color=INK)
@@ -191,18 +183,5 @@ def cut_around_outlines(pixels: NDArray[np.uint8], aspect: float) -> NDArray[np.
 
 def _pixels(overlay: Overlay) -> NDArray[np.uint8]:
     """Return an overlay without its strips of words, ``[H, W, 3]``."""
-    try:
-        with Image.open(overlay.path) as opened:
-            pixels = np.asarray(opened.convert("RGB"))
-    except OSError as error:
-        raise ReportError(f"{overlay.path} is not a readable picture ({error}): draw it again") from error
+    pixels = np.asarray(overlay_image(overlay).convert("RGB"))
     return pixels[STRIP_PX:-STRIP_PX] if pixels.shape[0] > 4 * STRIP_PX else pixels
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return statistics.fmean(present) if present else None
-
-
-def _nan(value: float | None) -> float:
-    return float("nan") if value is None else value

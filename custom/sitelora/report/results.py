@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sitelora.evaluation.scores import summarise
+from sitelora.federation.events import read_events
 from sitelora.federation.run_folder import RunFolder
-from sitelora.report.artificial import artificial_sites
 from sitelora.report.style import MODELS
 from sitelora.run_result import ModelScore, Round, RunResult, RunResultError, ServedModel, natural
-from sitelora.typed_json import TypedJsonError, from_json
+from sitelora.typed_json import REST, TypedJsonError, from_json
 
-T = TypeVar("T")
+DRAWN = "artificial_data"
+"""The event of a site whose data was drawn."""
 
 
 class ReportError(RunResultError):
@@ -28,8 +30,8 @@ class ReportError(RunResultError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListedPicture:
-    """A picture as a site's own evaluation lists it."""
+class Overlay:
+    """A picture of one case, as a site's own evaluation lists it; in a :class:`Run`, ``file`` is absolute and there."""
 
     file: str = ""
     case: str = ""
@@ -39,14 +41,11 @@ class ListedPicture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overlay:
-    """A picture of one case; ``path`` exists."""
+class SiteEvaluation:
+    """What a site's own `evaluation.json` says."""
 
-    path: Path
-    case: str = ""
-    which: str = ""
-    model: str = ""
-    dice: float | None = None
+    overlays: Sequence[Overlay] = ()
+    models: Mapping[str, Any] = field(default_factory=dict, metadata=REST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +89,10 @@ class Run:
         found = {site: (self.dice(site, one), self.dice(site, two)) for site in self.evaluation}
         return {site: (a, b) for site, (a, b) in found.items() if a is not None and b is not None}
 
+    def course(self, site: str, metric: str) -> list[float | None]:
+        """Return a metric of a site by round, ``None`` where it has none."""
+        return [each.sites[site].metrics.get(metric) if site in each.sites else None for each in self.rounds]
+
     def served(self, site: str) -> ServedModel | None:
         """Return which model a site is served, ``None`` where the record does not say."""
         score = self.evaluation.get(site, {}).get("personal")
@@ -106,6 +109,12 @@ class Run:
         return "" if told is None or told.hospital == site else told.hospital
 
 
+def mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are there, ``None`` without any."""
+    present = [value for value in values if value is not None]
+    return statistics.fmean(present) if present else None
+
+
 def read_run(run_dir: Path) -> Run:
     """Read one run.
 
@@ -119,7 +128,7 @@ def read_run(run_dir: Path) -> Run:
     # a job that was downloaded holds the record in its workspace, or by itself
     places = [run.result, run.workspace / run.result.name, run_dir / run.result.name]
     result = next((path for path in places if path.is_file()), places[0])
-    own = {who: _load(run.scores(who)) for who in run.participants() if run.scores(who).is_file()}
+    own = {who: _site_evaluation(run.scores(who)) for who in run.participants() if run.scores(who).is_file()}
     if not result.is_file() and not own:
         raise ReportError(
             f"{run_dir} holds neither server/result.json nor <site>/evaluation/evaluation.json: pass the "
@@ -138,26 +147,32 @@ def read_run(run_dir: Path) -> Run:
     folders = {who for who in run.participants() if run.overlays(who).is_dir()}
     trained = {site for each in rounds for site in each.sites}
     sites = sorted({*told.sites, *trained, *told.evaluation, *own, *folders}, key=natural)
-    evaluation = {
-        site: {
-            **{kind: _completed(score) for kind, score in told.evaluation.get(site, {}).items()},
-            **_scores(own.get(site, {}), run.scores(site)),
-        }
-        for site in sites
-    }
+    nothing = SiteEvaluation()
+    scores = {site: {**told.evaluation.get(site, {}), **own.get(site, nothing).models} for site in sites}
     at_hand = [site for site in sites if site in own or site in folders]  # a name never leads outside the run
-    pictures = {site: _overlays(run.overlays(site), own.get(site, {}), notes) for site in at_hand}
+    pictures = {site: _overlays(run.overlays(site), own.get(site, nothing).overlays, notes) for site in at_hand}
     return Run(
         result=told,
         has_result=result.is_file(),
         sites=sites,
         rounds=rounds,
-        evaluation={site: scores for site, scores in evaluation.items() if scores},
+        evaluation={s: {kind: _completed(score) for kind, score in m.items()} for s, m in scores.items() if m},
         overlays={site: found for site, found in pictures.items() if found},
         notes=notes,
         written=_written(result),
-        artificial=artificial_sites(run_dir, told.sites),
+        artificial=_artificial(run, told),
     )
+
+
+def _artificial(run: RunFolder, told: RunResult) -> list[str]:
+    """Return the sites whose data was drawn: what a phantom scores says nothing about patients, so a page must say it.
+
+    Two signs, each of which counts: the simulator noted that it drew a phantom for want of data; the hospital's name
+    begins with "phantom", as the phantom's own folders do.
+    """
+    named = {site for site, facts in told.sites.items() if facts.hospital.lower().startswith("phantom")}
+    noted = {who for who in run.participants() for event in read_events(run.events(who)) if event["event"] == DRAWN}
+    return sorted(named | noted)
 
 
 def _written(path: Path) -> str:
@@ -167,25 +182,16 @@ def _written(path: Path) -> str:
     return f"{datetime.fromtimestamp(path.stat().st_mtime, tz=timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
-def _load(path: Path) -> dict[str, Any]:
-    """Read one JSON object."""
+def _site_evaluation(path: Path) -> SiteEvaluation:
+    """Read a site's own file; of what it holds beside its pictures, objects are models."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        told = from_json(SiteEvaluation, json.loads(path.read_text(encoding="utf-8")))
+        blocks = {name: block for name, block in told.models.items() if isinstance(block, Mapping)}
+        return replace(told, models={name: from_json(ModelScore, block, name) for name, block in blocks.items()})
+    except TypedJsonError as error:
+        raise ReportError(f"{path}: {error}") from error
+    except (ValueError, RecursionError) as error:
         raise ReportError(f"{path} is not readable JSON ({error}): was the run stopped while writing it?") from error
-    if not isinstance(value, dict):
-        raise ReportError(f"{path} holds a {type(value).__name__}, expected a JSON object")
-    return value
-
-
-def _scores(block: Mapping[str, Any], path: Path) -> dict[str, ModelScore]:
-    """Read the models of a site's own file; its other keys are not models."""
-    found = {
-        name: value
-        for name, value in block.items()
-        if isinstance(value, Mapping) and value.keys() & {"dice", "cases", "not_applicable"}
-    }
-    return {name: _completed(_typed(ModelScore, value, path, name)) for name, value in found.items()}
 
 
 def _completed(score: ModelScore) -> ModelScore:
@@ -197,25 +203,16 @@ def _completed(score: ModelScore) -> ModelScore:
     return replace(score, **{key: found[key] for key in ("dice", "dice_ci95", "patient_count")})
 
 
-def _typed(kind: type[T], value: object, path: Path, key: str) -> T:
-    try:
-        return from_json(kind, value, key)
-    except TypedJsonError as error:
-        raise ReportError(f"{path}: {error}") from error
-
-
-def _overlays(pictures: Path, block: Mapping[str, Any], notes: list[str]) -> list[Overlay]:
-    """List a site's pictures: those its evaluation names, then those that merely lie there."""
-    folder, found = pictures.parent, dict[Path, Overlay]()
-    for place, value in enumerate(block.get("overlays") or ()):
-        told = _typed(ListedPicture, value, folder, f"overlays[{place}]")
-        path = (folder / told.file).resolve()
-        if not path.is_relative_to(folder.resolve()) or path.suffix != ".png" or not path.is_file():
-            notes.append(
-                f"{folder.parent.name}: overlay {told.file!r} is not a PNG inside its evaluation folder; left out."
-            )
-            continue
-        found[path] = Overlay(path=path, case=told.case, which=told.which, model=told.model, dice=told.dice)
-    for path in sorted(pictures.glob("*.png")):
-        found.setdefault(path.resolve(), Overlay(path=path.resolve(), case=path.stem))
+def _overlays(pictures: Path, told: Sequence[Overlay], notes: list[str]) -> list[Overlay]:
+    """Return a site's pictures: those its evaluation names, then those that merely lie there."""
+    folder, found = pictures.parent.resolve(), dict[Path, Overlay]()
+    for each in told:
+        path = (folder / each.file).resolve()
+        if path.is_relative_to(folder) and path.suffix == ".png" and path.is_file():
+            found[path] = replace(each, file=str(path))
+        else:
+            where = f"{pictures.parent.parent.name}: overlay {each.file!r}"
+            notes.append(f"{where} is not a PNG inside its evaluation folder; left out.")
+    for path in sorted(file.resolve() for file in pictures.glob("*.png")):
+        found.setdefault(path, Overlay(file=str(path), case=path.stem))
     return list(found.values())

@@ -48,28 +48,35 @@ TONES: dict[str, Tone] = {
     "alert": Tone("#a8410a", "#ffb27a"),
 }
 
-# Every model keeps its tone and its marker in all pictures: neither colour nor shape alone carries meaning.
-MODELS: dict[str, tuple[str, str, str]] = {
-    "base": ("base", "o", "Base, before any training"),
-    "received": ("received", "s", "Received from the server, before training"),
-    "trained": ("trained", "P", "Freshly trained, before averaging"),
-    "global": ("global", "D", "Global model"),
-    "personal": ("personal", "o", "Personal model: the one that the site is served"),
-    "unseen": ("unseen", "^", "Unseen-site model"),
-}
 
-SHORT = {
-    "base": "Base",
-    "received": "Received",
-    "trained": "Trained",
-    "global": "Global",
-    "personal": "Personal",
-    "unseen": "Unseen",
+class Model(NamedTuple):
+    """A model in all pictures and tables: its tone, its marker, its name in a head and in a legend.
+
+    Neither colour nor shape alone carries meaning.
+    """
+
+    tone: str
+    marker: str
+    short: str
+    words: str
+
+    @property
+    def colour(self) -> str:
+        """The tone on light paper."""
+        return TONES[self.tone].light
+
+
+MODELS: dict[str, Model] = {
+    "base": Model("base", "o", "Base", "Base, before any training"),
+    "received": Model("received", "s", "Received", "Received from the server, before training"),
+    "trained": Model("trained", "P", "Trained", "Freshly trained, before averaging"),
+    "global": Model("global", "D", "Global", "Global model"),
+    "personal": Model("personal", "o", "Personal", "Personal model: the one that the site is served"),
+    "unseen": Model("unseen", "^", "Unseen", "Unseen-site model"),
 }
 
 # metric of a round -> the model that it is the validation Dice of, in the order of drawing: the served one lies below
 ROUND_CURVES = {"dice_served": "personal", "dice_received": "received", "dice_personal": "trained"}
-ROUND_WORDS = {"personal": "Served after the round, the best so far", "received": MODELS["received"][2]}
 
 HOUSE_STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -101,14 +108,10 @@ HOUSE_STYLE: dict[Any, Any] = {
 }
 
 
-def model_style(name: str) -> tuple[str, str, str]:
-    """Return ``(tone, marker, words)`` of a model; a name we do not know, a run beside's, speaks for itself."""
-    return MODELS.get(name, ("beside", "v", f"Personal model of the {name} run, as its sites are served"))
-
-
-def short_name(name: str) -> str:
-    """Return a model's name for the head of a column; a name we do not know is a run beside's method."""
-    return SHORT.get(name, f"{name} run")
+def model_style(name: str) -> Model:
+    """Return the look and the names of a model; one we do not know is a run beside's, named after its method."""
+    words = f"Personal model of the {name} run, as its sites are served"
+    return MODELS.get(name) or Model("beside", "v", f"{name} run", words)
 
 
 def model_word(name: str) -> str:

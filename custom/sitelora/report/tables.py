@@ -1,62 +1,60 @@
-"""The tables about quality: every model at every site, and every round."""
+"""The tables about quality: every model at every site, every round, every case."""
 
 from __future__ import annotations
 
-import statistics
+from collections.abc import Mapping
+from functools import partial
 
 from sitelora.report.compare_two_runs import beside_difference, beside_pairs, difference_text
-from sitelora.report.costs import cost_of, full_model_bytes
-from sitelora.report.findings import attended, mean_dice
+from sitelora.report.costs import FULL, cost_of, full_model_bytes
+from sitelora.report.findings import attended, main_model, mean_dice, scored_models
+from sitelora.report.results import Run, mean
+from sitelora.report.style import model_style
+from sitelora.report.table import Cell, Column, Table, table_of
 from sitelora.report.format_values import (
     ABSENT,
     bytes_text,
     count_text,
     dice_text,
+    distance_text,
     interval_text,
     listed,
     percent_text,
     seconds_text,
 )
-from sitelora.report.html_table import Cell, Column, html_table
-from sitelora.report.results import Run
-from sitelora.report.style import model_style, short_name
-from sitelora.run_result import OK, ModelScore, Round
+from sitelora.run_result import OK, Round
 
 REGULARIZER = "regularizer_share"
 """In a site's metrics: the mean norm of the regularizers' gradient in units of the task's, as it was added."""
 
+ByCase = dict[tuple[str, str, str], dict[str, Mapping[str, float | None]]]
+"""(site, case, label) to model to metrics."""
 
-def site_table(run: Run) -> str:
-    """Return Dice of every model at every site, each with its 95 % interval below it.
+
+def site_columns(run: Run) -> list[Column]:
+    """Return Dice of every model, each with its 95 % interval, and which model a site is served; rows are sites.
 
     With a run beside, the difference of the two personal models stands after them.
     """
+    columns = [Column("Site", lambda site: Cell(site, run.hospital(site)), "Mean", numeric=False)]
+    for model in scored_models(run):
+        look, mean = model_style(model), dice_text(mean_dice(run, model))
+        word = model if model == run.beside else look.short.lower()
+        columns.append(Column(look.short, partial(_score, run, model), mean, look.words, terminal=word))
+        if model == "personal" and beside_pairs(run):
+            hint, mean = f"personal minus {run.beside} run", difference_text(beside_difference(run))
+            columns.append(Column("Difference", partial(_gain, run), mean, hint, terminal=f"vs {run.beside}"))
+    if any(run.served(site) for site in run.sites):
+        hint = "which model the site is served, and from which round"
+        columns.append(Column("Served", partial(_served, run), "", hint, False, "is served"))
+    return columns
+
+
+def site_table(run: Run) -> Table | None:
+    """Return every model at every site that has an evaluation; ``None`` without any."""
     sites = [site for site in run.sites if site in run.evaluation]
-    models = [model for model in run.models if mean_dice(run, model) is not None]
-    pairs = beside_pairs(run)
-    columns = [Column("Site", numeric=False)]
-    for model in models:
-        columns.append(Column(short_name(model), hint=model_style(model)[2]))
-        if model == "personal" and pairs:
-            columns.append(Column("Difference", hint=f"personal minus {run.beside} run"))
-    told = any(run.served(site) for site in sites)
-    columns += [Column("Served", numeric=False, hint="which model the site is served, and from which round")] * told
-    columns += [Column("Cases", hint="training / validation / test")]
-    rows = []
-    for site in sites:
-        row = [Cell(site, run.hospital(site))]
-        for model in models:
-            row.append(_model_cell(run.evaluation[site].get(model)))
-            if model == "personal" and pairs:
-                gain = pairs[site][0] - pairs[site][1] if site in pairs else None
-                row.append(Cell(difference_text(gain) or ABSENT, "below" if gain is not None and gain < 0 else ""))
-        rows.append([*row, *[_served_cell(run, site)] * told, _case_counts(run, site)])
-    means = [Cell("Mean")]
-    for model in models:
-        means.append(Cell(dice_text(mean_dice(run, model))))
-        if model == "personal" and pairs:
-            means.append(Cell(difference_text(beside_difference(run))))
-    return html_table(columns, rows, footer=[*means, *[Cell("")] * told, Cell("")] if len(sites) > 1 else None)
+    cases = Column("Cases", partial(_case_counts, run), hint="training / validation / test")
+    return table_of([*site_columns(run), cases], sites, footer=len(sites) > 1) if sites else None
 
 
 def not_applicable(run: Run) -> list[str]:
@@ -68,89 +66,73 @@ def not_applicable(run: Run) -> list[str]:
                 reasons.setdefault((model, score.not_applicable), []).append(site)
     everywhere = len(run.evaluation)
     return [
-        f"{short_name(model)}: not applicable{'' if len(sites) == everywhere else f' at {listed(sites)}'} ({reason})."
+        f"{model_style(model).short}: not applicable{'' if len(sites) == everywhere else f' at {listed(sites)}'} "
+        f"({reason})."
         for (model, reason), sites in reasons.items()
     ]
 
 
-def _case_counts(run: Run, site: str) -> Cell:
-    cases = run.cases(site)
-    counts = [str(cases.get(split, ABSENT)) for split in ("training", "validation", "test")]
-    return Cell(" / ".join(counts) if cases else ABSENT)
-
-
-def _served_cell(run: Run, site: str) -> Cell:
-    served = run.served(site)
-    if served is None:
-        return Cell(ABSENT)
-    return Cell(
-        served.words, "" if served.validation is None else f"validation {dice_text(served.validation)}", hint=served.why
-    )
-
-
-def _model_cell(score: ModelScore | None) -> Cell:
+def _score(run: Run, model: str, site: str) -> Cell:
+    score = run.evaluation.get(site, {}).get(model)
     if score is None:
         return Cell(ABSENT)
     if score.not_applicable:
         return Cell("n/a", hint=score.not_applicable)
-    patients = "" if score.patient_count is None else f"{count_text(score.patient_count, 'patient')}"
-    return Cell(dice_text(score.dice), interval_text(score.interval), score.dice, hint=patients)
+    patients = "" if score.patient_count is None else count_text(score.patient_count, "patient")
+    return Cell(dice_text(score.dice), interval_text(score.interval), score.dice, patients)
 
 
-def round_table(run: Run) -> str:
-    """Return what happened in every round, sites summed or averaged."""
-    regularized = any(_mean_metric(each, REGULARIZER) is not None for each in run.rounds)
+def _gain(run: Run, site: str) -> Cell:
+    if site not in (pairs := beside_pairs(run)):
+        return Cell(ABSENT)
+    one, two = pairs[site]
+    return Cell(difference_text(one - two), "below" if one < two else "")
+
+
+def _served(run: Run, site: str) -> Cell:
+    served = run.served(site)
+    if served is None:
+        return Cell(ABSENT)
+    judged = "" if served.validation is None else f"validation {dice_text(served.validation)}"
+    return Cell(served.words, judged, hint=served.why)
+
+
+def _case_counts(run: Run, site: str) -> str:
+    cases = run.cases(site)
+    return (
+        " / ".join(str(cases.get(split, ABSENT)) for split in ("training", "validation", "test")) if cases else ABSENT
+    )
+
+
+def round_table(run: Run) -> Table | None:
+    """Return what happened in every round, sites summed or averaged; ``None`` without any."""
+    hint = "mean validation Dice of the received and of the freshly trained model"
     columns = [
-        Column("Round", numeric=False),
-        Column("Sites"),
-        Column("Dice received → trained", hint="mean validation Dice of the received and of the freshly trained model"),
-        *[Column("Regularizer", hint="mean norm of its gradient, in units of the task's")] * regularized,
-        Column("To sites"),
-        Column("From sites"),
+        Column("Round", lambda each: str(each.number), numeric=False),
+        Column("Sites", _attendance),
+        Column("Dice received → trained", _mean_course, hint=hint),
     ]
-    against = full_model_bytes(run) is not None
-    if against:
-        columns.append(Column("Full fine-tuning", hint="both directions, every value of the model in every message"))
-    columns.append(Column("Time"))
-    noted = any(each.server for each in run.rounds)
-    if noted:
-        columns.append(Column("Server", numeric=False))
-    rows = []
-    for each in run.rounds:
-        cost = cost_of(run, [each])
-        row = [Cell(str(each.number)), _attendance(each)]
-        dice = [dice_text(_mean_metric(each, name)) for name in ("dice_received", "dice_personal")]
-        served = _mean_metric(each, "dice_served")
-        row += [Cell(" → ".join(dice), "" if served is None else f"served {dice_text(served)}")]
-        row += [Cell(percent_text(_mean_metric(each, REGULARIZER)))] * regularized
-        row += [Cell(bytes_text(cost.bytes_down)), Cell(bytes_text(cost.bytes_up))]
-        row += [Cell(bytes_text(cost.full))] * against
-        row += [Cell(seconds_text(each.seconds))]
-        rows.append(row + [Cell(_note(each))] * noted)
-    return html_table(columns, rows)
+    if any(_mean(each, REGULARIZER) is not None for each in run.rounds):
+        hint = "mean norm of its gradient, in units of the task's"
+        columns.append(Column("Regularizer", lambda each: percent_text(_mean(each, REGULARIZER)), hint=hint))
+    columns += [
+        Column("To sites", lambda each: bytes_text(cost_of(run, [each]).bytes_down)),
+        Column("From sites", lambda each: bytes_text(cost_of(run, [each]).bytes_up)),
+    ]
+    if full_model_bytes(run) is not None:
+        columns.append(Column("Full fine-tuning", lambda each: bytes_text(cost_of(run, [each]).full), hint=FULL))
+    columns.append(Column("Time", lambda each: seconds_text(each.seconds)))
+    if any(each.server for each in run.rounds):
+        columns.append(Column("Server", _remarks, numeric=False))
+    return table_of(columns, run.rounds) if run.rounds else None
 
 
-def round_site_table(run: Run) -> str:
-    """Return the validation Dice of every site in every round, received and freshly trained; empty without any."""
-    names = ("dice_received", "dice_personal")
-    sites = [s for s in run.sites if any(_metric(each, s, name) is not None for each in run.rounds for name in names)]
-    if not sites:
-        return ""
-    columns = [Column("Round", numeric=False), *(Column(site, hint=run.hospital(site)) for site in sites)]
-    rows = []
-    for each in run.rounds:
-        row = [Cell(str(each.number))]
-        for site in sites:
-            values = [_metric(each, site, name) for name in names]
-            entry = each.sites.get(site)
-            below = "" if entry is None or entry.status == OK else entry.status
-            if (served := _metric(each, site, "dice_served")) is not None and not below:
-                below = f"served {dice_text(served)}"
-            row.append(
-                Cell(" → ".join(map(dice_text, values)) if any(v is not None for v in values) else ABSENT, below)
-            )
-        rows.append(row)
-    return html_table(columns, rows)
+def round_site_table(run: Run) -> Table | None:
+    """Return the validation Dice of every site in every round, received and freshly trained; ``None`` without any."""
+    sites = [site for site in run.sites if any(_course(site, each).text != ABSENT for each in run.rounds)]
+    by_site = [Column(site, partial(_course, site), hint=run.hospital(site)) for site in sites]
+    round_number = Column("Round", lambda each: str(each.number), numeric=False)
+    return table_of([round_number, *by_site], run.rounds) if sites else None
 
 
 def _attendance(each: Round) -> Cell:
@@ -158,16 +140,72 @@ def _attendance(each: Round) -> Cell:
     return Cell(f"{len(attended(each))} of {len(each.sites)}", ", ".join(absent))
 
 
-def _mean_metric(each: Round, name: str) -> float | None:
-    values = [v for entry in each.sites.values() if (v := entry.metrics.get(name)) is not None]
-    return statistics.fmean(values) if values else None
+def _mean_course(each: Round) -> Cell:
+    served = _mean(each, "dice_served")
+    dice = [dice_text(_mean(each, name)) for name in ("dice_received", "dice_personal")]
+    return Cell(" → ".join(dice), "" if served is None else f"served {dice_text(served)}")
 
 
-def _metric(each: Round, site: str, name: str) -> float | None:
+def _course(site: str, each: Round) -> Cell:
+    """Return a site's validation Dice in a round, and below it the served model's, or why there is no update."""
     entry = each.sites.get(site)
-    return entry.metrics.get(name) if entry else None
+    if entry is None:
+        return Cell(ABSENT)
+    values, served = [entry.metrics.get(name) for name in ("dice_received", "dice_personal")], ""
+    if entry.metrics.get("dice_served") is not None:
+        served = f"served {dice_text(entry.metrics['dice_served'])}"
+    told = any(value is not None for value in values)
+    return Cell(" → ".join(map(dice_text, values)) if told else ABSENT, served if entry.status == OK else entry.status)
 
 
-def _note(each: Round) -> str:
-    """Return the server's remarks of a round as ``name value`` pairs."""
+def _mean(each: Round, name: str) -> float | None:
+    return mean(entry.metrics.get(name) for entry in each.sites.values())
+
+
+def _remarks(each: Round) -> str:
+    """Return what the server told of a round as ``name value`` pairs."""
     return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in each.server.items())
+
+
+def case_table(run: Run) -> Table | None:
+    """Return one row a case and label, worst first, the model that the page is about before the others.
+
+    Dice of every model, HD95 and NSD of that one; ``None`` without any case.
+    """
+    rows = scores_by_case(run)
+    if not rows:
+        return None
+    main = main_model(run)
+    found = [model for model in run.models if any(model in scores for scores in rows.values())]
+    names = {name for scores in rows.values() for metrics in scores.values() for name in metrics}
+    distance, unit = ("hd95_px", "pixels") if "hd95_px" in names and "hd95_mm" not in names else ("hd95_mm", "mm")
+    columns = [Column("Case", lambda key: key[1], numeric=False), Column("Site", lambda key: key[0], numeric=False)]
+    if len({label for _, _, label in rows}) > 1:
+        columns.append(Column("Label", lambda key: key[2], numeric=False))
+    first = len(columns)
+    for model in sorted(found, key=lambda model: model != main):
+        look = model_style(model)
+        asked = [("dice", f"Dice {look.short.lower()}", look.words)]
+        if model == main:
+            asked.append((distance, f"HD95 ({unit})", f"95 % of both borders of the {main} model lie closer"))
+            asked.append(("nsd", "NSD", "share of both borders within the tolerance"))
+        columns += [Column(head, partial(_metric, rows, model, name), hint=hint) for name, head, hint in asked]
+    table = table_of(columns, rows)
+    worst_first = sorted(table.rows, key=lambda row: (2.0 if row[first].sort is None else row[first].sort, row[0].text))
+    return Table(columns=columns, rows=worst_first)
+
+
+def _metric(rows: ByCase, model: str, name: str, key: tuple[str, str, str]) -> Cell:
+    value = rows[key].get(model, {}).get(name)
+    return Cell(distance_text(value) if name.startswith("hd95") else dice_text(value), sort=value)
+
+
+def scores_by_case(run: Run) -> ByCase:
+    """Return the metrics of every model, in the order of the sites and their files."""
+    rows: ByCase = {}
+    for site, models in run.evaluation.items():
+        for model, score in models.items():
+            for case in score.cases:
+                for label, metrics in case.metrics.items():
+                    rows.setdefault((site, case.case, label), {})[model] = metrics
+    return rows

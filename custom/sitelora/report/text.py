@@ -6,36 +6,31 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
-from sitelora.report.compare_two_runs import beside_difference, beside_pairs, difference_text, with_beside
-from sitelora.report.findings import mean_dice, verdict
-from sitelora.report.format_values import ABSENT, bytes_text, dice_text
+from sitelora.report.costs import cost_of
+from sitelora.report.findings import scored_models, verdict
 from sitelora.report.results import Run
-from sitelora.report.style import SHORT
+from sitelora.report.table import Column, table_of
+from sitelora.report.tables import site_columns
 from sitelora.report.warnings_of_run import warnings
+from sitelora.report.format_values import ABSENT, bytes_text
 
 NARROWEST = 40
 
 
-def summary_text(run: Run, beside: Run | None = None, *, width: int | None = None) -> str:
+def summary_text(run: Run, *, width: int | None = None) -> str:
     """Return the summary of a run.
 
     Args:
-        run: what :func:`sitelora.report.results.read_run` returned.
-        beside: a second run, usually with method ``local``, whose personal Dice gets a column.
+        run: what :func:`sitelora.report.results.read_run` returned, with a second run beside it or without.
         width: columns of the terminal; ``None`` asks it (80 when there is none).
-
-    Raises:
-        ReportError: the two runs cannot be compared.
     """
-    run = run if beside is None else with_beside(run, beside)
     width = max(NARROWEST, width or shutil.get_terminal_size((80, 24)).columns)
     told = run.result
     title = " · ".join(part for part in (told.federation, told.method, told.paper, told.dataset) if part)
     parts = [_wrap(title, width)] if title else []
     parts.append(_wrap(verdict(run), width))
-    table = _table(run, width)
-    if table:
-        parts.append(table)
+    if run.sites:
+        parts.append(_table(run, width))
     lines = warnings(run)
     if lines:
         parts.append("\n".join(_wrap(line, width, first="! ", later="  ") for line in lines))
@@ -47,38 +42,25 @@ def _table(run: Run, width: int) -> str:
 
     Columns that do not fit are left out from the right, the course of the rounds first.
     """
-    if not run.sites:
-        return ""
-    models = [model for model in run.models if mean_dice(run, model) is not None]
-    pairs = beside_pairs(run)
-    gains = {site: difference_text(one - two) for site, (one, two) in pairs.items()}
-    head = ["site"]
-    for model in models:
-        head += [SHORT.get(model, model).lower()] + [f"vs {run.beside}"] * (model == "personal" and bool(pairs))
-    told = any(run.served(site) for site in run.sites)
-    rows = []
-    for site in run.sites:
-        scores = run.evaluation.get(site, {})
-        row = [site]
-        for model in models:
-            score = scores.get(model)
-            row.append("n/a" if score and score.not_applicable else dice_text(score.dice if score else None))
-            row += [gains.get(site, ABSENT)] * (model == "personal" and bool(pairs))
-        served = run.served(site)
-        row += [served.words if served else ABSENT] * told
-        entries = [each.sites.get(site) for each in run.rounds]
-        sent = sum(entry.bytes_up for entry in entries if entry)
-        course = [entry.metrics.get("dice_personal") if entry else None for entry in entries]
-        words = " ".join(ABSENT if value is None else f"{value:.2f}" for value in course)
-        rows.append([*row, bytes_text(sent) if sent else ABSENT, words])
-    if len(run.sites) > 1 and models:
-        row = ["mean"]
-        for model in models:
-            row.append(dice_text(mean_dice(run, model)))
-            row += [difference_text(beside_difference(run))] * (model == "personal" and bool(pairs))
-        rows.append([*row, *[""] * told, "", ""])
-    course_of = "freshly trained, by round"
-    return _aligned([[*head, *["is served"] * told, "sent", course_of], *rows], width)
+    columns = [
+        *site_columns(run),
+        Column("sent", lambda site: _sent(run, site)),
+        Column("freshly trained, by round", lambda site: " ".join(map(_short, run.course(site, "dice_personal")))),
+    ]
+    table = table_of(columns, run.sites, footer=len(run.sites) > 1 and bool(scored_models(run)))
+    heads = [column.terminal or column.head.lower() for column in columns]
+    rows = [[cell.text for cell in row] for row in table.rows]
+    means = [[cell.text.lower() for cell in table.footer]] if table.footer else []
+    return _aligned([heads, *rows, *means], width)
+
+
+def _sent(run: Run, site: str) -> str:
+    sent = cost_of(run, site=site).bytes_up
+    return bytes_text(sent) if sent else ABSENT
+
+
+def _short(dice: float | None) -> str:
+    return ABSENT if dice is None else f"{dice:.2f}"
 
 
 def _aligned(rows: Sequence[Sequence[str]], width: int) -> str:
