@@ -42,9 +42,17 @@ def test_a_copy_of_the_job_carries_what_was_asked_for_and_the_job_itself_stays(j
     assert job.rounds == 2
 
 
+def test_a_job_without_a_custom_folder_gets_one_for_the_simulator(job_of: Jobs, tmp_path: Path) -> None:
+    written = JobFolder.write(job_of(tmp_path / "jobs").job, tmp_path / "written", marker=False)
+    assert (choose(written.path, tmp_path / "home").job.path / "app" / "custom").is_dir()
+    assert not (written.path / "app" / "custom").exists()
+
+
 def test_a_folder_that_is_no_job_is_named(job_of: Jobs, tmp_path: Path) -> None:
     with pytest.raises(JobFolderError, match=r"meta\.json"):
         JobFolder.read(tmp_path)
+    with pytest.raises(JobFolderError, match=r"found no folder .*absent, expected a job folder"):
+        JobFolder.read(tmp_path / "absent")
     (tmp_path / "meta.json").write_text("{}")
     with pytest.raises(JobFolderError, match=r"config_fed_server\.json"):
         JobFolder.read(tmp_path)
@@ -249,6 +257,19 @@ def test_the_same_request_goes_on_with_the_run_that_was_stopped_and_another_one_
         found = choose(job, home, **other)
         assert not found.found, other
         assert found.uid != first.uid
+
+
+def test_a_stopped_run_that_is_named_goes_on_for_the_same_request_alone(job_of: Jobs, tmp_path: Path) -> None:
+    job, home = job_of(tmp_path / "jobs").path, tmp_path / "home"
+    first = choose(job, home, uid="monday")
+    written = first.folder / "server" / "round_000"
+    written.mkdir(parents=True)
+    (written / "manifest.json").write_text("{}")
+    RunFolder(first.folder).stopped.write_text(json.dumps({"request": first.request}))
+    again = choose(job, home, uid="monday")
+    assert (again.uid, again.found, again.resume) == ("monday", True, True)
+    with pytest.raises(SimulationError, match="resume it"):
+        choose(job, home, uid="monday", rounds=9)
 
 
 def test_another_method_is_another_federation_at_the_same_rank_and_scale(job_of: Jobs, tmp_path: Path) -> None:
