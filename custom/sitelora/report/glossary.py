@@ -18,8 +18,9 @@ GLOSSARY = {
     "Received": "What a site gets from the server at the start of a round, before it trains.",
     "Freshly trained": "What a site's training in a round ends with, before the server averages it with the others'.",
     "Served": (
-        "What a site is given to use: the best of the received, the freshly trained and the previously served model, "
-        "by its own validation cases. Without such cases it is the trained one, unjudged."
+        "What a site is given to use: the newest of the received, the freshly trained and the previously served model "
+        "that its own validation cases do not show to be worse than the best it had, by more than the standard error "
+        "of the difference. Without such cases it is the trained one, unjudged."
     ),
     "Global model": "One model for all sites, made from the shared tensors alone.",
     "Personal model": "A site's own model: shared tensors together with the site's local ones; the one it is served.",
@@ -33,6 +34,6 @@ GLOSSARY = {
     ),
     "Round": (
         "Every site receives the shared tensors, trains on its own data and sends back what changed. Rounds count "
-        "from 0, as in the logs."
+        "from 0 here and in the files of a run; the terminal counts from 1, so its round 5/5 is round 4."
     ),
 }

@@ -49,9 +49,7 @@ def round_by_round(run: Run, panels: Sequence[Picture]) -> str:
 the number is the last value.</p>"""
     table = round_site_table(run)
     numbers = f"<h3>Dice of each round, site by site: received → freshly trained</h3>\n{table}" if table else ""
-    served = (
-        "; the served one is the best that the site had by then, so it never falls" if "personal" in curves_of else ""
-    )
+    served = "; the served one is chosen among all that the site had by then" if "personal" in curves_of else ""
     return f"""<h2>Round by round</h2>
 <p>Dice on every site's validation cases: of the model as the site received it, and of the one that it made of it by
 training, before the server averaged it with the others'{served}.</p>

@@ -69,7 +69,7 @@ SHORT = {
 
 # metric of a round -> the model that it is the validation Dice of, in the order of drawing: the served one lies below
 ROUND_CURVES = {"dice_served": "personal", "dice_received": "received", "dice_personal": "trained"}
-ROUND_WORDS = {"personal": "Served after the round, the best so far", "received": MODELS["received"][2]}
+ROUND_WORDS = {"personal": "Served after the round", "received": MODELS["received"][2]}
 
 HOUSE_STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
