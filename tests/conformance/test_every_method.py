@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import math
 from typing import Any
 
 import pytest
@@ -21,7 +22,6 @@ from sitelora.federation.in_process import run_in_process
 from sitelora.federation.model_kinds import personal_model
 from sitelora.method import BEST_RANK, EXACT, INEXACT, NO_MEAN, TRAVELLING
 from sitelora.sharing.patterns import matches_any
-from sitelora.sharing.rule import bytes_of
 from sitelora.sharing.wire import packet_bytes
 from small_network import small_network
 
@@ -93,7 +93,7 @@ def test_ledger_audit_log_and_egress_statement_are_one_number(run: Any) -> None:
             log = (run.folder / site / "audit.jsonl").read_text().splitlines()
             lines = [line for line in map(json.loads, log) if line["round"] == round_number]
             shapes = declared(run, site, round_number) if ledger.status == "ok" else {}
-            assert ledger.bytes_up == bytes_of(shapes, shapes, bytes_per_value=2)
+            assert ledger.bytes_up == 2 * sum(math.prod(shape) for shape in shapes.values())
             assert sum(line["bytes"] for line in lines) == ledger.bytes_up
             assert sorted(line["name"] for line in lines) == sorted(shapes)
             assert ledger.bytes_up <= statement.bytes_up[round_number]
