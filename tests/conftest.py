@@ -14,6 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from sitelora.federation.job_folder import JobFolder
 
+pytest_plugins = ["folder_times"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
 

@@ -92,9 +92,8 @@ def test_its_egress_is_stated_by_its_own_names(method: str, installed: Path, tmp
     assert all(entry["kind"] == "frozen" for entry in statement["tensors"] if entry["name"].startswith("stem."))
 
 
-@pytest.mark.parametrize(
-    "method", [METHODS[0], *(pytest.param(other, marks=pytest.mark.soak) for other in METHODS[1:])]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("method", METHODS)
 def test_nvflares_simulator_runs_it(method: str, installed: Path, tiny_data: Path, tmp_path: Path) -> None:
     job = tmp_path / "job"
     values = {"image_size": 32, "base": None, "slices": 2, "epochs": 1, "precision": "fp32", "method": method}

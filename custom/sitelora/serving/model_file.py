@@ -153,7 +153,7 @@ def _damaged_part(file: Path, written_ns: int, size: int) -> str | None:
 def _unbuildable(made: Mapping[str, Any], bundle: str) -> str:
     """Return why the bundle's network cannot be built as a model says that it was made; empty where it can."""
     config = ConfigParser()
-    config.read_config(str(bundle_path(bundle) / "configs" / "inference.json"))
+    config.read_config(str(bundle_path(bundle) / "configs" / "train.json"))
     for key in _OF_THE_NETWORK:
         config[key] = made[key]
     try:
