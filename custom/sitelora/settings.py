@@ -27,6 +27,8 @@ from sitelora.networks.architecture import ARCHITECTURES
 from sitelora.networks.checkpoint import EMBEDDED
 from sitelora.networks.parts import PartsError
 from sitelora.networks.sam_parts import sam_parts
+from sitelora.task import Task
+from sitelora.task_registry import find_task
 from sitelora.value_kinds import SettingsError, did_you_mean, require_plain, short
 
 _ARGUMENT = f"{METHOD}#"
@@ -89,6 +91,11 @@ class RunSettings:
             return method.on(sam_parts(ARCHITECTURES[config["arch"]].depth))
         except PartsError as error:
             raise SettingsError(f"bundle {self.bundle}: method {method.name}: {error}") from error
+
+    @cached_property
+    def task(self) -> Task:
+        """The task that the bundle declares."""
+        return find_task(_config(self.bundle, "train").get("task"), where=f"bundle {self.bundle}: ")
 
     @cached_property
     def agreed(self) -> dict[str, Any]:

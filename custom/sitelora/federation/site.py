@@ -42,6 +42,7 @@ from sitelora.method import Model
 from sitelora.run_result import CaseScore
 from sitelora.server.types import ANY_SITE
 from sitelora.sharing.wire import Packet, difference, packet_sha256
+from sitelora.typed_json import to_json
 
 logger = logging.getLogger(__name__)
 
@@ -66,11 +67,11 @@ class Site:
         require_device(settings.site, self._parser)
         torch.set_num_threads(int(self._parser.get_parsed_content("torch_threads")))
         self.seed = int(self._parser.get_parsed_content("seed"))
-        self.method = settings.run.method
+        self.method, self.task = settings.run.method, settings.run.task
         self._network: nn.Module | None = None
         self._border: Border | None = None
         self._rounds: LocalRound | None = None
-        self._last_dice: tuple[str, tuple[float, ...]] | None = None
+        self._last_validation: tuple[str, tuple[float, ...]] | None = None
         self._served: tuple[str, Served] | None = None
         self._scores: dict[tuple[str, Path], dict[str, Any]] = {}
         self.store = SiteStore(settings.run_folder / settings.site)
@@ -154,12 +155,12 @@ class Site:
         after_values = {**received.values, **outcome.trained}
         model = personal_model(self.method, after_values, outcome.state)
         after = Candidate(kind=TRAINED, model=model, round_number=round_number, cases=self._validation(model))
-        served = choose([after, before, *had], best=state.served_as.get("best", ()))
+        served = choose([after, before, *had], primary=self.task.primary, best=state.served_as.get("best", ()))
         outcome.state.served = to_tensors(served.candidate.model)
         outcome.state.served_as = served.kept()
         tensors = difference(outcome.trained, received.values)
         tensors.update({f"@{name}": tensor for name, tensor in outcome.companions.items()})
-        scores = {"dice_received": before.score, "dice_personal": after.score, "dice_served": served.candidate.score}
+        scores = {"score_received": before.score, "score_personal": after.score, "score_served": served.candidate.score}
         metrics = {**outcome.metrics, **scores}
         report = {
             "cases": self.folder.case_counts()["training"],
@@ -198,8 +199,8 @@ class Site:
                 for kind, model in models.items()
             }
             results["personal"] = {**results["personal"], "served": served.to_json()}
-            drawn = draw_cases(results["personal"], new / OVERLAYS, folder=self.folder, predictions=predictions)
-            write_json(new / EVALUATION, {**results, "overlays": drawn})
+            drawn = draw_cases(results["personal"], self.task, self.folder, predictions, out=new / OVERLAYS)
+            write_json(new / EVALUATION, {**to_json(self.task.scoring), **results, "overlays": drawn})
         load_model(self.network, personal)
         made = served_model(self.settings, self.folder, self._parser, self.network, served.to_json())
         save_merged(self.network, place.personal_model(site), made=made)
@@ -238,7 +239,7 @@ class Site:
             last = Candidate(kind=RECEIVED, model=model, round_number=number, cases=self._validation(model))
             fresh = state.served_as.get("kind") == TRAINED and state.served_as["round"] == number - 1
             kept = self._kept(state, TRAINED if fresh else PREVIOUS)
-            self._served = (key, choose([last, *kept], best=state.served_as.get("best", ())))
+            self._served = (key, choose([last, *kept], primary=self.task.primary, best=state.served_as.get("best", ())))
         return self._served[1]
 
     def _kept(self, state: SiteState, kind: str) -> list[Candidate]:
@@ -261,7 +262,7 @@ class Site:
         if key not in self._scores or keep_predictions is not None:
             load_model(self.network, model)
             self._scores[key] = evaluate_cases(
-                self.network, folder, "test", pipeline=self._pipeline(), keep_predictions=keep_predictions
+                self.network, folder, "test", self.task, pipeline=self._pipeline(), keep_predictions=keep_predictions
             )
         return self._scores[key]
 
@@ -277,16 +278,19 @@ class Site:
         return state
 
     def _validation(self, model: Model) -> tuple[float, ...]:
-        """Return a model's Dice on each of this site's validation cases; empty where it has none."""
+        """Return a model's primary score on each of this site's validation cases; empty where it has none."""
         if not self.folder.cases("validation"):
             return ()
         key = model_sha256(model)
         # where nothing is shared, what is received is what was scored last
-        if self._last_dice is None or self._last_dice[0] != key:
+        if self._last_validation is None or self._last_validation[0] != key:
             load_model(self.network, model)
-            scores = evaluate_cases(self.network, self.folder, "validation", pipeline=self._pipeline(), dice_only=True)
-            self._last_dice = (key, tuple(CaseScore(**case).dice for case in scores["cases"]))
-        return self._last_dice[1]
+            scores = evaluate_cases(
+                self.network, self.folder, "validation", self.task, pipeline=self._pipeline(), primary_only=True
+            )
+            name = self.task.primary.name
+            self._last_validation = (key, tuple(CaseScore(**case).mean(name) for case in scores["cases"]))
+        return self._last_validation[1]
 
     def _pipeline(self) -> Callable[[str], Any]:
         """Return the bundle's inference parts by id: what is scored is what is served."""
