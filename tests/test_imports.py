@@ -181,7 +181,7 @@ sys.meta_path.insert(0, NoExtras())
 import sitelora
 count = 0
 for module in pkgutil.walk_packages(sitelora.__path__, "sitelora."):
-    if not module.name.startswith(("sitelora.flare", "sitelora.bundle_source")) and module.name != "sitelora.report.page":
+    if not module.name.startswith(("sitelora.flare", "sitelora.bundle_source", "sitelora.report.page")):
         importlib.import_module(module.name)
         count += 1
 assert not [name for name in sys.modules if name.split(".")[0] in ("nvflare", "torchvision", "jinja2")]

@@ -96,4 +96,4 @@ def test_a_terminal_gets_one_block_that_is_redrawn_and_a_log_gets_plain_lines() 
 def test_unknown_events_are_no_harm() -> None:
     event = {"time": 0, "who": "site-1", "event": "from the future"}
     view_after([event, {**event, "who": "server"}, {**event, "who": "stranger"}])
-    assert plain_line(event, 5) is None
+    assert plain_line(event, 5, DICE) is None

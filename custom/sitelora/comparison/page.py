@@ -148,16 +148,13 @@ def conclusion(setup: Setup, runs: Runs, found: dict[str, dict[str, Difference]]
             continue
         for word, methods in by_verdict.items():
             (held if word == wanted else failed).append(f"{word} `{REFERENCE}` at {at}: {listed(methods)}")
-    goal = setup.goal_score
-    for site in runs.sites if goal is not None else ():
-        reached, missed = _by_goal(goal, runs, site)
-        for claims, methods, word in (
-            (held, reached, "at least" if more else "at most"),
-            (failed, missed, "below" if more else "above"),
-        ):
-            if methods:
-                limit = f"{runs.primary.title} {word} {runs.primary.text(goal, fewer=1)}"
-                claims.append(f"{limit} at {site}: {listed(methods)}")
+    if (goal := setup.goal_score) is not None:
+        words = ("at least", "below") if more else ("at most", "above")
+        for site in runs.sites:
+            for claims, methods, word in zip((held, failed), _by_goal(goal, runs, site), words, strict=True):
+                if methods:
+                    limit = f"{runs.primary.title} {word} {runs.primary.text(goal, fewer=1)}"
+                    claims.append(f"{limit} at {site}: {listed(methods)}")
     if setup.goal_seconds is not None:
         longest = max(run["budget"]["seconds"] for run in runs.every)
         claim = f"every run within {seconds_text(setup.goal_seconds)}: the longest took {seconds_text(longest)}"
