@@ -164,7 +164,7 @@ def make(run: Run, data: Path) -> None:
                 "test_cases": scores["personal"]["case_count"],
                 "validation_cases": len(site.folder.cases("validation")),
                 **{
-                    kind: {key: found[key] for key in ("dice", "dice_worst", "dice_ci95")}
+                    kind: {key: found[key.replace("dice", "score")] for key in ("dice", "dice_worst", "dice_ci95")}
                     for kind, found in scores.items()
                 },
                 "served": served.to_json(),
@@ -184,10 +184,10 @@ def make(run: Run, data: Path) -> None:
         )
     for name, site in sites.items():
         metrics = [each.sites[name].metrics for each in result.rounds]
-        site["received"] = [round(m["dice_received"], 5) for m in metrics] + [
+        site["received"] = [round(m["score_received"], 5) for m in metrics] + [
             round(site["served"]["validation_received"], 5)
         ]
-        site["trained"] = [round(m["dice_personal"], 5) for m in metrics]
+        site["trained"] = [round(m["score_personal"], 5) for m in metrics]
         site["steps"] = int(sum(m["steps"] for m in metrics))
         shares = [m["regularizer_share"] for m in metrics if "regularizer_share" in m]
         site["regularizer_share"] = [round(share, 4) for share in shares]

@@ -27,6 +27,19 @@ def test_no_file_of_the_package_is_long(repository: Path) -> None:
     assert {name: length for name, length in lengths.items() if length > 300} == {}
 
 
+def test_only_tasks_know_the_name_of_a_score(repository: Path) -> None:
+    """As a word or as part of a key (``dice_received``, ``MeanDice``); ``indices`` and ``palettes`` are none."""
+    name = re.compile(r"(?<![a-z])dice(?![a-z])|Dice(?![a-z])|DICE")
+    package, found = repository / "custom" / "sitelora", []
+    for path in sorted(package.rglob("*.py")):
+        if path.relative_to(package).parts[0] != "tasks":
+            lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+            found += [
+                f"{path.relative_to(package)}:{number}: {line.strip()}" for number, line in lines if name.search(line)
+            ]
+    assert found == [], "ask the task: Task.primary, Run.primary, RunResult.primary_metric"
+
+
 def test_no_committed_file_names_a_path_of_one_machine(repository: Path, tracked: list[Path]) -> None:
     found = []
     for path in tracked:

@@ -31,6 +31,9 @@ LAYER = {
     "method_registry": 2,
     "references": 2,
     "method": 2,  # what a method is
+    "tasks": 2,
+    "task_registry": 2,
+    "task": 2,  # what a task is
     "settings": 2,  # what may be set
     "declared": 2,
     "adapters": 1,
@@ -41,7 +44,7 @@ LAYER = {
     "data": 0,
 }
 # Small modules at the top of the package that anyone may use; they use nothing but each other.
-COMMON = {"bundle", "home", "key_value", "names", "run_result", "seeding", "typed_json", "value_kinds"}
+COMMON = {"bundle", "home", "key_value", "metric", "names", "run_result", "seeding", "typed_json", "value_kinds"}
 # Top-level distribution -> import name, where they differ.
 IMPORT_NAME = {
     "pytorch-ignite": "ignite",
@@ -178,7 +181,7 @@ sys.meta_path.insert(0, NoExtras())
 import sitelora
 count = 0
 for module in pkgutil.walk_packages(sitelora.__path__, "sitelora."):
-    if not module.name.startswith(("sitelora.flare", "sitelora.bundle_source.", "sitelora.report.page")):
+    if not module.name.startswith(("sitelora.flare", "sitelora.bundle_source", "sitelora.report.page")):
         importlib.import_module(module.name)
         count += 1
 assert not [name for name in sys.modules if name.split(".")[0] in ("nvflare", "torchvision", "jinja2")]

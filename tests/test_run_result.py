@@ -34,7 +34,7 @@ RESULT = RunResult(
     ),
     evaluation={
         "site-1": {
-            "personal": ModelScore(dice=0.5, dice_ci95=None, cases=(CASE,), served=SERVED),
+            "personal": ModelScore(score=0.5, score_ci95=None, cases=(CASE,), served=SERVED),
             "global": ModelScore(not_applicable="nothing is shared"),
         }
     },
@@ -48,7 +48,7 @@ def test_a_record_is_read_as_it_was_written() -> None:
     assert list(told["rounds"][0]["details"]) == ["own", "layers"]
     assert told["rounds"][1] == {"round": 1, "sites": {}}  # it is not done
     personal, shared = (told["evaluation"]["site-1"][kind] for kind in ("personal", "global"))
-    assert (list(personal), personal["dice_ci95"]) == (["dice", "dice_ci95", "cases", "served"], None)
+    assert (list(personal), personal["score_ci95"]) == (["score", "score_ci95", "cases", "served"], None)
     assert personal["served"]["validation_received"] == 0.9
     assert shared == {"not_applicable": "nothing is shared"}
 
@@ -58,7 +58,7 @@ def test_a_record_is_read_as_it_was_written() -> None:
     [
         ('{"completed": tr', "is not readable JSON .*was the run stopped while writing it"),
         ("[]", r": found \[\], expected an object"),
-        ('{"format": 0}', ": has format 0, expected 1: read it with the SiteLoRA that wrote it"),
+        ('{"format": 0}', ": has format 0, expected 2: read it with the SiteLoRA that wrote it"),
         ('{"completed": "yes"}', ": completed: found 'yes', expected true or false; was the file edited by hand"),
         ('{"rounds": [{"round": 0, "sites": {"a": {}}}]}', r": rounds\[0\].sites.a.status: found nothing"),
     ],
@@ -70,8 +70,8 @@ def test_a_file_that_says_something_else_is_named_with_the_key(tmp_path: Path, t
 
 
 def test_an_interval_is_there_or_not() -> None:
-    assert ModelScore(dice_ci95=(0.1, 0.2)).interval == (0.1, 0.2)
-    assert ModelScore(dice_ci95=None).interval is None
+    assert ModelScore(score_ci95=(0.1, 0.2)).interval == (0.1, 0.2)
+    assert ModelScore(score_ci95=None).interval is None
     assert ModelScore().interval is None
 
 

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sitelora.metric import UNKNOWN, Metric
 from sitelora.typed_json import OMIT, REST, TypedJsonError, from_json, to_json
 
-FORMAT = 1
+FORMAT = 2
+"""2: scores are named by what they are of, and `metrics` says what they are; 1 had one task and its score's name."""
 OK = "ok"
 
 
@@ -78,7 +80,7 @@ class ServedModel:
 
     Attributes:
         model: "received", "trained" or "previous". round_number: that it was received for or trained in, from 0.
-        validation: its Dice on the site's validation cases; None where it has none. why: in a few words.
+        validation: its primary score on the site's validation cases; None where it has none. why: in a few words.
         candidates: the same of all that it was chosen from, ``validation_<model>``.
     """
 
@@ -111,10 +113,9 @@ class CaseScore:
     def __post_init__(self) -> None:
         object.__setattr__(self, "patient", self.patient or self.case)
 
-    @property
-    def dice(self) -> float:
-        """Mean Dice over the case's labels; NaN when no label has one."""
-        defined = [dice for values in self.metrics.values() if (dice := values.get("dice")) is not None]
+    def mean(self, metric: str) -> float:
+        """Return the mean of a metric over the case's labels; NaN when no label has one."""
+        defined = [value for values in self.metrics.values() if (value := values.get(metric)) is not None]
         return statistics.fmean(defined) if defined else math.nan
 
 
@@ -123,25 +124,27 @@ class ModelScore:
     """The score of one model at one site, or why it has none (``not_applicable``).
 
     Attributes:
-        dice, dice_median, dice_worst: over cases. dice_ci95: of the mean, over patients; None where there are too few
-            of them, empty where it is not told. labels: label to metric to its mean.
+        score, score_median, score_worst: the primary one, over cases. score_ci95: of the mean, over patients; None
+            where there are too few of them, empty where it is not told. labels: label to metric to its mean.
+        set_scores: what only many cases together have, by metric.
     """
 
     not_applicable: str | None = field(default=None, metadata=OMIT)
-    dice: float | None = field(default=None, metadata=OMIT)
-    dice_median: float | None = field(default=None, metadata=OMIT)
-    dice_worst: float | None = field(default=None, metadata=OMIT)
-    dice_ci95: Sequence[float] | None = field(default=(), metadata=OMIT)
+    score: float | None = field(default=None, metadata=OMIT)
+    score_median: float | None = field(default=None, metadata=OMIT)
+    score_worst: float | None = field(default=None, metadata=OMIT)
+    score_ci95: Sequence[float] | None = field(default=(), metadata=OMIT)
     patient_count: int | None = field(default=None, metadata=OMIT)
     case_count: int | None = field(default=None, metadata=OMIT)
     labels: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict, metadata=OMIT)
+    set_scores: Mapping[str, float | None] = field(default_factory=dict, metadata=OMIT)
     cases: Sequence[CaseScore] = field(default=(), metadata=OMIT)
     served: ServedModel | None = field(default=None, metadata=OMIT)
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the mean Dice, where there is one."""
-        told = tuple(self.dice_ci95 or ())
+        """The 95 % interval of the mean score, where there is one."""
+        told = tuple(self.score_ci95 or ())
         return (told[0], told[1]) if len(told) == 2 else None
 
 
@@ -198,6 +201,7 @@ class RunResult:
     Attributes:
         error: why it is not completed. overrides: the bundle's values. fingerprint: of the server's last tensors.
         versions, hardware: of the first site. egress: None where no site has begun.
+        task: name of it. primary: of the score that scores are of, one of ``metrics``: all that this run may tell.
         evaluation: by site and kind of model.
     """
 
@@ -211,6 +215,9 @@ class RunResult:
     bundle: str = ""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     dataset: str = ""
+    task: str = ""
+    primary: str = UNKNOWN.name
+    metrics: Sequence[Metric] = ()
     seed: int | None = None
     rounds_planned: int | None = None
     rounds_done: int = 0
@@ -224,6 +231,11 @@ class RunResult:
     rounds: Sequence[Round] = ()
     evaluation: Mapping[str, Mapping[str, ModelScore]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+
+    @property
+    def primary_metric(self) -> Metric:
+        """What a score without a name is of."""
+        return primary_of(self.primary, self.metrics)
 
     @classmethod
     def from_json(cls, value: object) -> RunResult:
@@ -270,6 +282,11 @@ class RunResult:
         """Return the content of ``result.json``."""
         content: dict[str, Any] = to_json(self)
         return content
+
+
+def primary_of(name: str, metrics: Sequence[Metric]) -> Metric:
+    """Return the metric of a name, or one of which nothing is known."""
+    return next((metric for metric in metrics if metric.name == name), UNKNOWN)
 
 
 def natural(name: str) -> list[tuple[int, str]]:

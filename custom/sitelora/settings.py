@@ -25,6 +25,8 @@ from sitelora.method import Method
 from sitelora.method_registry import REFERENCES, accepted, find_method, method_names, own_name
 from sitelora.networks.before_built import parts_before, require_base
 from sitelora.networks.parts import Parts, PartsError
+from sitelora.task import Task
+from sitelora.task_registry import find_task
 from sitelora.value_kinds import SettingsError, did_you_mean, require_plain, short
 
 _ARGUMENT = f"{METHOD}#"
@@ -98,6 +100,11 @@ class RunSettings:
             return parts_before(self.parser())
         except ValueError as error:
             raise SettingsError(f"bundle {self.bundle}: {error}") from error
+
+    @cached_property
+    def task(self) -> Task:
+        """The task that the bundle declares."""
+        return find_task(_config(self.bundle, "train").get("task"), where=f"bundle {self.bundle}: ")
 
     @cached_property
     def agreed(self) -> dict[str, Any]:

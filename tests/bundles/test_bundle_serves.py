@@ -18,6 +18,7 @@ from sitelora.data.site_folder import SiteFolder
 from sitelora.evaluation.cases import predict
 from sitelora.federation.build_network import save_merged, trained_parameters
 from sitelora.federation.bundle_config import FEDERATED, read_bundle
+from sitelora.tasks.segmentation import TASK
 
 SIDE = 32
 KEEPS_ITS_ADAPTERS = "fedsca_segmentation"
@@ -65,7 +66,9 @@ def scored(bundle: str, site: Path, network: nn.Module) -> dict[str, np.ndarray]
     pipeline = read_bundle(bundle, {"image_size": SIDE}, config="inference")
     pipeline["device"] = "cpu"
     images = [Path(case["image"]) for case in SiteFolder.read(site).cases("test")]
-    return {path.name.removesuffix(".nii.gz"): predict(network, path, pipeline.get_parsed_content) for path in images}
+    return {
+        path.name.removesuffix(".nii.gz"): predict(network, path, TASK, pipeline.get_parsed_content) for path in images
+    }
 
 
 @pytest.mark.parametrize("bundle", bundle_names())

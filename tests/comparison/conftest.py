@@ -25,7 +25,7 @@ def setup() -> Setup:
         rounds=2,
         epochs=1,
         overrides=FAST,
-        goal_dice=0.99,
+        goal_score=0.99,
     )
 
 

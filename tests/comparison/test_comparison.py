@@ -16,11 +16,13 @@ from sitelora.comparison.claims import CLAIMS, Claim
 from sitelora.comparison.overview import write_overview
 from sitelora.comparison.page import conclusion, introduction, write_page
 from sitelora.comparison.run import Job
+from sitelora.comparison.run_file import ComparisonError, read_run
 from sitelora.comparison.runs import read_runs
-from sitelora.comparison.schedule_runs import ComparisonError, best_rate, compare
+from sitelora.comparison.schedule_runs import best_rate, compare
 from sitelora.comparison.scores import ALL_SITES, Difference, case_values, differences, holm, overall, score, sign_flips
 from sitelora.comparison.setup import SETUPS, Setup, find_setup
 from sitelora.method_registry import find_method, method_names, with_arguments
+from sitelora.tasks.segmentation import DICE
 
 Jobs = Callable[..., Job]
 
@@ -42,7 +44,7 @@ def test_a_file_holds_what_a_number_needs_to_be_made_again(compared: Path) -> No
         assert block["sent"] == "shared tensors"
         personal = block["models"]["personal"]
         dice = personal["metrics"]["prostate"]["dice"]
-        assert personal["dice"] == pytest.approx(statistics.fmean(dice), abs=1e-4)
+        assert personal["score"] == pytest.approx(statistics.fmean(dice), abs=1e-4)
         assert set(personal["cases"]) == set(block["patients"])
         assert {"hd95_mm", "nsd"} < personal["metrics"]["prostate"].keys()
         (other,) = block["elsewhere"]
@@ -62,10 +64,25 @@ def test_the_same_model_everywhere_scores_the_same_wherever_it_comes_from(compar
 
 def test_the_rate_is_chosen_by_what_a_site_is_served_in_the_end(compared: Path) -> None:
     run = read(compared, "fedavg_lora_lr0.002")
-    for site, course in run["validation_dice"].items():
+    for site, course in run["validation_score"].items():
         assert len(course) == run["settings"]["rounds"] + 1
         assert course == sorted(course)
         assert course[-1] == pytest.approx(run["served"][site]["validation"], abs=1e-5)
+
+
+def test_a_file_of_an_older_format_is_read_as_todays(compared: Path, tmp_path: Path) -> None:
+    """Scores were named by what they are of; format 1 still says that its rate was chosen on something else."""
+    file = compared / "runs" / "tiny" / "fedavg_lora_lr0.002_seed0.json"
+    today, older = read_run(file), json.loads(file.read_text(encoding="utf-8"))
+    for key in ("task", "primary", "metrics"):
+        del older[key]
+    older["validation_dice"] = older.pop("validation_score")
+    for site in older["sites"].values():
+        for block in (*site["models"].values(), *site["elsewhere"].values()):
+            block.update({key.replace("score", "dice"): block.pop(key) for key in ("score", "score_ci95")})
+    for number, told in ((2, today), (1, {**today, "format": 1})):
+        (tmp_path / "older.json").write_text(json.dumps({**older, "format": number}))
+        assert read_run(tmp_path / "older.json") == told
 
 
 def test_all_methods_start_from_the_same_base(compared: Path) -> None:
@@ -96,7 +113,7 @@ def test_a_method_may_come_with_arguments_of_its_own(job_of: Jobs, tmp_path: Pat
 def test_centralised_sends_images_and_is_scored_at_every_site(compared: Path) -> None:
     run = read(compared, "centralised_lr0.002")
     assert {block["sent"] for block in run["sites"].values()} == {"images and labels"}
-    assert set(run["validation_dice"]) == {"pooled"}
+    assert set(run["validation_score"]) == {"pooled"}
 
 
 def test_what_is_there_is_not_run_again_and_other_settings_are_refused(
@@ -150,10 +167,10 @@ def test_runs_in_processes_of_their_own_end_with_the_same_bits(compared: Path, j
 def test_the_learning_rate_is_chosen_by_validation_and_not_by_test(compared: Path) -> None:
     runs = [read(compared, "local_lr0.002"), read(compared, "local_lr0.02")]
     for run, value in zip(runs, (0.5, 0.6), strict=True):
-        run["validation_dice"] = {"site-1": [0.9, value], "site-2": [0.9, value]}
+        run["validation_score"] = {"site-1": [0.9, value], "site-2": [0.9, value]}
         run["sites"] = {}
     assert best_rate(runs) == 0.02
-    runs[0]["validation_dice"] = runs[1]["validation_dice"]
+    runs[0]["validation_score"] = runs[1]["validation_score"]
     assert best_rate(runs) == 0.002
     assert set(read_runs(compared, "tiny").validation["local"]) == {0.002, 0.02}
 
@@ -198,8 +215,11 @@ def test_a_claim_holds_by_its_interval_and_its_p(
     mean: float, low: float, high: float, p: float, better: str, equal: str
 ) -> None:
     found = Difference(mean=mean, interval=(low, high), p=p, seeds=3)
-    assert claim(equal=False).verdict(found) == better
-    assert claim(equal=True).verdict(found) == equal
+    assert claim(equal=False).verdict(found, DICE) == better
+    assert claim(equal=True).verdict(found, DICE) == equal
+    less = Difference(mean=-mean, interval=(-high, -low), p=p, seeds=3)
+    assert claim(equal=False).verdict(less, replace(DICE, more_is_better=False)) == better
+    assert claim(equal=True).verdict(less, replace(DICE, more_is_better=False)) == equal
 
 
 def test_every_claim_names_methods_that_there_are() -> None:
@@ -262,7 +282,7 @@ def test_where_no_site_has_enough_patients_the_page_says_that_it_cannot_tell(com
     runs = read_runs(compared, "tiny")
     untested = Difference(mean=0.1, interval=None, p=None, seeds=1)
     found = {"fedavg_lora": dict.fromkeys([*runs.sites, ALL_SITES], untested)}
-    said = conclusion(replace(setup, goal_dice=None, goal_seconds=None), runs, found)
+    said = conclusion(replace(setup, goal_score=None, goal_seconds=None), runs, found)
     assert said == "Too few patients at every site to tell methods apart."
 
 

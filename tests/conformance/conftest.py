@@ -32,6 +32,7 @@ from sitelora.flare.protocol import Ticket, read_reply, read_task, reply_shareab
 from sitelora.method_registry import find_method, method_names, with_arguments
 from sitelora.run_result import RunResult
 from sitelora.settings import name_method, with_method
+from sitelora.tasks.segmentation import TASK
 from small_network import SMALL, small_network
 
 FEDERATION, UID = "conformance", "whole"
@@ -80,7 +81,7 @@ class Drive:
             home=self.home,
             overrides=self.overrides,
         )
-        self.coordinator = Coordinator(plan, self.method)
+        self.coordinator = Coordinator(plan, self.method, TASK)
         self.frozen_before = {site: self._frozen(site) for site in SITES}
         self.result = self._run()
         self.frozen_after = {site: self._frozen(site) for site in SITES}

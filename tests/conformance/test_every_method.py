@@ -209,7 +209,7 @@ def test_every_kind_of_model_is_scored_or_says_why_not(run: Any) -> None:
         for kind, scores in evaluation.items():
             reason = run.method.serving.why_not(kind, run.partition)
             assert scores.not_applicable == reason
-            assert reason or 0 <= scores.dice <= 1
+            assert reason or 0 <= scores.score <= 1
         assert (run.folder / site / "models" / "personal.pt").is_file()
 
 

@@ -314,28 +314,46 @@ def test_label_values_that_are_not_0_to_n_are_refused_though_listed(site, value)
     assert problem.expected == "0 to 1 without a gap"
 
 
+NEEDS = DataNeeds(bundle="b", task="segmentation", truth="label", pictures=False, classes=1, image_size=32, slices=5)
+
+
 def test_what_a_bundle_expects(site, tmp_path):
-    needs = DataNeeds(bundle="b", pictures=False, classes=1, image_size=32, slices=5)
-    assert check_site_folder(site, needs=needs).problems == ()
-    assert "sees 1 channel(s), 32x32 pixels, 6 slices" in format_check(check_site_folder(site, needs=needs))
-    thick = check_site_folder(site, needs=replace(needs, slices=7))
+    assert check_site_folder(site, needs=NEEDS).problems == ()
+    assert "sees 1 channel(s), 32x32 pixels, 6 slices" in format_check(check_site_folder(site, needs=NEEDS))
+    thick = check_site_folder(site, needs=replace(NEEDS, slices=7))
     assert thick.errors == ()
     assert all("6 slice(s) for a network that sees 7" in problem.found for problem in thick.warnings)
-    two = only(check_site_folder(site, needs=replace(needs, classes=2)))
+    two = only(check_site_folder(site, needs=replace(NEEDS, classes=2)))
     assert "classes=2" in two.expected
-    reverse = check_site_folder(site, needs=replace(needs, pictures=True)).errors
+    reverse = check_site_folder(site, needs=replace(NEEDS, pictures=True)).errors
     assert [problem.found for problem in reverse] == ["a volume (NIfTI)"] * 4
     assert "pictures=false" in reverse[0].remedy
-    (picture, *_) = check_site_folder(picture_site(tmp_path), needs=needs).errors
+    (picture, *_) = check_site_folder(picture_site(tmp_path), needs=NEEDS).errors
     assert (picture.found, picture.expected) == ("a picture (PNG)", "volumes (pictures=false)")
 
 
 def test_classes_do_not_do_for_a_segmentation(site):
     edit_list(site, lambda c: c["test"][0].update({"class": 1}) or c["test"][0].pop("label"))
-    needs = DataNeeds(bundle="b", pictures=False, classes=1, image_size=32, slices=5)
-    problem = only(check_site_folder(site, needs=needs))
+    problem = only(check_site_folder(site, needs=NEEDS))
     assert '"class" and no "label" (test[0])' in problem.found
     assert "segmentation task" in problem.expected
+
+
+def test_masks_do_not_do_where_a_task_reads_classes(site):
+    def classed(content):
+        for split in ("training", "validation", "test"):
+            for case in content[split]:
+                case["class"] = 1
+
+    edit_list(site, classed)
+    needs = replace(NEEDS, task="classification", truth="class")
+    assert check_site_folder(site, needs=needs).errors == ()
+    edit_list(site, lambda c: c["test"][0].pop("class"))
+    problem = only(check_site_folder(site, needs=needs))
+    assert '"label" and no "class" (test[0])' in problem.found
+    assert problem.expected == '"class", a class for every image, for the classification task of b'
+    edit_list(site, lambda c: c["test"][0].update({"class": 9}))
+    assert only(check_site_folder(site, needs=needs)).found == "class 9"
 
 
 @pytest.mark.parametrize("value", [[1], "1", None, True])

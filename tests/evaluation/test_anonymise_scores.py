@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from sitelora.evaluation.anonymise_scores import from_columns, to_columns
-from sitelora.evaluation.scores import CaseScore, summarise
+from sitelora.evaluation.scores import summarise
+from sitelora.run_result import CaseScore
+from sitelora.tasks.segmentation import TASK
 
 LABELS = {0: "background", 1: "prostate", 2: "apex"}
 PATIENTS = [f"Miller {number}" for number in (3, 1, 12, 2, 11)]
@@ -27,7 +29,7 @@ def results(shift: float, *, cases: int = 11) -> dict[str, Any]:
         )
         for number in range(cases)
     ]
-    return summarise(scores)
+    return summarise(scores, TASK.primary)
 
 
 def sent(evaluation: dict[str, Any]) -> dict[str, Any]:
@@ -43,11 +45,11 @@ def test_names_are_gone_and_nothing_is_nested() -> None:
 
 def test_the_server_has_the_sites_own_numbers_bit_for_bit() -> None:
     own = {"base": results(0.0), "personal": results(0.1), "global": {"not_applicable": "because"}}
-    told = from_columns(sent(own), {str(value): name for value, name in LABELS.items()})
+    told = from_columns(sent(own), {str(value): name for value, name in LABELS.items()}, TASK)
     assert told.keys() == own.keys()
     assert told["global"] == own["global"]
     for kind in ("base", "personal"):
-        for key in ("dice", "dice_median", "dice_worst", "dice_ci95", "patient_count", "case_count", "labels"):
+        for key in ("score", "score_median", "score_worst", "score_ci95", "patient_count", "case_count", "labels"):
             assert told[kind][key] == own[kind][key], key
         assert [case["metrics"] for case in told[kind]["cases"]] == [case["metrics"] for case in own[kind]["cases"]]
         assert [case["case"] for case in told[kind]["cases"]] == [f"case {number}" for number in range(1, 12)]
@@ -56,15 +58,16 @@ def test_the_server_has_the_sites_own_numbers_bit_for_bit() -> None:
 
 def test_two_cases_of_one_name_stay_two() -> None:
     twice = summarise(
-        [CaseScore(case="scan", patient="p", metrics={"prostate": {"dice": dice}}) for dice in (0.5, 0.75)]
+        [CaseScore(case="scan", patient="p", metrics={"prostate": {"dice": dice}}) for dice in (0.5, 0.75)],
+        TASK.primary,
     )
-    told = from_columns(sent({"personal": twice}), {"1": "prostate"})
+    told = from_columns(sent({"personal": twice}), {"1": "prostate"}, TASK)
     assert [case["metrics"]["prostate"]["dice"] for case in told["personal"]["cases"]] == [0.5, 0.75]
 
 
 def test_which_model_the_personal_one_is_comes_along() -> None:
     served = {"model": "previous", "round": 0, "validation": 0.5}
-    told = from_columns(sent({"personal": {**results(0.0), "served": served}}), {"1": "prostate", "2": "apex"})
+    told = from_columns(sent({"personal": {**results(0.0), "served": served}}), {"1": "prostate", "2": "apex"}, TASK)
     assert told["personal"]["served"] == served
 
 
@@ -85,4 +88,4 @@ def test_models_scored_on_different_cases_are_refused() -> None:
 def test_columns_that_do_not_fit_are_refused(change: dict[str, Any], found: str) -> None:
     report = {"columns": ["base.1.dice", "base.1.nsd"], "patients": [1], "scores": [0.5, 0.5], "not_applicable": {}}
     with pytest.raises(ValueError, match=found):
-        from_columns({**report, **change}, {"1": "prostate"})
+        from_columns({**report, **change}, {"1": "prostate"}, TASK)

@@ -4,8 +4,11 @@ import random
 import numpy as np
 import pytest
 
-from sitelora.evaluation.scores import patient_interval, sites_interval, summarise
+from sitelora.evaluation.scores import patient_interval, sites_interval
+from sitelora.evaluation.scores import summarise as summarise_by
+from sitelora.metric import Metric
 from sitelora.run_result import CaseScore
+from sitelora.tasks.segmentation import DICE
 from sitelora.typed_json import from_json
 
 
@@ -13,20 +16,40 @@ def score(case, dice, patient=None, hd95=4.0):
     return CaseScore(case=case, patient=patient or case, metrics={"prostate": {"dice": dice, "hd95_mm": hd95}})
 
 
+def summarise(cases, **how):
+    return summarise_by(cases, DICE, **how)
+
+
 def test_summary_values():
     summary = summarise([score("a", 0.9), score("b", 0.5), score("c", 0.7), score("d", 0.2, hd95=None)])
-    assert summary["dice"] == pytest.approx(0.575)
-    assert summary["dice_median"] == pytest.approx(0.6)
-    assert summary["dice_worst"] == 0.2
+    assert summary["score"] == pytest.approx(0.575)
+    assert summary["score_median"] == pytest.approx(0.6)
+    assert summary["score_worst"] == 0.2
     assert summary["labels"]["prostate"] == {"dice": pytest.approx(0.575), "hd95_mm": 4.0}
     assert (summary["case_count"], summary["patient_count"]) == (4, 4)
-    low, high = summary["dice_ci95"]
+    low, high = summary["score_ci95"]
     assert 0.2 <= low < 0.575 < high <= 0.9
 
 
-def test_case_dice_is_the_mean_over_labels():
+def test_the_worst_case_is_the_worst_whichever_way_the_score_goes():
+    cases = [score(f"c{i}", 0.5, hd95=value) for i, value in enumerate((2.0, 9.0, 4.0))]
+    distance = Metric(name="hd95_mm", title="HD95", more_is_better=False, highest=None)
+    assert summarise_by(cases, distance)["score_worst"] == 9.0
+    assert summarise(cases)["score_worst"] == 0.5
+
+
+def test_scores_of_the_whole_set_are_made_from_the_ordered_cases_and_stand_beside():
+    def first(cases):
+        return {"first": cases[0].mean("dice"), "count": float(len(cases))}
+
+    cases = [score("b", 0.25), score("a", 0.75)]
+    assert summarise(cases, score_set=first)["set_scores"] == {"first": 0.75, "count": 2.0}
+    assert "set_scores" not in summarise(cases)
+
+
+def test_a_cases_score_is_the_mean_over_labels():
     both = CaseScore(case="a", patient="p", metrics={"kidney": {"dice": 1.0}, "tumour": {"dice": 0.5}})
-    assert both.dice == 0.75
+    assert both.mean("dice") == 0.75
 
 
 def test_the_summary_does_not_depend_on_the_order_of_cases_and_survives_json():
@@ -66,7 +89,7 @@ def test_over_sites_every_site_counts_the_same_and_the_interval_is_the_normal_on
 
 
 def test_two_patients_have_no_interval():
-    assert summarise([score("a", 0.9, "p1"), score("b", 0.5, "p1"), score("c", 0.7, "p2")])["dice_ci95"] is None
+    assert summarise([score("a", 0.9, "p1"), score("b", 0.5, "p1"), score("c", 0.7, "p2")])["score_ci95"] is None
 
 
 def test_distances_that_no_case_defines_are_null():

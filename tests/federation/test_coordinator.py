@@ -22,6 +22,7 @@ from sitelora.server.similarity import SimilarityGuided
 from sitelora.server.types import ANY_SITE, Messages, State, Update
 from sitelora.sharing.rule import ShareRule
 from sitelora.sharing.wire import packet_bytes, packet_sha256
+from sitelora.tasks.segmentation import TASK
 
 SITES = ("site-1", "site-2", "site-3")
 SAME: dict[str, Any] = {
@@ -71,7 +72,7 @@ def make(
     **plan: Any,
 ) -> Coordinator:
     settings = {"federation": "f", "uid": "u", "bundle": "b", "dataset": "d", "sites": SITES, "rounds": 3, "home": home}
-    coordinator = Coordinator(FederationPlan(**{**settings, **plan}), method, resume=resume)
+    coordinator = Coordinator(FederationPlan(**{**settings, **plan}), method, TASK, resume=resume)
     if begin:
         counts = [{"training": number, "validation": 1, "test": 2} for number in cases]
         coordinator.begin({site: (values(0), report(cases=c)) for site, c in zip(SITES, counts, strict=True)})
@@ -314,14 +315,14 @@ def test_a_run_that_exists_is_not_overwritten(tmp_path: Path) -> None:
 def test_result_json_is_the_proof(tmp_path: Path) -> None:
     coordinator = make(tmp_path)
     play(coordinator)
-    result = coordinator.finish({"site-1": {"personal": ModelScore(dice=0.5)}}, completed=True)
+    result = coordinator.finish({"site-1": {"personal": ModelScore(score=0.5)}}, completed=True)
     written = RunResult.read(tmp_path / "f" / "u" / "server" / "result.json")
     assert written == result
     assert (written.completed, written.rounds_planned, written.rounds_done) == (True, 3, 1)
     entry = written.rounds[0].sites["site-2"]
     assert entry.bytes_up == entry.bytes_down == 2 * sum(torch.zeros(s).numel() for s in SHAPES.values())
     assert entry.metrics == {"loss": 0.5}
-    assert written.evaluation["site-1"]["personal"].dice == 0.5
+    assert written.evaluation["site-1"]["personal"].score == 0.5
 
 
 def deep(levels: int) -> Any:
@@ -380,7 +381,7 @@ def scores(**changes: Any) -> dict[str, Any]:
 def test_scores_come_back_as_an_evaluation(tmp_path: Path) -> None:
     evaluation = make(tmp_path).read_scores("site-1", scores(not_applicable={"global": "nothing is shared"}))
     assert evaluation is not None
-    assert (evaluation["personal"].dice, evaluation["personal"].case_count) == (0.5, 2)
+    assert (evaluation["personal"].score, evaluation["personal"].case_count) == (0.5, 2)
     assert evaluation["personal"].cases[1].metrics == {"prostate": {"dice": 0.75}}
     assert evaluation["global"] == ModelScore(not_applicable="nothing is shared")
 

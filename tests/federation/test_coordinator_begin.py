@@ -18,6 +18,7 @@ from sitelora.server.mean import WeightedMean
 from sitelora.server.types import ANY_SITE
 from sitelora.sharing.rule import ShareRule
 from sitelora.sharing.wire import packet_sha256
+from sitelora.tasks.segmentation import TASK
 
 SITES = ("site-1", "site-2", "site-3")
 SAME: dict[str, Any] = {
@@ -62,7 +63,7 @@ def answers(**changes: Any) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]
 def make(home: Path, *, resume: bool = False, shared: str = "**", **plan: Any) -> Coordinator:
     settings = {"federation": "f", "uid": "u", "bundle": "b", "dataset": "d", "sites": SITES, "rounds": 3, "home": home}
     method = Method(name="m", paper="none", adapters=(), share=ShareRule(shared=(shared,)), server=WeightedMean())
-    return Coordinator(FederationPlan(**{**settings, **plan}), method, resume=resume)
+    return Coordinator(FederationPlan(**{**settings, **plan}), method, TASK, resume=resume)
 
 
 @pytest.mark.parametrize("key", MUST_AGREE)

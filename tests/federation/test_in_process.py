@@ -184,7 +184,7 @@ def test_the_personal_checkpoint_is_a_plain_sam_with_that_sites_scores(whole: di
     assert set(evaluation) == set(SITES)
     for site in SITES:
         assert evaluation[site]["global"].not_applicable
-        assert all(0 <= evaluation[site][kind].dice <= 1 for kind in ("base", "personal", "unseen"))
+        assert all(0 <= evaluation[site][kind].score <= 1 for kind in ("base", "personal", "unseen"))
         path = whole["home"] / "tests" / "u" / site / "models" / "personal.pt"
         state = torch.load(path, weights_only=True)["model"]
         plain = SamSegmenter(arch="sam_tiny", image_size=32, base=None, quiet=True)

@@ -27,6 +27,7 @@ from sitelora.federation.served import (
 from sitelora.method import Model
 from sitelora.networks.sam import SamSegmenter
 from sitelora.run_result import RunResult
+from sitelora.tasks.segmentation import DICE, HD95, TASK
 
 MODEL = Model({"w": torch.ones(2)})
 
@@ -53,7 +54,7 @@ def candidates(**cases: tuple[float, ...]) -> list[Candidate]:
 def test_the_newest_that_is_not_clearly_worse_is_served_and_without_validation_the_trained_one(
     newest_first: dict[str, tuple[float, ...]], expected: str
 ) -> None:
-    served = choose(candidates(**newest_first))
+    served = choose(candidates(**newest_first), primary=DICE)
     assert served.candidate.kind == expected
     said = served.to_json()
     assert said["model"] == expected
@@ -66,30 +67,51 @@ def test_the_newest_that_is_not_clearly_worse_is_served_and_without_validation_t
     )
 
 
+@pytest.mark.parametrize(
+    ("newest_first", "expected"),
+    [
+        ({RECEIVED: (9.0,), TRAINED: (8.0,), PREVIOUS: (7.0,)}, PREVIOUS),
+        ({RECEIVED: (7.0,), TRAINED: (8.0,), PREVIOUS: (9.0,)}, RECEIVED),
+        ({RECEIVED: (4.1, 3.1, 5.1), PREVIOUS: (4.0, 3.0, 5.0)}, PREVIOUS),
+        ({RECEIVED: (4.0, 3.2, 5.2), PREVIOUS: (4.3, 3.1, 5.1)}, RECEIVED),
+    ],
+)
+def test_of_a_distance_less_is_better(newest_first: dict[str, tuple[float, ...]], expected: str) -> None:
+    served = choose(candidates(**newest_first), primary=HD95[0])
+    assert served.candidate.kind == expected
+    assert served.to_json()["validation"] == statistics.fmean(newest_first[expected])  # as it is, and not its negative
+    best = min(statistics.fmean(cases) for cases in newest_first.values())
+    assert statistics.fmean(served.best) == best
+    assert ("best by" in served.why) == (served.candidate.score == best)
+
+
 def test_a_row_of_small_steps_does_not_lead_down() -> None:
     # each model is a little worse than the one before, and none of the steps is larger than its standard error
     first = (0.9, 0.8, 0.7, 0.6)
-    served = choose(candidates(**{TRAINED: first}))
+    served = choose(candidates(**{TRAINED: first}), primary=DICE)
     for step in range(1, 40):
         swing = 0.03 if step % 2 else -0.03
         worse = tuple(score - 0.006 * step + swing * (1 if i % 2 else -1) for i, score in enumerate(first))
         kept = Candidate(kind=PREVIOUS, model=MODEL, round_number=step, cases=served.candidate.cases)
-        served = choose([*candidates(**{TRAINED: worse}), kept], best=served.best)
+        served = choose([*candidates(**{TRAINED: worse}), kept], primary=DICE, best=served.best)
     assert served.best == first
-    assert not clearly_better(first, served.candidate.cases)
+    assert not clearly_better(first, served.candidate.cases, DICE)
     assert statistics.fmean(served.candidate.cases) > statistics.fmean(first) - 0.03
 
 
 def test_other_validation_cases_than_before_are_compared_by_their_means() -> None:
-    assert choose(candidates(**{TRAINED: (0.8, 0.9)}), best=(0.7, 0.8, 0.9)).candidate.kind == TRAINED
-    assert choose(candidates(**{TRAINED: (0.5, 0.6), PREVIOUS: (0.7,)}), best=(0.7,)).candidate.kind == PREVIOUS
+    def kind(best: tuple[float, ...], **cases: tuple[float, ...]) -> str:
+        return choose(candidates(**cases), primary=DICE, best=best).candidate.kind
+
+    assert kind((0.7, 0.8, 0.9), **{TRAINED: (0.8, 0.9)}) == TRAINED
+    assert kind((0.7,), **{TRAINED: (0.5, 0.6), PREVIOUS: (0.7,)}) == PREVIOUS
     # what was best is gone: the best of what is there
-    assert choose(candidates(**{RECEIVED: (0.5,), TRAINED: (0.6,)}), best=(0.9,)).candidate.kind == TRAINED
+    assert kind((0.9,), **{RECEIVED: (0.5,), TRAINED: (0.6,)}) == TRAINED
 
 
 def test_nothing_to_choose_from_is_refused() -> None:
     with pytest.raises(ValueError, match="received or trained"):
-        choose([])
+        choose([], primary=DICE)
 
 
 def test_a_model_with_a_base_delta_comes_back_from_its_tensors() -> None:
@@ -108,9 +130,9 @@ def test_the_served_score_of_a_site_never_falls_and_is_what_the_record_says(
     result = federate(tmp_path, rounds=3, evaluate=True, overrides={"learning_rate": 0.3})
     for site, evaluation in result.evaluation.items():
         metrics = [entry.sites[site].metrics for entry in result.rounds]
-        course = [one["dice_served"] for one in metrics]
+        course = [one["score_served"] for one in metrics]
         assert course == sorted(course)
-        seen = [one[key] for one in metrics for key in ("dice_received", "dice_personal")]
+        seen = [one[key] for one in metrics for key in ("score_received", "score_personal")]
         served = evaluation["personal"].served
         assert served.validation == max([*seen, served.candidates["validation_received"]])
         stored = json.loads((tmp_path / "tests" / "u" / site / "round_002" / "manifest.json").read_text())
@@ -124,8 +146,8 @@ def test_what_is_scored_is_what_is_served(tmp_path: Path, federate: Callable[...
     network.load_state_dict(torch.load(file, weights_only=True)["model"])
     pipeline = read_bundle("iat_segmentation", {"image_size": 32, "slices": 3}, config="inference")
     folder = SiteFolder.read(phantom / "prostate" / "site-1")
-    scores = evaluate_cases(network, folder, "test", pipeline=pipeline.get_parsed_content)
-    assert scores["dice"] == pytest.approx(result.evaluation["site-1"]["personal"].dice, abs=1e-4)
+    scores = evaluate_cases(network, folder, "test", TASK, pipeline=pipeline.get_parsed_content)
+    assert scores["score"] == pytest.approx(result.evaluation["site-1"]["personal"].score, abs=1e-4)
 
 
 def test_a_site_without_validation_cases_is_served_the_trained_model_and_the_record_says_so(

@@ -44,7 +44,7 @@ def test_one_site_trains_it_and_several_are_refused_with_the_reason(tmp_path: Pa
     if len(sites) == 1:
         result = run_in_process(**arguments)
         assert result.completed
-        assert result.evaluation["site-1"]["personal"].dice >= 0
+        assert result.evaluation["site-1"]["personal"].score >= 0
     else:
         with pytest.raises(ValueError, match="ma_sam cannot be trained by 2 sites: MA-SAM is a centralised reference"):
             run_in_process(**arguments)

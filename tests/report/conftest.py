@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sitelora.evaluation.case_picture import draw_case
-from sitelora.evaluation.metrics import case_metrics
-from sitelora.evaluation.overlays import select_cases
 from sitelora.evaluation.scores import summarise
+from sitelora.evaluation.site_pictures import select_cases
 from sitelora.run_result import CaseScore
-from sitelora.typed_json import from_json
+from sitelora.tasks.masks.case_picture import draw_case
+from sitelora.tasks.masks.metrics import case_metrics
+from sitelora.tasks.segmentation import TASK
+from sitelora.typed_json import from_json, to_json
 
 HOSPITALS = {
     "site-1": "phantom RUNMC",
@@ -22,6 +23,7 @@ HOSPITALS = {
     "site-6": "phantom HK",
 }
 LABELS = {1: "prostate"}
+SCORING = to_json(TASK.scoring)
 BEGIN = {"begin_bytes_up": 123_904}
 SPACING_MM = (0.6, 0.6, 3.0)
 AFFINE = np.diag([-0.6, -0.6, 3.0, 1.0])  # an LPS volume, as scanners write it
@@ -37,7 +39,8 @@ def make_run(folder: Path, *, sites=tuple(HOSPITALS), rounds=5, cases=3, overlay
     """Write ``server/result.json`` and every site's ``evaluation`` and return the former."""
     rng = np.random.default_rng(seed)
     result = {
-        "format": 1,
+        "format": 2,
+        **SCORING,
         "completed": True,
         "federation": "iat_prostate",
         "uid": "20261120-081502-6f3a",
@@ -113,9 +116,9 @@ def one_round(number: int, sites, rng) -> dict:
             "seconds": round(float(7 + rng.random() * 2), 2),
             "metrics": {
                 "loss": float(0.9 - 0.7 * grown),
-                "dice_received": float(np.clip(received, 0.02, 1)),
-                "dice_personal": float(np.clip(personal, 0, 1)),
-                "dice_served": float(np.clip(max(personal, received), 0, 1)),
+                "score_received": float(np.clip(received, 0.02, 1)),
+                "score_personal": float(np.clip(personal, 0, 1)),
+                "score_served": float(np.clip(max(personal, received), 0, 1)),
                 "regularizer_share": 0.25 / (number + 1),
             },
         }
@@ -133,12 +136,12 @@ def evaluate(folder: Path, site: str, position: int, cases: int, overlays: bool,
             prediction = predicted[model, name] = predict(truth, fit, rng)
             metrics = case_metrics(prediction, truth, labels=LABELS, spacing_mm=SPACING_MM)
             scores.append(CaseScore(case=name, patient=f"p{name[4:]}", metrics=metrics))
-        block[model] = summarise(scores)
+        block[model] = summarise(scores, TASK.primary)
     block["personal"]["served"] = SERVED[position % len(SERVED)]
     listed = []
     if overlays:
         scores = [from_json(CaseScore, case) for case in block["personal"]["cases"]]
-        for which, score in select_cases(scores).items():
+        for which, score in select_cases(scores, TASK.primary).items():
             image, truth = volumes[score.case]
             draw_case(
                 image,
@@ -151,9 +154,9 @@ def evaluate(folder: Path, site: str, position: int, cases: int, overlays: bool,
                 affine=AFFINE,
             )
             told = {"file": f"overlays/{which}.png", "case": score.case, "which": which}
-            listed.append(told | {"model": "personal", "dice": score.dice})
+            listed.append(told | {"model": "personal", "score": score.mean("dice")})
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "evaluation.json").write_text(json.dumps(block | {"overlays": listed}))
+    (folder / "evaluation.json").write_text(json.dumps(block | SCORING | {"overlays": listed}))
     return block
 
 

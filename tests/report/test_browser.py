@@ -49,8 +49,8 @@ def page(run_dir, tmp_path_factory) -> Path:
     beside = tmp_path_factory.mktemp("beside")
     result = json.loads((run_dir / "server" / "result.json").read_text())
     for scores in result["evaluation"].values():
-        scores["personal"] = {"dice": scores["personal"]["dice"] - 0.1}
-    result["evaluation"]["site-3"]["personal"]["dice"] += 0.2
+        scores["personal"] = {"score": scores["personal"]["score"] - 0.1}
+    result["evaluation"]["site-3"]["personal"]["score"] += 0.2
     (beside / "server").mkdir()
     (beside / "server" / "result.json").write_text(json.dumps(result | {"method": "local", "uid": "other"}))
     return build_report(run_dir, tmp_path_factory.mktemp("page"), beside=beside)
@@ -84,7 +84,7 @@ def test_all_content_is_there_and_nothing_sticks_out(browser, page, run_dir, wid
         "trained in round 4",
         "What a site sends, by name",
         *run.sites,
-        *(f"{scores['personal'].dice:.3f}" for scores in run.evaluation.values()),
+        *(f"{scores['personal'].score:.3f}" for scores in run.evaluation.values()),
     ):
         assert words in text, words
     assert text.count("Best") >= 6

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -9,11 +10,14 @@ from sitelora.report.results import ReportError, read_run
 from sitelora.report.tables import site_table
 from sitelora.report.text import summary_text
 from sitelora.report.warnings_of_run import warnings
+from sitelora.tasks.segmentation import TASK
+from sitelora.typed_json import to_json
 
 
 def run_of(folder, dice, **facts):
     """A run with a personal Dice of every site."""
     told = {
+        **to_json(TASK.scoring),
         "completed": True,
         "method": "iat",
         "dataset": "lungs",
@@ -23,7 +27,7 @@ def run_of(folder, dice, **facts):
         "base": {"name": "sam_tiny", "sha256": "ab" * 32},
         "sites": {site: {"cases": {"training": 8, "validation": 2, "test": 4}} for site in dice},
         "evaluation": {
-            site: {"base": {"dice": 0.1}, "personal": {"dice": value}, "unseen": {"dice": 0.2}}
+            site: {"base": {"score": 0.1}, "personal": {"score": value}, "unseen": {"score": 0.2}}
             for site, value in dice.items()
         },
     }
@@ -42,7 +46,7 @@ def pair(tmp_path):
 def test_the_other_runs_personal_dice_is_one_more_model(pair):
     both = with_beside(*pair)
     assert both.models == ["base", "local", "personal", "unseen"]
-    assert [both.evaluation[site]["local"].dice for site in "abc"] == [0.7, 0.65, 0.7]
+    assert [both.evaluation[site]["local"].score for site in "abc"] == [0.7, 0.65, 0.7]
     assert beside_difference(both) == pytest.approx((0.2 - 0.05 + 0) / 3)
     assert headline(both)["personal_minus_beside"] == pytest.approx(0.05)
     assert "Against the local run it is better at 1 of 3 sites, mean difference +0.050." in verdict(both)
@@ -50,10 +54,16 @@ def test_the_other_runs_personal_dice_is_one_more_model(pair):
 
 
 def test_every_site_below_its_local_model_is_one_warning_and_an_equal_one_is_none(pair):
-    assert [line for line in warnings(with_beside(*pair)) if "below" in line] == [
-        "b is below its model of the local run: personal Dice 0.600 against 0.650."
+    assert [line for line in warnings(with_beside(*pair)) if "worse than its model" in line] == [
+        "b is worse than its model of the local run: personal Dice 0.600 against 0.650."
     ]
-    assert not [line for line in warnings(pair[0]) if "below" in line]
+    assert not [line for line in warnings(pair[0]) if "worse" in line]
+
+
+def test_scores_of_another_kind_are_not_compared(pair):
+    mine, other = pair
+    with pytest.raises(ReportError, match="scored by HD95, this one by Dice"):
+        with_beside(mine, replace(other, primary=TASK.metrics[1]))
 
 
 def test_a_fair_pair_has_no_note_on_fairness(pair):
@@ -109,8 +119,8 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path, facts, words):
 def test_a_method_of_the_same_name_keeps_a_column_of_its_own(tmp_path, method):
     both = with_beside(run_of(tmp_path / "one", {"a": 0.9}), run_of(tmp_path / "two", {"a": 0.7}, method=method))
     assert both.beside == f"{method} (beside)"
-    assert both.evaluation["a"]["personal"].dice == 0.9
-    assert both.evaluation["a"]["base"].dice == 0.1
+    assert both.evaluation["a"]["personal"].score == 0.9
+    assert both.evaluation["a"]["base"].score == 0.1
 
 
 def test_the_table_and_the_terminal_show_it_with_the_base(pair):
@@ -118,7 +128,7 @@ def test_the_table_and_the_terminal_show_it_with_the_base(pair):
     heads = [column.head for column in table.columns]
     assert heads == ["Site", "Base", "local run", "Personal", "Difference", "Unseen", "Cases"]
     shown = [(row[4].text, row[4].small) for row in (*table.rows, table.footer)]
-    assert shown == [("+0.200", ""), ("\N{MINUS SIGN}0.050", "below"), ("+0.000", ""), ("+0.050", "")]
+    assert shown == [("+0.200", ""), ("\N{MINUS SIGN}0.050", "worse"), ("+0.000", ""), ("+0.050", "")]
     lines = summary_text(with_beside(*pair), width=100).splitlines()
     head = next(line for line in lines if line.startswith("site "))
     assert head.split()[:6] == ["site", "base", "local", "personal", "vs", "local"]
@@ -135,10 +145,10 @@ def test_the_table_and_the_terminal_show_it_with_the_base(pair):
 def test_the_page_and_its_json_hold_both(pair, tmp_path):
     page = build_report(tmp_path / "iat", tmp_path / "out", beside=tmp_path / "local").read_text(encoding="utf-8")
     assert "Personal model of the local run" in page
-    assert "b is below its model of the local run" in page
+    assert "b is worse than its model of the local run" in page
     assert "mean over sites; base 0.100; local 0.683" in page
     results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
-    assert results["evaluation"]["b"]["local"]["dice"] == 0.65
+    assert results["evaluation"]["b"]["local"]["score"] == 0.65
     assert results["headline"]["beside"] == "local"
 
 

@@ -6,11 +6,15 @@ from sitelora.report.facts import page_facts
 from sitelora.report.findings import headline, main_model, verdict
 from sitelora.report.results import read_run
 from sitelora.report.warnings_of_run import warnings
+from sitelora.tasks.segmentation import TASK
+from sitelora.typed_json import to_json
 
 
 def run_of(folder, **facts):
     (folder / "server").mkdir(parents=True, exist_ok=True)
-    (folder / "server" / "result.json").write_text(json.dumps({"completed": True, "rounds_planned": 2} | facts))
+    (folder / "server" / "result.json").write_text(
+        json.dumps(to_json(TASK.scoring) | {"completed": True, "rounds_planned": 2} | facts)
+    )
     return read_run(folder)
 
 
@@ -19,7 +23,7 @@ def entry(status="ok", reason="", up=1000):
 
 
 def dices(**models):
-    return {model: {"dice": value} for model, value in models.items()}
+    return {model: {"score": value} for model, value in models.items()}
 
 
 def test_the_verdict_of_a_good_run(run_dir):
@@ -67,9 +71,9 @@ def test_sites_below_their_base_or_their_received_model_are_warned_of(tmp_path):
         "b": dices(base=0.5, received=0.6, personal=0.4, unseen=0.7),
     }
     found = warnings(run_of(tmp_path, evaluation=evaluation, sites={"c": {}}))
-    assert "The personal model is not above the base at b." in found
-    assert "The unseen-site model is not above the base at a." in found
-    assert "The personal model is not above the received one at a and b." in found
+    assert "The personal model is not better than the base at b." in found
+    assert "The unseen-site model is not better than the base at a." in found
+    assert "The personal model is not better than the received one at a and b." in found
     assert "There is no evaluation from c." in found
 
 
@@ -101,7 +105,7 @@ def test_the_headline_counts_all_bytes(run_dir):
     assert told["full_fine_tuning_bytes_down"] == 19_482_624 * 30
     assert told["full_fine_tuning_ratio"] == pytest.approx(19_482_624 / 123_904)
     assert told["begin_bytes_up"] == 123_904 * 6
-    assert told["mean_dice"]["global"] is None
+    assert told["mean_score"]["global"] is None
     assert main_model(run) == "personal"
 
 
@@ -155,13 +159,13 @@ def test_a_run_that_sends_nothing_says_so(tmp_path):
 )
 def test_training_that_spoils_a_useful_model_is_warned_of(tmp_path, falls, told):
     rounds = [
-        {"round": n, "sites": {"a": {**entry(), "metrics": {"dice_received": before, "dice_personal": after}}}}
+        {"round": n, "sites": {"a": {**entry(), "metrics": {"score_received": before, "score_personal": after}}}}
         for n, (before, after) in enumerate(falls)
     ]
     found = [line for line in warnings(run_of(tmp_path, rounds=rounds)) if "learning rate" in line]
     assert len(found) == (told is not None)
     if told:
-        assert found[0].startswith("Training at a lowered its validation Dice")
+        assert found[0].startswith("Training at a spoilt its validation Dice")
         assert told in found[0]
 
 

@@ -3,8 +3,6 @@ import pytest
 from sitelora.report.format_values import (
     bytes_text,
     count_text,
-    dice_text,
-    distance_text,
     interval_text,
     listed,
     seconds_text,
@@ -48,7 +46,6 @@ def test_seconds(value, text):
 
 
 def test_small_words():
-    assert (dice_text(0.8125), dice_text(None), distance_text(3.04)) == ("0.812", "–", "3.0")
     assert (interval_text((0.712, 0.858)), interval_text(None)) == ("0.71–0.86", "")
     assert [count_text(n, "site") for n in (0, 1, 6)] == ["0 sites", "1 site", "6 sites"]
     assert [listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]

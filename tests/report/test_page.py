@@ -96,7 +96,7 @@ def test_every_site_hospital_and_number_is_there(page, run_dir):
         assert run.hospital(site) in page.text
         for model in ("base", "personal", "unseen"):
             score = run.evaluation[site][model]
-            assert f"{score.dice:.3f}" in page.text
+            assert f"{score.score:.3f}" in page.text
             assert f"{score.interval[0]:.2f}–{score.interval[1]:.2f}" in page.text
     for fact in ("iat_prostate", "arXiv:2606.08687", "5 of 5", "sam_tiny", "4be0d9a8f17e", "128 × 128", "torch 2.13.0"):
         assert fact in page.text
@@ -110,7 +110,7 @@ def test_every_site_hospital_and_number_is_there(page, run_dir):
     for each in run.rounds:
         for site, entry in each.sites.items():
             if entry.status == "ok":
-                told = f"{entry.metrics['dice_received']:.3f} → {entry.metrics['dice_personal']:.3f}"
+                told = f"{entry.metrics['score_received']:.3f} → {entry.metrics['score_personal']:.3f}"
                 assert told in page.text, (each.number, site)
     assert "every site keeps encoder A and decoder B to itself" in page.text
     assert "image_encoder.blocks.{0–11}.attn.qkv.q.B" in page.text
@@ -149,7 +149,7 @@ def test_results_json_holds_the_numbers_without_nan(built, run_dir):
     assert results["headline"]["rounds_done"] == 5
     assert results["run"]["versions"] == server["versions"]
     for site, models in server["evaluation"].items():
-        assert results["evaluation"][site]["personal"]["dice"] == pytest.approx(models["personal"]["dice"])
+        assert results["evaluation"][site]["personal"]["score"] == pytest.approx(models["personal"]["score"])
         assert len(results["evaluation"][site]["personal"]["cases"]) == 3
     assert results["overlays"]["site-1"][0]["path"] == "site-1/evaluation/overlays/best.png"
     assert str(run_dir) not in json.dumps(results)
@@ -160,7 +160,7 @@ def test_plots_are_also_png_files(built):
     assert names == [
         "bytes-total.png",
         "bytes.png",
-        *(f"dice-{end}.png" for end in ["final", *(f"site-{n}" for n in range(1, 7))]),
+        *(f"score-{end}.png" for end in ["final", *(f"site-{n}" for n in range(1, 7))]),
     ]
     for name in names:
         with Image.open(built / "figures" / name) as picture:
@@ -169,7 +169,7 @@ def test_plots_are_also_png_files(built):
 
 def test_the_same_run_gives_the_same_bytes(built, run_dir, tmp_path):
     build_report(run_dir, tmp_path)
-    for name in ("index.html", "results.json", "figures/dice-final.png"):
+    for name in ("index.html", "results.json", "figures/score-final.png"):
         assert (tmp_path / name).read_bytes() == (built / name).read_bytes(), name
 
 
@@ -223,7 +223,7 @@ def test_a_site_name_cannot_lead_out_of_a_folder(maker, run_dir, tmp_path):
     (tmp_path / "run" / "server" / "result.json").write_text(json.dumps(result))
     page = Page(build_report(tmp_path / "run", tmp_path / "out").read_text(encoding="utf-8"))
     names = sorted(path.name for path in (tmp_path / "out" / "figures").iterdir())
-    assert names == ["bytes-total.png", "bytes.png", "dice-___other_site-1.png", "dice-final.png", "dice-site-1.png"]
+    assert names == ["bytes-total.png", "bytes.png", "score-___other_site-1.png", "score-final.png", "score-site-1.png"]
     assert not page.all("img")
 
 

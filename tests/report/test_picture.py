@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sitelora.evaluation.overlays import TRUTH
 from sitelora.report.compare_two_runs import with_beside
 from sitelora.report.picture import cut_around_outlines, demo_picture
 from sitelora.report.results import ReportError, read_run
 from sitelora.report.style import TONES
+from sitelora.tasks.masks.overlays import TRUTH
 
 
 def pixels_of(png):
@@ -37,13 +37,13 @@ def test_one_wide_white_picture_with_bars_as_long_as_the_mean_dice(run_dir, tmp_
     assert (picture[[0, -1]] == 255).all()
     assert (np.abs(picture[:, :930] - rgb(TRUTH)).max(axis=2) < 24).sum() > 500  # the overlays' outlines
     bars = bar_lengths(picture)
-    mean = {m: np.mean([scores[m].dice for scores in run.evaluation.values()]) for m in ("base", "personal")}
+    mean = {m: np.mean([scores[m].score for scores in run.evaluation.values()]) for m in ("base", "personal")}
     assert bars["base"] / bars["personal"] == pytest.approx(mean["base"] / mean["personal"], abs=0.02)
     assert bars["beside"] < 15  # the grey edge of a letter
 
     other = json.loads((run_dir / "server" / "result.json").read_text()) | {"method": "local", "uid": "other"}
     for scores in other["evaluation"].values():
-        scores["personal"] = {"dice": mean["personal"] / 2}
+        scores["personal"] = {"score": mean["personal"] / 2}
     (tmp_path / "server").mkdir()
     (tmp_path / "server" / "result.json").write_text(json.dumps(other))
     bars = bar_lengths(pixels_of(demo_picture(with_beside(run, read_run(tmp_path)))))

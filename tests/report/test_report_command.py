@@ -13,8 +13,8 @@ def home(maker, tmp_path):
     result = maker(tmp_path / "tiny" / "20260101-000000-aaaa", sites=["site-1", "site-2"], rounds=2, cases=2)
     local = tmp_path / "local_tiny" / "20260101-000000-bbbb"
     shutil.copytree(tmp_path / "tiny" / "20260101-000000-aaaa" / "server", local / "server")
-    for site, dice in (("site-1", 0.1), ("site-2", 0.99)):
-        result["evaluation"][site]["personal"] = {"dice": dice}
+    for site, score in (("site-1", 0.1), ("site-2", 0.99)):
+        result["evaluation"][site]["personal"] = {"score": score}
     told = result | {"uid": "20260101-000000-bbbb", "method": "local"}
     (local / "server" / "result.json").write_text(json.dumps(told))
     return tmp_path
@@ -26,10 +26,10 @@ def test_a_second_run_named_like_the_first_stands_beside_it(home, tmp_path, caps
     assert main([*arguments, "--picture", str(tmp_path / "new" / "run.png")]) == 0
     said = capsys.readouterr().out
     assert "vs local" in said
-    assert "! site-2 is below its model of the local run" in said
+    assert "! site-2 is worse than its model of the local run" in said
     assert str(tmp_path / "new" / "run.png") in said
     assert (tmp_path / "new" / "run.png").read_bytes().startswith(b"\x89PNG")
-    assert "site-2 is below its model of the local run" in (out / "index.html").read_text(encoding="utf-8")
+    assert "site-2 is worse than its model of the local run" in (out / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from sitelora.report.findings import verdict
 from sitelora.report.results import ReportError, read_run
 from sitelora.report.text import summary_text
 from sitelora.report.warnings_of_run import warnings
+from sitelora.tasks.segmentation import TASK
+from sitelora.typed_json import to_json
 
 
 def write(folder, result, site=None):
@@ -28,7 +30,7 @@ def test_a_whole_run(run_dir):
     assert run.rounds[2].sites["site-4"].status == "missing"
     assert [len(run.overlays[site]) for site in run.sites] == [3] * 6
     score = run.evaluation["site-1"]["personal"]
-    assert score.interval[0] <= score.dice <= score.interval[1]
+    assert score.interval[0] <= score.score <= score.interval[1]
     assert score.patient_count == 3
 
 
@@ -51,16 +53,16 @@ def test_null_is_the_same_as_absent(tmp_path):
 
 def test_summary_and_interval_come_from_the_cases_when_the_file_has_none(tmp_path):
     cases = [case("a", 0.5), case("b", 0.7), case("c", 0.9), case("d", 0.7)]
-    run = read_run(write(tmp_path, {"evaluation": {"site-1": {"personal": {"cases": cases}}}}))
+    run = read_run(write(tmp_path, to_json(TASK.scoring) | {"evaluation": {"site-1": {"personal": {"cases": cases}}}}))
     score = run.evaluation["site-1"]["personal"]
-    assert score.dice == pytest.approx(0.7)
+    assert score.score == pytest.approx(0.7)
     assert 0.5 <= score.interval[0] < 0.7 < score.interval[1] <= 0.9
     assert score.patient_count == 4
 
 
 def test_a_sites_own_file_adds_to_the_servers(tmp_path):
-    write(tmp_path, {"evaluation": {"site-1": {"base": {"dice": 0.1}}, "site-10": {"base": {"dice": 0.2}}}})
-    write(tmp_path, {"personal": {"dice": 0.8}, "overlays": [], "note": "not a model"}, site="site-2")
+    write(tmp_path, {"evaluation": {"site-1": {"base": {"score": 0.1}}, "site-10": {"base": {"score": 0.2}}}})
+    write(tmp_path, {"personal": {"score": 0.8}, "overlays": [], "note": "not a model"}, site="site-2")
     run = read_run(tmp_path)
     assert list(run.sites) == ["site-1", "site-2", "site-10"]
     assert {s: list(m) for s, m in run.evaluation.items()} == {
@@ -79,9 +81,9 @@ def test_one_site_alone_can_make_its_page(maker, tmp_path):
 
 
 def test_numbers_that_are_none_are_not_numbers(tmp_path):
-    site = '{"status": "ok", "metrics": {"dice_personal": NaN, "loss": Infinity}}'
+    site = '{"status": "ok", "metrics": {"score_personal": NaN, "loss": Infinity}}'
     run = read_run(write(tmp_path, f'{{"rounds": [{{"round": 0, "sites": {{"s": {site}}}}}]}}'))
-    assert run.rounds[0].sites["s"].metrics == {"dice_personal": None, "loss": None}
+    assert run.rounds[0].sites["s"].metrics == {"score_personal": None, "loss": None}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ def test_numbers_that_are_none_are_not_numbers(tmp_path):
     [
         ('{"rounds": [', ["result.json", "not readable JSON", "stopped while writing"]),
         ("[1, 2]", ["result.json", "[1, 2]", "an object"]),
-        ('{"format": 7}', ["result.json", "format 7", "expected 1"]),
+        ('{"format": 7}', ["result.json", "format 7", "expected 2"]),
         ('{"rounds": {"0": {}}}', ["rounds: found {'0': {}}", "expected a list"]),
         (
             '{"evaluation": {"s": {"base": {"cases": ["Case00"]}}}}',
@@ -134,7 +136,7 @@ def test_overlays_outside_the_sites_folder_are_left_out_and_said(tmp_path, run_d
     secret = tmp_path / "secret.png"
     shutil.copy(run_dir / "site-1" / "evaluation" / "overlays" / "best.png", secret)
     listed = [{"file": "../../secret.png"}, {"file": str(secret)}, {"file": "overlays/none.png"}, {}]
-    run = read_run(write(tmp_path, {"personal": {"dice": 0.5}, "overlays": listed}, site="site-1"))
+    run = read_run(write(tmp_path, {"personal": {"score": 0.5}, "overlays": listed}, site="site-1"))
     assert run.overlays == {}
     assert sum("left out" in note for note in run.notes) == 4
 

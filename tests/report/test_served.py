@@ -4,7 +4,7 @@ import statistics
 import pytest
 
 from sitelora.report.facts import page_facts
-from sitelora.report.figures import dice_by_round
+from sitelora.report.figures import score_by_round
 from sitelora.report.page import rendered
 from sitelora.report.results import read_run
 from sitelora.report.tables import round_site_table, round_table, site_table
@@ -63,14 +63,14 @@ def test_every_curve_and_head_says_which_model_it_shows(run_dir):
     ends = ", ".join(
         f"{word} {last[name]:.3f}"
         for word, name in (
-            ("received", "dice_received"),
-            ("freshly trained", "dice_personal"),
-            ("served", "dice_served"),
+            ("received", "score_received"),
+            ("freshly trained", "score_personal"),
+            ("served", "score_served"),
         )
     )
     assert (
         f'aria-label="Validation Dice by round at site-2, the last of each model: {ends}"'
-        in dice_by_round(run, "site-2").svg
+        in score_by_round(run, "site-2").svg
     )
     page = chapters(run)
     for words in ("Received from the server, before training", "Freshly trained, before averaging", "Served after"):
@@ -78,11 +78,11 @@ def test_every_curve_and_head_says_which_model_it_shows(run_dir):
     table = round_table(run)
     assert [column.head for column in table.columns][2:4] == ["Dice received → trained", "Regularizer"]
     first = [each.metrics for each in run.rounds[0].sites.values()]
-    dice = [statistics.fmean(entry[f"dice_{name}"] for entry in first) for name in ("received", "personal", "served")]
+    dice = [statistics.fmean(entry[f"score_{name}"] for entry in first) for name in ("received", "personal", "served")]
     assert table.rows[0][2].text == "{:.3f} → {:.3f}".format(*dice[:2])
     assert table.rows[0][2].small == f"served {dice[2]:.3f}"
     assert table.rows[0][3].text == "25.0 %"
-    assert round_site_table(run).rows[-1][2].small == f"served {last['dice_served']:.3f}"
+    assert round_site_table(run).rows[-1][2].small == f"served {last['score_served']:.3f}"
     assert "after training (" not in page.lower()
 
 
@@ -90,7 +90,7 @@ def test_an_earlier_run_that_does_not_tell_shows_no_served_model(run_dir, tmp_pa
     result = json.loads((run_dir / "server" / "result.json").read_text())
     for entry in result["rounds"]:
         for site in entry["sites"].values():
-            site["metrics"] = {k: v for k, v in site["metrics"].items() if k in ("dice_received", "dice_personal")}
+            site["metrics"] = {k: v for k, v in site["metrics"].items() if k in ("score_received", "score_personal")}
     for models in result["evaluation"].values():
         del models["personal"]["served"]
     (tmp_path / "server").mkdir()

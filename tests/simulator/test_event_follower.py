@@ -9,6 +9,8 @@ import pytest
 from sitelora.federation.events import EventLog
 from sitelora.simulator.event_follower import EventFollower, RunView, SiteView
 from sitelora.simulator.live_view import RunDisplay, block, plain_line
+from sitelora.tasks.segmentation import DICE
+from sitelora.typed_json import to_json
 
 
 def test_the_follower_tells_new_whole_lines_only(tmp_path: Path) -> None:
@@ -29,7 +31,8 @@ def test_the_follower_tells_new_whole_lines_only(tmp_path: Path) -> None:
 
 def events_of_a_round() -> list[dict[str, Any]]:
     started = {"federation": "fed", "uid": "u", "sites": ["site-1", "site-2"], "first_round": 0, "method": "iat"}
-    metrics = {"loss": 0.5, "dice_received": 0.1, "dice_personal": 0.6}
+    started["primary"] = to_json(DICE)
+    metrics = {"loss": 0.5, "score_received": 0.1, "score_personal": 0.6}
     lines: list[tuple[str, str, dict[str, Any]]] = [
         ("server", "federation_started", started),
         ("site-1", "artificial_data", {"folder": "somewhere"}),
@@ -58,7 +61,7 @@ def test_a_view_adds_events_up() -> None:
     view = view_after(events_of_a_round())
     assert (view.done, view.phase, view.artificial) == (1, "round 1 of 5", {"site-1"})
     one, two = view.sites["site-1"], view.sites["site-2"]
-    assert (one.doing, one.step, one.steps, one.loss, one.dice) == ("done", 3, 4, 0.4567, 0.6)
+    assert (one.doing, one.step, one.steps, one.loss, one.score) == ("done", 3, 4, 0.4567, 0.6)
     assert (one.bytes_up, one.bytes_down) == (1000, 2000)
     assert two.doing == "missing"
     assert view.seconds_left() is not None
@@ -93,4 +96,4 @@ def test_a_terminal_gets_one_block_that_is_redrawn_and_a_log_gets_plain_lines() 
 def test_unknown_events_are_no_harm() -> None:
     event = {"time": 0, "who": "site-1", "event": "from the future"}
     view_after([event, {**event, "who": "server"}, {**event, "who": "stranger"}])
-    assert plain_line(event, 5) is None
+    assert plain_line(event, 5, DICE) is None

@@ -37,7 +37,7 @@ class Ended:
 
     Attributes:
         found: fingerprint of what the last round left.
-        scored: kinds of models that have a Dice at ``SCORED``. refused: kinds that say why they have none.
+        scored: kinds of models that have a score at ``SCORED``. refused: kinds that say why they have none.
         merged: largest difference, of a value of a model saved there from the one that a network in memory makes of the
             same, in units of the tensor's largest value; infinite where names or dtypes differ.
         logits: largest difference of logits there and in memory in fp32, in units of the largest logit.
@@ -84,7 +84,7 @@ def _scored_and_saved(site: Site, packet: Packet) -> tuple[tuple[str, ...], tupl
     place = RunFolder(site.settings.run_folder)
     results = json.loads((place.evaluation(SCORED) / EVALUATION).read_text(encoding="utf-8"))
     scores = {kind: value for kind, value in results.items() if kind != "overlays"}
-    scored = tuple(sorted(kind for kind, value in scores.items() if "dice" in value))
+    scored = tuple(sorted(kind for kind, value in scores.items() if "score" in value))
     refused = tuple(sorted(kind for kind, value in scores.items() if "not_applicable" in value))
 
     saved = torch.load(place.personal_model(SCORED), weights_only=True)["model"]

@@ -17,7 +17,7 @@ TITLES = {
 }
 BESIDE = """\
 Beside tensors, numbers leave: case counts, label names, the hospital's name in dataset.json, hashes of bundle and
-base, versions and hardware, training loss, Dice of every round, and after the last round the scores of every test
+base, versions and hardware, training loss, the score of every round, and after the last round the scores of every test
 case, numbered: the names of cases and patients stay in the site's own files.
 Never leaves: images, labels, predictions, pictures of cases, local tensors, optimiser state, the site's secret.
 Shared tensors are made from patient data and can reveal some of it: see docs/privacy.md. Every tensor that left is

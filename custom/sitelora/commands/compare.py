@@ -25,7 +25,7 @@ EXAMPLES = """\
   sitelora compare --dataset lungs --only-page        write the page again from the files that are there
 
 Every method has the same base, steps, data order and choice of learning rates; the rate is chosen for each on the first
-seed by validation Dice. Every run has a file: stopped at any moment, the same command goes on with those missing.
+seed by the validation score. Every run has a file: stopped at any moment, the same command goes on with those missing.
 `centralised` pools all sites' images in one folder, which no federation has: for public data only."""
 
 

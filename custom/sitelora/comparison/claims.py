@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from sitelora.comparison.runs import Runs
 from sitelora.comparison.scores import Difference, paired_differences
+from sitelora.metric import Metric
 
 EQUAL = 0.01
-"""Widest interval of a difference in Dice that counts as equal; our choice."""
+"""Widest interval of a difference of primary scores that counts as equal; our choice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,15 +27,20 @@ class Claim:
     against: str
     equal: bool = False
 
-    def verdict(self, found: Difference) -> str:
-        """Return ``held``, ``did not hold``, ``the other way round`` or why nothing can be said."""
+    def verdict(self, found: Difference, primary: Metric) -> str:
+        """Return ``held``, ``did not hold``, ``the other way round`` or why nothing can be said.
+
+        Args:
+            found: the difference of the two methods. primary: what it is of.
+        """
+        better, worse = ("above", "below") if primary.more_is_better else ("below", "above")
         if found.interval is None or found.p is None:
             return found.verdict
         if self.equal:
             if found.interval[0] > -EQUAL and found.interval[1] < EQUAL:
                 return "held"
-            return "did not hold: better" if found.verdict == "above" else "did not hold"
-        return {"above": "held", "below": "the other way round"}.get(found.verdict, "did not hold: not told apart")
+            return "did not hold: better" if found.verdict == better else "did not hold"
+        return {better: "held", worse: "the other way round"}.get(found.verdict, "did not hold: not told apart")
 
 
 CLAIMS = (

@@ -26,20 +26,21 @@ def write_overview(folder: Path) -> Path:
     if page.is_file() and not page.read_text(encoding="utf-8").startswith(MARK):
         return page
     found = {name: read_runs(folder, name) for name in SETUPS if any((folder / "runs" / name).glob("*.json"))}
+    score = " or ".join(dict.fromkeys(runs.primary.title for runs in found.values()))
     parts = [
         f"{MARK}\n\n# Results",
         _preliminary(found),
-        "Personal models, mean of a dataset's sites, test Dice ± deviation over seeds [95 % interval over patients], "
-        "and the bytes that one site sends. Sites apart, labels, distances, learning rates and the budget are on each "
-        "dataset's own page.",
+        f"Personal models, mean of a dataset's sites, test {score} ± deviation over seeds [95 % interval over "
+        "patients], and the bytes that one site sends. Sites apart, labels, distances, learning rates and the budget "
+        "are on each dataset's own page.",
         tables.markdown(*_every_method(found)),
         "## What the papers claim",
-        f"Over all sites of a dataset: difference in Dice [95 % interval over patients], p corrected over the claims "
-        f"of its page. Held: told apart in the claimed direction, or, for a claim of equality, an interval "
+        f"Over all sites of a dataset: difference in {score} [95 % interval over patients], p corrected over the "
+        f"claims of its page. Held: told apart in the claimed direction, or, for a claim of equality, an interval "
         f"within ±{EQUAL:g}. In brackets the bytes sent, and at how many sites the claim held by itself. A paper's "
         "claim is about its data and its budget; this table is about ours.",
         tables.markdown(*_every_claim(found)),
-        "## Each dataset: Dice against bytes, and the commands that make it again",
+        f"## Each dataset: {score} against bytes, and the commands that make it again",
         *(part for name, runs in found.items() for part in _dataset(name, runs)),
         "Every page, this one too, is written from the runs' files by `sitelora compare --dataset NAME --only-page "
         "--out docs/results`.",
@@ -81,12 +82,11 @@ def _verdict(runs: Runs, claim: Claim, by_site: Mapping[str, Difference]) -> str
     if not by_site:
         return ""
     tested = [by_site[site] for site in runs.sites if by_site[site].p is not None]
-    held = sum(claim.verdict(one) == "held" for one in tested)
+    held = sum(claim.verdict(one, runs.primary) == "held" for one in tested)
     apart = f"; held at {held} of {count_text(len(tested), 'site')}" if tested else ""
     whole = by_site.get(ALL_SITES, by_site[runs.sites[0]])
-    return (
-        f"**{claim.verdict(whole)}**: {tables.difference_text(whole)} (bytes: {tables.bytes_ratio(runs, claim)}{apart})"
-    )
+    told, sent = tables.difference_text(whole), tables.bytes_ratio(runs, claim)
+    return f"**{claim.verdict(whole, runs.primary)}**: {told} (bytes: {sent}{apart})"
 
 
 def _dataset(name: str, runs: Runs) -> list[str]:
@@ -94,6 +94,6 @@ def _dataset(name: str, runs: Runs) -> list[str]:
     return [
         f"### [{SETUPS[name].title}]({name}.md)",
         f"{count_text(len(runs.every), 'run')}, up to {count_text(seeds, 'seed')}.",
-        f"![Mean personal Dice against bytes sent by a site, one point a method]({name}_bytes.png)",
+        f"![Mean personal {runs.primary.title} against bytes sent by a site, one point a method]({name}_bytes.png)",
         commands(SETUPS[name], runs),
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sitelora.comparison import figures, tables
 from sitelora.comparison.claims import EQUAL
-from sitelora.comparison.run import FORMAT
+from sitelora.comparison.run_file import SERVED
 from sitelora.comparison.runs import REFERENCE, Run, Runs, read_runs
 from sitelora.comparison.scores import ALL_SITES, FEWEST_TESTED, TOO_FEW, Difference, differences, score
 from sitelora.comparison.setup import ON_ALL_IMAGES, Setup
@@ -28,11 +28,11 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
         preliminary(runs),
         introduction(setup, runs),
         f"**{conclusion(setup, runs, found)}**",
-        "## Personal model, Dice on each site's test patients",
+        f"## Personal model, {runs.primary.title} on each site's test patients",
         "Mean ± standard deviation over seeds [95 % interval over patients].",
         tables.markdown(head, rows),
         *_chapter("By label", *tables.label_table(runs), level=3),
-        *_chapter("Surfaces of the personal model", *tables.surface_table(runs), level=3),
+        *_chapter("Other scores of the personal model", *tables.further_table(runs), level=3),
         *_chapter(
             f"Difference to `{REFERENCE}`",
             *tables.difference_table(runs, found),
@@ -48,8 +48,8 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
             f"claim of equality, an interval within ±{EQUAL:g}. A paper's claim is about its data and its budget; this "
             "table is about ours.",
         ),
-        f"![Dice against bytes sent]({name}_bytes.png)",
-        f"![Validation Dice by round]({name}_curves.png)",
+        f"![{runs.primary.title} against bytes sent]({name}_bytes.png)",
+        f"![Validation {runs.primary.title} by round]({name}_curves.png)",
         *_chapter(
             "Other models",
             *tables.other_table(runs),
@@ -65,8 +65,8 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
         *_chapter(
             "Learning rates",
             *tables.rate_table(runs),
-            note=f"Mean validation Dice over sites at the end ({figures.model_of_curves(runs)}), first seed; "
-            "test cases have no part in the choice. Where the best is the smallest or the largest of the grid, a "
+            note=f"Mean validation {runs.primary.title} over sites at the end ({figures.model_of_curves(runs)}), first "
+            "seed; test cases have no part in the choice. Where the best is the smallest or the largest of the grid, a "
             "better one may lie beyond it.",
         ),
         "## How it was made",
@@ -75,7 +75,7 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.csv").write_text(tables.long_csv(runs), encoding="utf-8")
     (folder / f"{name}.tex").write_text(tables.latex(head, rows, caption=setup.title), encoding="utf-8")
-    (folder / f"{name}_bytes.png").write_bytes(figures.dice_by_bytes(runs))
+    (folder / f"{name}_bytes.png").write_bytes(figures.score_by_bytes(runs))
     (folder / f"{name}_curves.png").write_bytes(figures.curves(runs))
     page = folder / f"{name}.md"
     page.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
@@ -84,7 +84,7 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
 
 def preliminary(runs: Runs) -> str:
     """Return why the page is to be made anew, or nothing: its runs are older than what their methods do today."""
-    if all(run["format"] >= FORMAT for run in runs.every):
+    if all(run["format"] >= SERVED for run in runs.every):
         return ""
     return (
         "> **Preliminary, to be made anew.** These runs chose the learning rate on the model that a site had just "
@@ -138,6 +138,8 @@ def conclusion(setup: Setup, runs: Runs, found: dict[str, dict[str, Difference]]
     """Return one sentence of what held and what did not; the claims are the goals and "above the reference"."""
     held: list[str] = []
     failed: list[str] = []
+    more = runs.primary.more_is_better
+    wanted = "above" if more else "below"
     for at in sorted(next(iter(found.values()), {}), key=lambda at: at != ALL_SITES):  # then the sites
         by_verdict: dict[str, list[str]] = {}
         for method, by_site in found.items():
@@ -145,17 +147,14 @@ def conclusion(setup: Setup, runs: Runs, found: dict[str, dict[str, Difference]]
         if set(by_verdict) == {TOO_FEW}:
             continue
         for word, methods in by_verdict.items():
-            (held if word == "above" else failed).append(f"{word} `{REFERENCE}` at {at}: {listed(methods)}")
-    for site in runs.sites:
-        if setup.goal_dice is not None:
-            reached: dict[bool, list[str]] = {}
-            for method, each in runs.by_method.items():
-                one = score(each, site)
-                if one is not None:
-                    reached.setdefault(one.mean >= setup.goal_dice, []).append(f"{method} ({one.mean:.3f})")
-            for good, claims, word in ((True, held, "at least"), (False, failed, "below")):
-                if good in reached:
-                    claims.append(f"Dice {word} {setup.goal_dice:.2f} at {site}: {listed(reached[good])}")
+            (held if word == wanted else failed).append(f"{word} `{REFERENCE}` at {at}: {listed(methods)}")
+    if (goal := setup.goal_score) is not None:
+        words = ("at least", "below") if more else ("at most", "above")
+        for site in runs.sites:
+            for claims, methods, word in zip((held, failed), _by_goal(goal, runs, site), words, strict=True):
+                if methods:
+                    limit = f"{runs.primary.title} {word} {runs.primary.text(goal, fewer=1)}"
+                    claims.append(f"{limit} at {site}: {listed(methods)}")
     if setup.goal_seconds is not None:
         longest = max(run["budget"]["seconds"] for run in runs.every)
         claim = f"every run within {seconds_text(setup.goal_seconds)}: the longest took {seconds_text(longest)}"
@@ -165,6 +164,17 @@ def conclusion(setup: Setup, runs: Runs, found: dict[str, dict[str, Difference]]
     if not held and not failed:
         return f"Nothing to compare with: there is no run of `{REFERENCE}` and no goal."
     return f"What held: {'; '.join(held) or 'nothing'}. What did not hold: {'; '.join(failed) or 'nothing'}."
+
+
+def _by_goal(goal: float, runs: Runs, site: str) -> tuple[list[str], list[str]]:
+    """Return the methods that reach a goal at a site and those that do not, each with its score."""
+    reached: list[str] = []
+    missed: list[str] = []
+    for method, each in runs.by_method.items():
+        if (one := score(each, site)) is not None:
+            short = runs.primary.better(goal, one.mean)
+            (missed if short else reached).append(f"{method} ({runs.primary.text(one.mean)})")
+    return reached, missed
 
 
 def making(name: str, setup: Setup, runs: Runs) -> str:
@@ -178,8 +188,8 @@ def making(name: str, setup: Setup, runs: Runs) -> str:
         f"A run took {spent}, evaluation included, on {'; '.join(machines)}. Commit {'; '.join(commits)}. "
         f"{'; '.join(versions)}.",
         commands(setup, runs),
-        f"Every case's metrics, every round's validation Dice and hashes: [runs/{name}](runs/{name}). All scores as "
-        f"rows: [{name}.csv]({name}.csv); the first table for LaTeX: [{name}.tex]({name}.tex).",
+        f"Every case's metrics, every round's validation {runs.primary.title} and hashes: [runs/{name}](runs/{name}). "
+        f"All scores as rows: [{name}.csv]({name}.csv); the first table for LaTeX: [{name}.tex]({name}.tex).",
         "This page is written from those files by `sitelora compare --only-page`; do not edit it.",
     ]
     return "\n\n".join(lines)

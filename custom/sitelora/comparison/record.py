@@ -11,6 +11,7 @@ from typing import Any
 from sitelora.data.pooled import POOLED, own_name, own_patient
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder
 from sitelora.evaluation.scores import summarise
+from sitelora.metric import Metric
 from sitelora.networks.checkpoint import EMBEDDED, EMBEDDED_FILE, file_sha256
 from sitelora.run_result import CaseScore, RunResult
 from sitelora.settings import RunSettings
@@ -36,7 +37,7 @@ def site_record(folder: SiteFolder, result: RunResult, scores: Mapping[str, Mapp
                 for case in cases
                 if case["patient"].startswith(f"{site}/")
             ]
-        models[kind] = model_record(cases)
+        models[kind] = model_record(cases, result.primary_metric)
     if pooled:
         every = [case for split in SPLITS for case in folder.cases(split)]
         sent = sum(Path(case[key]).stat().st_size for case in every for key in ("image", "label"))
@@ -56,9 +57,9 @@ def site_record(folder: SiteFolder, result: RunResult, scores: Mapping[str, Mapp
     }
 
 
-def elsewhere_record(blocks: Mapping[str, Any]) -> dict[str, Any]:
+def elsewhere_record(blocks: Mapping[str, Any], primary: Metric) -> dict[str, Any]:
     """Return the scores of one site's personal model on other sites' test cases, by site."""
-    return {site: model_record(block["cases"]) for site, block in blocks.items()}
+    return {site: model_record(block["cases"], primary) for site, block in blocks.items()}
 
 
 def require_test_cases(folders: Sequence[SiteFolder]) -> None:
@@ -75,29 +76,48 @@ def require_test_cases(folders: Sequence[SiteFolder]) -> None:
         )
 
 
-def left_out_record(block: Mapping[str, Any]) -> dict[str, Any]:
+def left_out_record(block: Mapping[str, Any], primary: Metric) -> dict[str, Any]:
     """Return the score of a model on the cases of a site that never took part, or why there is no such model."""
-    return dict(block) if "not_applicable" in block else model_record(block["cases"])
+    return dict(block) if "not_applicable" in block else model_record(block["cases"], primary)
 
 
-def model_record(cases: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a model's mean Dice over cases, its patient-bootstrap interval, and every case's metrics by label."""
+def model_record(cases: list[dict[str, Any]], primary: Metric) -> dict[str, Any]:
+    """Return a model's mean score over cases, its patient-bootstrap interval, and every case's metrics by label."""
     scores = sorted((from_json(CaseScore, case) for case in cases), key=lambda score: score.case)
-    summary = summarise(scores)
+    summary = summarise(scores, primary)
     metrics: dict[str, dict[str, list[float | None]]] = {}
     for label in sorted(summary["labels"]):
         for metric in summary["labels"][label]:
             values = [score.metrics[label].get(metric) for score in scores]
             metrics.setdefault(label, {})[metric] = [None if v is None else round(float(v), 5) for v in values]
     return {
-        "dice": summary["dice"],
-        "dice_ci95": summary["dice_ci95"],
+        "score": summary["score"],
+        "score_ci95": summary["score_ci95"],
         "patient_count": summary["patient_count"],
         "case_count": summary["case_count"],
         "labels": summary["labels"],
         "cases": [score.case for score in scores],
         "metrics": metrics,
     }
+
+
+def validation_score(result: RunResult) -> dict[str, list[float | None]]:
+    """Return the served model's validation score after every round and at the end, by site or ``pooled``."""
+    found: dict[str, list[float | None]] = {}
+    for site, evaluation in result.evaluation.items():
+        course = [each.sites[site].metrics.get("score_served") for each in result.rounds]
+        course += [served.validation if (served := evaluation["personal"].served) else None]
+        found[site] = [None if value is None else round(value, 5) for value in course]
+    return found
+
+
+def steps(result: RunResult) -> dict[str, int]:
+    """Return the optimiser steps of every site; a method of several passes (Ditto) shows in them."""
+    found: dict[str, int] = {}
+    for each in result.rounds:
+        for site, entry in each.sites.items():
+            found[site] = found.get(site, 0) + int(entry.metrics["steps"] or 0)
+    return found
 
 
 def base_record(settings: RunSettings) -> dict[str, Any]:

@@ -13,7 +13,16 @@ from typing import Any
 
 import torch
 
-from sitelora.comparison.record import base_record, elsewhere_record, left_out_record, require_test_cases, site_record
+from sitelora.comparison.record import (
+    base_record,
+    elsewhere_record,
+    left_out_record,
+    require_test_cases,
+    site_record,
+    steps,
+    validation_score,
+)
+from sitelora.comparison.run_file import FORMAT
 from sitelora.comparison.setup import BUNDLE, ON_ALL_IMAGES, Setup
 from sitelora.data.pooled import POOLED, content_sha256, pool_sites
 from sitelora.data.site_folder import SiteFolder, find_site_folder
@@ -31,8 +40,6 @@ from sitelora.settings import RunSettings, read_settings, with_method
 from sitelora.sharing.wire import Packet
 from sitelora.typed_json import to_json
 
-FORMAT = 2
-"""1: the rate was chosen on, and the curves show, what a site had trained last; 2: what it is served."""
 Tell = Callable[[str], None]
 
 
@@ -144,9 +151,12 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
     """
 
     def after_round(each: Round) -> None:
-        found = {site: entry.metrics.get("dice_served") for site, entry in each.sites.items()}
-        dice = ", ".join(f"{site} {value:.3f}" for site, value in found.items() if value is not None) or "of no site"
-        tell(f"{job}: round {each.number + 1}/{job.setup.rounds}, validation Dice {dice}")
+        found = {site: entry.metrics.get("score_served") for site, entry in each.sites.items()}
+        told = [f"{site} {primary.text(value)}" for site, value in found.items() if value is not None]
+        scores = ", ".join(told) or "of no site"
+        tell(f"{job}: round {each.number + 1}/{job.setup.rounds}, validation {primary.title} {scores}")
+
+    primary = job.judged.task.primary
 
     folders = [SiteFolder.read(find_site_folder(job.setup.dataset, site, job.data)) for site in job.setup.sites]
     unseen = [find_site_folder(job.setup.dataset, site, job.data) for site in job.setup.left_out]
@@ -198,11 +208,12 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
     _require_whole(job, result)
     content = {**_record(job, result, folders, scores, grid, seconds), "state_sha256": states}
     if left_out:
-        content["left_out"] = {site: {kind: left_out_record(b) for kind, b in found.items()}
+        content["left_out"] = {site: {kind: left_out_record(b, primary) for kind, b in found.items()}
                                for site, found in left_out.items()}  # fmt: skip
     write_json(job.file, content, private=False)
-    dice = ", ".join(f"{s} {content['sites'][s]['models']['personal']['dice']:.3f}" for s in job.setup.sites)
-    return f"{job}: personal Dice {dice} in {seconds:.0f} s"
+    personal = {site: content["sites"][site]["models"]["personal"]["score"] for site in job.setup.sites}
+    told = ", ".join(f"{site} {primary.text(value)}" for site, value in personal.items())
+    return f"{job}: personal {primary.title} {told} in {seconds:.0f} s"
 
 
 def _for_unseen_sites(models: Mapping[str, Model | str], *, pooled: bool) -> Model | str:
@@ -234,7 +245,7 @@ def _record(
 ) -> dict[str, Any]:
     sites = {f.name: site_record(f, result, scores) for f in folders}
     for trained_at, found in grid.items():
-        sites[trained_at]["elsewhere"] = elsewhere_record(found)
+        sites[trained_at]["elsewhere"] = elsewhere_record(found, result.primary_metric)
     return {
         "format": FORMAT,
         "comparison": job.name,
@@ -246,36 +257,18 @@ def _record(
         "versions": result.versions,
         "hardware": {**result.hardware, "runs_at_a_time": job.at_a_time},
         "image_size": result.image_size,
+        **to_json(job.judged.task.scoring),
         "base": {**base_record(job.judged), "sha256": result.base.sha256},
         "fingerprint": result.fingerprint,
         "budget": {**job.budget, "steps": steps(result), "seconds": seconds},
         "settings": job.settings,
-        "validation_dice": validation_dice(result),
+        "validation_score": validation_score(result),
         "server": [dict(each.server) for each in result.rounds if each.server],
         "sites": sites,
         "served": {site: to_json(models["personal"].served) for site, models in result.evaluation.items()},
         "warnings": list(result.warnings),
         "data_sha256": {f.name: content_sha256(f) for f in folders},
     }
-
-
-def validation_dice(result: RunResult) -> dict[str, list[float | None]]:
-    """Return the served model's validation Dice after every round and at the end, by site or ``pooled``."""
-    found: dict[str, list[float | None]] = {}
-    for site, evaluation in result.evaluation.items():
-        course = [each.sites[site].metrics.get("dice_served") for each in result.rounds]
-        course += [served.validation if (served := evaluation["personal"].served) else None]
-        found[site] = [None if value is None else round(value, 5) for value in course]
-    return found
-
-
-def steps(result: RunResult) -> dict[str, int]:
-    """Return the optimiser steps of every site; a method of several passes (Ditto) shows in them."""
-    found: dict[str, int] = {}
-    for each in result.rounds:
-        for site, entry in each.sites.items():
-            found[site] = found.get(site, 0) + int(entry.metrics["steps"] or 0)
-    return found
 
 
 def commit() -> str | None:

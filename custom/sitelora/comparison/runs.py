@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sitelora.comparison.schedule_runs import ComparisonError, best_rate, common_budget, last_validation, read_run
+from sitelora.comparison.run_file import ComparisonError, metrics_of, primary_metric, read_run
+from sitelora.comparison.schedule_runs import best_rate, common_budget, last_validation
+from sitelora.metric import Metric
 
 Run = Mapping[str, Any]
 REFERENCE = "local"
@@ -20,7 +22,7 @@ class Runs:
 
     Attributes:
         by_method: runs at the method's chosen learning rate, seeds in order; the reference comes first.
-        validation: of every method, the last validation Dice on the first seed by learning rate.
+        validation: of every method, the last validation score on the first seed by learning rate.
         sites: names, sorted. every: all files, those at other learning rates too.
     """
 
@@ -33,6 +35,16 @@ class Runs:
     def first(self) -> Run:
         """One run, for what is equal in all."""
         return next(iter(self.by_method.values()))[0]
+
+    @property
+    def primary(self) -> Metric:
+        """What scores are of."""
+        return primary_metric(self.first)
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """All scores that a run may have."""
+        return metrics_of(self.first)
 
     @property
     def labels(self) -> list[str]:
@@ -70,6 +82,7 @@ def _require_equal(folder: Path, loaded: Mapping[str, Run]) -> None:
     for name, run in loaded.items():
         same = {
             "format": run["format"],
+            "primary": run["primary"],
             **common_budget(run),
             "data_sha256": run["data_sha256"],
             "base": run["base"]["file_sha256"],

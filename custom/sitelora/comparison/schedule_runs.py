@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import statistics
@@ -10,10 +9,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from pathlib import Path
 from typing import Any
 
 from sitelora.comparison.run import Job, Tell, run_job
+from sitelora.comparison.run_file import ComparisonError, primary_metric, read_run
 from sitelora.data.site_folder import first_few
 
 MakeJob = Callable[[str, float, int], Job]
@@ -31,17 +30,13 @@ MUST_AGREE = (
 )
 
 
-class ComparisonError(ValueError):
-    """Runs that cannot be compared, or that cannot be made; the message says which and what to do."""
-
-
 def compare(
     make: MakeJob, *, methods: Sequence[str], rates: Sequence[float], seeds: Sequence[int], again: bool, tell: Tell
 ) -> int:
     """Make all runs that have no file yet and return how many failed.
 
     With more than one learning rate, every method runs with each of them on the first seed, and the rate of the best
-    validation Dice at the end is used for its other seeds; test cases have no part in it.
+    validation score at the end is used for its other seeds; test cases have no part in it.
 
     Args:
         make: a run's job. methods, rates, seeds: what to run.
@@ -59,13 +54,17 @@ def compare(
 
 
 def best_rate(runs: Sequence[Mapping[str, Any]]) -> float:
-    """Return the learning rate of the run with the best validation Dice at the end; of equal ones the smallest."""
-    return float(min(runs, key=lambda run: (-last_validation(run), run["learning_rate"]))["learning_rate"])
+    """Return the learning rate of the run with the best validation score at the end; of equal ones the smallest."""
+
+    def order(run: Mapping[str, Any]) -> tuple[float, float]:
+        return -primary_metric(run).goodness(last_validation(run)), run["learning_rate"]
+
+    return float(min(runs, key=order)["learning_rate"])
 
 
 def last_validation(run: Mapping[str, Any]) -> float:
-    """Return the mean over sites of the validation Dice at the end, of those that have validation cases."""
-    last = [series[-1] for series in run["validation_dice"].values() if series[-1] is not None]
+    """Return the mean over sites of the validation score at the end, of those that have validation cases."""
+    last = [series[-1] for series in run["validation_score"].values() if series[-1] is not None]
     return statistics.fmean(last) if last else 0.0
 
 
@@ -100,19 +99,6 @@ def run_jobs(jobs: Sequence[Job], *, again: bool, tell: Tell) -> int:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return failed
-
-
-def read_run(file: Path) -> dict[str, Any]:
-    """Read one run's file.
-
-    Raises:
-        ComparisonError: it is not readable.
-    """
-    try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ComparisonError(f"{file}: {error}; expected a run's JSON, remove it and run again") from error
-    return content
 
 
 def common_budget(run: Mapping[str, Any]) -> dict[str, Any]:

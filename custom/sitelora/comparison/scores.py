@@ -19,8 +19,8 @@ from typing import TypeVar
 import numpy as np
 from scipy.stats import wilcoxon
 
+from sitelora.comparison.run_file import ComparisonError
 from sitelora.comparison.runs import REFERENCE, Run, Runs
-from sitelora.comparison.schedule_runs import ComparisonError
 from sitelora.evaluation.scores import FEWEST_PATIENTS, sites_interval
 
 PERSONAL, ALL_SITES = "personal", "all sites"
@@ -67,12 +67,12 @@ class Difference:
 
 
 def case_values(
-    run: Run, site: str, kind: str, *, metric: str = "dice", label: str | None = None, tested_at: str | None = None
+    run: Run, site: str, kind: str, *, metric: str | None = None, label: str | None = None, tested_at: str | None = None
 ) -> Table | None:
     """Return a metric of every test case, the mean over labels if none is named; None where there is no model.
 
     Args:
-        run: a run's file. site: where the model is from. kind: of model.
+        run: a run's file. site: where the model is from. kind: of model. metric: its name; by default the primary one.
         tested_at: another site, for the personal model; by default the site itself.
     """
     own = run["sites"][site]
@@ -82,7 +82,7 @@ def case_values(
     chosen = [label] if label else list(block["metrics"])
     found: Table = {}
     for index, case in enumerate(block["cases"]):
-        values = [block["metrics"][name].get(metric, [None] * (index + 1))[index] for name in chosen]
+        values = [block["metrics"][name].get(metric or run["primary"], [None] * (index + 1))[index] for name in chosen]
         defined = [value for value in values if value is not None]
         if defined:
             found[case] = statistics.fmean(defined)
@@ -91,7 +91,7 @@ def case_values(
 
 def over_seeds(runs: Sequence[Run], site: str, kind: str, **which: str | None) -> list[Table]:
     """Return the cases' values of every seed that has the model."""
-    tables = [case_values(run, site, kind, **which) for run in runs]  # type: ignore[arg-type]
+    tables = [case_values(run, site, kind, **which) for run in runs]
     return [table for table in tables if table]
 
 
@@ -110,7 +110,7 @@ def score(runs: Sequence[Run], site: str, kind: str = PERSONAL, **which: str | N
 
 
 def overall(runs: Sequence[Run], sites: Sequence[str]) -> Score | None:
-    """Return the mean over sites of a method's personal Dice, or None where a site has no such model."""
+    """Return the mean over sites of a method's personal score, or None where a site has no such model."""
     tables = {site: over_seeds(runs, site, PERSONAL) for site in sites}
     return _score(runs[0], tables) if all(tables.values()) else None
 

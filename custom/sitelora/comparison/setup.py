@@ -32,9 +32,9 @@ class Setup:
         prepare: the command that makes the site folders; empty where they are drawn.
         left_out: sites that never take part, on whose cases the global or unseen-site model is scored.
         rounds: of every run. epochs: of every round, each every picture once or ``steps_per_epoch`` steps.
-        rates: learning rates to choose from for every method, on one seed and by validation Dice.
+        rates: learning rates to choose from for every method, on one seed and by the validation score.
         overrides: bundle values, the same for every method. arguments: of a method, by its name.
-        goal_dice: personal Dice that every site is to reach. goal_seconds: longest run. ``None`` for no goal.
+        goal_score: personal score that every site is to reach. goal_seconds: longest run. ``None`` for no goal.
     """
 
     title: str
@@ -48,7 +48,7 @@ class Setup:
     rates: tuple[float, ...] = (0.002, 0.004, 0.008)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    goal_dice: float | None = None
+    goal_score: float | None = None
     goal_seconds: float | None = None
 
 
@@ -61,7 +61,7 @@ LUNGS = Setup(
     rounds=5,
     epochs=1,
     overrides={**PICTURES, "steps_per_epoch": 75},
-    goal_dice=0.94,
+    goal_score=0.94,
     goal_seconds=480.0,
 )
 CELLS = Setup(
@@ -85,7 +85,7 @@ def _in_three_minutes(setup: Setup) -> Setup:
         rounds=4,
         epochs=1,
         overrides={**setup.overrides, "batch_size": 4, "steps_per_epoch": 40},
-        goal_dice=None,
+        goal_score=None,
         goal_seconds=180.0,
     )
 

@@ -11,13 +11,13 @@ from sitelora.comparison.claims import Claim, examined
 from sitelora.comparison.runs import REFERENCE, Runs
 from sitelora.comparison.scores import PERSONAL, Difference, Score, overall, score
 from sitelora.evaluation.scores import patient_interval
-from sitelora.report.format_values import bytes_text, dice_text
+from sitelora.report.format_values import bytes_text
 
 Rows = list[list[str]]
 
 
 def personal_table(runs: Runs) -> tuple[list[str], Rows]:
-    """Return head and rows of the personal model's test Dice, with what it took."""
+    """Return head and rows of the personal model's test score, with what it took."""
     rows = []
     for method, each in runs.by_method.items():
         scores = [*(score(each, site) for site in runs.sites), overall(each, runs.sites)]
@@ -48,16 +48,16 @@ def label_table(runs: Runs) -> tuple[list[str], Rows]:
     ]
 
 
-def surface_table(runs: Runs) -> tuple[list[str], Rows]:
-    """Return HD95 and normalised surface Dice of the personal model, means over labels and cases."""
+def further_table(runs: Runs) -> tuple[list[str], Rows]:
+    """Return the scores beside the primary one of the personal model, means over labels and cases."""
     block = runs.first["sites"][runs.sites[0]]["models"][PERSONAL]["metrics"][runs.labels[0]]
-    metrics = [name for name in block if name != "dice"]
-    words = {"hd95_mm": "HD95, mm", "hd95_px": "HD95, pixels", "nsd": "NSD"}
-    head = ["method", *(f"{site}, {words.get(name, name)}" for name in metrics for site in runs.sites)]
+    metrics = [metric for metric in runs.metrics if metric.name in block and metric != runs.primary]
+    heads = [f"{metric.title}, {metric.unit}".removesuffix(", ") for metric in metrics]
+    head = ["method", *(f"{site}, {words}" for words in heads for site in runs.sites)]
     rows = []
     for method, each in runs.by_method.items():
-        found = [(name, score(each, site, metric=name)) for name in metrics for site in runs.sites]
-        rows.append([method, *(score_text(one, places=3 if name == "nsd" else 1) for name, one in found)])
+        found = [(metric, score(each, site, metric=metric.name)) for metric in metrics for site in runs.sites]
+        rows.append([method, *(score_text(one, places=metric.decimals) for metric, one in found)])
     return head, rows
 
 
@@ -76,7 +76,7 @@ def claims_table(runs: Runs) -> tuple[list[str], Rows]:
     found = examined(runs)
     rows = []
     for claim, by_site in found.items():
-        cells = [difference_text(one, claim.verdict(one)) for one in by_site.values()]
+        cells = [difference_text(one, claim.verdict(one, runs.primary)) for one in by_site.values()]
         rows.append([claim.text, f"`{claim.method}` minus `{claim.against}`", *cells, bytes_ratio(runs, claim)])
     return ["claim", "difference", *next(iter(found.values()), {}), "bytes sent"], rows
 
@@ -125,7 +125,7 @@ def elsewhere_table(runs: Runs) -> tuple[list[str], Rows]:
 
 
 def left_out_table(runs: Runs) -> tuple[list[str], Rows]:
-    """Return the mean Dice over sites that never took part; no rows where there are none."""
+    """Return the mean score over sites that never took part; no rows where there are none."""
     head = ["method", "sites", "before training", "global or unseen-site model", "sites it improves"]
     rows = []
     for method, each in runs.by_method.items():
@@ -134,28 +134,28 @@ def left_out_table(runs: Runs) -> tuple[list[str], Rows]:
             continue
         sites = sorted(found[0])
         if "not_applicable" in found[0][sites[0]]["left_out"]:
-            before = statistics.fmean(found[0][site]["base"]["dice"] for site in sites)
-            rows.append([method, str(len(sites)), dice_text(before), "n/a", ""])
+            before = statistics.fmean(found[0][site]["base"]["score"] for site in sites)
+            rows.append([method, str(len(sites)), runs.primary.text(before), "n/a", ""])
             continue
-        dice = {kind: {s: statistics.fmean(run[s][kind]["dice"] for run in found) for s in sites}
+        means = {kind: {s: statistics.fmean(run[s][kind]["score"] for run in found) for s in sites}
                 for kind in ("base", "left_out")}  # fmt: skip
-        low_high = patient_interval(list(dice["left_out"].values()), sites)
+        low_high = patient_interval(list(means["left_out"].values()), sites)
         bounds = f" [{low_high[0]:.3f}, {low_high[1]:.3f}]" if low_high else ""
-        better = sum(dice["left_out"][site] > dice["base"][site] for site in sites)
-        means = {kind: dice_text(statistics.fmean(by_site.values())) for kind, by_site in dice.items()}
-        rows.append([method, str(len(sites)), means["base"], means["left_out"] + bounds, str(better)])
+        better = sum(runs.primary.better(means["left_out"][site], means["base"][site]) for site in sites)
+        told = {kind: runs.primary.text(statistics.fmean(by_site.values())) for kind, by_site in means.items()}
+        rows.append([method, str(len(sites)), told["base"], told["left_out"] + bounds, str(better)])
     return head, rows
 
 
 def rate_table(runs: Runs) -> tuple[list[str], Rows]:
-    """Return the validation Dice by learning rate on the first seed; no rows where there was one rate."""
+    """Return the validation score by learning rate on the first seed; no rows where there was one rate."""
     rates = sorted({rate for found in runs.validation.values() for rate in found})
     head = ["method", *(f"{rate:g}" for rate in rates), "chosen"]
     if len(rates) < 2:
         return head, []
     rows = []
     for method, found in runs.validation.items():
-        cells = [dice_text(found[rate]) if rate in found else "" for rate in rates]
+        cells = [runs.primary.text(found[rate]) if rate in found else "" for rate in rates]
         rows.append([method, *cells, f"{runs.by_method[method][0]['learning_rate']:g}"])
     return head, rows
 

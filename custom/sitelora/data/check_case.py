@@ -48,7 +48,9 @@ class CaseCheck:
         self.case = self.folder.case_names[self.file]
         image = self._open(self.file, label=False)
         mask = self._open(str(self.entry["label"]), label=True) if "label" in self.entry else None
-        if "label" not in self.entry:
+        if "label" not in self.entry or (
+            self.needs is not None and self.needs.truth == "class" and "class" in self.entry
+        ):
             self._class()
         voxels: dict[int, int] = {}
         if mask is not None:

@@ -36,6 +36,10 @@ def list_problems(
     yield from _files(folder)
 
 
+_TRUTHS = {"label": "a mask", "class": "a class"}
+"""What a task may read the truth of a case from, by its key."""
+
+
 def error(found: str, expected: str, remedy: str, *, case: str = "", file: str = "") -> Problem:
     """Return a problem that stops training."""
     return Problem(severity="error", found=found, expected=expected, remedy=remedy, case=case, file=file)
@@ -84,16 +88,18 @@ def _entries(folder: SiteFolder, needs: DataNeeds | None) -> Iterator[Problem]:
             yield warning(found, "a label for every image", "see that it is meant", file=label)
     if needs is None:
         return
-    classed = [
+    wanted, what = needs.truth, _TRUTHS[needs.truth]
+    other = next(key for key in _TRUTHS if key != wanted)
+    without = [
         f"{split}[{number}]"
         for split in SPLITS
         for number, entry in enumerate(folder.splits.get(split, ()))
-        if "label" not in entry and "class" in entry
+        if wanted not in entry and other in entry
     ]
-    if classed:
-        found = f'{len(classed)} case(s) with "class" and no "label" ({first_few(classed, most=3)})'
-        expected = f'"label", a mask for every image, for the segmentation task of {needs.bundle}'
-        yield error(found, expected, "name a mask as label, or take these cases out of the list", file=DATALIST)
+    if without:
+        found = f'{len(without)} case(s) with "{other}" and no "{wanted}" ({first_few(without, most=3)})'
+        expected = f'"{wanted}", {what} for every image, for the {needs.task} task of {needs.bundle}'
+        yield error(found, expected, f"name {what} as {wanted}, or take these cases out of the list", file=DATALIST)
 
 
 def _taken_for_both(folder: SiteFolder) -> Iterator[Problem]:

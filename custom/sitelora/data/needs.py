@@ -10,7 +10,8 @@ class DataNeeds:
     """What the data must fit.
 
     Attributes:
-        bundle: its name, for messages.
+        bundle: its name, for messages. task: the name of its task, for messages.
+        truth: key of a case under which the task reads its truth: "label" or "class".
         pictures: PNG pictures; else NIfTI volumes.
         classes: structures beside the background.
         image_size: height and width that the network sees, in pixels.
@@ -18,6 +19,8 @@ class DataNeeds:
     """
 
     bundle: str
+    task: str
+    truth: str
     pictures: bool
     classes: int
     image_size: int

@@ -1,1 +1,1 @@
-"""Metrics in native space, case by case."""
+"""Scores of a site's cases: through the bundle's own inference, summed up, drawn, and made anonymous."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from sitelora.evaluation.scores import summarise
 from sitelora.run_result import CaseScore
+from sitelora.task import Task
 
 
 def to_columns(results: Mapping[str, Any], labels: Mapping[int, str]) -> dict[str, Any]:
@@ -52,11 +53,11 @@ def to_columns(results: Mapping[str, Any], labels: Mapping[int, str]) -> dict[st
     }
 
 
-def from_columns(report: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
+def from_columns(report: Mapping[str, Any], labels: Mapping[str, str], task: Task) -> dict[str, Any]:
     """Return the evaluation that ``to_columns`` was given, with numbers in the place of names.
 
     Args:
-        report: a report of that form, checked. labels: label value (as text) to name.
+        report: a report of that form, checked. labels: label value (as text) to name. task: of the run.
 
     Raises:
         ValueError: columns and numbers that do not fit each other, or a label that there is not.
@@ -75,7 +76,7 @@ def from_columns(report: Mapping[str, Any], labels: Mapping[str, str]) -> dict[s
         cases = metrics.setdefault(kind, [{} for _ in patients])
         for case, score in zip(cases, scores[number * len(patients) :], strict=False):
             case.setdefault(labels[value], {})[metric] = score
-    evaluation = {kind: _summary(cases, patients) for kind, cases in metrics.items()}
+    evaluation = {kind: _summary(cases, patients, task) for kind, cases in metrics.items()}
     evaluation.update({kind: {"not_applicable": reason} for kind, reason in report["not_applicable"].items()})
     if "personal" in evaluation and "served" in report:
         evaluation["personal"]["served"] = report["served"]
@@ -93,13 +94,15 @@ def _by_name(cases: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, int], M
     return found
 
 
-def _summary(cases: Sequence[Mapping[str, Mapping[str, float | None]]], patients: Sequence[int]) -> dict[str, Any]:
+def _summary(
+    cases: Sequence[Mapping[str, Mapping[str, float | None]]], patients: Sequence[int], task: Task
+) -> dict[str, Any]:
     """Return what ``summarise`` gives: numbers are padded while it sorts them, so that 10 comes after 9."""
     scores = [
         CaseScore(case=f"{number:09d}", patient=f"{patient:09d}", metrics=metrics)
         for number, (patient, metrics) in enumerate(zip(patients, cases, strict=True), start=1)
     ]
-    summary = summarise(scores)
+    summary = summarise(scores, task.primary, score_set=task.score_set)
     numbered = [
         {**case, "case": f"case {int(case['case'])}", "patient": f"patient {int(case['patient'])}"}
         for case in summary["cases"]

@@ -9,49 +9,61 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from sitelora.metric import Metric
 from sitelora.run_result import CaseScore
 from sitelora.typed_json import to_json
 
 FEWEST_PATIENTS = 3
 
 
-def summarise(cases: Sequence[CaseScore], *, seed: int = 0, resamples: int = 2000) -> dict[str, Any]:
+def summarise(
+    cases: Sequence[CaseScore],
+    primary: Metric,
+    *,
+    score_set: Callable[[Sequence[CaseScore]], Mapping[str, float | None]] | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> dict[str, Any]:
     """Return one model's block of an evaluation file: the summary and the cases, ready for ``json.dump``.
 
     Args:
         cases: the scored cases, in any order; the result does not depend on it.
+        primary: the score that a case is judged by.
+        score_set: of a task, what only many cases together have; it is given them in their order.
         seed: seed of the bootstrap.
         resamples: number of bootstrap draws.
 
     Returns:
-        ``dice`` (mean over cases), ``dice_median``, ``dice_worst``, ``dice_ci95`` (``[low, high]`` or
-        ``None``), ``patient_count``, ``case_count``, ``labels`` (label to metric to mean over the cases that
-        define it) and ``cases``.
+        ``score`` (the primary one, mean over cases), ``score_median``, ``score_worst``, ``score_ci95`` (``[low, high]``
+        or ``None``), ``patient_count``, ``case_count``, ``labels`` (label to metric to mean over the cases that
+        define it), ``set_scores`` where there are any, and ``cases``.
 
     Raises:
-        ValueError: no case was given, or a case has no Dice.
+        ValueError: no case was given, or a case has no primary score.
     """
     if not cases:
         raise ValueError("no case to summarise, expected at least one: check the test list of dataset.json")
     ordered = sorted(cases, key=lambda score: (score.patient, score.case))
-    dice = [score.dice for score in ordered]
-    for score, value in zip(ordered, dice, strict=True):
+    values = [case.mean(primary.name) for case in ordered]
+    for case, value in zip(ordered, values, strict=True):
         if not math.isfinite(value):
-            raise ValueError(f"case {score.case} has no finite Dice, expected one for at least one label")
-    patients = [score.patient for score in ordered]
+            raise ValueError(f"case {case.case} has no finite {primary.title}, expected one for at least one label")
+    patients = [case.patient for case in ordered]
+    of_set = score_set(ordered) if score_set is not None else {}
     return {
-        "dice": statistics.fmean(dice),
-        "dice_median": statistics.median(dice),
-        "dice_worst": min(dice),
-        "dice_ci95": patient_interval(dice, patients, seed=seed, resamples=resamples),
+        "score": statistics.fmean(values),
+        "score_median": statistics.median(values),
+        "score_worst": min(values, key=primary.goodness),
+        "score_ci95": patient_interval(values, patients, seed=seed, resamples=resamples),
         "patient_count": len(set(patients)),
         "case_count": len(ordered),
         "labels": _label_means(ordered),
+        **({"set_scores": dict(of_set)} if of_set else {}),
         "cases": to_json(ordered),
     }
 

@@ -17,18 +17,20 @@ from sitelora.sharing.codecs import codecs_of, decode, initial_codecs
 from sitelora.sharing.layout import Form, layout_of, plain_shape, with_companions
 from sitelora.sharing.schema import SchemaError
 from sitelora.sharing.wire import Packet, PacketError, WireFormat
+from sitelora.task import Task
 from sitelora.typed_json import from_json
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arrivals:
-    """Reads what sites send, for one method and wire format.
+    """Reads what sites send, for one method, task and wire format.
 
     Args:
-        method: of the federation. wire: how values travel.
+        method, task: of the federation. wire: how values travel.
     """
 
     method: Method
+    task: Task
     wire: WireFormat
 
     def initial(self, site: str, packet: Packet) -> dict[str, Tensor]:
@@ -96,7 +98,7 @@ class Arrivals:
             found, expected = len(said["patients"]), began["cases"]["test"]
             raise SchemaError(f"{site}: its report: patients: found {found} cases, said {expected} at begin")
         try:
-            told = from_columns(said, began["labels"])
+            told = from_columns(said, began["labels"], self.task)
             return {kind: from_json(ModelScore, score, kind) for kind, score in told.items()}
         except ValueError as error:
             raise SchemaError(f"{site}: its report: {error}") from error

@@ -15,6 +15,7 @@ from sitelora.bundle import bundle_path
 from sitelora.data.needs import DataNeeds
 from sitelora.method import Method
 from sitelora.settings import RunSettings, read_settings
+from sitelora.task_registry import find_task
 
 FEDERATED: dict[str, Any] = {"train#handlers": [], "validate#handlers": []}
 """What a round replaces in a bundle's train.json: the round has handlers of its own and writes elsewhere."""
@@ -71,9 +72,11 @@ def meta_network(bundle: str, overrides: Mapping[str, Any] | None = None) -> nn.
 
 def data_needs(bundle: str, parser: ConfigParser) -> DataNeeds:
     """Return what a bundle's train.json, with the values of the run, expects of a site's data."""
-    value = parser.get_parsed_content
+    value, task = parser.get_parsed_content, find_task(parser["task"])
     return DataNeeds(
         bundle=bundle,
+        task=task.name,
+        truth=task.truth,
         pictures=bool(value("pictures")),
         classes=int(value("classes")),
         image_size=int(value("image_size")),

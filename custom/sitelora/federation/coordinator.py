@@ -27,6 +27,7 @@ from sitelora.server.types import ANY_SITE, Message, Update
 from sitelora.sharing.codecs import codecs_of
 from sitelora.sharing.schema import SchemaError
 from sitelora.sharing.wire import Packet, PacketError, cast, packet_bytes, packet_sha256
+from sitelora.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -39,14 +40,14 @@ class Coordinator:
     """Drives one federation; every public method is one step of it.
 
     Args:
-        plan: what is run. method: from the plan's bundle.
+        plan: what is run. method, task: of the plan's bundle.
         resume: go on after the last round that was written for this uid.
     """
 
-    def __init__(self, plan: FederationPlan, method: Method, *, resume: bool = False) -> None:
+    def __init__(self, plan: FederationPlan, method: Method, task: Task, *, resume: bool = False) -> None:
         method.require_federated(plan.sites)
         self.plan = plan
-        self.method = method
+        self.method, self.task = method, task
         self.store = ServerStore(RunFolder(plan.run_folder).server)
         self.state = self.store.load() if resume else None
         self._resumed = self.state is not None
@@ -54,10 +55,10 @@ class Coordinator:
             raise FederationError(
                 f"{plan.run_folder} exists; resume it with its uid {plan.uid!r}, or start a run with another uid"
             )
-        self.record = FederationRecord(plan, method)
+        self.record = FederationRecord(plan, method, task)
         if self.state is not None:
             self.record.restore(self.state.history)
-        self._arrivals = Arrivals(method=method, wire=plan.wire)
+        self._arrivals = Arrivals(method=method, task=task, wire=plan.wire)
         self._updates: dict[str, Update] = {}
         self._bytes_down: dict[str, int] = {}
 

@@ -122,8 +122,7 @@ def _run(
     bundle, dataset, rounds, root, evaluate = job.bundle, job.dataset, job.rounds, plan.home, job.evaluate
     wire, agreed = job.wire, plan.agreed
     set_torch_threads(settings)
-    method = settings.method
-    coordinator = Coordinator(plan, method, resume=job.resume)
+    coordinator = Coordinator(plan, settings.method, settings.task, resume=job.resume)
     members: dict[str, Site] = {}
     for name in plan.sites:
         folder = find_site_folder(dataset, name, data)

@@ -24,15 +24,16 @@ from sitelora.run_result import (
     SiteRound,
 )
 from sitelora.sharing.schema import SchemaError
+from sitelora.task import Task
 from sitelora.typed_json import from_json, to_json
 
 
 class FederationRecord:
     """Collects begin reports, rounds and warnings."""
 
-    def __init__(self, plan: FederationPlan, method: Method) -> None:
+    def __init__(self, plan: FederationPlan, method: Method, task: Task) -> None:
         self._plan = plan
-        self._method = method
+        self._method, self._task = method, task
         self._begin: dict[str, Any] = {}
         self._shapes: dict[str, list[int]] = {}
         self.rounds: dict[int, Round] = {}
@@ -144,6 +145,7 @@ class FederationRecord:
             bundle=plan.bundle,
             overrides=dict(plan.overrides),
             dataset=plan.dataset,
+            **self._task.scoring,
             seed=first.get("seed"),
             rounds_planned=plan.rounds,
             rounds_done=sum(each.seconds is not None for each in self.rounds.values()),

@@ -16,7 +16,7 @@ COUNT = Number(lowest=0, highest=10**12, whole=True)
 SECONDS = Number(lowest=0, highest=10**8)
 CASES = Table(of=COUNT, keys=("training", "validation", "test"))
 METRICS = (
-    *("loss", "steps", "dice_received", "dice_personal", "dice_served"),
+    *("loss", "steps", "score_received", "score_personal", "score_served"),
     *("regularizer_share", "regularizer_share_unbounded", "gradient_norm", "clipped_steps"),
 )
 """Numbers of a round at a site."""

@@ -20,6 +20,7 @@ from typing import Any
 from torch import Tensor
 
 from sitelora.method import Model
+from sitelora.metric import Metric
 from sitelora.server.types import LowRank
 
 RECEIVED, TRAINED, PREVIOUS = "received", "trained", "previous"
@@ -33,7 +34,7 @@ class Candidate:
     Attributes:
         kind: RECEIVED, TRAINED or PREVIOUS. model: the model.
         round_number: the round that it was received for or trained in, from 0.
-        cases: score of every validation case of the site, in one order, more is better; empty where it has none.
+        cases: primary score of every validation case of the site, in one order; empty where it has none.
     """
 
     kind: str
@@ -56,11 +57,13 @@ class Served:
         scores: of all candidates, by kind.
         best: scores of the validation cases of the best model that the site had; the chosen one's own, or better by
             chance at most.
+        primary: what the scores are of.
     """
 
     candidate: Candidate
     scores: Mapping[str, float | None] = field(default_factory=dict)
     best: tuple[float, ...] = ()
+    primary: Metric
 
     @property
     def why(self) -> str:
@@ -68,7 +71,7 @@ class Served:
         score = self.candidate.score
         if score is None:
             return "no validation cases: the trained model, unjudged"
-        if score >= statistics.fmean(self.best):
+        if not self.primary.better(statistics.fmean(self.best), score):
             return "best by the site's validation cases"
         return "newest of those that validation does not tell apart from the best"
 
@@ -95,11 +98,12 @@ class Served:
         }
 
 
-def choose(newest_first: Sequence[Candidate], *, best: Sequence[float] = ()) -> Served:
+def choose(newest_first: Sequence[Candidate], *, primary: Metric, best: Sequence[float] = ()) -> Served:
     """Return what is served: the first that is not clearly worse than the best.
 
     Args:
         newest_first: at most one of a kind; scores are there for all or for none.
+        primary: what the scores are of, and which way is better.
         best: case scores of the best model that the site ever had, whether or not it is still there.
 
     Raises:
@@ -110,23 +114,28 @@ def choose(newest_first: Sequence[Candidate], *, best: Sequence[float] = ()) -> 
     scores = {candidate.kind: candidate.score for candidate in newest_first}
     if not newest_first[0].cases:
         trained = [candidate for candidate in newest_first if candidate.kind == TRAINED]
-        return Served(candidate=(trained or list(newest_first))[0], scores=scores)
+        return Served(candidate=(trained or list(newest_first))[0], scores=scores, primary=primary)
     seen = [candidate.cases for candidate in newest_first]
-    top = max([*seen, tuple(best)] if best else seen, key=statistics.fmean)
-    sound = [candidate for candidate in newest_first if not clearly_better(top, candidate.cases)]
+
+    def goodness(cases: Sequence[float]) -> float:
+        return primary.goodness(statistics.fmean(cases))
+
+    top = max([*seen, tuple(best)] if best else seen, key=goodness)
+    sound = [candidate for candidate in newest_first if not clearly_better(top, candidate.cases, primary)]
     # the best one may be gone, and what was kept for it not be quite so good: then the best of those that are there
-    chosen = sound[0] if sound else max(newest_first, key=lambda candidate: statistics.fmean(candidate.cases))
-    return Served(candidate=chosen, scores=scores, best=top)
+    chosen = sound[0] if sound else max(newest_first, key=lambda candidate: goodness(candidate.cases))
+    return Served(candidate=chosen, scores=scores, best=top, primary=primary)
 
 
-def clearly_better(one: Sequence[float], other: Sequence[float]) -> bool:
+def clearly_better(one: Sequence[float], other: Sequence[float], primary: Metric) -> bool:
     """Say whether one model's case scores are better than another's by more than the standard error of the difference.
 
     Args:
         one, other: score of every case, in the same order. Where their numbers differ, as after a change of the data,
             and where there is one case, the means are compared as they are.
+        primary: what the scores are of.
     """
-    ahead = statistics.fmean(one) - statistics.fmean(other)
+    ahead = primary.goodness(statistics.fmean(one) - statistics.fmean(other))
     if len(one) != len(other) or len(one) == 1:
         return ahead > 0
     differences = [a - b for a, b in zip(one, other, strict=True)]

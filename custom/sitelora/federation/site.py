@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,10 @@ from torch import nn
 from sitelora.data.check import check_site_folder
 from sitelora.data.site_folder import DATALIST, SiteFolder
 from sitelora.evaluation.anonymise_scores import to_columns
-from sitelora.evaluation.cases import evaluate_cases
 from sitelora.evaluation.site_pictures import draw_cases
 from sitelora.federation.begin_report import begin_report, identity_of, require_same_run, served_model
 from sitelora.federation.border import Border
-from sitelora.federation.build_network import load_model, model_sha256, partition_of, save_merged
+from sitelora.federation.build_network import load_model, partition_of, save_merged
 from sitelora.federation.bundle_config import FEDERATED, data_needs
 from sitelora.federation.files import file_sha256, new_folder, write_json
 from sitelora.federation.local_round import LocalRound, Progress
@@ -36,13 +35,14 @@ from sitelora.federation.served import (
     from_tensors,
     to_tensors,
 )
+from sitelora.federation.site_scores import SiteScores
 from sitelora.federation.site_settings import Answer, SiteSettings, require_device
 from sitelora.federation.state import SiteState, SiteStore
 from sitelora.federation.turns import Turns
 from sitelora.method import Model
-from sitelora.run_result import CaseScore
 from sitelora.server.types import ANY_SITE
 from sitelora.sharing.wire import Packet, difference, packet_sha256
+from sitelora.typed_json import to_json
 
 logger = logging.getLogger(__name__)
 
@@ -67,13 +67,11 @@ class Site:
         require_device(settings.site, self._parser)
         torch.set_num_threads(int(self._parser.get_parsed_content("torch_threads")))
         self.seed = int(self._parser.get_parsed_content("seed"))
-        self.method = settings.run.method
+        self.method, self.task = settings.run.method, settings.run.task
         self._network: nn.Module | None = None
         self._border: Border | None = None
         self._rounds: LocalRound | None = None
-        self._last_dice: tuple[str, tuple[float, ...]] | None = None
         self._served: tuple[str, Served] | None = None
-        self._scores: dict[tuple[str, Path], dict[str, Any]] = {}
         self.store = SiteStore(settings.run_folder / settings.site)
         self.turns = Turns(site=settings.site, store=self.store, rounds=settings.rounds)
 
@@ -83,6 +81,11 @@ class Site:
         if self._network is None:
             self._network = self._parser.get_parsed_content("network")
         return self._network
+
+    @cached_property
+    def scores(self) -> SiteScores:
+        """What scores models here, over the network."""
+        return SiteScores(self.network, self.folder, self.settings.run)
 
     @property
     def local_round(self) -> LocalRound:
@@ -143,7 +146,7 @@ class Site:
         state = self._state_before(round_number, received)
         had = self._kept(state, PREVIOUS)
         model = personal_model(self.method, received.values, state)
-        before = Candidate(kind=RECEIVED, model=model, round_number=round_number, cases=self._validation(model))
+        before = Candidate(kind=RECEIVED, model=model, round_number=round_number, cases=self.scores.validation(model))
         rounds = self.local_round
         outcome = rounds.run(
             round_number,
@@ -154,13 +157,13 @@ class Site:
         )
         after_values = {**received.values, **outcome.trained}
         model = personal_model(self.method, after_values, outcome.state)
-        after = Candidate(kind=TRAINED, model=model, round_number=round_number, cases=self._validation(model))
-        served = choose([after, before, *had], best=state.served_as.get("best", ()))
+        after = Candidate(kind=TRAINED, model=model, round_number=round_number, cases=self.scores.validation(model))
+        served = choose([after, before, *had], primary=self.task.primary, best=state.served_as.get("best", ()))
         outcome.state.served = to_tensors(served.candidate.model)
         outcome.state.served_as = served.kept()
         tensors = difference(outcome.trained, received.values)
         tensors.update({f"@{name}": tensor for name, tensor in outcome.companions.items()})
-        scores = {"dice_received": before.score, "dice_personal": after.score, "dice_served": served.candidate.score}
+        scores = {"score_received": before.score, "score_personal": after.score, "score_served": served.candidate.score}
         metrics = {**outcome.metrics, **scores}
         report = {
             "cases": self.folder.case_counts()["training"],
@@ -199,8 +202,8 @@ class Site:
                 for kind, model in models.items()
             }
             results["personal"] = {**results["personal"], "served": served.to_json()}
-            drawn = draw_cases(results["personal"], new / OVERLAYS, folder=self.folder, predictions=predictions)
-            write_json(new / EVALUATION, {**results, "overlays": drawn})
+            drawn = draw_cases(results["personal"], self.task, self.folder, predictions, out=new / OVERLAYS)
+            write_json(new / EVALUATION, {**to_json(self.task.scoring), **results, "overlays": drawn})
         load_model(self.network, personal)
         made = served_model(self.settings, self.folder, self._parser, self.network, served.to_json())
         save_merged(self.network, place.personal_model(site), made=made)
@@ -236,13 +239,13 @@ class Site:
             model = personal_model(self.method, received.values, state)
             latest = self.store.latest()
             number = latest.manifest["round"] + 1 if latest is not None else 0
-            last = Candidate(kind=RECEIVED, model=model, round_number=number, cases=self._validation(model))
+            last = Candidate(kind=RECEIVED, model=model, round_number=number, cases=self.scores.validation(model))
             fresh = state.served_as.get("kind") == TRAINED and state.served_as["round"] == number - 1
             kept = self._kept(state, TRAINED if fresh else PREVIOUS)
             if number and not partition_of(self.network).shared:  # nothing is received: it was trained here
                 last = replace(last, kind=TRAINED, round_number=number - 1)
                 kept = [candidate for candidate in kept if candidate.kind != TRAINED]
-            self._served = (key, choose([last, *kept], best=state.served_as.get("best", ())))
+            self._served = (key, choose([last, *kept], primary=self.task.primary, best=state.served_as.get("best", ())))
         return self._served[1]
 
     def _kept(self, state: SiteState, kind: str) -> list[Candidate]:
@@ -254,20 +257,8 @@ class Site:
         return [Candidate(kind=kind, model=model, round_number=noted["round"], cases=tuple(noted["cases"]))]
 
     def score(self, model: Model, folder: SiteFolder, *, keep_predictions: Path | None = None) -> dict[str, Any]:
-        """Score a model on a folder's test cases; another site's folder is at hand only where all data is public.
-
-        A model that was scored there before is not scored again: where all is shared, several kinds are one model.
-        A site without test cases has no score, which is an answer.
-        """
-        if not folder.cases("test"):
-            return {"not_applicable": f"no test data at site {folder.name}"}
-        key = (model_sha256(model), folder.path)
-        if key not in self._scores or keep_predictions is not None:
-            load_model(self.network, model)
-            self._scores[key] = evaluate_cases(
-                self.network, folder, "test", pipeline=self._pipeline(), keep_predictions=keep_predictions
-            )
-        return self._scores[key]
+        """Score a model on a folder's test cases, as ``SiteScores.test``."""
+        return self.scores.test(model, folder, keep_predictions=keep_predictions)
 
     def _state_before(self, round_number: int, received: Received) -> SiteState:
         stored = self.store.latest_before(round_number)
@@ -279,22 +270,3 @@ class Site:
                 state.delta = accumulate(state.delta, received.deltas[number])
                 state.delta_rounds.append(number)
         return state
-
-    def _validation(self, model: Model) -> tuple[float, ...]:
-        """Return a model's Dice on each of this site's validation cases; empty where it has none."""
-        if not self.folder.cases("validation"):
-            return ()
-        key = model_sha256(model)
-        # where nothing is shared, what is received is what was scored last
-        if self._last_dice is None or self._last_dice[0] != key:
-            load_model(self.network, model)
-            scores = evaluate_cases(self.network, self.folder, "validation", pipeline=self._pipeline(), dice_only=True)
-            self._last_dice = (key, tuple(CaseScore(**case).dice for case in scores["cases"]))
-        return self._last_dice[1]
-
-    def _pipeline(self) -> Callable[[str], Any]:
-        """Return the bundle's inference parts by id: what is scored is what is served."""
-        if not hasattr(self, "_inference"):
-            self._inference = self.settings.run.parser("inference", ours={"made": {}})  # no file: the run's own values
-            self._inference["device"] = str(next(self.network.parameters()).device)
-        return self._inference.get_parsed_content

@@ -37,6 +37,7 @@ from sitelora.flare.protocol import Reply, Ticket, read_reply, task_model
 from sitelora.flare.site_config import Place, read_job, refuse_arguments
 from sitelora.run_result import ModelScore, RunResult
 from sitelora.sharing.wire import Packet, packet_bytes
+from sitelora.typed_json import to_json
 
 _REASONS = {
     ReturnCode.TASK_RESULT_FILTER_ERROR: "a filter kept its answer back",
@@ -114,7 +115,7 @@ class FederationController(ModelController):
         run = RunFolder(plan.run_folder)
         events = EventLog(run.server, SERVER)
         self._held.enter_context(working(run.lock(SERVER), f"{run.path}", stopped=events.stopped))
-        coordinator = Coordinator(plan, settings.method, resume=job.resume)
+        coordinator = Coordinator(plan, settings.method, settings.task, resume=job.resume)
         if job.resume and coordinator.state is None:
             raise FederationError(
                 f"there is nothing to resume under uid {plan.uid!r}: {plan.run_folder} has no round written; "
@@ -132,6 +133,7 @@ class FederationController(ModelController):
             first_round=coordinator.next_round,
             method=coordinator.method.name,
             dataset=plan.dataset,
+            primary=to_json(coordinator.task.primary),
         )
         return coordinator
 

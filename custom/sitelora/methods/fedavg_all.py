@@ -1,6 +1,6 @@
 """FedAvg (McMahan et al. 2017, arXiv 1602.05629) of every parameter: full fine-tuning, no adapter, nothing frozen.
 
-What adapters are measured against, in Dice and in bytes. Equal to FLAP-SAM's FullFT mode.
+What adapters are measured against, in quality and in bytes. Equal to FLAP-SAM's FullFT mode.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A second run beside the first, usually the same job with method ``local``: its personal Dice as one more column.
+"""A second run beside the first, usually the same job with method ``local``: its personal score as one more column.
 
 The comparison is of personal models on the same sites' test cases. What would make it unfair is said.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sitelora.report.format_values import dice_text, listed
+from sitelora.report.format_values import listed
 from sitelora.report.results import ReportError, Run, mean
 from sitelora.report.style import MODELS
 from sitelora.run_result import natural
@@ -32,16 +32,21 @@ def with_beside(run: Run, other: Run) -> Run:
         )
     if mine != theirs:
         raise ReportError(
-            f"the run beside has the data {theirs!r}, this one {mine!r}: Dice on different data cannot be compared; "
+            f"the run beside has the data {theirs!r}, this one {mine!r}: scores on different data cannot be compared; "
             "name a run of the same dataset"
         )
+    if run.primary != other.primary:
+        raise ReportError(
+            f"the run beside is scored by {other.primary.title}, this one by {run.primary.title}, and these cannot be "
+            "compared; name a run of the same task"
+        )
     evaluation = {site: dict(scores) for site, scores in run.evaluation.items()}
-    common = [site for site in _scored(run) if other.dice(site, MODEL) is not None]
+    common = [site for site in _scored(run) if other.score(site, MODEL) is not None]
     if not common:
         scored = [listed(_scored(each)) or "none" for each in (run, other)]
         raise ReportError(
-            f"no site has a {MODEL} Dice in both runs: this one scored {scored[0]}, the one beside {scored[1]}; "
-            "name a finished run with the same sites"
+            f"no site has a {MODEL} {run.primary.title} in both runs: this one scored {scored[0]}, the one beside "
+            f"{scored[1]}; name a finished run with the same sites"
         )
     for site in common:
         evaluation[site][name] = other.evaluation[site][MODEL]
@@ -49,8 +54,8 @@ def with_beside(run: Run, other: Run) -> Run:
 
 
 def beside_pairs(run: Run) -> dict[str, tuple[float, float]]:
-    """Return the personal Dice of this run and of the run beside, by site that has both."""
-    return run.dice_pairs(MODEL, run.beside) if run.beside else {}
+    """Return the personal scores of this run and of the run beside, by site that has both."""
+    return run.score_pairs(MODEL, run.beside) if run.beside else {}
 
 
 def beside_difference(run: Run) -> float | None:
@@ -59,17 +64,19 @@ def beside_difference(run: Run) -> float | None:
 
 
 def below_beside(run: Run) -> list[str]:
-    """Return one warning for every site whose personal model is below that of the run beside."""
+    """Return one warning for every site whose personal model is worse than that of the run beside."""
+    score = run.primary
     return [
-        f"{site} is below its model of the {run.beside} run: personal Dice {dice_text(one)} against {dice_text(two)}."
+        f"{site} is worse than its model of the {run.beside} run: personal {score.title} {score.text(one)} against "
+        f"{score.text(two)}."
         for site, (one, two) in beside_pairs(run).items()
-        if one < two
+        if score.better(two, one)
     ]
 
 
-def difference_text(value: float | None) -> str:
-    """Return a difference with its sign."""
-    return "" if value is None else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+def difference_text(run: Run, value: float | None) -> str:
+    """Return a difference of two scores with its sign."""
+    return "" if value is None else f"{value:+.{run.primary.decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _unfair(run: Run, other: Run, name: str) -> list[str]:
@@ -105,7 +112,7 @@ def _unfair(run: Run, other: Run, name: str) -> list[str]:
 
 
 def _scored(run: Run) -> list[str]:
-    return [site for site in run.sites if run.dice(site, MODEL) is not None]
+    return [site for site in run.sites if run.score(site, MODEL) is not None]
 
 
 def _base(run: Run) -> str | None:

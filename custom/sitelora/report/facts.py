@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sitelora.evaluation.overlays import LINE_STYLES, PREDICTION, TRUTH
 from sitelora.report import costs, egress, figures, findings, server_figures, tables
 from sitelora.report.compare_two_runs import beside_pairs
-from sitelora.report.format_values import bytes_text, dice_text, listed, seconds_text
+from sitelora.report.format_values import bytes_text, listed, seconds_text
 from sitelora.report.overlay_image import inlined_png
 from sitelora.report.results import Overlay, Run
 from sitelora.report.style import model_style
 from sitelora.report.warnings_of_run import warnings
 from sitelora.run_result import SiteFacts
+from sitelora.tasks.masks.overlays import LINE_STYLES, PREDICTION, TRUTH
 
 
 class Pair(NamedTuple):
@@ -58,14 +58,17 @@ def page_facts(run: Run) -> dict[str, Any]:
         "tiles": _tiles(run),
         "setup": _setup(run),
         "warnings": warnings(run),
+        "score": run.primary,
+        "metrics": run.metrics,
+        "further": listed(list(dict.fromkeys(each.title for each in tables.further_metrics(run)))),
         "models": [_mark(model) for model in findings.scored_models(run)],
-        "final_dice": figures.final_dice(run),
+        "final_scores": figures.final_scores(run),
         "site_table": tables.site_table(run),
         "beside": run.beside,
         "not_applicable": tables.not_applicable(run),
-        "served": "dice_served" in metrics,
+        "served": "score_served" in metrics,
         "curves": _curves(metrics),
-        "panels": [panel for site in run.sites if (panel := figures.dice_by_round(run, site))],
+        "panels": [panel for site in run.sites if (panel := figures.score_by_round(run, site))],
         "round_site_table": tables.round_site_table(run),
         "round_table": tables.round_table(run),
         "meter": server_figures.heterogeneity(run),
@@ -92,12 +95,12 @@ def _tiles(run: Run) -> list[Pair]:
     """Return the numbers to remember."""
     tiles = []
     if (main := findings.main_model(run)) is not None:
-        base = findings.mean_dice(run, "base")
-        remark = "mean over sites" + (f"; base {dice_text(base)}" if base is not None else "")
+        scored = "base" in findings.scored_models(run)
+        remark = "mean over sites" + (f"; base {findings.mean_text(run, 'base')}" if scored else "")
         if beside_pairs(run):
-            remark += f"; {run.beside} {dice_text(findings.mean_dice(run, run.beside))}"
-        name = f"Dice, {model_style(main).short.lower()} model"
-        tiles.append(Pair(name, dice_text(findings.mean_dice(run, main)), remark))
+            remark += f"; {run.beside} {findings.mean_text(run, run.beside)}"
+        name = f"{run.primary.title}, {model_style(main).short.lower()} model"
+        tiles.append(Pair(name, findings.mean_text(run, main), remark))
     if run.rounds:
         times = [each.seconds for each in run.rounds if each.seconds is not None]
         remark = f"{seconds_text(sum(times))} in all" if times else ""
@@ -162,9 +165,9 @@ def _mark(model: str) -> Mark:
 def _curves(metrics: set[str]) -> list[Mark]:
     """Return the legend of the curves by round: the served model is a band, a round without an update a cross."""
     curves = {
-        "dice_received": _mark("received"),
-        "dice_personal": _mark("trained"),
-        "dice_served": Mark("personal", "band", "Served after the round"),
+        "score_received": _mark("received"),
+        "score_personal": _mark("trained"),
+        "score_served": Mark("personal", "band", "Served after the round"),
     }
     missed = Mark("alert", "x", "Round without an update")
     return [*(mark for metric, mark in curves.items() if metric in metrics), missed]

@@ -1,4 +1,4 @@
-"""The plots of a run: Dice by round at every site, every model's Dice in the end, bytes by round."""
+"""The plots of a run: the score by round at every site, every model's score in the end, bytes by round."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from sitelora.metric import Metric
 from sitelora.report.costs import cost_of, ratio_text
 from sitelora.report.findings import scored_models
-from sitelora.report.format_values import bytes_text, dice_text, shortened
+from sitelora.report.format_values import bytes_text, shortened
 from sitelora.report.results import Run, mean
 from sitelora.report.style import ROUND_CURVES, TONES, Picture, canvas, finish, model_style
 
 MOST_SEGMENTS = 150
 MOST_MARKERS = 15  # rounds above which a curve is a line without markers
-LABEL_HEIGHT = 0.13  # of a number, in units of Dice
+LABEL_HEIGHT = 0.13  # of a number, as a share of the axis
 
 
-def dice_by_round(run: Run, site: str) -> Picture | None:
-    """Draw one site's validation Dice by round of the received, the trained, the served model; ``None`` without any.
+def score_by_round(run: Run, site: str) -> Picture | None:
+    """Draw one site's validation score by round of the received, the trained, the served model; ``None`` without any.
 
-    All sites share the axes from 0 to 1, so that panels can be compared. A round that the site missed leaves
+    All sites share the axes, so that panels can be compared. A round that the site missed leaves
     a gap and a cross.
     """
     numbers = [each.number for each in run.rounds]
@@ -31,13 +32,16 @@ def dice_by_round(run: Run, site: str) -> Picture | None:
     curves = {metric: values for metric, values in found.items() if mean(values) is not None}
     if not curves:
         return None
+    low, high = score_limits(run)
     with canvas(280, 186) as (figure, axes):
         for metric, values in curves.items():
             _curve(axes, numbers, values, ROUND_CURVES[metric])
-        _last_values(axes, numbers, curves)
+        _last_values(axes, numbers, curves, run.primary, apart_by=LABEL_HEIGHT * (high - low))
         absent = [n for n, entry in zip(numbers, entries, strict=True) if entry is None or entry.status != "ok"]
-        axes.plot(absent, [0.04] * len(absent), "x", color=TONES["alert"].light, markersize=6, mew=1.6)
-        axes.set(ylim=(0, 1), yticks=[0, 0.5, 1], xlim=(numbers[0] - 0.3, numbers[-1] + 0.3))
+        axes.plot(
+            absent, [low + 0.04 * (high - low)] * len(absent), "x", color=TONES["alert"].light, markersize=6, mew=1.6
+        )
+        axes.set(ylim=(low, high), yticks=[low, (low + high) / 2, high], xlim=(numbers[0] - 0.3, numbers[-1] + 0.3))
         axes.set_xlim(right=numbers[-1] + max(0.5, 0.16 * (len(numbers) - 1)))  # room for the last values
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.grid(axis="x", visible=False)
@@ -46,11 +50,11 @@ def dice_by_round(run: Run, site: str) -> Picture | None:
         if hospital:
             tone, words = TONES["muted"].light, shortened(hospital, 42)
             axes.annotate(words, (0, 1), (0, 6), "axes fraction", "offset points", color=tone, fontsize=10)
-        last = {m: dice_text(next(v for v in reversed(values) if v is not None)) for m, values in curves.items()}
-        told = {"dice_received": "received", "dice_personal": "freshly trained", "dice_served": "served"}
+        last = {m: run.primary.text(next(v for v in reversed(values) if v is not None)) for m, values in curves.items()}
+        told = {"score_received": "received", "score_personal": "freshly trained", "score_served": "served"}
         ends = ", ".join(f"{word} {last[metric]}" for metric, word in told.items() if metric in last)
-        words = f"Validation Dice by round at {site}, the last of each model: {ends}"
-        return finish(figure, name=f"dice-{_slug(site)}", words=words)
+        words = f"Validation {run.primary.title} by round at {site}, the last of each model: {ends}"
+        return finish(figure, name=f"score-{_slug(site)}", words=words)
 
 
 def _curve(axes: Axes, numbers: Sequence[int], values: Sequence[float | None], model: str) -> None:
@@ -68,7 +72,20 @@ def heights(values: Sequence[float | None]) -> list[float]:
     return [float("nan") if value is None else value for value in values]
 
 
-def _last_values(axes: Axes, numbers: Sequence[int], curves: Mapping[str, Sequence[float | None]]) -> None:
+def score_limits(run: Run) -> tuple[float, float]:
+    """Return the ends of the axis of every plot of scores by round: those of the score, or else of what was found."""
+    found = [value for site in run.sites for metric in ROUND_CURVES for value in run.course(site, metric)]
+    return run.primary.limits([value for value in found if value is not None])
+
+
+def _last_values(
+    axes: Axes,
+    numbers: Sequence[int],
+    curves: Mapping[str, Sequence[float | None]],
+    score: Metric,
+    *,
+    apart_by: float,
+) -> None:
     """Write the last value of every curve beside its end, kept apart where two curves end close together."""
     ends = []
     for metric, values in curves.items():
@@ -79,42 +96,51 @@ def _last_values(axes: Axes, numbers: Sequence[int], curves: Mapping[str, Sequen
     apart = [value for value, _, _ in ends]
     for _ in range(len(ends)):  # neighbours that are too close move apart by the same
         for low, high in itertools.pairwise(range(len(ends))):
-            push = max(0.0, LABEL_HEIGHT - (apart[high] - apart[low])) / 2
+            push = max(0.0, apart_by - (apart[high] - apart[low])) / 2
             apart[low], apart[high] = apart[low] - push, apart[high] + push
     for (value, place, colour), height in zip(ends, apart, strict=True):
-        axes.annotate(f"{value:.2f}", (place, height), (7, 0), textcoords="offset points", color=colour, va="center")
+        axes.annotate(
+            score.text(value, fewer=1), (place, height), (7, 0), textcoords="offset points", color=colour, va="center"
+        )
 
 
-def final_dice(run: Run) -> Picture | None:
-    """Draw every model's test Dice at every site with its 95 % interval; ``None`` without an evaluation."""
-    sites = [s for s in run.sites if any(m.dice is not None for m in run.evaluation.get(s, {}).values())]
+def final_scores(run: Run) -> Picture | None:
+    """Draw every model's test score at every site with its 95 % interval; ``None`` without an evaluation."""
+    sites = [s for s in run.sites if any(m.score is not None for m in run.evaluation.get(s, {}).values())]
     if not sites:
         return None
     models = scored_models(run)
     with canvas(360, 56 + 36 * len(sites)) as (figure, axes):
         for row, site in enumerate(sites):
-            values = [value for m in models if (value := run.dice(site, m)) is not None]
+            values = [value for m in models if (value := run.score(site, m)) is not None]
             axes.plot([min(values), max(values)], [row, row], color=TONES["rule"].light, linewidth=3.5, zorder=1)
         for place, model in enumerate(models):
             look, shift = model_style(model), 0.17 * (place - (len(models) - 1) / 2)
             for row, site in enumerate(sites):
                 score = run.evaluation[site].get(model)
-                if score is None or score.dice is None:
+                if score is None or score.score is None:
                     continue
                 if score.interval:
                     axes.plot(score.interval, [row + shift] * 2, color=look.colour, linewidth=1.2, alpha=0.75, zorder=2)
                 face = TONES["paper"].light if model == "base" else look.colour
                 axes.plot(
-                    score.dice, row + shift, look.marker, color=look.colour, markerfacecolor=face, mew=1.5, ms=6.5
+                    score.score, row + shift, look.marker, color=look.colour, markerfacecolor=face, mew=1.5, ms=6.5
                 )
-        axes.set(xlim=(-0.02, 1), ylim=(len(sites) - 0.5, -0.5), yticks=range(len(sites)), yticklabels=sites)
-        axes.set_xlabel("Dice on test data")
+        drawn = [value for site in sites for model in models if (value := run.score(site, model)) is not None]
+        low, high = run.primary.limits(drawn)
+        axes.set(
+            xlim=(low - 0.02 * (high - low), high),
+            ylim=(len(sites) - 0.5, -0.5),
+            yticks=range(len(sites)),
+            yticklabels=sites,
+        )
+        axes.set_xlabel(f"{run.primary.heading} on test data")
         axes.grid(axis="y", visible=False)
         for label in axes.get_yticklabels():
             label.set_color(TONES["ink"].light)
             label.set_fontsize(11)
-        words = f"Dice of {', '.join(models)} at {len(sites)} sites; the same numbers are in the table"
-        return finish(figure, name="dice-final", words=words)
+        words = f"{run.primary.title} of {', '.join(models)} at {len(sites)} sites; the same numbers are in the table"
+        return finish(figure, name="score-final", words=words)
 
 
 def bytes_by_round(run: Run) -> Picture | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sitelora.report.compare_two_runs import beside_difference, difference_text
 from sitelora.report.costs import begin_bytes, cost_of, full_model_bytes, ratio_text
-from sitelora.report.format_values import bytes_text, count_text, dice_text
+from sitelora.report.format_values import bytes_text, count_text
 from sitelora.report.results import Run, mean
 from sitelora.report.style import model_word
 from sitelora.run_result import OK, Round, natural
@@ -18,27 +18,32 @@ def attended(each: Round) -> list[str]:
     return [site for site, entry in each.sites.items() if entry.status == OK]
 
 
-def mean_dice(run: Run, model: str) -> float | None:
-    """Return the mean over sites of a model's Dice (every site counts the same), ``None`` without any."""
-    return mean(run.dice(site, model) for site in run.evaluation)
+def mean_score(run: Run, model: str) -> float | None:
+    """Return the mean over sites of a model's score (every site counts the same), ``None`` without any."""
+    return mean(run.score(site, model) for site in run.evaluation)
+
+
+def mean_text(run: Run, model: str) -> str:
+    """Return ``mean_score`` as people read it."""
+    return run.primary.text(mean_score(run, model))
 
 
 def scored_models(run: Run) -> list[str]:
-    """Return the models that have a Dice at some site, in reading order."""
-    return [model for model in run.models if mean_dice(run, model) is not None]
+    """Return the models that have a score at some site, in reading order."""
+    return [model for model in run.models if mean_score(run, model) is not None]
 
 
 def compared(run: Run, model: str, other: str = "base") -> tuple[list[str], list[str]]:
-    """Return the sites where ``model`` scores above ``other``, and those where it does not."""
-    pairs = run.dice_pairs(model, other)
-    above = [site for site, (one, two) in pairs.items() if one > two]
-    return above, [site for site in pairs if site not in above]
+    """Return the sites where ``model`` scores better than ``other``, and those where it does not."""
+    pairs = run.score_pairs(model, other)
+    better = [site for site, (one, two) in pairs.items() if run.primary.better(one, two)]
+    return better, [site for site in pairs if site not in better]
 
 
 def main_model(run: Run) -> str | None:
     """Return the model that the page speaks of first: the personal one, else the global one."""
     for name in ("personal", "global", "received", "unseen"):
-        if mean_dice(run, name) is not None:
+        if mean_score(run, name) is not None:
             return name
     return None
 
@@ -78,9 +83,9 @@ def _how_good(run: Run) -> str:
     if model is None:
         return "No model was scored on test data, so this page says nothing about quality."
     above, not_above = compared(run, model)
-    total, value = len(above) + len(not_above), dice_text(mean_dice(run, model))
+    total, value, title = len(above) + len(not_above), mean_text(run, model), run.primary.title
     if not total:
-        return f"The {model_word(model)} model reaches a mean Dice of {value} on test data; the base was not scored."
+        return f"The {model_word(model)} model reaches a mean {title} of {value} on test data; the base was not scored."
     where = (
         f"at {'the one site' if total == 1 else 'both sites' if total == 2 else f'all {total} sites'}"
         if not not_above
@@ -88,9 +93,10 @@ def _how_good(run: Run) -> str:
         if not above
         else f"at {len(above)} of {total} sites"
     )
-    base = dice_text(mean_dice(run, "base"))
+    base = mean_text(run, "base")
     return (
-        f"The {model_word(model)} model is better than the base {where}: mean Dice {value} against {base} on test data."
+        f"The {model_word(model)} model is better than the base {where}: mean {title} {value} against {base} on test "
+        "data."
     )
 
 
@@ -102,7 +108,7 @@ def _beside(run: Run) -> str:
     total = len(above) + len(not_above)
     where = "every site" if not not_above and total > 1 else f"{len(above) or 'none'} of {count_text(total, 'site')}"
     caution = "; the two runs differ in more than the method" if run.beside_notes else ""
-    gain = difference_text(beside_difference(run))
+    gain = difference_text(run, beside_difference(run))
     return f"Against the {run.beside} run it is better at {where}, mean difference {gain}{caution}."
 
 
@@ -122,10 +128,12 @@ def _what_travelled(run: Run) -> str:
 
 def headline(run: Run) -> dict[str, Any]:
     """Return the numbers of the page's first screen, for `results.json` and the terminal."""
-    models: Mapping[str, float | None] = {name: mean_dice(run, name) for name in run.models}
+    models: Mapping[str, float | None] = {name: mean_score(run, name) for name in run.models}
     cost = cost_of(run)
     return {
-        "mean_dice": dict(models),
+        "task": run.result.task,
+        "primary": run.primary.name,
+        "mean_score": dict(models),
         "beside": run.beside or None,
         "personal_minus_beside": beside_difference(run),
         "rounds_done": run.result.rounds_done,

@@ -1,23 +1,13 @@
-"""Numbers as people read them: Dice to three places, bytes in kB and MB (1 kB = 1,000 B), seconds as time."""
+"""Numbers as people read them; scores as their metric says, bytes in kB and MB (1 kB = 1,000 B), seconds as time."""
 
 from __future__ import annotations
 
-ABSENT = "–"
-
-
-def dice_text(value: float | None) -> str:
-    """Return a Dice or another share of one with three places."""
-    return ABSENT if value is None else f"{value:.3f}"
+from sitelora.metric import ABSENT
 
 
 def percent_text(value: float | None) -> str:
     """Return a share in per cent with one place."""
     return ABSENT if value is None else f"{100 * value:.1f} %"
-
-
-def distance_text(value: float | None) -> str:
-    """Return a distance with one place; it is undefined when one of two masks is empty."""
-    return ABSENT if value is None else f"{value:.1f}"
 
 
 def interval_text(interval: tuple[float, float] | None) -> str:

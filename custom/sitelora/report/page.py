@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sitelora.report.compare_two_runs import with_beside
 from sitelora.report.facts import page_facts
 from sitelora.report.findings import headline, verdict
-from sitelora.report.format_values import bytes_text, count_text, dice_text
+from sitelora.report.format_values import bytes_text, count_text
 from sitelora.report.results import Overlay, Run, read_run
 from sitelora.report.style import Picture, css_variables
 from sitelora.report.warnings_of_run import warnings
@@ -32,7 +32,7 @@ def build_report(run_dir: Path, out: Path, *, beside: Path | None = None) -> Pat
     Args:
         run_dir: holds ``server/result.json`` and ``<site>/evaluation/`` of as many sites as are at hand.
         out: made when absent; files of an earlier report are replaced.
-        beside: folder of a second run, usually the same job with method ``local``; its personal Dice stands
+        beside: folder of a second run, usually the same job with method ``local``; its personal score stands
             beside this run's, and every site below it is warned of.
 
     Returns:
@@ -67,7 +67,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters |= {"bytes": bytes_text, "count": count_text, "dice": dice_text, "sha256": _sha256}
+    found.filters |= {"bytes": bytes_text, "count": count_text, "sha256": _sha256}
     found.globals["tones"] = css_variables
     return found
 
@@ -86,7 +86,7 @@ def collected(run: Run, run_dir: Path) -> dict[str, Any]:
     """Return all numbers of the page in plain dictionaries, ready for JSON without NaN."""
     apart = {"rounds", "evaluation", "warnings"}
     value = {
-        "format": 1,
+        "format": 2,
         "verdict": verdict(run),
         "warnings": warnings(run),
         "headline": headline(run),
@@ -102,8 +102,8 @@ def collected(run: Run, run_dir: Path) -> dict[str, Any]:
 
 def _score(score: ModelScore) -> dict[str, Any]:
     return {
-        "dice": score.dice,
-        "dice_ci95": score.interval,
+        "score": score.score,
+        "score_ci95": score.interval,
         "patient_count": score.patient_count,
         "not_applicable": score.not_applicable,
         "cases": to_json(score.cases),

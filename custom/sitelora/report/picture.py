@@ -1,4 +1,4 @@
-"""One wide picture of a run for a README: overlays of up to three sites, Dice by round, mean Dice at the end.
+"""One wide picture of a run for a README: overlays of up to three sites, the score by round and its mean at the end.
 
 1600 x 700 px on white, drawn so that every letter is still read at half that width.
 """
@@ -15,14 +15,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from sitelora.evaluation.overlays import LINE_STYLES, PREDICTION, STRIP_PX, TRUTH
 from sitelora.report.costs import full_model_bytes, ratio_text
-from sitelora.report.figures import MOST_MARKERS, heights
-from sitelora.report.findings import class_names, mean_dice, upload_per_round
-from sitelora.report.format_values import bytes_text, count_text, dice_text, shortened
+from sitelora.report.figures import MOST_MARKERS, heights, score_limits
+from sitelora.report.findings import class_names, mean_score, mean_text, upload_per_round
+from sitelora.report.format_values import bytes_text, count_text, shortened
 from sitelora.report.overlay_image import overlay_image
 from sitelora.report.results import Overlay, ReportError, Run, mean
 from sitelora.report.style import HOUSE_STYLE, ROUND_CURVES, TONES, model_style, png_bytes
+from sitelora.tasks.masks.overlays import LINE_STYLES, PREDICTION, STRIP_PX, TRUTH
 
 WIDTH_PX, HEIGHT_PX, DPI = 1600, 700, 100
 SITES = 3
@@ -36,7 +36,7 @@ def demo_picture(run: Run) -> bytes:
         ReportError: the run holds nothing that could be drawn.
     """
     tiles = [(site, chosen) for site in run.sites if (chosen := _median(run.overlays.get(site, ())))][:SITES]
-    bars = [m for m in ("base", run.beside, "global", "personal") if m and mean_dice(run, m) is not None]
+    bars = [m for m in ("base", run.beside, "global", "personal") if m and mean_score(run, m) is not None]
     if not tiles and not bars and not run.rounds:
         raise ReportError("the run holds neither overlays nor scores nor rounds: picture a run that has finished")
     with matplotlib.rc_context(
@@ -53,10 +53,10 @@ def demo_picture(run: Run) -> bytes:
 
 
 def _title(run: Run) -> str:
-    model = "personal" if mean_dice(run, "personal") is not None else "global"
-    value = mean_dice(run, model)
+    model = "personal" if mean_score(run, "personal") is not None else "global"
+    value = mean_score(run, model)
     told = f"{count_text(len(run.sites), 'site')}, {count_text(run.result.rounds_done, 'round')}, no picture shared"
-    return told if value is None else f"{told}: mean Dice {value:.2f}"
+    return told if value is None else f"{told}: mean {run.primary.title} {run.primary.text(value, fewer=1)}"
 
 
 def _subtitle(run: Run) -> str:
@@ -88,7 +88,7 @@ def _draw_tiles(figure: Figure, run: Run, tiles: Sequence[tuple[str, Overlay]], 
         axes = figure.add_axes((x, low, width, high - low))
         axes.imshow(cut_around_outlines(_pixels(overlay), aspect), interpolation="lanczos", aspect="auto")
         axes.set_axis_off()
-        score = "" if overlay.dice is None else f"  Dice {overlay.dice:.2f}"
+        score = "" if overlay.score is None else f"  {run.primary.title} {run.primary.text(overlay.score, fewer=1)}"
         figure.text(x, 0.795, f"{shortened(site, 16)}{score}", fontsize=18, fontweight="bold", va="center", color=INK)
         letters = int(width * WIDTH_PX / 10.8)
         hospital = shortened(run.hospital(site) or "median test case", letters)
@@ -108,18 +108,23 @@ def _draw_tiles(figure: Figure, run: Run, tiles: Sequence[tuple[str, Overlay]], 
 
 
 def _draw_rounds(axes: Axes, run: Run) -> None:
-    """Draw every site's validation Dice by round as a thin line, the mean over sites as a thick one."""
+    """Draw every site's validation score by round as a thin line, the mean over sites as a thick one."""
     axes.patch.set_alpha(0.0)
-    axes.set_title("Validation Dice by round", loc="left", fontsize=18, fontweight="bold", pad=14, color=INK)
+    title = f"Validation {run.primary.title} by round"
+    axes.set_title(title, loc="left", fontsize=18, fontweight="bold", pad=14, color=INK)
     numbers = [each.number for each in run.rounds]
-    words = {"dice_received": "received, before training", "dice_personal": "freshly trained", "dice_served": "served"}
+    words = {
+        "score_received": "received, before training",
+        "score_personal": "freshly trained",
+        "score_served": "served",
+    }
     for metric in ROUND_CURVES:
         look = model_style(ROUND_CURVES[metric])
         lines = [run.course(site, metric) for site in run.sites]
         means = [mean(values) for values in zip(*lines, strict=True)]
         if all(value is None for value in means):
             continue
-        if metric == "dice_served":  # a wide band that the others run over; its sites follow theirs
+        if metric == "score_served":  # a wide band that the others run over; its sites follow theirs
             axes.plot(numbers, heights(means), color=look.colour, linewidth=11, alpha=0.35, label=words[metric])
             continue
         for values in lines:
@@ -128,7 +133,8 @@ def _draw_rounds(axes: Axes, run: Run) -> None:
         axes.plot(numbers, heights(means), color=look.colour, linewidth=3.6, marker=shown, ms=9, label=words[metric])
     if len(run.sites) > 1:
         axes.set_title("thin: each site", loc="right", fontsize=14, pad=14, color=MUTED)
-    axes.set(ylim=(0, 1), yticks=[0, 0.5, 1])
+    low, high = score_limits(run)
+    axes.set(ylim=(low, high), yticks=[low, (low + high) / 2, high])
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
     axes.grid(axis="x", visible=False)
     if run.rounds:
@@ -145,14 +151,16 @@ def _draw_rounds(axes: Axes, run: Run) -> None:
 
 
 def _draw_bars(axes: Axes, run: Run, bars: Sequence[str]) -> None:
-    """Draw one bar a model: its mean Dice over sites on test data."""
+    """Draw one bar a model: its mean score over sites on test data."""
     axes.patch.set_alpha(0.0)
-    axes.set_title("Mean Dice on test data", loc="left", fontsize=18, fontweight="bold", pad=12, color=INK)
+    title = f"Mean {run.primary.title} on test data"
+    axes.set_title(title, loc="left", fontsize=18, fontweight="bold", pad=12, color=INK)
     for row, model in enumerate(bars):
-        value = mean_dice(run, model) or 0.0
+        value = mean_score(run, model) or 0.0
         axes.barh(row, value, 0.66, color=model_style(model).colour)
-        axes.annotate(dice_text(value), (value, row), (8, 0), textcoords="offset points", va="center", color=INK)
-    axes.set(xlim=(0, 1.14), ylim=(len(bars) - 0.45, -0.55), xticks=[])
+        axes.annotate(mean_text(run, model), (value, row), (8, 0), textcoords="offset points", va="center", color=INK)
+    low, high = run.primary.limits([mean_score(run, model) or 0.0 for model in bars])
+    axes.set(xlim=(low, low + 1.14 * (high - low)), ylim=(len(bars) - 0.45, -0.55), xticks=[])
     axes.set_yticks(range(len(bars)), [shortened(model, 12) for model in bars], fontsize=17, color=INK)
     axes.grid(visible=False)
     axes.spines["bottom"].set_visible(False)

@@ -17,8 +17,9 @@ from typing import Any
 from sitelora.evaluation.scores import summarise
 from sitelora.federation.events import read_events
 from sitelora.federation.run_folder import RunFolder
+from sitelora.metric import UNKNOWN, Metric
 from sitelora.report.style import MODELS
-from sitelora.run_result import ModelScore, Round, RunResult, RunResultError, ServedModel, natural
+from sitelora.run_result import ModelScore, Round, RunResult, RunResultError, ServedModel, natural, primary_of
 from sitelora.typed_json import REST, TypedJsonError, from_json
 
 DRAWN = "artificial_data"
@@ -37,13 +38,16 @@ class Overlay:
     case: str = ""
     which: str = ""
     model: str = ""
-    dice: float | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SiteEvaluation:
     """What a site's own `evaluation.json` says."""
 
+    task: str = ""
+    primary: str = UNKNOWN.name
+    metrics: Sequence[Metric] = ()
     overlays: Sequence[Overlay] = ()
     models: Mapping[str, Any] = field(default_factory=dict, metadata=REST)
 
@@ -54,6 +58,7 @@ class Run:
 
     Attributes:
         result: the record of the run; without any (``has_result``) one that tells nothing.
+        primary: what scores are of. metrics: all that the run may tell.
         rounds, evaluation: from it and from the sites' own files, sites in natural order.
         artificial: sites whose data was drawn.
         beside: name in ``evaluation`` of the model of another run; empty without one.
@@ -62,6 +67,8 @@ class Run:
 
     result: RunResult
     has_result: bool
+    primary: Metric
+    metrics: Sequence[Metric]
     sites: Sequence[str]
     rounds: Sequence[Round]
     evaluation: Mapping[str, Mapping[str, ModelScore]]
@@ -79,14 +86,14 @@ class Run:
         order = [name for known in MODELS for name in ((self.beside, known) if known == "personal" else (known,))]
         return [name for name in order if name in found] + sorted(found - set(order))
 
-    def dice(self, site: str, model: str) -> float | None:
-        """Return a model's Dice at a site, ``None`` where it has none."""
-        score = self.evaluation.get(site, {}).get(model)
-        return None if score is None else score.dice
+    def score(self, site: str, model: str) -> float | None:
+        """Return a model's primary score at a site, ``None`` where it has none."""
+        found = self.evaluation.get(site, {}).get(model)
+        return None if found is None else found.score
 
-    def dice_pairs(self, one: str, two: str) -> dict[str, tuple[float, float]]:
-        """Return the Dice of two models, by site that has both."""
-        found = {site: (self.dice(site, one), self.dice(site, two)) for site in self.evaluation}
+    def score_pairs(self, one: str, two: str) -> dict[str, tuple[float, float]]:
+        """Return the scores of two models, by site that has both."""
+        found = {site: (self.score(site, one), self.score(site, two)) for site in self.evaluation}
         return {site: (a, b) for site, (a, b) in found.items() if a is not None and b is not None}
 
     def course(self, site: str, metric: str) -> list[float | None]:
@@ -149,14 +156,19 @@ def read_run(run_dir: Path) -> Run:
     sites = sorted({*told.sites, *trained, *told.evaluation, *own, *folders}, key=natural)
     nothing = SiteEvaluation()
     scores = {site: {**told.evaluation.get(site, {}), **own.get(site, nothing).models} for site in sites}
+    metrics = told.metrics or next((each.metrics for each in own.values() if each.metrics), ())
+    named = told.primary if told.metrics else next((each.primary for each in own.values()), told.primary)
+    primary = primary_of(named, metrics)
     at_hand = [site for site in sites if site in own or site in folders]  # a name never leads outside the run
     pictures = {site: _overlays(run.overlays(site), own.get(site, nothing).overlays, notes) for site in at_hand}
     return Run(
         result=told,
         has_result=result.is_file(),
+        primary=primary,
+        metrics=metrics,
         sites=sites,
         rounds=rounds,
-        evaluation={s: {kind: _completed(score) for kind, score in m.items()} for s, m in scores.items() if m},
+        evaluation={s: {kind: _completed(score, primary) for kind, score in m.items()} for s, m in scores.items() if m},
         overlays={site: found for site, found in pictures.items() if found},
         notes=notes,
         written=_written(result),
@@ -194,13 +206,13 @@ def _site_evaluation(path: Path) -> SiteEvaluation:
         raise ReportError(f"{path} is not readable JSON ({error}): was the run stopped while writing it?") from error
 
 
-def _completed(score: ModelScore) -> ModelScore:
+def _completed(score: ModelScore, primary: Metric) -> ModelScore:
     """Return a score with what can be computed from its cases where the file does not tell it."""
-    cases = [case for case in score.cases if math.isfinite(case.dice)]
-    if not cases or score.dice is not None:
+    cases = [case for case in score.cases if math.isfinite(case.mean(primary.name))]
+    if not cases or score.score is not None:
         return score
-    found = summarise(cases)
-    return replace(score, **{key: found[key] for key in ("dice", "dice_ci95", "patient_count")})
+    found = summarise(cases, primary)
+    return replace(score, **{key: found[key] for key in ("score", "score_ci95", "patient_count")})
 
 
 def _overlays(pictures: Path, told: Sequence[Overlay], notes: list[str]) -> list[Overlay]:

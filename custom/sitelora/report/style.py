@@ -75,8 +75,8 @@ MODELS: dict[str, Model] = {
     "unseen": Model("unseen", "^", "Unseen", "Unseen-site model"),
 }
 
-# metric of a round -> the model that it is the validation Dice of, in the order of drawing: the served one lies below
-ROUND_CURVES = {"dice_served": "personal", "dice_received": "received", "dice_personal": "trained"}
+# metric of a round -> the model that it is the validation score of, in the order of drawing: the served one lies below
+ROUND_CURVES = {"score_served": "personal", "score_received": "received", "score_personal": "trained"}
 
 HOUSE_STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",

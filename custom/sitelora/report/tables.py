@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 
+from sitelora.metric import Metric
 from sitelora.report.compare_two_runs import beside_difference, beside_pairs, difference_text
 from sitelora.report.costs import FULL, cost_of, full_model_bytes
-from sitelora.report.findings import attended, main_model, mean_dice, scored_models
+from sitelora.report.findings import attended, main_model, mean_text, scored_models
 from sitelora.report.format_values import (
     ABSENT,
     bytes_text,
     count_text,
-    dice_text,
-    distance_text,
     interval_text,
     listed,
     percent_text,
@@ -32,17 +32,17 @@ ByCase = dict[tuple[str, str, str], dict[str, Mapping[str, float | None]]]
 
 
 def site_columns(run: Run) -> list[Column]:
-    """Return Dice of every model, each with its 95 % interval, and which model a site is served; rows are sites.
+    """Return the score of every model, each with its 95 % interval, and which model a site is served; rows are sites.
 
     With a run beside, the difference of the two personal models stands after them.
     """
     columns = [Column("Site", lambda site: Cell(site, run.hospital(site)), "Mean", numeric=False)]
     for model in scored_models(run):
-        look, mean = model_style(model), dice_text(mean_dice(run, model))
+        look, mean = model_style(model), mean_text(run, model)
         word = model if model == run.beside else look.short.lower()
         columns.append(Column(look.short, partial(_score, run, model), mean, look.words, terminal=word))
         if model == "personal" and beside_pairs(run):
-            hint, mean = f"personal minus {run.beside} run", difference_text(beside_difference(run))
+            hint, mean = f"personal minus {run.beside} run", difference_text(run, beside_difference(run))
             columns.append(Column("Difference", partial(_gain, run), mean, hint, terminal=f"vs {run.beside}"))
     if any(run.served(site) for site in run.sites):
         hint = "which model the site is served, and from which round"
@@ -79,21 +79,21 @@ def _score(run: Run, model: str, site: str) -> Cell:
     if score.not_applicable:
         return Cell("n/a", hint=score.not_applicable)
     patients = "" if score.patient_count is None else count_text(score.patient_count, "patient")
-    return Cell(dice_text(score.dice), interval_text(score.interval), score.dice, patients)
+    return Cell(run.primary.text(score.score), interval_text(score.interval), score.score, patients)
 
 
 def _gain(run: Run, site: str) -> Cell:
     if site not in (pairs := beside_pairs(run)):
         return Cell(ABSENT)
     one, two = pairs[site]
-    return Cell(difference_text(one - two), "below" if one < two else "")
+    return Cell(difference_text(run, one - two), "worse" if run.primary.better(two, one) else "")
 
 
 def _served(run: Run, site: str) -> Cell:
     served = run.served(site)
     if served is None:
         return Cell(ABSENT)
-    judged = "" if served.validation is None else f"validation {dice_text(served.validation)}"
+    judged = "" if served.validation is None else f"validation {run.primary.text(served.validation)}"
     return Cell(served.words, judged, hint=served.why)
 
 
@@ -106,11 +106,11 @@ def _case_counts(run: Run, site: str) -> str:
 
 def round_table(run: Run) -> Table | None:
     """Return what happened in every round, sites summed or averaged; ``None`` without any."""
-    hint = "mean validation Dice of the received and of the freshly trained model"
+    hint = f"mean validation {run.primary.title} of the received and of the freshly trained model"
     columns = [
         Column("Round", lambda each: str(each.number), numeric=False),
         Column("Sites", _attendance),
-        Column("Dice received → trained", _mean_course, hint=hint),
+        Column(f"{run.primary.title} received → trained", partial(_mean_course, run.primary), hint=hint),
     ]
     if any(_mean(each, REGULARIZER) is not None for each in run.rounds):
         hint = "mean norm of its gradient, in units of the task's"
@@ -128,9 +128,9 @@ def round_table(run: Run) -> Table | None:
 
 
 def round_site_table(run: Run) -> Table | None:
-    """Return the validation Dice of every site in every round, received and freshly trained; ``None`` without any."""
-    sites = [site for site in run.sites if any(_course(site, each).text != ABSENT for each in run.rounds)]
-    by_site = [Column(site, partial(_course, site), hint=run.hospital(site)) for site in sites]
+    """Return the validation score of every site in every round, received and freshly trained; ``None`` without any."""
+    sites = [site for site in run.sites if any(_course(run.primary, site, each).text != ABSENT for each in run.rounds)]
+    by_site = [Column(site, partial(_course, run.primary, site), hint=run.hospital(site)) for site in sites]
     round_number = Column("Round", lambda each: str(each.number), numeric=False)
     return table_of([round_number, *by_site], run.rounds) if sites else None
 
@@ -140,22 +140,22 @@ def _attendance(each: Round) -> Cell:
     return Cell(f"{len(attended(each))} of {len(each.sites)}", ", ".join(absent))
 
 
-def _mean_course(each: Round) -> Cell:
-    served = _mean(each, "dice_served")
-    dice = [dice_text(_mean(each, name)) for name in ("dice_received", "dice_personal")]
-    return Cell(" → ".join(dice), "" if served is None else f"served {dice_text(served)}")
+def _mean_course(score: Metric, each: Round) -> Cell:
+    served = _mean(each, "score_served")
+    means = [score.text(_mean(each, name)) for name in ("score_received", "score_personal")]
+    return Cell(" → ".join(means), "" if served is None else f"served {score.text(served)}")
 
 
-def _course(site: str, each: Round) -> Cell:
-    """Return a site's validation Dice in a round, and below it the served model's, or why there is no update."""
+def _course(score: Metric, site: str, each: Round) -> Cell:
+    """Return a site's validation score in a round, and below it the served model's, or why there is no update."""
     entry = each.sites.get(site)
     if entry is None:
         return Cell(ABSENT)
-    values, served = [entry.metrics.get(name) for name in ("dice_received", "dice_personal")], ""
-    if entry.metrics.get("dice_served") is not None:
-        served = f"served {dice_text(entry.metrics['dice_served'])}"
+    values, served = [entry.metrics.get(name) for name in ("score_received", "score_personal")], ""
+    if entry.metrics.get("score_served") is not None:
+        served = f"served {score.text(entry.metrics['score_served'])}"
     told = any(value is not None for value in values)
-    return Cell(" → ".join(map(dice_text, values)) if told else ABSENT, served if entry.status == OK else entry.status)
+    return Cell(" → ".join(map(score.text, values)) if told else ABSENT, served if entry.status == OK else entry.status)
 
 
 def _mean(each: Round, name: str) -> float | None:
@@ -170,34 +170,41 @@ def _remarks(each: Round) -> str:
 def case_table(run: Run) -> Table | None:
     """Return one row a case and label, worst first, the model that the page is about before the others.
 
-    Dice of every model, HD95 and NSD of that one; ``None`` without any case.
+    The primary score of every model, the others of that one; ``None`` without any case.
     """
     rows = scores_by_case(run)
     if not rows:
         return None
     main = main_model(run)
     found = [model for model in run.models if any(model in scores for scores in rows.values())]
-    names = {name for scores in rows.values() for metrics in scores.values() for name in metrics}
-    distance, unit = ("hd95_px", "pixels") if "hd95_px" in names and "hd95_mm" not in names else ("hd95_mm", "mm")
     columns = [Column("Case", lambda key: key[1], numeric=False), Column("Site", lambda key: key[0], numeric=False)]
     if len({label for _, _, label in rows}) > 1:
         columns.append(Column("Label", lambda key: key[2], numeric=False))
     first = len(columns)
     for model in sorted(found, key=lambda model: model != main):
         look = model_style(model)
-        asked = [("dice", f"Dice {look.short.lower()}", look.words)]
+        asked = [(run.primary, f"{run.primary.heading} {look.short.lower()}", look.words)]
         if model == main:
-            asked.append((distance, f"HD95 ({unit})", f"95 % of both borders of the {main} model lie closer"))
-            asked.append(("nsd", "NSD", "share of both borders within the tolerance"))
-        columns += [Column(head, partial(_metric, rows, model, name), hint=hint) for name, head, hint in asked]
+            asked += [(each, each.heading, f"{each.help} Of the {main} model.") for each in further_metrics(run)]
+        columns += [Column(head, partial(_metric, rows, model, each), hint=hint) for each, head, hint in asked]
     table = table_of(columns, rows)
-    worst_first = sorted(table.rows, key=lambda row: (2.0 if row[first].sort is None else row[first].sort, row[0].text))
+    worst_first = sorted(table.rows, key=lambda row: (_goodness(run.primary, row[first].sort), row[0].text))
     return Table(columns=columns, rows=worst_first)
 
 
-def _metric(rows: ByCase, model: str, name: str, key: tuple[str, str, str]) -> Cell:
-    value = rows[key].get(model, {}).get(name)
-    return Cell(distance_text(value) if name.startswith("hd95") else dice_text(value), sort=value)
+def further_metrics(run: Run) -> list[Metric]:
+    """Return the scores beside the primary one that some case has."""
+    told = {name for scores in scores_by_case(run).values() for metrics in scores.values() for name in metrics}
+    return [metric for metric in run.metrics if metric.name in told and metric != run.primary]
+
+
+def _goodness(score: Metric, value: float | None) -> float:
+    return math.inf if value is None else score.goodness(value)
+
+
+def _metric(rows: ByCase, model: str, metric: Metric, key: tuple[str, str, str]) -> Cell:
+    value = rows[key].get(model, {}).get(metric.name)
+    return Cell(metric.text(value), sort=value)
 
 
 def scores_by_case(run: Run) -> ByCase:

@@ -38,14 +38,14 @@ def summary_text(run: Run, *, width: int | None = None) -> str:
 
 
 def _table(run: Run, width: int) -> str:
-    """Return one line a site: Dice of every scored model, what it gains on the run beside, bytes sent, its course.
+    """Return one line a site: the score of every scored model, what it gains on the run beside, bytes sent, its course.
 
     Columns that do not fit are left out from the right, the course of the rounds first.
     """
     columns = [
         *site_columns(run),
         Column("sent", lambda site: _sent(run, site)),
-        Column("freshly trained, by round", lambda site: " ".join(map(_short, run.course(site, "dice_personal")))),
+        Column("freshly trained, by round", lambda site: _course(run, site)),
     ]
     table = table_of(columns, run.sites, footer=len(run.sites) > 1 and bool(scored_models(run)))
     heads = [column.terminal or column.head.lower() for column in columns]
@@ -59,8 +59,8 @@ def _sent(run: Run, site: str) -> str:
     return bytes_text(sent) if sent else ABSENT
 
 
-def _short(dice: float | None) -> str:
-    return ABSENT if dice is None else f"{dice:.2f}"
+def _course(run: Run, site: str) -> str:
+    return " ".join(run.primary.text(value, fewer=1) for value in run.course(site, "score_personal"))
 
 
 def _aligned(rows: Sequence[Sequence[str]], width: int) -> str:

@@ -12,7 +12,9 @@ from sitelora.run_result import OK
 TRUNCATION = "truncation_lost"
 """In a round's ``server``: the largest share (Frobenius norm) of a mean product that a rank truncation dropped."""
 LOUD_ENERGY = 0.01  # share of the energy (squared norm) above which it is a warning; our choice
-USEFUL, COLLAPSE = 0.5, 0.2  # validation Dice of a model, and its fall in one round's training that is a warning; ours
+USEFUL, COLLAPSE = 0.5, 0.2
+"""Where the validation score of a model lies from its worst to its best, and its fall in one round's training that is a
+warning; our choice."""
 
 
 def warnings(run: Run) -> list[str]:
@@ -35,10 +37,10 @@ def warnings(run: Run) -> list[str]:
     for model in ("personal", "global", "received", "unseen"):
         _, not_above = compared(run, model)
         if not_above:
-            found.append(f"The {model_word(model)} model is not above the base at {listed(not_above)}.")
+            found.append(f"The {model_word(model)} model is not better than the base at {listed(not_above)}.")
     _, unhelped = compared(run, "personal", "received")
     if unhelped:
-        found.append(f"The personal model is not above the received one at {listed(unhelped)}.")
+        found.append(f"The personal model is not better than the received one at {listed(unhelped)}.")
     if not run.evaluation:
         found.append("There is no evaluation on test data.")
     elif silent := [site for site in run.sites if site not in run.evaluation]:
@@ -87,19 +89,22 @@ def _truncations(run: Run) -> list[str]:
 
 def _collapses(run: Run) -> list[str]:
     """Return one line for every site whose own training spoilt a model that was of use when it came."""
-    lines = []
+    lines, score = [], run.primary
     for site in run.sites:
         falls = []
         for each in run.rounds:
             metrics = each.sites[site].metrics if site in each.sites else {}
-            before, after = metrics.get("dice_received"), metrics.get("dice_personal")
-            if before is not None and after is not None and before >= USEFUL and before - after > COLLAPSE:
-                falls.append((before - after, before, after, each.number))
+            before, after = metrics.get("score_received"), metrics.get("score_personal")
+            if before is None or after is None:
+                continue
+            useful, left = score.quality(before), score.quality(after)
+            if useful is not None and left is not None and useful >= USEFUL and useful - left > COLLAPSE:
+                falls.append((useful - left, before, after, each.number))
         if falls:
             _, before, after, worst = max(falls)
             more = f", and in {len(falls) - 1} more" if len(falls) > 1 else ""
             lines.append(
-                f"Training at {site} lowered its validation Dice from {before:.2f} to {after:.2f} "
-                f"(round {worst}{more}): the learning rate is probably too high."
+                f"Training at {site} spoilt its validation {score.title}, from {score.text(before, fewer=1)} to "
+                f"{score.text(after, fewer=1)} (round {worst}{more}): the learning rate is probably too high."
             )
     return lines

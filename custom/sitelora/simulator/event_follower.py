@@ -11,6 +11,8 @@ from typing import Any
 
 from sitelora.federation.run_folder import EVENTS, SERVER
 from sitelora.federation.task_names import EVALUATE, TRAIN
+from sitelora.metric import UNKNOWN, Metric
+from sitelora.typed_json import from_json
 
 Event = dict[str, Any]
 
@@ -50,7 +52,7 @@ class SiteView:
     step: int = 0
     steps: int = 0
     loss: float | None = None
-    dice: float | None = None
+    score: float | None = None
     bytes_up: int = 0
     bytes_down: int = 0
 
@@ -62,6 +64,7 @@ class RunView:
     Attributes:
         rounds: planned. sites: by name.
         done: rounds written. phase: in words. artificial: sites whose data was drawn.
+        primary: what the sites' scores are of, once the server has said so.
         errors: texts of failures. began: monotonic seconds. first_round_at: when the first round of this run began.
     """
 
@@ -69,6 +72,7 @@ class RunView:
     sites: dict[str, SiteView]
     done: int = 0
     phase: str = "starting"
+    primary: Metric = UNKNOWN
     artificial: set[str] = field(default_factory=set)
     errors: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
@@ -101,6 +105,7 @@ class RunView:
     def _server(self, what: str, event: Event) -> None:
         if what == "federation_started":
             self.done, self.phase = int(event["first_round"]), "sites check their data"
+            self.primary = from_json(Metric, event["primary"], "primary")
         elif what == "round_started":
             self.phase = f"round {event['round'] + 1} of {self.rounds}"
             self.first_round_at = self.first_round_at or time.monotonic()
@@ -123,7 +128,7 @@ class RunView:
             view.step, view.steps, view.loss = int(event["step"]), int(event["steps"]), float(event["loss"])
         elif what == "task_finished":
             view.doing = "done"
-            view.dice = event.get("metrics", {}).get("dice_personal", view.dice)
+            view.score = event.get("metrics", {}).get("score_personal", view.score)
         elif what == "left":
             view.bytes_up += int(event["bytes"])
         elif what == "artificial_data":

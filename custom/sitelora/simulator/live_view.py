@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from typing import TextIO
 
+from sitelora.metric import Metric
 from sitelora.simulator.event_follower import Event, RunView, SiteView
 
 _BAR = 12
@@ -34,7 +35,7 @@ class RunDisplay:
             self._redraw()
             return
         for event in events:
-            line = plain_line(event, self._view.rounds)
+            line = plain_line(event, self._view.rounds, self._view.primary)
             if line:
                 self._stream.write(f"[{self._view.seconds():4.0f} s] {line}\n")
         self._stream.flush()
@@ -65,20 +66,20 @@ def block(view: RunView, title: str, *, width: int) -> list[str]:
     if view.artificial:
         lines.append("  ! no real data: the phantom was drawn; set SITELORA_DATA to the root of real site folders")
     name_width = max((len(name) for name in view.sites), default=0)
-    lines += [f"  {name:<{name_width}}  {site_text(site)}" for name, site in view.sites.items()]
+    lines += [f"  {name:<{name_width}}  {site_text(site, view.primary)}" for name, site in view.sites.items()]
     lines += [f"  ! {error.splitlines()[0]}" for error in view.errors[-3:]]
     return [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
 
 
-def site_text(site: SiteView) -> str:
+def site_text(site: SiteView, primary: Metric) -> str:
     """Return what one site is doing, in one line."""
     parts = [f"{site.doing:<17}"]
     if site.steps:
         parts.append(f"{bar(site.step, site.steps)} {site.step:>3}/{site.steps:<3}")
     if site.loss is not None:
         parts.append(f"loss {site.loss:.3f}")
-    if site.dice is not None:
-        parts.append(f"Dice {site.dice:.3f}")
+    if site.score is not None:
+        parts.append(f"{primary.title} {primary.text(site.score)}")
     if site.bytes_up or site.bytes_down:
         parts.append(f"up {amount(site.bytes_up)} down {amount(site.bytes_down)}")
     return "  ".join(parts)
@@ -103,7 +104,7 @@ def amount(count: int) -> str:
     return f"{count} B"
 
 
-def plain_line(event: Event, rounds: int) -> str | None:
+def plain_line(event: Event, rounds: int, primary: Metric) -> str | None:
     """Return one short line for an event, or None for those that nobody misses in a log."""
     texts: dict[str, Callable[[], str]] = {
         "federation_started": lambda: (
@@ -112,7 +113,7 @@ def plain_line(event: Event, rounds: int) -> str | None:
         ),
         "begun": lambda: f"all {len(event['sites'])} sites agree on version, bundle and base",
         "round_started": lambda: f"round {event['round'] + 1}/{rounds} begins",
-        "update": lambda: _update_line(event, rounds),
+        "update": lambda: _update_line(event, rounds, primary),
         "round_finished": lambda: f"round {event['round'] + 1}/{rounds} written after {event['seconds']:.1f} s",
         "evaluation_started": lambda: "evaluation begins",
         "evaluated": lambda: f"evaluation: {event['site']} is done",
@@ -123,7 +124,7 @@ def plain_line(event: Event, rounds: int) -> str | None:
     return texts[event["event"]]() if event["event"] in texts else None
 
 
-def _update_line(event: Event, rounds: int) -> str:
+def _update_line(event: Event, rounds: int, primary: Metric) -> str:
     where = f"round {event['round'] + 1}/{rounds}: {event['site']}"
     if event["status"] != "ok":
         return f"{where} {event['status']}: {event.get('reason', '')}".rstrip(": ")
@@ -131,6 +132,7 @@ def _update_line(event: Event, rounds: int) -> str:
     parts = [f"{where} sent {amount(event['bytes_up'])}"]
     if "loss" in metrics:
         parts.append(f"loss {metrics['loss']:.3f}")
-    if "dice_received" in metrics and "dice_personal" in metrics:
-        parts.append(f"Dice {metrics['dice_received']:.3f} -> {metrics['dice_personal']:.3f}")
+    if "score_received" in metrics and "score_personal" in metrics:
+        before, after = (primary.text(metrics[f"score_{kind}"]) for kind in ("received", "personal"))
+        parts.append(f"{primary.title} {before} -> {after}")
     return ", ".join(parts)

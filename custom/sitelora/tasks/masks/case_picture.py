@@ -15,7 +15,7 @@ import numpy as np
 from nibabel.orientations import aff2axcodes
 from numpy.typing import NDArray
 
-from sitelora.evaluation.overlays import best_slice, draw_overlay, window_of
+from sitelora.tasks.masks.overlays import best_slice, draw_overlay, window_of
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sitelora.evaluation.case_picture import draw_case, radiological
-from sitelora.evaluation.overlays import PREDICTION, TRUTH, best_slice, draw_overlay, select_cases, window_of
-from sitelora.evaluation.scores import CaseScore
+from sitelora.tasks.masks.case_picture import draw_case, radiological
+from sitelora.tasks.masks.overlays import PREDICTION, TRUTH, best_slice, draw_overlay, window_of
 
 STRIP = 38  # pixels of black above and below the picture
 
@@ -111,21 +110,6 @@ def test_window_of_ignores_extremes_and_keeps_bytes():
     assert 60 < low < 90
     assert 110 < high < 140
     assert window_of(image.clip(0, 255).astype(np.uint8)) == (0.0, 255.0)
-
-
-@pytest.mark.parametrize(
-    ("dice", "chosen"),
-    [
-        ([], {}),
-        ([0.5], {"best": 0.5}),
-        ([0.5, 0.7], {"best": 0.7, "worst": 0.5}),
-        ([0.2, 0.9, 0.6], {"best": 0.9, "median": 0.6, "worst": 0.2}),
-        ([0.2, 0.9, 0.6, 0.4], {"best": 0.9, "median": 0.4, "worst": 0.2}),
-    ],
-)
-def test_best_median_and_worst_case(dice, chosen):
-    scores = [CaseScore(case=f"c{i}", patient="p", metrics={"x": {"dice": value}}) for i, value in enumerate(dice)]
-    assert {which: score.dice for which, score in select_cases(scores).items()} == chosen
 
 
 def world_picture(codes):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from sitelora.evaluation.metrics import case_metrics
+from sitelora.tasks.masks.metrics import case_metrics
 
 PROSTATE = {1: "prostate"}
 

@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes
 from skimage.measure import find_contours
 
-from sitelora.run_result import CaseScore
-
 TRUTH, PREDICTION = "#7cc8f5", "#ff8a1f"
 TEXT_PT = 12.0
 LineStyle = tuple[float, tuple[float, ...]]
@@ -112,19 +110,6 @@ def best_slice(truth: NDArray[np.integer], prediction: NDArray[np.integer]) -> i
         if area.any():
             return int(area.argmax())
     return truth.shape[2] // 2
-
-
-def select_cases(scores: Sequence[CaseScore]) -> dict[str, CaseScore]:
-    """Return the ``best``, ``median`` and ``worst`` case by mean Dice, each case at most once.
-
-    Of an even number the median is the worse of the two middle cases (our choice: show the harder one). One
-    case is the ``best``, two are ``best`` and ``worst``. Ties go by name.
-    """
-    ranked = sorted(scores, key=lambda score: (-score.dice, score.case))
-    chosen = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
-    if len(ranked) < 3:
-        del chosen["median"]
-    return {which: ranked[place] for which, place in chosen.items() if which == "best" or place > 0} if ranked else {}
 
 
 def _region(labels: NDArray[np.integer], value: int) -> NDArray[np.bool_]:

@@ -1,0 +1,65 @@
+"""Scores of models at a site, through the bundle's own inference: what is scored is what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sitelora.data.site_folder import SiteFolder
+from sitelora.evaluation.cases import evaluate_cases
+from sitelora.federation.build_network import load_model, model_sha256
+from sitelora.method import Model
+from sitelora.run_result import CaseScore
+from sitelora.settings import RunSettings
+
+
+class SiteScores:
+    """Loads models into a site's network and scores them; a model that was scored on the same cases is not again.
+
+    Args:
+        network: adapted. folder: the site's own data. run: the values of the run.
+    """
+
+    def __init__(self, network: nn.Module, folder: SiteFolder, run: RunSettings) -> None:
+        self._network, self._folder, self._run = network, folder, run
+        self._tested: dict[tuple[str, Path], dict[str, Any]] = {}
+        self._validated: tuple[str, tuple[float, ...]] | None = None
+
+    def test(self, model: Model, folder: SiteFolder, *, keep_predictions: Path | None = None) -> dict[str, Any]:
+        """Score a model on a folder's test cases; another site's folder is at hand only where all data is public.
+
+        Where all is shared, several kinds are one model. A site without test cases has no score, which is an answer.
+        """
+        if not folder.cases("test"):
+            return {"not_applicable": f"no test data at site {folder.name}"}
+        key = (model_sha256(model), folder.path)
+        if key not in self._tested or keep_predictions is not None:
+            self._tested[key] = self._score(model, folder, "test", keep_predictions=keep_predictions)
+        return self._tested[key]
+
+    def validation(self, model: Model) -> tuple[float, ...]:
+        """Return a model's primary score on each of this site's validation cases; empty where it has none."""
+        if not self._folder.cases("validation"):
+            return ()
+        key = model_sha256(model)
+        # where nothing is shared, what is received is what was scored last
+        if self._validated is None or self._validated[0] != key:
+            cases = self._score(model, self._folder, "validation", primary_only=True)["cases"]
+            name = self._run.task.primary.name
+            self._validated = (key, tuple(CaseScore(**case).mean(name) for case in cases))
+        return self._validated[1]
+
+    def _score(self, model: Model, folder: SiteFolder, split: str, **how: Any) -> dict[str, Any]:
+        load_model(self._network, model)
+        return evaluate_cases(self._network, folder, split, self._run.task, pipeline=self._pipeline, **how)
+
+    @cached_property
+    def _pipeline(self) -> Callable[[str], Any]:
+        """The bundle's inference parts by id."""
+        inference = self._run.parser("inference", ours={"made": {}})  # no file: the run's own values
+        inference["device"] = str(next(self._network.parameters()).device)
+        return inference.get_parsed_content
