@@ -12,15 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from sitelora.comparison.claims import CLAIMS, Claim
+from sitelora.comparison.claims import Claim
 from sitelora.comparison.overview import write_overview
 from sitelora.comparison.page import conclusion, introduction, write_page
 from sitelora.comparison.run import Job
 from sitelora.comparison.runs import read_runs
 from sitelora.comparison.schedule_runs import ComparisonError, best_rate, compare
 from sitelora.comparison.scores import ALL_SITES, Difference, case_values, differences, holm, overall, score, sign_flips
-from sitelora.comparison.setup import SETUPS, Setup, find_setup
-from sitelora.method_registry import find_method, method_names, with_arguments
+from sitelora.comparison.setup import Setup
 
 Jobs = Callable[..., Job]
 
@@ -202,14 +201,6 @@ def test_a_claim_holds_by_its_interval_and_its_p(
     assert claim(equal=True).verdict(found) == equal
 
 
-def test_every_claim_names_methods_that_there_are() -> None:
-    for one in CLAIMS:
-        for spec in (one.method, one.against):
-            name, arguments = with_arguments(spec)
-            assert name in method_names()
-            find_method(name)(**arguments)
-
-
 def test_the_overview_has_every_dataset_and_leaves_anothers_readme_alone(compared: Path, tmp_path: Path) -> None:
     shutil.copytree(compared / "runs" / "tiny", tmp_path / "runs" / "cells")
     shutil.copytree(compared / "runs" / "tiny", tmp_path / "runs" / "lungs")
@@ -301,13 +292,3 @@ def test_holm_is_the_published_procedure() -> None:
     corrected = holm({**dict(zip(keys, (0.01, 0.04, 0.03, 0.005), strict=True)), ("e", "site"): None})
     assert [corrected[key] for key in keys] == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert corrected["e", "site"] is None
-
-
-def test_every_dataset_has_a_setup_that_a_bundle_takes(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no dataset is called 'livers'.*lungs"):
-        find_setup("livers")
-    for name, setup in SETUPS.items():
-        job = Job(
-            name=name, method="iat", rate=0.1, seed=0, setup=setup, data=tmp_path, out=tmp_path, command="", at_a_time=1
-        )
-        assert job.settings["overrides"]["learning_rate"] == 0.1
