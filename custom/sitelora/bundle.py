@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sitelora.value_kinds import did_you_mean
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -49,7 +51,7 @@ def bundle_path(name: str) -> Path:
         return bundles_root() / name
     listed = ", ".join(names) if names else "none"
     raise BundleNotFoundError(
-        f"No bundle is named {name!r} in {bundles_root()}. Bundles there: {listed}. "
+        f"No bundle is named {name!r}{did_you_mean(name, names)} in {bundles_root()}. Bundles there: {listed}. "
         "Give one of these names, not a path."
     )
 

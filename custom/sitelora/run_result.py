@@ -63,7 +63,7 @@ class RoundDetails:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """One round, numbered as in the logs (the first is 0); ``seconds`` is None until it is done."""
+    """One round, numbered from 0; ``seconds`` is None until it is done."""
 
     number: int = field(metadata={"key": "round"})
     sites: Mapping[str, SiteRound] = field(default_factory=dict)

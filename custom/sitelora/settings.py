@@ -23,10 +23,8 @@ from sitelora.declared import AGREED, METHOD, SITE, argument_kinds, declared, ju
 from sitelora.home import METHODS_VARIABLE, site_methods
 from sitelora.method import Method
 from sitelora.method_registry import REFERENCES, accepted, find_method, method_names, own_name
-from sitelora.networks.architecture import ARCHITECTURES
-from sitelora.networks.checkpoint import EMBEDDED
-from sitelora.networks.parts import PartsError
-from sitelora.networks.sam_parts import sam_parts
+from sitelora.networks.before_built import parts_before, require_base
+from sitelora.networks.parts import Parts, PartsError
 from sitelora.value_kinds import SettingsError, did_you_mean, require_plain, short
 
 _ARGUMENT = f"{METHOD}#"
@@ -72,9 +70,8 @@ class RunSettings:
         Raises:
             SettingsError: its arguments contradict each other, or speak of what the network does not have.
         """
-        config = self.parser()
         try:
-            method = config.get_parsed_content(METHOD)
+            method = self.parser().get_parsed_content(METHOD)
         except Exception as error:
             cause: BaseException = error
             while cause.__cause__ is not None:
@@ -86,9 +83,21 @@ class RunSettings:
                 "function that returns a sitelora Method"
             )
         try:
-            return method.on(sam_parts(ARCHITECTURES[config["arch"]].depth))
+            return method.on(self.parts)
         except PartsError as error:
             raise SettingsError(f"bundle {self.bundle}: method {method.name}: {error}") from error
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The parts of the run's network, which is not built for that.
+
+        Raises:
+            SettingsError: the network cannot be what the values say.
+        """
+        try:
+            return parts_before(self.parser())
+        except ValueError as error:
+            raise SettingsError(f"bundle {self.bundle}: {error}") from error
 
     @cached_property
     def agreed(self) -> dict[str, Any]:
@@ -103,19 +112,15 @@ class RunSettings:
         return hashlib.sha256(json.dumps(self.agreed, sort_keys=True).encode()).hexdigest()
 
     def require_base(self) -> None:
-        """Refuse an architecture without a base, where the base is needed: everywhere but at a server.
+        """Refuse a network without its base, where the base is needed: everywhere but at a server.
 
         Raises:
             SettingsError: says which file to give and where it is published.
         """
-        config = self.parser()
-        arch, base = config["arch"], config["base"]
-        file = ARCHITECTURES[arch].meta_file
-        if base == EMBEDDED and file is not None:
-            raise SettingsError(
-                f"arch is {arch!r} and base is {EMBEDDED!r}, which holds sam_tiny only; set base to the path of {file} "
-                "(https://github.com/facebookresearch/segment-anything#model-checkpoints), or to null for random values"
-            )
+        try:
+            require_base(self.parser())
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
 
 
 def read_settings(
@@ -167,7 +172,7 @@ def read_settings(
         site_values=judge(at_site, ids, site_values),
         method_config=_method_config(bundle, function, arguments),
     )
-    _require_possible(where, settings)
+    settings.method  # noqa: B018 - built here, so that values are judged together, and beside the network
     if sites:
         try:
             settings.method.require_federated(sites)
@@ -262,19 +267,6 @@ def _method_config(bundle: str, function: Callable[..., Method], arguments: Mapp
         return {**own, **arguments}
     kept = accepted(function, {key: own[key] for key in _KEPT if key in own})
     return {"_target_": f"{function.__module__}.{function.__name__}", **kept, **arguments}
-
-
-def _require_possible(where: str, settings: RunSettings) -> None:
-    """Refuse values that each fit and that cannot work together."""
-    config = settings.parser()
-    arch, side = config["arch"], config["image_size"]
-    patch = ARCHITECTURES[arch].patch
-    if side % patch:
-        raise SettingsError(
-            f"{where}: image_size is {side}, expected a multiple of {patch}, the patch of {arch}; for example "
-            f"{max(1, round(side / patch)) * patch}"
-        )
-    settings.method  # noqa: B018 - built here, so that its arguments are judged together, and beside the network
 
 
 def _as_it_is(value: Any) -> Any:

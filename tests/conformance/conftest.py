@@ -30,16 +30,16 @@ from sitelora.federation.site import Site
 from sitelora.federation.site_settings import Answer, SiteSettings
 from sitelora.flare.protocol import Ticket, read_reply, read_task, reply_shareable, task_model
 from sitelora.method_registry import find_method, method_names, with_arguments
-from sitelora.networks.sam import SamSegmenter
 from sitelora.run_result import RunResult
 from sitelora.settings import name_method, with_method
+from small_network import SMALL, small_network
 
-BUNDLE, FEDERATION, UID = "iat_segmentation", "conformance", "whole"
+FEDERATION, UID = "conformance", "whole"
 SITES = ("site-1", "site-2")
 ROUNDS = 2
 VARIANTS = ("flap_sam+adapter=dora", "flap_sam+adapter=mixture")
 """Methods whose arguments put something else into the network."""
-FAST = {"image_size": 32, "base": None, "crops_per_volume": 1, "slices": 2, "epochs": 1, "precision": "fp32"}
+FAST = {**SMALL, "crops_per_volume": 1, "slices": 2, "epochs": 1}
 
 
 def attends(site: str, round_number: int) -> bool:
@@ -49,17 +49,17 @@ def attends(site: str, round_number: int) -> bool:
 class Drive:
     """A federation of one method, and everything that travelled in it."""
 
-    def __init__(self, name: str, data: Path, home: Path) -> None:
+    def __init__(self, name: str, data: Path, home: Path, *, bundle: str) -> None:
         fobs.register(TensorDecomposer)
         self.name, self.data, self.home, self.copy = name, data, home / "home", home / "copy"
-        self.bundle, self.sites_there, self.attends = BUNDLE, SITES, attends
+        self.bundle, self.sites_there, self.attends = bundle, SITES, attends
         own, arguments = with_arguments(name)
         self.function = function = find_method(own)
         defaults = {n: p.default for n, p in inspect.signature(function).parameters.items() if n in ("rank", "scale")}
-        self.overrides = with_method(BUNDLE, FAST, own, {**defaults, **arguments})
-        self.method = load_method(BUNDLE, self.overrides)
+        self.overrides = with_method(bundle, FAST, own, {**defaults, **arguments})
+        self.method = load_method(bundle, self.overrides)
         self.folder = self.home / FEDERATION / UID
-        self.network = SamSegmenter(arch="sam_tiny", image_size=32, base=None, quiet=True, precision="fp32").eval()
+        self.network = small_network(bundle)
         self.base = {n: t.clone() for n, t in self.network.state_dict().items()}
         self.partition = self.method.adapt(self.network, seed=0)
         self.shapes = {n: tuple(t.shape) for n, t in self.network.state_dict().items()}
@@ -73,7 +73,7 @@ class Drive:
         plan = FederationPlan(
             federation=FEDERATION,
             uid=UID,
-            bundle=BUNDLE,
+            bundle=self.bundle,
             dataset="prostate",
             sites=SITES,
             rounds=ROUNDS,
@@ -90,7 +90,7 @@ class Drive:
             site=site,
             federation=FEDERATION,
             uid=UID,
-            bundle=BUNDLE,
+            bundle=self.bundle,
             data=self.data / "prostate" / site,
             home=self.home,
             overrides=self.overrides,
@@ -155,6 +155,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="conformance of this method alone, for example MODULE.FUNCTION",
     )
+    parser.addoption("--bundle", default="iat_segmentation", metavar="NAME", help="whose network they are tried on")
     parser.addoption(
         "--renew",
         action="append",
@@ -178,4 +179,5 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def run(request: pytest.FixtureRequest, phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Drive:
     """The federation of one method; every test of this folder sees it, and none trains again."""
     torch.set_num_threads(1)
-    return Drive(request.param, phantom, tmp_path_factory.mktemp(f"conformance_{request.param}"))
+    home = tmp_path_factory.mktemp(f"conformance_{request.param}")
+    return Drive(request.param, phantom, home, bundle=request.config.getoption("--bundle"))

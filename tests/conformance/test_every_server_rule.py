@@ -7,28 +7,28 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sitelora.adapters.lora import LowRankPair, set_base_delta
 from sitelora.federation.build_network import load_values, trained_parameters
 from sitelora.method import BEST_RANK, EXACT, INEXACT, NO_MEAN, Method
 from sitelora.method_registry import find_method, with_arguments
 from sitelora.networks.parts import parts_of
-from sitelora.networks.sam import SamSegmenter
 from sitelora.seeding import gaussian
 from sitelora.server.types import ANY_SITE, Message, Update
 from sitelora.sharing.patterns import clean_name
 from sitelora.sharing.rule import Partition
+from small_network import small_network
 
 CASES = {"a": 5, "b": 1, "c": 2}
 TIGHT = {"rtol": 1e-4, "atol": 1e-4}
 
 
 class Adapted:
-    """A method on a small SAM, and drawn updates for it."""
+    """A method on a small network, and drawn updates for it."""
 
-    def __init__(self, method: Method) -> None:
-        self.network: nn.Module = SamSegmenter(arch="sam_tiny", image_size=32, base=None, quiet=True, precision="fp32")
+    def __init__(self, method: Method, *, bundle: str) -> None:
+        self.network = small_network(bundle)
         self.method = method.on(parts_of(self.network))
         self.partition: Partition = method.adapt(self.network, seed=0)
         initial = {name: p.detach().clone() for name, p in trained_parameters(self.network).items()}
@@ -77,7 +77,7 @@ class Adapted:
 @pytest.fixture(scope="module")
 def adapted(request: pytest.FixtureRequest) -> Adapted:
     name, arguments = with_arguments(request.param)
-    return Adapted(find_method(name)(**arguments))
+    return Adapted(find_method(name)(**arguments), bundle=request.config.getoption("--bundle"))
 
 
 def test_identical_sites_are_a_fixed_point(adapted: Adapted) -> None:

@@ -491,3 +491,9 @@ def test_a_file_in_place_of_another_is_named(site):
     assert "one named 'Case-000 .NII.gz'" in only(check_site_folder(site)).found
     os.mkfifo(image)
     assert "a pipe or a device" in only(check_site_folder(site)).found
+
+
+def test_the_root_of_all_data_is_told_from_a_dataset(tmp_path):
+    make_phantom(tmp_path, size=TINY, sites=("site-1",))
+    with pytest.raises(SiteDataError, match="holds no site folders but the datasets prostate: check one of them"):
+        check_folder(tmp_path)

@@ -4,7 +4,6 @@ Rights do not bind the superuser, so a file stands in the place of a folder; a f
 on the size of files (RLIMIT_FSIZE), in a process of its own, and the device that is always full.
 """
 
-import errno
 import os
 import stat
 import subprocess
@@ -16,7 +15,7 @@ import torch
 
 from sitelora.federation.build_network import save_merged
 from sitelora.federation.events import EventLog
-from sitelora.federation.files import DiskError, append_line, new_folder, private_folder, require_room, write_json
+from sitelora.federation.files import DiskError, append_line, new_folder, private_folder, write_json
 from sitelora.federation.identity import site_secret
 from sitelora.home import data_root, home
 
@@ -72,7 +71,6 @@ def test_a_file_in_the_place_of_the_home_is_named(tmp_path: Path) -> None:
         lambda: write_json(tmp_path / "home" / "run" / "x.json", {}),
         lambda: EventLog(tmp_path / "home" / "run", "site-1").write("left"),
         lambda: site_secret(tmp_path / "home"),
-        lambda: require_room(tmp_path / "home", 1, what="a run"),
         lambda: save_merged(torch.nn.Linear(1, 1), tmp_path / "home" / "models" / "personal.pt"),
     )
     for attempt in attempts:
@@ -83,16 +81,6 @@ def test_a_file_in_the_place_of_the_home_is_named(tmp_path: Path) -> None:
 def test_a_device_without_room_is_told_as_full() -> None:
     with pytest.raises(DiskError, match=r"/dev/full: No space left on device; writing it needs 5 bytes.*free some"):
         append_line(Path("/dev/full"), "line")
-
-
-def test_a_run_that_cannot_fit_is_refused_before_it_begins(tmp_path: Path) -> None:
-    with pytest.raises(
-        DiskError, match=r"3 rounds of state needs about 1000000\.0 GB, and .* are free there"
-    ) as caught:
-        require_room(tmp_path / "run", 10**15, what="3 rounds of state")
-    assert caught.value.errno == errno.ENOSPC
-    require_room(tmp_path / "run", 1000, what="a kilobyte")
-    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_an_error_that_is_no_matter_of_disks_stays_what_it_is(tmp_path: Path) -> None:

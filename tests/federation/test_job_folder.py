@@ -28,6 +28,8 @@ def test_a_copy_of_the_job_carries_what_was_asked_for_and_the_job_itself_stays(j
 def test_a_folder_that_is_no_job_is_named(job_of: Jobs, tmp_path: Path) -> None:
     with pytest.raises(JobFolderError, match=r"meta\.json"):
         JobFolder.read(tmp_path)
+    with pytest.raises(JobFolderError, match=r"found no folder .*absent, expected a job folder"):
+        JobFolder.read(tmp_path / "absent")
     (tmp_path / "meta.json").write_text("{}")
     with pytest.raises(JobFolderError, match=r"config_fed_server\.json"):
         JobFolder.read(tmp_path)

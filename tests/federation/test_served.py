@@ -142,3 +142,14 @@ def test_a_site_without_validation_cases_is_served_the_trained_model_and_the_rec
     assert served.model == TRAINED
     assert served.validation is None
     assert "no validation cases" in served.why
+
+
+def test_where_nothing_is_shared_nothing_is_said_to_be_received(
+    tmp_path: Path, federate: Callable[..., RunResult]
+) -> None:
+    result = federate(tmp_path, rounds=2, evaluate=True, overrides={"method": "local"})
+    for evaluation in result.evaluation.values():
+        served = evaluation["personal"].served
+        assert served.model in (TRAINED, PREVIOUS)
+        assert served.round_number in (0, 1)
+        assert "validation_received" not in served.candidates

@@ -89,7 +89,7 @@ def test_metadata_of_a_metatensor_survives():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_size": 60}, "multiple of toy's patch 16"),
+        ({"image_size": 60}, "a multiple of 16, the patch of toy"),
         ({"classes": 0}, "classes=0"),
         ({"arch": "vit_g"}, "vit_g.*sam_tiny"),
         ({"precision": "fp16"}, "precision='fp16'"),

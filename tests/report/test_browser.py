@@ -80,7 +80,7 @@ def test_all_content_is_there_and_nothing_sticks_out(browser, page, run_dir, wid
         "this run: 7.31 MB, 1/157 of it",
         "Received from the server, before training",
         "Freshly trained, before averaging",
-        "Served after the round, the best so far",
+        "Served after the round",
         "trained in round 4",
         "What a site sends, by name",
         *run.sites,

@@ -138,6 +138,9 @@ def test_a_run_that_sends_nothing_says_so(tmp_path):
     rounds = [{"round": 0, "sites": {"a": entry(up=0) | {"bytes_down": 0}}}]
     run = run_of(tmp_path, rounds=rounds, egress={"shared": [], "full_model_bytes": 1000})
     assert verdict(run).endswith("Nothing was sent.")
+    both = {site: entry(up=0) | {"bytes_down": 0} for site in ("a", "b")}
+    alone = run_of(tmp_path, rounds=[{"round": 0, "sites": both}], egress={"shared": [], "full_model_bytes": 1000})
+    assert verdict(alone).startswith("2 sites trained each alone for")
     assert headline(run)["full_fine_tuning_ratio"] is None
 
 

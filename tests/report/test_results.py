@@ -109,6 +109,22 @@ def test_broken_files_are_named_with_what_was_expected(tmp_path, content, words)
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"personal": {', "not readable JSON"),
+        ("[1]", "found [1], expected an object"),
+        ('{"overlays": [3]}', "overlays[0]: found 3, expected an object"),
+        ('{"personal": {"dice": "good"}}', "personal.dice: found 'good', expected a number"),
+    ],
+)
+def test_a_broken_file_of_a_site_is_named_with_what_was_expected(tmp_path, content, words):
+    with pytest.raises(ReportError) as error:
+        read_run(write(tmp_path, content, site="site-1"))
+    assert "site-1/evaluation/evaluation.json" in str(error.value)
+    assert words in str(error.value)
+
+
 def test_a_folder_without_any_result_is_refused(tmp_path):
     with pytest.raises(ReportError, match=r"neither server/result\.json nor"):
         read_run(tmp_path)

@@ -1,9 +1,8 @@
 """A share rule is total and disjoint, every pattern means something, or it raises with the names."""
 
 import pytest
-import torch
 
-from sitelora.sharing.rule import REST_OF_BASE, ShareRule, ShareRuleError, bytes_of
+from sitelora.sharing.rule import REST_OF_BASE, ShareRule, ShareRuleError
 
 BASE = ("enc.q.weight", "enc.q.bias", "dec.v.weight", "head.weight")
 ADAPTERS = ("enc.q.lora.A", "enc.q.lora.B", "dec.v.lora.A", "dec.v.lora.B")
@@ -93,9 +92,3 @@ def test_is_shared_says_no_where_it_is_not_sure() -> None:
     assert not rule.is_shared("enc.lora.A")
     assert not rule.is_shared("dec.lora.B")  # named twice
     assert not rule.is_shared("enc.weight")  # named by nothing
-
-
-def test_bytes_are_values_times_their_size() -> None:
-    shapes = {"a": (3, 4), "b": (5,), "scalar": ()}
-    assert bytes_of(shapes, ["a", "scalar"], bytes_per_value=2) == 26
-    assert bytes_of(shapes, shapes, bytes_per_value=4) == 4 * sum(torch.zeros(s).numel() for s in shapes.values())

@@ -131,6 +131,25 @@ def test_the_same_request_goes_on_with_the_run_that_was_stopped_and_another_one_
         assert found.uid != first.uid
 
 
+def test_a_job_without_a_custom_folder_gets_one_for_the_simulator(job_of: Jobs, tmp_path: Path) -> None:
+    written = JobFolder.write(job_of(tmp_path / "jobs").job, tmp_path / "written", marker=False)
+    assert (choose(written.path, tmp_path / "home").job.path / "app" / "custom").is_dir()
+    assert not (written.path / "app" / "custom").exists()
+
+
+def test_a_stopped_run_that_is_named_goes_on_for_the_same_request_alone(job_of: Jobs, tmp_path: Path) -> None:
+    job, home = job_of(tmp_path / "jobs").path, tmp_path / "home"
+    first = choose(job, home, uid="monday")
+    written = first.folder / "server" / "round_000"
+    written.mkdir(parents=True)
+    (written / "manifest.json").write_text("{}")
+    RunFolder(first.folder).stopped.write_text(json.dumps({"request": first.request}))
+    again = choose(job, home, uid="monday")
+    assert (again.uid, again.found, again.resume) == ("monday", True, True)
+    with pytest.raises(SimulationError, match="resume it"):
+        choose(job, home, uid="monday", rounds=9)
+
+
 def test_another_method_is_another_federation_at_the_same_rank_and_scale(job_of: Jobs, tmp_path: Path) -> None:
     job = job_of(tmp_path / "jobs")
     chosen = choose(job.path, tmp_path / "home", method="fedit", overrides={"epochs": 2})

@@ -100,6 +100,12 @@ def _sites(path: Path) -> list[Path]:
             site = True
         if site and not folder.name.startswith("."):
             found.append(folder)
+    datasets = sorted({file.parent.parent.name for file in path.glob(f"*/*/{DATALIST}")})
+    if not found and datasets:
+        raise SiteDataError(
+            f"{path} holds no site folders but the datasets {', '.join(datasets)}: check one of them, as in "
+            f"`sitelora check {path / datasets[0]}`"
+        )
     return found or [path]
 
 

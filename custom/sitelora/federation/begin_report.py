@@ -44,7 +44,7 @@ def begin_report(
         "own_settings": {key: value for key, value in settings.run.site_values.items() if key in OWN},
         "initial_sha256": initial_sha256,
         "image_size": int(parser.get_parsed_content("image_size")),
-        "base": f"{parser['arch']} ({_base_name(parser['arch'], parser['base'])})",
+        "base": f"{parser['arch']} ({_base_name(parser['base'])})",
         "local_count": len(partition.local),
         "local_values": sum(sizes[name] for name in partition.local),
         "frozen_count": len(partition.frozen),
@@ -106,9 +106,9 @@ def require_same_run(settings: SiteSettings, network: nn.Module, stored: StoredR
             )
 
 
-def _base_name(arch: str, base: str | None) -> str:
+def _base_name(base: str | None) -> str:
     """Return what the report calls a base; a file's own name says nothing that its hash does not, and stays here."""
     if base is None or base == EMBEDDED:
         return "random values" if base is None else base
-    published = ARCHITECTURES[arch].meta_file
-    return published if published and Path(base).name == published else "a checkpoint of the site's"
+    published = {architecture.meta_file for architecture in ARCHITECTURES.values()}
+    return Path(base).name if Path(base).name in published else "a checkpoint of the site's"

@@ -71,29 +71,6 @@ def saying(path: Path, *, needs: int = 0) -> Iterator[None]:
         raise DiskError(code, _what_to_do(path, code, os.strerror(code), needs)) from error
 
 
-def require_room(folder: Path, needed: int, *, what: str) -> None:
-    """Refuse before anything is trained where there is no room for what will be written.
-
-    Args:
-        folder: where; it is made if it is missing. needed: bytes. what: what they are for.
-
-    Raises:
-        DiskError: there are fewer bytes free, or the folder cannot be written.
-    """
-    private_folder(folder)
-    probe = folder / f".probe.{uuid.uuid4().hex}"
-    with saying(folder):
-        probe.touch(mode=PRIVATE_FILE)
-        probe.unlink()
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise DiskError(
-            errno.ENOSPC,
-            f"{folder}: {what} needs about {_size(needed)}, and {_size(free)} are free there; free some, or "
-            f"{_OTHER_HOME} on a larger disk",
-        )
-
-
 def make_private(path: Path) -> None:
     """Take all rights of others from a file, or from a folder and everything in it."""
     for each in (path, *(path.rglob("*") if path.is_dir() else ())):

@@ -146,12 +146,12 @@ class JobFolder:
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def edited(self, target: Path, job: Job) -> JobFolder:
-        """Write a copy that says something else, as a person would with an editor, and return it.
+        """Write a copy for NVFlare's simulator that says something else, as a person would with an editor.
 
         Args:
             target: where the copy goes; what is there is replaced.
         """
-        return JobFolder.write(job, target, marker=(self.path / APP / "custom").is_dir())
+        return JobFolder.write(job, target, marker=True)
 
 
 def _require_ours(job: Path, app: Path) -> None:
@@ -212,6 +212,11 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _read(path: Path, job: Path) -> dict[str, Any]:
+    if not job.is_dir():
+        raise JobFolderError(
+            f"found no folder {job}, expected a job folder such as jobs/iat_prostate; `sitelora job` lists the jobs "
+            "that there are and writes one"
+        )
     try:
         content = read_job_json(path)
     except ValueError as error:

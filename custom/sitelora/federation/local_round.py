@@ -111,7 +111,6 @@ class LocalRound:
         self._gradients = Gradients(self._parameters, max_norm=max_gradient_norm)
         self._losses: list[float] = []
         self._progress: Progress | None = None
-        self._steps_before = 0
         self._steps_total = 0
         self._attach()
 
@@ -150,7 +149,7 @@ class LocalRound:
             TrainingError: a loss or a trained value that is not finite, or no optimiser step at all.
         """
         passes = self._method.passes(round_number)
-        self._losses, self._progress, self._steps_before = [], progress, 0
+        self._losses, self._progress = [], progress
         self._gradients.forget()
         self._steps_total = len(passes) * self._epochs * len(self._trainer.data_loader)  # type: ignore[arg-type]
         set_base_delta(self._network, paired(state.delta))
@@ -238,7 +237,6 @@ class LocalRound:
                 f"site {self._site}: training ended without an optimiser step; check the bundle's train#trainer, its "
                 "epochs and its train#dataloader"
             )
-        self._steps_before += steps
         for name in [key for key in state.optimizer if key.startswith(f"{one.copy}/")]:
             del state.optimizer[name]
         state.optimizer.update(save_moments(optimizer, self._parameters, one.copy))

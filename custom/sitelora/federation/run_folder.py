@@ -150,14 +150,6 @@ class RunFolder:
         """Return the lock of a participant, or of whoever started the run."""
         return self.path / who / LOCK
 
-    def audit(self, site: str) -> Path:
-        """Return the log of every tensor that left a site."""
-        return self.site(site) / AUDIT
-
-    def policy(self, site: str) -> Path:
-        """Return the same log, written by the site's own policy."""
-        return self.site(site) / POLICY
-
     def models(self, site: str) -> Path:
         """Return the folder of a site's models."""
         return self.site(site) / "models"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,9 @@ class Site:
             last = Candidate(kind=RECEIVED, model=model, round_number=number, cases=self._validation(model))
             fresh = state.served_as.get("kind") == TRAINED and state.served_as["round"] == number - 1
             kept = self._kept(state, TRAINED if fresh else PREVIOUS)
+            if number and not partition_of(self.network).shared:  # nothing is received: it was trained here
+                last = replace(last, kind=TRAINED, round_number=number - 1)
+                kept = [candidate for candidate in kept if candidate.kind != TRAINED]
             self._served = (key, choose([last, *kept], best=state.served_as.get("best", ())))
         return self._served[1]
 

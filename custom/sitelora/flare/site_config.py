@@ -89,16 +89,6 @@ class Place:
         )
         return drawn, True
 
-    def hide(self, text: str) -> str:
-        """Return an error text without this machine's folders, fit to leave the site."""
-        for label, folder in (
-            ("<data>", data_root(self.config)),
-            ("<home>", self.home),
-            ("~", os.path.expanduser("~")),
-        ):
-            text = text.replace(str(folder), label)
-        return text
-
 
 def read_job(fl_ctx: FLContext) -> Job:
     """Return what the job that runs here says, from its own file beside NVFlare's configuration.

@@ -36,7 +36,7 @@ def fedsca(
         name="fedsca",
         paper="arXiv:2503.15390",
         adapters=(BottleneckAdapters(reduction=reduction),),
-        share=ShareRule(shared=(f"@blocks[:{low}].*.adapter.**",), local=(f"@blocks[{low}:].*.adapter.**", "@heads")),
+        share=ShareRule(shared=(f"@blocks[:{low}].**.adapter.**",), local=(f"@blocks[{low}:].**.adapter.**", "@heads")),
         server=SimilarityGuided(temperature=temperature, mode=mode),
         mean_product=NO_MEAN,
     )

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, architecture
 from .attention import AUTO, use_attention
-from .checkpoint import fingerprint, read_base
+from .checkpoint import EMBEDDED, fingerprint, read_base
 from .decoder import FlapMaskDecoder
 from .initial import draw
+from .parts import Parts
 from .precision import BF16, resolve_precision
 from .sam_parts import sam_parts
 from .upstream import load_modeling
@@ -61,11 +62,7 @@ class SamSegmenter(nn.Module):
         quiet: bool = False,
     ) -> None:
         super().__init__()
-        shape = architecture(arch)
-        if image_size <= 0 or image_size % shape.patch:
-            raise ValueError(
-                f"found image_size={image_size}, expected a positive multiple of {arch}'s patch {shape.patch}"
-            )
+        shape = _shape(arch, image_size)
         if classes < 1 or point_grid < 0:
             raise ValueError(f"found classes={classes}, point_grid={point_grid}; expected at least 1 and at least 0")
         self.arch, self.image_size, self.classes, self.point_grid = arch, image_size, classes, point_grid
@@ -78,6 +75,29 @@ class SamSegmenter(nn.Module):
         if device.type != "meta":
             self._fill(base, seed, shape, quiet)
             self.to(device)
+
+    @staticmethod
+    def parts_for(*, arch: str, image_size: int, **_: Any) -> Parts:
+        """Return the parts of a network that is not built yet.
+
+        Raises:
+            ValueError: no such architecture, or a size that its patches do not fill.
+        """
+        return sam_parts(_shape(arch, image_size).depth)
+
+    @staticmethod
+    def require_base(*, arch: str, base: str | None, **_: Any) -> None:
+        """Refuse the embedded weights for another architecture than theirs.
+
+        Raises:
+            ValueError: says which file to give and where it is published.
+        """
+        file = architecture(arch).meta_file
+        if base == EMBEDDED and file is not None:
+            raise ValueError(
+                f"arch is {arch!r} and base is {EMBEDDED!r}, which holds sam_tiny only; set base to the path of {file} "
+                "(https://github.com/facebookresearch/segment-anything#model-checkpoints), or to null for random values"
+            )
 
     def _build(self, shape: Architecture, attention: str) -> None:
         grid = self.image_size // shape.patch
@@ -222,3 +242,13 @@ def base_fingerprint(network: SamSegmenter) -> str:
     if network.base_fingerprint is None:
         raise ValueError(f"{network.arch} was built on the meta device: it has no values, hence no fingerprint")
     return network.base_fingerprint
+
+
+def _shape(arch: str, image_size: int) -> Architecture:
+    shape = architecture(arch)
+    if image_size <= 0 or image_size % shape.patch:
+        raise ValueError(
+            f"image_size is {image_size}, expected a multiple of {shape.patch}, the patch of {arch}; for example "
+            f"{max(1, round(image_size / shape.patch)) * shape.patch}"
+        )
+    return shape

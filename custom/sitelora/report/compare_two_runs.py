@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sitelora.report.format_values import dice_text, listed
 from sitelora.report.results import ReportError, Run, mean
 from sitelora.report.style import MODELS
-from sitelora.report.format_values import dice_text, listed
 from sitelora.run_result import natural
 
 MODEL = "personal"

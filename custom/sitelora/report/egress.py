@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sitelora.report.costs import FULL, cost_of, ratio_text
+from sitelora.report.format_values import ABSENT, bytes_text, count_text, seconds_text
 from sitelora.report.results import Run
 from sitelora.report.table import Column, Table, table_of
-from sitelora.report.format_values import ABSENT, bytes_text, count_text, seconds_text
 from sitelora.run_result import OK, Egress, SharedTensor
 
 

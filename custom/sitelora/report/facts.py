@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from sitelora.evaluation.overlays import LINE_STYLES, PREDICTION, TRUTH
 from sitelora.report import costs, egress, figures, findings, server_figures, tables
 from sitelora.report.compare_two_runs import beside_pairs
+from sitelora.report.format_values import bytes_text, dice_text, listed, seconds_text
 from sitelora.report.overlay_image import inlined_png
 from sitelora.report.results import Overlay, Run
 from sitelora.report.style import model_style
 from sitelora.report.warnings_of_run import warnings
-from sitelora.report.format_values import bytes_text, dice_text, listed, seconds_text
 from sitelora.run_result import SiteFacts
 
 
@@ -164,7 +164,7 @@ def _curves(metrics: set[str]) -> list[Mark]:
     curves = {
         "dice_received": _mark("received"),
         "dice_personal": _mark("trained"),
-        "dice_served": Mark("personal", "band", "Served after the round, the best so far"),
+        "dice_served": Mark("personal", "band", "Served after the round"),
     }
     missed = Mark("alert", "x", "Round without an update")
     return [*(mark for metric, mark in curves.items() if metric in metrics), missed]

@@ -10,9 +10,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sitelora.report.costs import cost_of, ratio_text
 from sitelora.report.findings import scored_models
+from sitelora.report.format_values import bytes_text, dice_text, shortened
 from sitelora.report.results import Run, mean
 from sitelora.report.style import ROUND_CURVES, TONES, Picture, canvas, finish, model_style
-from sitelora.report.format_values import bytes_text, dice_text, shortened
 
 MOST_SEGMENTS = 150
 MOST_MARKERS = 15  # rounds above which a curve is a line without markers

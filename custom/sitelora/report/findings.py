@@ -7,9 +7,9 @@ from typing import Any
 
 from sitelora.report.compare_two_runs import beside_difference, difference_text
 from sitelora.report.costs import begin_bytes, cost_of, full_model_bytes, ratio_text
+from sitelora.report.format_values import bytes_text, count_text, dice_text
 from sitelora.report.results import Run, mean
 from sitelora.report.style import model_word
-from sitelora.report.format_values import bytes_text, count_text, dice_text
 from sitelora.run_result import OK, Round, natural
 
 
@@ -67,7 +67,8 @@ def _what_happened(run: Run) -> str:
         return f"This folder shows {count_text(len(run.sites), 'site')} and not the whole federation."
     count = count_text(len(run.sites), "site")
     if run.result.completed:
-        return f"{count} trained together for {count_text(done, 'round')}."
+        how = "each alone" if _nothing_sent(run) and len(run.sites) > 1 else "together"
+        return f"{count} trained {how} for {count_text(done, 'round')}."
     of_planned = f" of {planned}" if planned is not None else ""
     return f"The run was cut short after {done}{of_planned} rounds with {count}."
 
@@ -105,10 +106,14 @@ def _beside(run: Run) -> str:
     return f"Against the {run.beside} run it is better at {where}, mean difference {gain}{caution}."
 
 
+def _nothing_sent(run: Run) -> bool:
+    return bool(run.rounds and run.result.egress) and upload_per_round(run) is None
+
+
 def _what_travelled(run: Run) -> str:
     sent = upload_per_round(run)
     if sent is None:
-        return "Nothing was sent." if run.rounds and run.result.egress else ""
+        return "Nothing was sent." if _nothing_sent(run) else ""
     text, full = f"A site sent {bytes_text(sent)} a round", full_model_bytes(run)
     if full and full > sent:
         text += f", {ratio_text(full / sent)} of what full fine-tuning would send"

@@ -16,10 +16,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sitelora.report.compare_two_runs import with_beside
 from sitelora.report.facts import page_facts
 from sitelora.report.findings import headline, verdict
+from sitelora.report.format_values import bytes_text, count_text, dice_text
 from sitelora.report.results import Overlay, Run, read_run
 from sitelora.report.style import Picture, css_variables
 from sitelora.report.warnings_of_run import warnings
-from sitelora.report.format_values import bytes_text, count_text, dice_text
 from sitelora.run_result import ModelScore
 from sitelora.typed_json import to_json
 

@@ -19,10 +19,10 @@ from sitelora.evaluation.overlays import LINE_STYLES, PREDICTION, STRIP_PX, TRUT
 from sitelora.report.costs import full_model_bytes, ratio_text
 from sitelora.report.figures import MOST_MARKERS, heights
 from sitelora.report.findings import class_names, mean_dice, upload_per_round
+from sitelora.report.format_values import bytes_text, count_text, dice_text, shortened
 from sitelora.report.overlay_image import overlay_image
 from sitelora.report.results import Overlay, ReportError, Run, mean
 from sitelora.report.style import HOUSE_STYLE, ROUND_CURVES, TONES, model_style, png_bytes
-from sitelora.report.format_values import bytes_text, count_text, dice_text, shortened
 
 WIDTH_PX, HEIGHT_PX, DPI = 1600, 700, 100
 SITES = 3

@@ -8,9 +8,6 @@ from functools import partial
 from sitelora.report.compare_two_runs import beside_difference, beside_pairs, difference_text
 from sitelora.report.costs import FULL, cost_of, full_model_bytes
 from sitelora.report.findings import attended, main_model, mean_dice, scored_models
-from sitelora.report.results import Run, mean
-from sitelora.report.style import model_style
-from sitelora.report.table import Cell, Column, Table, table_of
 from sitelora.report.format_values import (
     ABSENT,
     bytes_text,
@@ -22,6 +19,9 @@ from sitelora.report.format_values import (
     percent_text,
     seconds_text,
 )
+from sitelora.report.results import Run, mean
+from sitelora.report.style import model_style
+from sitelora.report.table import Cell, Column, Table, table_of
 from sitelora.run_result import OK, Round
 
 REGULARIZER = "regularizer_share"

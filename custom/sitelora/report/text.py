@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from sitelora.report.costs import cost_of
 from sitelora.report.findings import scored_models, verdict
+from sitelora.report.format_values import ABSENT, bytes_text
 from sitelora.report.results import Run
 from sitelora.report.table import Column, table_of
 from sitelora.report.tables import site_columns
 from sitelora.report.warnings_of_run import warnings
-from sitelora.report.format_values import ABSENT, bytes_text
 
 NARROWEST = 40
 

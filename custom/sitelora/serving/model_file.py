@@ -13,15 +13,17 @@ from typing import Any
 from zipfile import ZipFile, is_zipfile
 
 import torch
+from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
-from sitelora.bundle import require_checkpoint
-from sitelora.networks.architecture import ARCHITECTURES
+from sitelora.bundle import bundle_path, require_checkpoint
+from sitelora.networks.before_built import parts_before
 from sitelora.networks.checkpoint import unusable
 
 MADE = "made"
 NEEDED = ("bundle", "arch", "image_size", "classes", "labels", "pictures", "slices")
 """What every model says of itself, beside what the run that made it adds."""
+_OF_THE_NETWORK = ("arch", "image_size", "classes")
 _WHOLE = {"image_size": (8, 1024), "classes": (1, 255), "slices": (1, 128)}
 """Bounds of settings.json."""
 _AGAIN = "expected a personal.pt of a site or a model.pt of this bundle, whole: copy it again"
@@ -68,6 +70,9 @@ def made_of(path: str | Path, *, bundle: str) -> dict[str, Any]:
     wrong = [said[key] for key in NEEDED if made and not _sound(made, key)]
     if wrong:
         raise ValueError(f"{file} says {', '.join(wrong)} of how it was made, which no model has; {_AGAIN}")
+    if made and (why := _unbuildable(made, bundle)):
+        spoken_of = [said[key] for key in _OF_THE_NETWORK if key in why] or [said["arch"]]
+        raise ValueError(f"{file} says {', '.join(spoken_of)} of how it was made ({why}); {_AGAIN}")
     return dict(made)
 
 
@@ -145,16 +150,26 @@ def _damaged_part(file: Path, written_ns: int, size: int) -> str | None:
         return archive.testzip()
 
 
+def _unbuildable(made: Mapping[str, Any], bundle: str) -> str:
+    """Return why the bundle's network cannot be built as a model says that it was made; empty where it can."""
+    config = ConfigParser()
+    config.read_config(str(bundle_path(bundle) / "configs" / "inference.json"))
+    for key in _OF_THE_NETWORK:
+        config[key] = made[key]
+    try:
+        parts_before(config)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def _sound(made: Mapping[str, Any], key: str) -> bool:
     """Say whether a value of how a model was made is one that a model can have."""
     value = made.get(key)
-    if key == "arch":
-        return value in ARCHITECTURES
     if key in _WHOLE:
         least, most = _WHOLE[key]
-        patch = ARCHITECTURES[made["arch"]].patch if key == "image_size" and _sound(made, "arch") else 1
-        return type(value) is int and least <= value <= most and value % patch == 0
-    kinds: dict[str, type] = {"bundle": str, "labels": Mapping, "pictures": bool}
+        return type(value) is int and least <= value <= most
+    kinds: dict[str, type] = {"bundle": str, "arch": str, "labels": Mapping, "pictures": bool}
     return isinstance(value, kinds[key])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sitelora.networks.parts import Parts
@@ -127,14 +127,3 @@ def _problem(what: str, names: list[str], remedy: str, limit: int = 12) -> list[
     shown = "".join(f"\n    {name}" for name in names[:limit])
     more = f"\n    ... and {len(names) - limit} more" if len(names) > limit else ""
     return [f"  {what} ({len(names)}):{shown}{more}\n  -> {remedy}"]
-
-
-def bytes_of(shapes: Mapping[str, tuple[int, ...]], names: Iterable[str], *, bytes_per_value: int) -> int:
-    """Return how many bytes the named tensors take on the wire."""
-    total = 0
-    for name in names:
-        count = 1
-        for size in shapes[name]:
-            count *= size
-        total += count * bytes_per_value
-    return total

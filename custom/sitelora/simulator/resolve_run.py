@@ -50,9 +50,13 @@ def last_unfinished(home: Path, federation: str) -> str | None:
     return max(found)[1] if found else None
 
 
-def stopped_before(home: Path, federation: str, request: str) -> str | None:
-    """Return the uid of the newest run of a federation that was stopped on request and asked for the same, or None."""
-    stopped = [run for run in runs_in(home, federation) if run.stopped.is_file()]
+def stopped_before(home: Path, federation: str, request: str, *, uid: str | None = None) -> str | None:
+    """Return the uid of the newest run of a federation that was stopped on request and asked for the same, or None.
+
+    Args:
+        uid: of the only run that is meant, where one is named.
+    """
+    stopped = [run for run in runs_in(home, federation) if run.stopped.is_file() and uid in (None, run.uid)]
     return max((run.uid for run in stopped if json_if_readable(run.stopped).get("request") == request), default=None)
 
 
@@ -92,7 +96,7 @@ def choose_run(
     uid = uid or said.uid or None
     resume = resume or said.resume
     request = source.request(wanted, data=data)
-    before = None if uid or resume or new else stopped_before(root, federation, request)
+    before = None if resume or new else stopped_before(root, federation, request, uid=uid)
     if before:
         uid, resume = before, True
     if resume and uid is None:
@@ -105,7 +109,7 @@ def choose_run(
     require_idle([run.lock(), *(run.lock(who) for who in run.participants())], str(folder))
     written = bool(run.rounds(SERVER).numbers())
     if written and not resume:
-        raise SimulationError(f"there is a run with uid {uid} in {folder}; resume it, or choose another uid")
+        raise SimulationError(f"there is a run with uid {uid} in {folder}; resume it (--resume), or choose another uid")
     if resume and not folder.exists():
         raise SimulationError(f"nothing to resume: there is no run with uid {uid}, looked for {folder}")
     place = (workspace or run.workspace).absolute()

@@ -14,11 +14,6 @@ import numpy as np
 from sitelora.data.phantom.anatomy import Grid, Patient, Point, ellipsoid
 from sitelora.data.phantom.arithmetic import Array, Draws, exp, sin
 
-TISSUES = (
-    "air", "fat", "muscle", "marrow", "cortex", "plexus", "peripheral", "transition", "stroma", "nodule",
-    "urine", "vesicle", "wall", "lumen", "stool", "bulb", "lesion",
-)  # fmt: skip
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Canvas:
@@ -55,7 +50,7 @@ def paint(patient: Patient, grid: Grid, tissue: Mapping[str, float], rng: Draws)
     Args:
         patient: whose pelvis.
         grid: where to sample it.
-        tissue: intensity of every name in :data:`TISSUES`, 0 dark to 1 bright.
+        tissue: intensity of every tissue that is painted, from "air" to "lesion", 0 dark to 1 bright.
         rng: draws the textures.
 
     Returns:

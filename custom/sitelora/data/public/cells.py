@@ -16,17 +16,22 @@ from typing import Any
 
 from PIL import Image
 
-from sitelora.data.public.converting import choose_sites, find_sources, read_table, relabel, require_files
+from sitelora.data.public.converting import (
+    choose_sites,
+    find_sources,
+    read_table,
+    relabel,
+    require_files,
+    split_by_hash,
+)
 from sitelora.data.reading import read_pixels
 from sitelora.data.site_folder import SPLITS, Progress, SiteDataError, SiteFolder
 from sitelora.data.site_writer import write_site_folder
-from sitelora.seeding import derive_seed
 
 NAME = "cells"
 DATASET = "cells"
 DESCRIPTION = "white blood cells of two laboratories: folders jiangxi_tecom, cellavision of images/, masks/, labels.csv"
 LABELS = {0: "background", 1: "cytoplasm", 2: "nucleus"}
-TRAINING_SHARE, VALIDATION_SHARE = 0.6, 0.1
 
 _log = logging.getLogger(__name__)
 _LAYOUT = "images/*.png (RGB), masks/*.png (0, 1, 2) and labels.csv (file, cell_class)"
@@ -79,10 +84,7 @@ def convert(
 
 def split_of(site: str, file_name: str) -> str:
     """Return the split of a picture: about 60 % training, 10 % validation, 30 % test."""
-    place = derive_seed(NAME, site, file_name) / 2**63
-    return (
-        "training" if place < TRAINING_SHARE else "validation" if place < TRAINING_SHARE + VALIDATION_SHARE else "test"
-    )
+    return split_by_hash(NAME, site, file_name)
 
 
 def _pictures(folder: Path) -> list[_Picture]:

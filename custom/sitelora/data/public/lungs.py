@@ -13,16 +13,21 @@ from typing import Any
 
 from PIL import Image
 
-from sitelora.data.public.converting import choose_sites, find_sources, read_table, relabel, require_files
+from sitelora.data.public.converting import (
+    choose_sites,
+    find_sources,
+    read_table,
+    relabel,
+    require_files,
+    split_by_hash,
+)
 from sitelora.data.site_folder import SPLITS, Progress, SiteFolder
 from sitelora.data.site_writer import write_site_folder
-from sitelora.seeding import derive_seed
 
 NAME = "lungs"
 DATASET = "lungs"
 DESCRIPTION = "chest X-rays of two hospitals: folders montgomery and shenzhen of images/, masks/ and labels.csv"
 LABELS = {0: "background", 1: "lungs"}
-TRAINING_SHARE, VALIDATION_SHARE = 0.6, 0.1
 
 _LAYOUT = "images/*.png, masks/*.png and labels.csv (file, tuberculosis, has_mask)"
 _COLUMNS = {"file", "tuberculosis", "has_mask"}
@@ -70,10 +75,7 @@ def convert(
 
 def split_of(site: str, patient: str) -> str:
     """Return the split of a patient: about 60 % training, 10 % validation, 30 % test."""
-    place = derive_seed(NAME, site, patient) / 2**63
-    return (
-        "training" if place < TRAINING_SHARE else "validation" if place < TRAINING_SHARE + VALIDATION_SHARE else "test"
-    )
+    return split_by_hash(NAME, site, patient)
 
 
 def _pictures(folder: Path) -> list[_Picture]:
