@@ -61,7 +61,10 @@ def test_what_is_absent_or_null_is_the_default_and_an_omitted_default_is_not_wri
         ({"told": {"cores": []}}, r"told.cores: found \[\], expected a text or a whole number"),
         ({"told": []}, r"told: found \[\], expected an object"),
         ({"inner": {}}, "inner.name: found nothing, expected a text"),
-        ({"inner": {"name": "a", "size": 1}}, "inner.size: found an unknown key, expected name, sizes"),
+        (
+            {"inner": {"name": "a", "size": 1}},
+            r"inner.size: found an unknown key \(did you mean 'sizes'\?\), expected name, sizes",
+        ),
         ({"by_site": {"s": [{"name": "a"}, 3]}}, r"by_site.s\[1\]: found 3, expected an object"),
         ({"by_site": {"s": {}}}, "by_site.s: found {}, expected a list"),
         ({"done": 1}, "done: found 1, expected true or false"),

@@ -17,6 +17,8 @@ from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from sitelora.value_kinds import did_you_mean
+
 OMIT, REST = {"omit": True}, {"rest": True}
 _WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", Sequence: "a list"}
 _SCALARS: Mapping[Any, tuple[type, ...]] = {str: (str,), int: (int,), float: (int, float), bool: (bool,)}
@@ -57,7 +59,9 @@ def from_json(kind: type[T], value: object, where: str = "") -> T:
     rest = next((each for each in fields(kind) if each.metadata.get("rest")), None)  # type: ignore[arg-type]
     strangers = {key: inner for key, inner in told.items() if key not in known}
     if strangers and rest is None:
-        raise TypedJsonError(f"{_at(where, next(iter(strangers)))}: found an unknown key, expected {', '.join(known)}")
+        key = str(next(iter(strangers)))
+        near = did_you_mean(key, known)
+        raise TypedJsonError(f"{_at(where, key)}: found an unknown key{near}, expected {', '.join(known)}")
     values: dict[str, Any] = {}
     for key, each in known.items():
         inner = told.get(key)

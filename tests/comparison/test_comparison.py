@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sitelora.comparison.claims import CLAIMS, Claim
+from sitelora.comparison.claims import Claim
 from sitelora.comparison.overview import write_overview
 from sitelora.comparison.page import conclusion, introduction, write_page
 from sitelora.comparison.run import Job
@@ -20,8 +20,7 @@ from sitelora.comparison.run_file import ComparisonError, read_run
 from sitelora.comparison.runs import read_runs
 from sitelora.comparison.schedule_runs import best_rate, compare
 from sitelora.comparison.scores import ALL_SITES, Difference, case_values, differences, holm, overall, score, sign_flips
-from sitelora.comparison.setup import SETUPS, Setup, find_setup
-from sitelora.method_registry import find_method, method_names, with_arguments
+from sitelora.comparison.setup import Setup
 from sitelora.tasks.segmentation import DICE
 
 Jobs = Callable[..., Job]
@@ -222,14 +221,6 @@ def test_a_claim_holds_by_its_interval_and_its_p(
     assert claim(equal=True).verdict(less, replace(DICE, more_is_better=False)) == equal
 
 
-def test_every_claim_names_methods_that_there_are() -> None:
-    for one in CLAIMS:
-        for spec in (one.method, one.against):
-            name, arguments = with_arguments(spec)
-            assert name in method_names()
-            find_method(name)(**arguments)
-
-
 def test_the_overview_has_every_dataset_and_leaves_anothers_readme_alone(compared: Path, tmp_path: Path) -> None:
     shutil.copytree(compared / "runs" / "tiny", tmp_path / "runs" / "cells")
     shutil.copytree(compared / "runs" / "tiny", tmp_path / "runs" / "lungs")
@@ -310,7 +301,7 @@ def test_p_over_all_sites_is_the_share_of_signs_that_are_as_far(
 ) -> None:
     tables = {"a": dict(zip("wxyz", first, strict=True)), "b": dict(zip("wxyz", second, strict=True))}
     run = {"sites": {site: {"patients": {case: case for case in "wxyz"}} for site in "ab"}}
-    assert sign_flips(run, tables) == pytest.approx(expected, abs=0.003)
+    assert sign_flips(run, tables) == pytest.approx(expected)  # eight patients: every outcome is tried
     two_patients = {"sites": {site: {"patients": dict(zip("wxyz", "ppqq", strict=True))} for site in "ab"}}
     assert sign_flips(two_patients, tables) is None
 
@@ -321,13 +312,3 @@ def test_holm_is_the_published_procedure() -> None:
     corrected = holm({**dict(zip(keys, (0.01, 0.04, 0.03, 0.005), strict=True)), ("e", "site"): None})
     assert [corrected[key] for key in keys] == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert corrected["e", "site"] is None
-
-
-def test_every_dataset_has_a_setup_that_a_bundle_takes(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no dataset is called 'livers'.*lungs"):
-        find_setup("livers")
-    for name, setup in SETUPS.items():
-        job = Job(
-            name=name, method="iat", rate=0.1, seed=0, setup=setup, data=tmp_path, out=tmp_path, command="", at_a_time=1
-        )
-        assert job.settings["overrides"]["learning_rate"] == 0.1

@@ -22,6 +22,7 @@ EXAMPLES = """\
   sitelora compare --dataset prostate_phantom --methods iat,fedsa_lora,local --seeds 1
   sitelora compare --dataset lungs --data data --methods iat,fedavg_lora,local,centralised --seeds 3
   sitelora compare --dataset lungs --data data --methods iat,iat+encoder_shares=A+decoder_shares=B,local
+  sitelora compare --dataset my_setup.toml --data data --methods iat,local      a setup of your own
   sitelora compare --dataset lungs --only-page        write the page again from the files that are there
 
 Every method has the same base, steps, data order and choice of learning rates; the rate is chosen for each on the first
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dataset",
         required=True,
         metavar="NAME",
-        help="lungs, cells, nuclei, prostate, prostate_phantom; lungs_short, cells_short",
+        help="lungs, cells, nuclei, prostate, prostate_phantom; lungs_short, cells_short; or a setup's FILE.toml",
     )
     parser.add_argument("--methods", type=names, default=(), metavar="A,B", help="their names, or MODULE.FUNCTION")
     parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="seeds 0 to N-1 (default: 3)")
@@ -81,32 +82,33 @@ def run(args: argparse.Namespace) -> int:
     from sitelora.commands import CommandError
     from sitelora.comparison.overview import write_overview
     from sitelora.comparison.page import write_page
-    from sitelora.comparison.setup import ON_ALL_IMAGES, find_setup
+    from sitelora.comparison.setup import ENDING, ON_ALL_IMAGES, find_setup, keep_setup
     from sitelora.method_registry import method_names, own_name, with_arguments
     from sitelora.settings import name_method
 
-    setup = find_setup(args.dataset)
     args.methods = tuple(dict.fromkeys(own_name(name) for name in args.methods))
     out = args.out or Path("comparison")
+    name = keep_setup(Path(args.dataset), out) if args.dataset.endswith(ENDING) else args.dataset
+    setup = find_setup(name, out)
     if not args.only_page:
         known = {*method_names(), *ON_ALL_IMAGES}
         called = {spec: with_arguments(spec)[0] for spec in args.methods}
-        unknown = [spec for spec, name in called.items() if name not in known and "." not in name]
+        unknown = [spec for spec, method in called.items() if method not in known and "." not in method]
         if unknown or not args.methods:
             raise CommandError(
                 f"found the methods {', '.join(unknown) or 'none'}, expected some of {', '.join(sorted(known))}"
             )
         for spec in args.methods:
             name_method(spec)
-        if _make_runs(args, setup, out):
+        if _make_runs(args, name, setup, out):
             print("sitelora compare: some runs failed; the same command makes them again", file=sys.stderr)
             return 1
-    print(write_page(args.dataset, setup, out))
+    print(write_page(name, setup, out))
     write_overview(out)
     return 0
 
 
-def _make_runs(args: argparse.Namespace, setup: Setup, out: Path) -> int:
+def _make_runs(args: argparse.Namespace, name: str, setup: Setup, out: Path) -> int:
     from sitelora.comparison.run import Job
     from sitelora.comparison.schedule_runs import compare
     from sitelora.comparison.setup import data_of
@@ -119,11 +121,11 @@ def _make_runs(args: argparse.Namespace, setup: Setup, out: Path) -> int:
         rates=args.rates or setup.rates,
         overrides={**setup.overrides, **as_overrides(args.values)},
     )
-    data = data_of(args.dataset, setup, (args.data or data_root()).absolute())
+    data = data_of(name, setup, (args.data or data_root()).absolute())
 
     def make(method: str, rate: float, seed: int) -> Job:
         return Job(
-            name=args.dataset,
+            name=name,
             method=method,
             rate=rate,
             seed=seed,
@@ -146,7 +148,7 @@ def _make_runs(args: argparse.Namespace, setup: Setup, out: Path) -> int:
 
 def command_of(args: argparse.Namespace) -> str:
     """Return the command that makes all runs again, without folders of this machine."""
-    words = ["sitelora", "compare", "--dataset", args.dataset, "--methods", ",".join(args.methods)]
+    words = ["sitelora", "compare", "--dataset", Path(args.dataset).name, "--methods", ",".join(args.methods)]
     words += ["--seeds", str(args.seeds)]
     if args.rates:
         words += ["--rates", ",".join(f"{rate:g}" for rate in args.rates)]

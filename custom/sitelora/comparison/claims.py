@@ -1,9 +1,12 @@
-"""What the papers claim of their methods, as differences that a comparison can show or not."""
+"""What the papers claim of their methods (``claims.toml``), as differences that a comparison can show or not."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 
+from sitelora.comparison.data_files import read_toml
 from sitelora.comparison.runs import Runs
 from sitelora.comparison.scores import Difference, paired_differences
 from sitelora.metric import Metric
@@ -43,32 +46,12 @@ class Claim:
         return {better: "held", worse: "the other way round"}.get(found.verdict, "did not hold: not told apart")
 
 
-CLAIMS = (
-    Claim(
-        text="FLAP-SAM is as good as full fine-tuning, for far fewer bytes",
-        method="flap_sam",
-        against="fedavg_all",
-        equal=True,
-    ),
-    Claim(
-        text="FLAP-SAM is as good as averaging factors",
-        method="flap_sam",
-        against="fedavg_lora",
-        equal=True,
-    ),
-    Claim(text="IAT is better than FedIT", method="iat", against="fedavg_lora"),
-    Claim(text="IAT is better than FedSA-LoRA", method="iat", against="fedsa_lora"),
-    Claim(
-        text="IAT is better than its control, the factors shared the wrong way round",
-        method="iat",
-        against="iat+encoder_shares=A+decoder_shares=B",
-    ),
-    Claim(
-        text="FedSCA is better than plain averaging of the same adapters",
-        method="fedsca",
-        against="fedsca+temperature=1e9",
-    ),
-)
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    claims: Sequence[Claim]
+
+
+CLAIMS = read_toml(_File, files("sitelora.comparison") / "claims.toml").claims
 
 
 def examined(runs: Runs) -> dict[Claim, dict[str, Difference]]:

@@ -11,7 +11,7 @@ from sitelora.comparison.claims import CLAIMS, EQUAL, Claim, examined
 from sitelora.comparison.page import commands, preliminary
 from sitelora.comparison.runs import Runs, read_runs
 from sitelora.comparison.scores import ALL_SITES, Difference, overall
-from sitelora.comparison.setup import SETUPS
+from sitelora.comparison.setup import Setup, setups
 from sitelora.report.format_values import bytes_text, count_text
 
 NAME, MARK = "README.md", "<!-- written by `sitelora compare`; do not edit -->"
@@ -25,7 +25,8 @@ def write_overview(folder: Path) -> Path:
     page = folder / NAME
     if page.is_file() and not page.read_text(encoding="utf-8").startswith(MARK):
         return page
-    found = {name: read_runs(folder, name) for name in SETUPS if any((folder / "runs" / name).glob("*.json"))}
+    known = setups(folder)
+    found = {name: read_runs(folder, name) for name in known if any((folder / "runs" / name).glob("*.json"))}
     score = " or ".join(dict.fromkeys(runs.primary.title for runs in found.values()))
     parts = [
         f"{MARK}\n\n# Results",
@@ -41,7 +42,7 @@ def write_overview(folder: Path) -> Path:
         "claim is about its data and its budget; this table is about ours.",
         tables.markdown(*_every_claim(found)),
         f"## Each dataset: {score} against bytes, and the commands that make it again",
-        *(part for name, runs in found.items() for part in _dataset(name, runs)),
+        *(part for name, runs in found.items() for part in _dataset(name, known[name], runs)),
         "Every page, this one too, is written from the runs' files by `sitelora compare --dataset NAME --only-page "
         "--out docs/results`.",
     ]
@@ -89,11 +90,11 @@ def _verdict(runs: Runs, claim: Claim, by_site: Mapping[str, Difference]) -> str
     return f"**{claim.verdict(whole, runs.primary)}**: {told} (bytes: {sent}{apart})"
 
 
-def _dataset(name: str, runs: Runs) -> list[str]:
+def _dataset(name: str, setup: Setup, runs: Runs) -> list[str]:
     seeds = max(len(each) for each in runs.by_method.values())
     return [
-        f"### [{SETUPS[name].title}]({name}.md)",
+        f"### [{setup.title}]({name}.md)",
         f"{count_text(len(runs.every), 'run')}, up to {count_text(seeds, 'seed')}.",
         f"![Mean personal {runs.primary.title} against bytes sent by a site, one point a method]({name}_bytes.png)",
-        commands(SETUPS[name], runs),
+        commands(setup, runs),
     ]

@@ -198,7 +198,7 @@ def making(name: str, setup: Setup, runs: Runs) -> str:
 def commands(setup: Setup, runs: Runs) -> str:
     """Return the commands that make every run again, as a Markdown block."""
     lines = [setup.prepare] if setup.prepare else []
-    lines += [f"{c} --data data" if setup.prepare else c for c in sorted({run["command"] for run in runs.every})]
+    lines += [c if setup.drawn else f"{c} --data data" for c in sorted({run["command"] for run in runs.every})]
     return "```sh\n" + "\n".join(lines) + "\n```"
 
 

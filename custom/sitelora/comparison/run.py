@@ -185,7 +185,7 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
             grid[name] = {other.name: scored[model, other.name] for other in folders if other.name != name}
 
     with tempfile.TemporaryDirectory(prefix="sitelora-compare-") as place:
-        data, sites = job.data, job.setup.sites
+        data, sites = job.data, tuple(job.setup.sites)
         if job.on_all_images:
             pool_sites(job.data, job.setup.dataset, job.setup.sites, Path(place))
             data, sites = Path(place), (POOLED,)
