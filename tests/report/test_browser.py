@@ -74,7 +74,7 @@ def test_all_content_is_there_and_nothing_sticks_out(browser, page, run_dir, wid
         "6 sites trained together for 5 rounds.",
         "Against the local run it is better at 5 of 6 sites, mean difference +0.067.",
         "Artificial data at every site",
-        "site-3 is below its model of the local run",
+        "site-3 is worse than its model of the local run",
         "site-4 was missing in round 2: no answer within 1800 s.",
         "1/157 of full fine-tuning (19.5 MB)",
         "this run: 7.31 MB, 1/157 of it",
