@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from sitelora.commands._values import as_overrides, bundle_value
-from sitelora.federation.bundle_config import load_method
 from sitelora.federation.coordinator import Coordinator
 from sitelora.federation.job_folder import JobFolder
 from sitelora.federation.plan import FederationPlan
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import SiteSettings
 from sitelora.flare.protocol import Ticket, reply_shareable
+from sitelora.settings import read_settings
 from sitelora.simulator.resolve_run import choose_run
 
 SMALL: dict[str, Any] = {"base": None, "image_size": 32, "slices": 2, "precision": "fp32", "epochs": 1}
@@ -83,7 +83,8 @@ def test_a_volume_reaches_the_wire_through_the_rooms_that_the_document_lists(
     bundle = {"bundle": "iat_segmentation", "federation": "walk", "uid": "once", "overrides": SMALL}
     site = Site(SiteSettings(site="site-1", data=tiny_data / "prostate/site-1", home=tmp_path / "site", **bundle))
     plan = FederationPlan(dataset="prostate", sites=("site-1",), rounds=1, home=tmp_path / "server", **bundle)
-    coordinator = Coordinator(plan, load_method("iat_segmentation", SMALL))
+    values = read_settings("iat_segmentation", SMALL)
+    coordinator = Coordinator(plan, values.method, values.task)
     begun = site.begin()
     coordinator.begin({"site-1": (begun.tensors, begun.report)})
     message = coordinator.message_for("site-1")

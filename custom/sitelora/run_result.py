@@ -65,13 +65,18 @@ class RoundDetails:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """One round, numbered from 0; ``seconds`` is None until it is done."""
+    """One round; ``number`` is from 0, as in files and messages, and ``seconds`` is None until it is done."""
 
     number: int = field(metadata={"key": "round"})
     sites: Mapping[str, SiteRound] = field(default_factory=dict)
     server: Mapping[str, float] = field(default_factory=dict, metadata=OMIT)
     details: RoundDetails = field(default=RoundDetails(), metadata=OMIT)
     seconds: float | None = field(default=None, metadata=OMIT)
+
+    @property
+    def counted(self) -> int:
+        """Its number as people count, from 1."""
+        return self.number + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +98,10 @@ class ServedModel:
     @property
     def words(self) -> str:
         """Return it for a reader: what kind of model, and of which round."""
-        number = self.round_number
+        done = self.round_number  # rounds before it; as people count, its own number is one more
         if self.model == "received":  # a message is made by the round before the one it is received for
-            return f"received after round {number - 1}" if number else "received at the start"
-        return f"trained in round {number}" if self.model == "trained" else f"kept from round {number}"
+            return f"received after round {done}" if done else "received at the start"
+        return f"trained in round {done + 1}" if self.model == "trained" else f"kept from round {done + 1}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -288,7 +288,7 @@ def test_too_few_updates_stop_the_run_with_reasons_and_it_can_be_resumed(tmp_pat
     with pytest.raises(FederationError) as caught:
         coordinator.close_round(1.0)
     for part in (
-        "round 1: 1 usable updates, min_sites is 2",
+        "round 2: 1 usable updates, min_sites is 2",
         "site-2 rejected: site-2: head.w: missing",
         "site-3 missing: no answer within 1800 s",
         "resume uid 'u'",

@@ -139,7 +139,7 @@ def test_no_local_or_frozen_tensor_is_in_any_audit_log(whole: dict[str, Any], fe
 def test_an_absent_site_is_named_and_takes_part_again(federate: Federate, tmp_path: Path) -> None:
     result = federate(tmp_path, rounds=3, attends=lambda site, number: (site, number) != ("site-2", 1))
     assert [r.sites["site-2"].status for r in result.rounds] == ["ok", "missing", "ok"]
-    assert result.warnings == ("round 1: site-2 missing: absent",)
+    assert result.warnings == ("round 2: site-2 missing: absent",)
     generations = sorted(path.name for path in (tmp_path / "tests" / "u" / "site-2").glob("round_*"))
     assert generations == ["round_000", "round_002"]
 
@@ -148,7 +148,7 @@ def test_too_few_sites_end_the_run_and_it_goes_on_when_they_are_back(
     whole: dict[str, Any], federate: Federate, tmp_path: Path
 ) -> None:
     away = {"site-2": 1}
-    with pytest.raises(FederationError, match=r"round 1: 1 usable updates, min_sites is 2: site-2 missing: absent"):
+    with pytest.raises(FederationError, match=r"round 2: 1 usable updates, min_sites is 2: site-2 missing: absent"):
         federate(tmp_path, rounds=ROUNDS, min_sites=2, attends=lambda site, number: away.get(site) != number)
     result = federate(tmp_path, rounds=ROUNDS, min_sites=2, resume=True)
     assert essence(tmp_path, result) == essence(whole["home"], whole["result"])

@@ -72,7 +72,7 @@ def make_run(folder: Path, *, sites=tuple(HOSPITALS), rounds=5, cases=3, overlay
             "bytes_up": 0,
             "metrics": {},
         }
-        result["warnings"].append("round 2: site-4 missing: no answer within 1800 s")
+        result["warnings"].append("round 3: site-4 missing: no answer within 1800 s")
     for position, site in enumerate(sites):
         result["evaluation"][site] = evaluate(folder / site / "evaluation", site, position, cases, overlays, rng)
     (folder / "server").mkdir(parents=True, exist_ok=True)

@@ -57,11 +57,11 @@ def test_every_absence_is_one_warning_and_not_said_twice(tmp_path):
         },
         {"round": 1, "sites": {"a": entry(), "b": entry("missing", "no answer", 0), "c": entry()}},
     ]
-    told = ["round 0: b missing: no answer", "round 1: b missing: no answer", "the base's hash is unknown"]
+    told = ["round 1: b missing: no answer", "round 2: b missing: no answer", "the base's hash is unknown"]
     found = warnings(run_of(tmp_path, rounds=rounds, warnings=told, rounds_done=2))
     assert found[0] == "the base's hash is unknown"
-    assert "b was missing in rounds 0 and 1: no answer." in found
-    assert "c sent an update that was rejected in round 0: B holds NaN." in found
+    assert "b was missing in rounds 1 and 2: no answer." in found
+    assert "c sent an update that was rejected in round 1: B holds NaN." in found
     assert sum("no answer" in line for line in found) == 1
 
 
@@ -118,7 +118,7 @@ def test_a_truncation_that_drops_energy_is_warned_of(tmp_path, lost, share):
     found = [line for line in warnings(run_of(tmp_path, rounds=rounds)) if "truncation" in line]
     assert len(found) == (share is not None)
     if share:
-        assert f"energy in 1 of 2 rounds, at most {share} (round 1)" in found[0]
+        assert f"energy in 1 of 2 rounds, at most {share} (round 2)" in found[0]
 
 
 def test_drawn_data_is_warned_of_however_it_shows(tmp_path):
@@ -153,8 +153,8 @@ def test_a_run_that_sends_nothing_says_so(tmp_path):
     [
         ([(0.9, 0.75)], None),  # a bad round
         ([(0.3, 0.0)], None),  # what came was of no use yet
-        ([(0.93, 0.41)], "from 0.93 to 0.41 (round 0)"),
-        ([(0.6, 0.2), (0.93, 0.41), (0.41, 0.9)], "from 0.93 to 0.41 (round 1, and in 1 more)"),
+        ([(0.93, 0.41)], "from 0.93 to 0.41 (round 1)"),
+        ([(0.6, 0.2), (0.93, 0.41), (0.41, 0.9)], "from 0.93 to 0.41 (round 2, and in 1 more)"),
     ],
 )
 def test_training_that_spoils_a_useful_model_is_warned_of(tmp_path, falls, told):

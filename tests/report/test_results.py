@@ -117,7 +117,7 @@ def test_broken_files_are_named_with_what_was_expected(tmp_path, content, words)
         ('{"personal": {', "not readable JSON"),
         ("[1]", "found [1], expected an object"),
         ('{"overlays": [3]}', "overlays[0]: found 3, expected an object"),
-        ('{"personal": {"dice": "good"}}', "personal.dice: found 'good', expected a number"),
+        ('{"personal": {"score": "good"}}', "personal.score: found 'good', expected a number"),
     ],
 )
 def test_a_broken_file_of_a_site_is_named_with_what_was_expected(tmp_path, content, words):

@@ -12,7 +12,7 @@ from sitelora.report.text import summary_text
 from sitelora.run_result import RunResult, RunResultError, ServedModel
 from sitelora.typed_json import from_json
 
-WORDS = ["received after round 4", "trained in round 4", "kept from round 2"]
+WORDS = ["received after round 5", "trained in round 5", "kept from round 3"]
 
 
 def chapters(run):

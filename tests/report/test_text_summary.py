@@ -20,4 +20,4 @@ def test_numbers_stand_below_each_other_and_a_missed_round_is_a_dash(run_dir):
     end = head.index("personal") + len("personal")
     assert row[:end].endswith(f"{run.evaluation['site-4']['personal'].score:.3f}")
     assert row.split()[-3] == "–"
-    assert "! site-4 was missing in round 2: no answer within 1800 s." in lines
+    assert "! site-4 was missing in round 3: no answer within 1800 s." in lines

@@ -146,7 +146,7 @@ class Coordinator:
             if site not in self._updates:
                 self.record.note_site(round_number, site, "rejected", str(error), {}, 0)
             else:
-                self.record.warn(f"round {round_number}: {error}")
+                self.record.warn(f"round {round_number + 1}: {error}")
             return False
         self._updates[site] = update
         # Before the site's base deltas count as received: the message that it trained from held them.
@@ -184,7 +184,7 @@ class Coordinator:
         if len(self._updates) < self.plan.min_sites:
             reasons = self.record.reasons(round_number)
             raise FederationError(
-                f"round {round_number}: {len(self._updates)} usable updates, min_sites is {self.plan.min_sites}"
+                f"round {round_number + 1}: {len(self._updates)} usable updates, min_sites is {self.plan.min_sites}"
                 f"{': ' + reasons if reasons else ''}. Rounds before it are written: mend the sites and resume "
                 f"uid {self.plan.uid!r}"
             )

@@ -265,7 +265,7 @@ class LocalRound:
         for name, tensor in values.items():
             if not bool(torch.isfinite(tensor).all()):
                 raise TrainingError(
-                    f"site {self._site}: {name} is not finite after round {round_number}; nothing was sent. "
+                    f"site {self._site}: {name} is not finite after round {round_number + 1}; nothing was sent. "
                     "Lower the bundle's learning_rate or look for images that `sitelora check` warns about"
                 )
 

@@ -89,7 +89,7 @@ class FederationRecord:
         before = self._round(round_number)
         self.rounds[round_number] = replace(before, sites={**before.sites, site: entry})
         if status != OK:
-            self._warnings.append(f"round {round_number}: {site} {status}: {reason}")
+            self._warnings.append(f"round {round_number + 1}: {site} {status}: {reason}")
 
     def warn(self, text: str) -> None:
         """Note something that a reader of the results has to know."""

@@ -26,7 +26,7 @@ def score_by_round(run: Run, site: str) -> Picture | None:
     All sites share the axes, so that panels can be compared. A round that the site missed leaves
     a gap and a cross.
     """
-    numbers = [each.number for each in run.rounds]
+    numbers = [each.counted for each in run.rounds]
     entries = [each.sites.get(site) for each in run.rounds]
     found = {metric: run.course(site, metric) for metric in ROUND_CURVES}
     curves = {metric: values for metric, values in found.items() if mean(values) is not None}
@@ -161,7 +161,7 @@ def bytes_by_round(run: Run) -> Picture | None:
                 height = 0.0
                 for group in groups:
                     size = sum(getattr(each.sites[site], direction) for site in group if site in each.sites)
-                    place = each.number + shift
+                    place = each.counted + shift
                     axes.bar(place, size, 0.36, height, color=tone, edgecolor=TONES["paper"].light, linewidth=gap)
                     height += size
         axes.set_ylim(0, most * 1.08)

@@ -112,7 +112,7 @@ def _draw_rounds(axes: Axes, run: Run) -> None:
     axes.patch.set_alpha(0.0)
     title = f"Validation {run.primary.title} by round"
     axes.set_title(title, loc="left", fontsize=18, fontweight="bold", pad=14, color=INK)
-    numbers = [each.number for each in run.rounds]
+    numbers = [each.counted for each in run.rounds]
     words = {
         "score_received": "received, before training",
         "score_personal": "freshly trained",

@@ -27,7 +27,7 @@ def heterogeneity(run: Run) -> Picture | None:
     rounds = [each for each in run.rounds if AVERAGING in each.server]
     if not rounds:
         return None
-    numbers = [each.number for each in rounds]
+    numbers = [each.counted for each in rounds]
     missed = {name: [each.server.get(name, 0.0) for each in rounds] for name in (AVERAGING, BROADCAST)}
     spread = [_spread(each) for each in rounds]
     with canvas(360, 230) as (figure, axes):
@@ -72,8 +72,8 @@ def _matrices(each: Round, found: Similarity) -> Picture:
             _matrix(axes, sites, rows)
             axes.set_title(title, fontsize=9.5, loc="left")
         right.set_yticklabels([])
-        figure.suptitle(f"Round {each.number}", fontsize=11, fontweight="bold", x=0.01, ha="left")
-        words = f"Round {each.number}: similarity of the changes of {', '.join(sites)}, and the weights made of it"
+        figure.suptitle(f"Round {each.counted}", fontsize=11, fontweight="bold", x=0.01, ha="left")
+        words = f"Round {each.counted}: similarity of the changes of {', '.join(sites)}, and the weights made of it"
         return finish(figure, name=f"similarity-{each.number}", words=words)
 
 

@@ -108,7 +108,7 @@ def round_table(run: Run) -> Table | None:
     """Return what happened in every round, sites summed or averaged; ``None`` without any."""
     hint = f"mean validation {run.primary.title} of the received and of the freshly trained model"
     columns = [
-        Column("Round", lambda each: str(each.number), numeric=False),
+        Column("Round", lambda each: str(each.counted), numeric=False),
         Column("Sites", _attendance),
         Column(f"{run.primary.title} received → trained", partial(_mean_course, run.primary), hint=hint),
     ]
@@ -131,7 +131,7 @@ def round_site_table(run: Run) -> Table | None:
     """Return the validation score of every site in every round, received and freshly trained; ``None`` without any."""
     sites = [site for site in run.sites if any(_course(run.primary, site, each).text != ABSENT for each in run.rounds)]
     by_site = [Column(site, partial(_course, run.primary, site), hint=run.hospital(site)) for site in sites]
-    round_number = Column("Round", lambda each: str(each.number), numeric=False)
+    round_number = Column("Round", lambda each: str(each.counted), numeric=False)
     return table_of([round_number, *by_site], run.rounds) if sites else None
 
 

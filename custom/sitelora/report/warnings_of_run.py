@@ -51,7 +51,7 @@ def warnings(run: Run) -> list[str]:
 def _told_absences(run: Run) -> set[str]:
     """Return the server's own lines on absences, which :func:`_absences` says with rounds gathered."""
     return {
-        f"round {each.number}: {site} {entry.status}: {entry.reason}"
+        f"round {each.counted}: {site} {entry.status}: {entry.reason}"
         for each in run.rounds
         for site, entry in each.sites.items()
         if entry.status != OK
@@ -64,7 +64,7 @@ def _absences(run: Run) -> list[str]:
     for each in run.rounds:
         for site, entry in each.sites.items():
             if entry.status != OK:
-                gathered.setdefault((site, entry.status, entry.reason), []).append(str(each.number))
+                gathered.setdefault((site, entry.status, entry.reason), []).append(str(each.counted))
     lines = []
     for (site, status, reason), numbers in gathered.items():
         word = "Rounds" if len(numbers) > 1 else "Round"
@@ -75,7 +75,7 @@ def _absences(run: Run) -> list[str]:
 
 def _truncations(run: Run) -> list[str]:
     """Return one line when a server rule's rank truncation dropped a notable share of the energy."""
-    lost = {each.number: share**2 for each in run.rounds if (share := each.server.get(TRUNCATION)) is not None}
+    lost = {each.counted: share**2 for each in run.rounds if (share := each.server.get(TRUNCATION)) is not None}
     loud = [round_number for round_number, share in lost.items() if share > LOUD_ENERGY]
     if not loud:
         return []
@@ -99,7 +99,7 @@ def _collapses(run: Run) -> list[str]:
                 continue
             useful, left = score.quality(before), score.quality(after)
             if useful is not None and left is not None and useful >= USEFUL and useful - left > COLLAPSE:
-                falls.append((useful - left, before, after, each.number))
+                falls.append((useful - left, before, after, each.counted))
         if falls:
             _, before, after, worst = max(falls)
             more = f", and in {len(falls) - 1} more" if len(falls) > 1 else ""
