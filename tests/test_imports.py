@@ -124,6 +124,7 @@ def test_no_circle_between_parts() -> None:
         ("nvflare", {"flare"}),
         ("segment_anything", {"networks"}),
         ("jinja2", {"report", "bundle_source"}),
+        ("rich", {"simulator"}),
         ("torchvision", set()),
     ],
 )
@@ -158,6 +159,7 @@ def test_every_third_party_import_is_declared(repository: Path) -> None:
     needs = {
         "flare": extras["federation"],
         "bundle_source": extras["federation"],
+        "simulator": extras["federation"],
         "report": extras["report"],
     }
     wrong = []
@@ -174,17 +176,18 @@ import importlib, pkgutil, sys
 
 class NoExtras:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("nvflare", "jinja2"):
+        if name.split(".")[0] in ("nvflare", "jinja2", "rich"):
             raise ImportError(name + " is not installed here")
 
 sys.meta_path.insert(0, NoExtras())
 import sitelora
 count = 0
 for module in pkgutil.walk_packages(sitelora.__path__, "sitelora."):
-    if not module.name.startswith(("sitelora.flare", "sitelora.bundle_source", "sitelora.report.page")):
+    extras = ("sitelora.flare", "sitelora.simulator", "sitelora.bundle_source.", "sitelora.report.page")
+    if not module.name.startswith(extras):
         importlib.import_module(module.name)
         count += 1
-assert not [name for name in sys.modules if name.split(".")[0] in ("nvflare", "torchvision", "jinja2")]
+assert not [name for name in sys.modules if name.split(".")[0] in ("nvflare", "torchvision", "jinja2", "rich")]
 print(count)
 """
 

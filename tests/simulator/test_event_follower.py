@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from sitelora.federation.events import EventLog
 from sitelora.simulator.event_follower import EventFollower, RunView, SiteView
@@ -70,27 +71,42 @@ def test_a_view_adds_events_up() -> None:
 
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_the_block_fits_and_shows_every_site(width: int) -> None:
-    lines = block(view_after(events_of_a_round()), "fed u", width=width)
-    assert all(len(line) <= width for line in lines)
-    text = "\n".join(lines)
-    assert all(word in text for word in ("site-1", "site-2", "1/5", "no real data", "no data"))
+    console = Console(file=io.StringIO(), width=width)
+    lines = console.render_lines(block(view_after(events_of_a_round()), "fed u"))
+    text = ["".join(segment.text for segment in line) for line in lines]
+    assert all(len(line) <= width for line in text)
+    assert len(text) == 6  # title, rounds, two sites, two warnings: nothing is wrapped
+    assert all(word in "\n".join(text) for word in ("site-1", "site-2", "1/5", "no real data", "no data"))
     if width >= 100:
-        assert all(word in text for word in ("loss 0.457", "Dice 0.600", "up 1.0 kB", "down 2.0 kB", "left"))
+        assert all(word in "\n".join(text) for word in ("loss 0.457", "Dice 0.600", "up 1.0 kB", "down 2.0 kB", "left"))
 
 
-def test_a_terminal_gets_one_block_that_is_redrawn_and_a_log_gets_plain_lines() -> None:
+def test_a_terminal_gets_one_block_that_is_redrawn_and_a_log_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     view, events = view_after(events_of_a_round()), events_of_a_round()
-    terminal = io.StringIO()
-    display = RunDisplay(view, title="fed u", stream=terminal, live=True)
+    terminal, log = io.StringIO(), io.StringIO()
+    display = RunDisplay(view, title="fed u [red]", stream=terminal, live=True)
     display.show(events[:3])
+    once = terminal.getvalue()
     display.show(events[3:])
-    assert terminal.getvalue().count("\x1b[") == 2  # one move up, one erase
-    log = io.StringIO()
+    display.end()
+    assert "fed u [red]" in once  # a name is no markup
+    assert terminal.getvalue().removeprefix(once).count("\x1b[1A") >= 5  # up over every line of the block
+    assert terminal.getvalue().endswith("\x1b[?25h")  # the cursor is there again
+    monkeypatch.setenv("FORCE_COLOR", "1")
     RunDisplay(view, title="fed u", stream=log).show(events)
     assert "\x1b" not in log.getvalue()
     assert "round 1/5: site-1 sent 1.0 kB, loss 0.500, Dice 0.100 -> 0.600" in log.getvalue()
     assert "round 1/5: site-2 missing: no data" in log.getvalue()
     assert "NO REAL DATA" in log.getvalue()
+
+
+def test_a_terminal_that_cannot_redraw_gets_plain_lines_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    terminal = io.StringIO()
+    RunDisplay(view_after([]), title="fed u", stream=terminal, live=True).show(events_of_a_round())
+    assert "\x1b" not in terminal.getvalue()
+    assert "round 1/5 begins" in terminal.getvalue()
 
 
 def test_unknown_events_are_no_harm() -> None:

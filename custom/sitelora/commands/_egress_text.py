@@ -7,6 +7,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Collection
 
+from sitelora.commands._columns import columns
 from sitelora.egress import EgressStatement, TensorEntry
 from sitelora.report.format_values import bytes_text, count_text, listed
 
@@ -35,12 +36,10 @@ def format_statement(statement: EgressStatement) -> str:
     kinds = Counter(key for kind in TITLES for key in {_key(entry) for entry in statement.of_kind(kind)})
     split = {key for key, count in kinds.items() if count > 1}
     tables = {kind: _rows(statement.of_kind(kind), split) for kind in TITLES}
-    every = [head, *(row for rows in tables.values() for row in rows)]
-    widths = [max(len(row[column]) for row in every) for column in range(len(head))]
-    lines += ["", _aligned(head, widths)]
+    told = iter(columns([head, *(row for rows in tables.values() for row in rows)], right=range(1, len(head))))
+    lines += ["", next(told)]
     for kind, title in TITLES.items():
-        lines += [title]
-        lines += [_aligned(row, widths) for row in tables[kind]] or ["  none"]
+        lines += [title, *([next(told) for _ in tables[kind]] or ["  none"])]
     return "\n".join([*lines, "", *_traffic(statement), "", BESIDE])
 
 
@@ -90,13 +89,6 @@ def _blocks(group: list[TensorEntry]) -> str:
         return ""
     whole = numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 2
     return " of blocks " + (f"{numbers[0]} to {numbers[-1]}" if whole else ", ".join(map(str, numbers)))
-
-
-def _aligned(row: Row, widths: list[int]) -> str:
-    first, *others = (
-        cell.ljust(w) if not n else cell.rjust(w) for n, (cell, w) in enumerate(zip(row, widths, strict=True))
-    )
-    return "  ".join([first, *others]).rstrip()
 
 
 def _traffic(statement: EgressStatement) -> list[str]:

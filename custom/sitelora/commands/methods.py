@@ -7,6 +7,7 @@ import importlib
 import inspect
 import textwrap
 
+from sitelora.commands._columns import columns
 from sitelora.commands._values import add_bundle_values, as_overrides, positive
 
 BUNDLE = "iat_segmentation"
@@ -68,14 +69,7 @@ def _table(names: list[str], args: argparse.Namespace) -> int:
                 cost.method.mean_product,
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    numeric = (3, 4, 5)
-    for row in rows:
-        cells = [
-            text.rjust(w) if i in numeric else text.ljust(w)
-            for i, (text, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
+    print("\n".join(columns(rows, right=(3, 4, 5))))
     print()
     print(textwrap.fill(_note(args, given), width=118))
     return 0

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sitelora.commands._columns import columns
+
 if TYPE_CHECKING:
     from sitelora.federation.run_status import RunStatus
 
@@ -92,12 +94,8 @@ def one_run(status: RunStatus) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as columns that stand below each other."""
-    rows = [[one_line(cell) for cell in row] for row in rows]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    """Return rows as columns, with nothing in them that steers the terminal."""
+    return "\n".join(columns([[one_line(cell) for cell in row] for row in rows]))
 
 
 def one_line(text: str) -> str:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from typing import TextIO
 
-from sitelora.metric import Metric
-from sitelora.simulator.event_follower import Event, RunView, SiteView
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Column, Table
+from rich.text import Text
 
-_BAR = 12
-_UP = "\x1b[{lines}F\x1b[J"
+from sitelora.metric import Metric
+from sitelora.simulator.event_follower import Event, RunView
+
+_BAR, _WIDTH = 12, 110
+"""Of the table; a narrower terminal shows its left part."""
 
 
 class RunDisplay:
@@ -19,20 +24,23 @@ class RunDisplay:
     Args:
         view: what the run adds up to; the display only reads it.
         title: its first words.
-        stream: where to write. live: redraw in place; by default only if the stream is a terminal.
+        stream: where to write. live: redraw in place; by default only if the stream is a terminal that can.
     """
 
     def __init__(self, view: RunView, *, title: str, stream: TextIO, live: bool | None = None) -> None:
         self._view = view
         self._title = title
         self._stream = stream
-        self._live = stream.isatty() if live is None else live
-        self._drawn = 0
+        terminal = stream.isatty() if live is None else live
+        # Names and errors come from elsewhere: nothing in them is markup.
+        console = Console(file=stream, force_terminal=terminal, markup=False, emoji=False, highlight=False)
+        self._live = Live(console=console, auto_refresh=False) if console.is_interactive else None
 
     def show(self, events: list[Event]) -> None:
         """Show the view after these events were taken."""
-        if self._live:
-            self._redraw()
+        if self._live is not None:
+            self._live.start()
+            self._live.update(block(self._view, self._title), refresh=True)
             return
         for event in events:
             line = plain_line(event, self._view.rounds, self._view.primary)
@@ -40,55 +48,39 @@ class RunDisplay:
                 self._stream.write(f"[{self._view.seconds():4.0f} s] {line}\n")
         self._stream.flush()
 
-    def say(self, text: str) -> None:
-        """Write lines that stay, below the block."""
-        self._drawn = 0
-        self._stream.write(text.rstrip("\n") + "\n")
-        self._stream.flush()
-
-    def _redraw(self) -> None:
-        size = shutil.get_terminal_size((100, 24))
-        lines = block(self._view, self._title, width=max(40, size.columns - 1))
-        lines = lines[: max(2, size.lines - 1)]
-        back = _UP.format(lines=self._drawn) if self._drawn else ""
-        self._stream.write(back + "\n".join(lines) + "\n")
-        self._stream.flush()
-        self._drawn = len(lines)
+    def end(self) -> None:
+        """Leave the block as it is and give the cursor back."""
+        if self._live is not None:
+            self._live.stop()
 
 
-def block(view: RunView, title: str, *, width: int) -> list[str]:
-    """Return the lines of the redrawn block, none longer than ``width``."""
+def block(view: RunView, title: str) -> Group:
+    """Return what is redrawn; what is wider than the terminal is cut."""
     head = [title, view.phase, clock(view.seconds())]
     left = view.seconds_left()
     if left is not None and view.phase not in ("finished", "failed"):
         head.append(f"about {clock(left)} left")
-    lines = ["  ".join(head), f"  rounds {bar(view.done, view.rounds)} {view.done}/{view.rounds}"]
-    if view.artificial:
-        lines.append("  ! no real data: the phantom was drawn; set SITELORA_DATA to the root of real site folders")
-    name_width = max((len(name) for name in view.sites), default=0)
-    lines += [f"  {name:<{name_width}}  {site_text(site, view.primary)}" for name, site in view.sites.items()]
-    lines += [f"  ! {error.splitlines()[0]}" for error in view.errors[-3:]]
-    return [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
+    fixed = (Column(no_wrap=True) for _ in range(6))
+    table = Table.grid(*fixed, Column(no_wrap=True, ratio=1), padding=(0, 2))
+    table.width = _WIDTH
+    table.add_row("  rounds", "", ProgressBar(view.rounds, view.done, width=_BAR), f"{view.done}/{view.rounds}")
+    for name, site in view.sites.items():
+        table.add_row(
+            f"  {name}",
+            site.doing,
+            ProgressBar(site.steps, site.step, width=_BAR) if site.steps else "",
+            f"{site.step}/{site.steps}" if site.steps else "",
+            "" if site.loss is None else f"loss {site.loss:.3f}",
+            "" if site.score is None else f"{view.primary.title} {view.primary.text(site.score)}",
+            f"up {amount(site.bytes_up)} down {amount(site.bytes_down)}" if site.bytes_up or site.bytes_down else "",
+        )
+    drawn = "no real data: the phantom was drawn; set SITELORA_DATA to the root of real site folders"
+    told = [drawn] * bool(view.artificial) + [error.splitlines()[0] for error in view.errors[-3:]]
+    return Group(_line("  ".join(head)), table, *(_line(f"  ! {text}") for text in told))
 
 
-def site_text(site: SiteView, primary: Metric) -> str:
-    """Return what one site is doing, in one line."""
-    parts = [f"{site.doing:<17}"]
-    if site.steps:
-        parts.append(f"{bar(site.step, site.steps)} {site.step:>3}/{site.steps:<3}")
-    if site.loss is not None:
-        parts.append(f"loss {site.loss:.3f}")
-    if site.score is not None:
-        parts.append(f"{primary.title} {primary.text(site.score)}")
-    if site.bytes_up or site.bytes_down:
-        parts.append(f"up {amount(site.bytes_up)} down {amount(site.bytes_down)}")
-    return "  ".join(parts)
-
-
-def bar(done: int, total: int) -> str:
-    """Return a bar of fixed width."""
-    filled = _BAR * done // total if total else 0
-    return "█" * filled + "░" * (_BAR - filled)
+def _line(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def clock(seconds: float) -> str:

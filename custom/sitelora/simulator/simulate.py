@@ -130,9 +130,10 @@ def _simulated(
     view = RunView(rounds=run.job.rounds, sites={site: SiteView() for site in run.job.sites})
     follower = EventFollower(run.folder)
     title = f"{run.job.federation} {run.uid}"
-    display = RunDisplay(view, title=title, stream=stream or sys.stdout) if progress else None
+    stream = stream or sys.stdout
+    display = RunDisplay(view, title=title, stream=stream) if progress else None
     if display is not None and run.found:
-        display.say(f"going on with {run.uid}, which was stopped; --new begins another run")
+        stream.write(f"going on with {run.uid}, which was stopped; --new begins another run\n")
     place.stopped.unlink(missing_ok=True)
     with _sigterm_as_interrupt():
         command = simulator_command(job=run.job.path, workspace=run.workspace, threads=threads, gpus=gpus)
@@ -162,16 +163,20 @@ def _simulated(
 
 
 def _follow(simulator: ProcessFamily, follower: EventFollower, view: RunView, display: RunDisplay | None) -> int:
-    while True:
-        code = simulator.returncode()
-        events = follower.poll()
-        for event in events:
-            view.take(event)
+    try:
+        while True:
+            code = simulator.returncode()
+            events = follower.poll()
+            for event in events:
+                view.take(event)
+            if display is not None:
+                display.show(events)
+            if code is not None:
+                return code
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    finally:
         if display is not None:
-            display.show(events)
-        if code is not None:
-            return code
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+            display.end()
 
 
 def _interrupted(run: ChosenRun, log: Path) -> SimulationResult:
