@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,6 +46,19 @@ class Metric:
     def better(self, one: float, other: float) -> bool:
         """Say whether one value is better than another."""
         return self.goodness(one) > self.goodness(other)
+
+    def clearly_better(self, one: Sequence[float], other: Sequence[float]) -> bool:
+        """Say whether one model's case scores are better than another's by more than the difference's standard error.
+
+        Args:
+            one, other: score of every case, in the same order. Where their numbers differ, as after a change of the
+                data, and where there is one case, the means are compared as they are.
+        """
+        ahead = self.goodness(statistics.fmean(one)) - self.goodness(statistics.fmean(other))
+        if len(one) != len(other) or len(one) == 1:
+            return ahead > 0
+        differences = [a - b for a, b in zip(one, other, strict=True)]
+        return ahead > statistics.stdev(differences) / math.sqrt(len(differences))
 
     def quality(self, value: float) -> float | None:
         """Return where a value lies between the worst, 0, and the best, 1; None where the score has no such bounds."""

@@ -20,7 +20,6 @@ from sitelora.federation.served import (
     TRAINED,
     Candidate,
     choose,
-    clearly_better,
     from_tensors,
     to_tensors,
 )
@@ -95,7 +94,7 @@ def test_a_row_of_small_steps_does_not_lead_down() -> None:
         kept = Candidate(kind=PREVIOUS, model=MODEL, round_number=step, cases=served.candidate.cases)
         served = choose([*candidates(**{TRAINED: worse}), kept], primary=DICE, best=served.best)
     assert served.best == first
-    assert not clearly_better(first, served.candidate.cases, DICE)
+    assert not DICE.clearly_better(first, served.candidate.cases)
     assert statistics.fmean(served.candidate.cases) > statistics.fmean(first) - 0.03
 
 

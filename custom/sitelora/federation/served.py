@@ -11,7 +11,6 @@ record says so.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -121,25 +120,10 @@ def choose(newest_first: Sequence[Candidate], *, primary: Metric, best: Sequence
         return primary.goodness(statistics.fmean(cases))
 
     top = max([*seen, tuple(best)] if best else seen, key=goodness)
-    sound = [candidate for candidate in newest_first if not clearly_better(top, candidate.cases, primary)]
+    sound = [candidate for candidate in newest_first if not primary.clearly_better(top, candidate.cases)]
     # the best one may be gone, and what was kept for it not be quite so good: then the best of those that are there
     chosen = sound[0] if sound else max(newest_first, key=lambda candidate: goodness(candidate.cases))
     return Served(candidate=chosen, scores=scores, best=top, primary=primary)
-
-
-def clearly_better(one: Sequence[float], other: Sequence[float], primary: Metric) -> bool:
-    """Say whether one model's case scores are better than another's by more than the standard error of the difference.
-
-    Args:
-        one, other: score of every case, in the same order. Where their numbers differ, as after a change of the data,
-            and where there is one case, the means are compared as they are.
-        primary: what the scores are of.
-    """
-    ahead = primary.goodness(statistics.fmean(one) - statistics.fmean(other))
-    if len(one) != len(other) or len(one) == 1:
-        return ahead > 0
-    differences = [a - b for a, b in zip(one, other, strict=True)]
-    return ahead > statistics.stdev(differences) / math.sqrt(len(differences))
 
 
 def to_tensors(model: Model) -> dict[str, Tensor]:

@@ -64,14 +64,28 @@ def beside_difference(run: Run) -> float | None:
 
 
 def below_beside(run: Run) -> list[str]:
-    """Return one warning for every site whose personal model is worse than that of the run beside."""
+    """Return one warning for every site whose personal model is worse than that of the run beside, beyond chance.
+
+    Beyond chance is more than the standard error of the difference over its cases, where both runs tell them.
+    """
     score = run.primary
     return [
         f"{site} is worse than its model of the {run.beside} run: personal {score.title} {score.text(one)} against "
         f"{score.text(two)}."
         for site, (one, two) in beside_pairs(run).items()
-        if score.better(two, one)
+        if score.better(two, one) and score.clearly_better(*_cases_of_both(run, site, one=two, other=one))
     ]
+
+
+def _cases_of_both(run: Run, site: str, *, one: float, other: float) -> tuple[list[float], list[float]]:
+    """Return the case scores of the run beside and of this run, in one order; their means where they are not alike."""
+    found = [
+        {case.case: case.mean(run.primary.name) for case in run.evaluation[site][model].cases}
+        for model in (run.beside, MODEL)
+    ]
+    if not found[0] or found[0].keys() != found[1].keys():
+        return [one], [other]
+    return [found[0][case] for case in sorted(found[0])], [found[1][case] for case in sorted(found[0])]
 
 
 def difference_text(run: Run, value: float | None) -> str:

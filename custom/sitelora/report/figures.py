@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
@@ -73,9 +74,19 @@ def heights(values: Sequence[float | None]) -> list[float]:
 
 
 def score_limits(run: Run) -> tuple[float, float]:
-    """Return the ends of the axis of every plot of scores by round: those of the score, or else of what was found."""
-    found = [value for site in run.sites for metric in ROUND_CURVES for value in run.course(site, metric)]
-    return run.primary.limits([value for value in found if value is not None])
+    """Return the ends of the axis of every plot of scores by round, to the tenth around what was found.
+
+    Of an axis from 0 to 1 the curves of one run fill a few hundredths; the same ends for all panels of a page keep them
+    comparable, and the numbers stand beside the axis.
+    """
+    told = [value for site in run.sites for metric in ROUND_CURVES for value in run.course(site, metric)]
+    found = [value for value in told if value is not None]
+    low, high = run.primary.limits(found)
+    step = (high - low) / 10
+    if not found:
+        return low, high
+    lowest, highest = math.floor((min(found) - low) / step), math.ceil((max(found) - low) / step)
+    return low + step * max(0, min(lowest, highest - 2)), low + step * max(2, highest)
 
 
 def _last_values(
