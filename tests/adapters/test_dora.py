@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sitelora.adapters.base import insert_adapters, merge_adapters, unmerge_adapters
+from sitelora.adapters.base import insert_adapters, merge_adapters
 from sitelora.adapters.dora import DoRA
 from sitelora.adapters.lora import set_base_delta
 from sitelora.networks.precision import set_precision
@@ -44,18 +44,13 @@ def test_every_column_has_the_length_m(projections: Any, x: Tensor, fill: Callab
             torch.testing.assert_close(projections(x)[name][..., rows], expected, atol=1e-5, rtol=0)
 
 
-def test_merged_it_gives_the_same_and_unmerged_the_base(
-    tiny_sam: SamSegmenter, picture: Tensor, fill: Callable[[nn.Module], None]
-) -> None:
+def test_merged_it_gives_the_same(tiny_sam: SamSegmenter, picture: Tensor, fill: Callable[[nn.Module], None]) -> None:
     insert_adapters(tiny_sam, BOTH, seed=0)
     fill(tiny_sam)
-    before = {name: tensor.clone() for name, tensor in tiny_sam.state_dict().items()}
     with torch.no_grad():
         unmerged = tiny_sam(picture)
         merge_adapters(tiny_sam)
         torch.testing.assert_close(tiny_sam(picture), unmerged, atol=1e-4, rtol=1e-4)
-    unmerge_adapters(tiny_sam)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in tiny_sam.state_dict().items())
 
 
 def test_the_lengths_get_no_gradient_through_the_norm(projections: Any, x: Tensor) -> None:

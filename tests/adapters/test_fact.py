@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sitelora.adapters.base import insert_adapters, merge_adapters, remove_adapters, unmerge_adapters
+from sitelora.adapters.base import insert_adapters, merge_adapters, remove_adapters
 from sitelora.adapters.fact import FacT
 from sitelora.networks.sam import SamSegmenter
 
@@ -58,7 +58,7 @@ def test_a_tenth_of_the_rank_is_dropped_out_in_training_alone(tiny_sam: SamSegme
         assert (several.mean(0) - whole).norm() < 0.15 * (several[0] - whole).norm() * 2
 
 
-def test_merged_it_gives_the_same_and_unmerged_the_bits(tiny_sam: SamSegmenter, picture: Tensor) -> None:
+def test_merged_it_gives_the_same_with_and_without_the_adapters(tiny_sam: SamSegmenter, picture: Tensor) -> None:
     names = set(tiny_sam.state_dict())
     insert_adapters(tiny_sam, [SPEC], seed=0)
     fill(tiny_sam)
@@ -66,9 +66,6 @@ def test_merged_it_gives_the_same_and_unmerged_the_bits(tiny_sam: SamSegmenter, 
         unmerged = tiny_sam(picture)
         merge_adapters(tiny_sam)
         torch.testing.assert_close(tiny_sam(picture), unmerged, atol=1e-4, rtol=1e-4)
-        unmerge_adapters(tiny_sam)
-        assert torch.equal(tiny_sam(picture), unmerged)
-        merge_adapters(tiny_sam)
         remove_adapters(tiny_sam)
         torch.testing.assert_close(tiny_sam(picture), unmerged, atol=1e-4, rtol=1e-4)
     assert set(tiny_sam.state_dict()) == names

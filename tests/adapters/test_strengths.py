@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sitelora.adapters.base import insert_adapters, merge_adapters, unmerge_adapters
+from sitelora.adapters.base import insert_adapters, merge_adapters
 from sitelora.adapters.lora import LoRA, LowRankPair, set_strengths
 
 PARTS = ("image_encoder", "mask_decoder")
@@ -52,7 +52,6 @@ def test_what_is_merged_has_the_strength(projections: nn.Module, x: Tensor, fill
     with torch.no_grad():
         merged = torch.cat([tensor.flatten() for tensor in projections(x).values()])
     torch.testing.assert_close(merged, expected, atol=1e-5, rtol=1e-5)
-    unmerge_adapters(projections)
 
 
 def test_a_role_that_is_not_there_is_refused(projections: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import json
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from run_states import state_hashes
-from sitelora.adapters.base import adapter_tensor_names, adapters_of, merge_adapters, unmerge_adapters
+from sitelora.adapters.base import adapter_tensor_names, adapters_of, merge_adapters
 from sitelora.adapters.bottleneck import Bottleneck
 from sitelora.adapters.lora import LowRankPair, set_strengths
 from sitelora.egress import egress_statement
@@ -213,27 +214,18 @@ def test_every_kind_of_model_is_scored_or_says_why_not(run: Any) -> None:
         assert (run.folder / site / "models" / "personal.pt").is_file()
 
 
-def test_merging_keeps_the_output_and_unmerging_the_bits(run: Any) -> None:
-    network = run.network
+def test_merging_keeps_the_output(run: Any) -> None:
+    network = copy.deepcopy(run.network)
     picture = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(2))
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     generator = torch.Generator().manual_seed(3)
-    try:
-        for pair in (m for m in network.modules() if isinstance(m, LowRankPair)):
-            pair.B.data = torch.randn(pair.B.shape, generator=generator) / 4
-        set_strengths(network, run.method.serving.strengths_of("personal"))
-        adapted = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        with torch.no_grad():
-            expected = network(picture)
-            if any(isinstance(a, Bottleneck) for _, _, a in adapters_of(network)):
-                with pytest.raises(TypeError, match="cannot be merged"):
-                    merge_adapters(network)
-                return
-            merge_adapters(network)
-            torch.testing.assert_close(network(picture), expected, atol=2e-3, rtol=1e-3)
-            unmerge_adapters(network)
-            assert torch.equal(network(picture), expected)
-        assert [n for n, t in network.state_dict().items() if not torch.equal(t, adapted[n])] == []
-    finally:
-        set_strengths(network, {})
-        network.load_state_dict(before)
+    for pair in (m for m in network.modules() if isinstance(m, LowRankPair)):
+        pair.B.data = torch.randn(pair.B.shape, generator=generator) / 4
+    set_strengths(network, run.method.serving.strengths_of("personal"))
+    with torch.no_grad():
+        expected = network(picture)
+        if any(isinstance(a, Bottleneck) for _, _, a in adapters_of(network)):
+            with pytest.raises(TypeError, match="cannot be merged"):
+                merge_adapters(network)
+            return
+        merge_adapters(network)
+        torch.testing.assert_close(network(picture), expected, atol=2e-3, rtol=1e-3)

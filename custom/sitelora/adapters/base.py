@@ -27,48 +27,31 @@ class AdapterModule(nn.Module):
         """Add the adapter to the host's own weights, for serving without overhead."""
         raise TypeError(f"{type(self).__name__} is not linear in its input and cannot be merged into the base")
 
-    def unmerge(self, host: nn.Module) -> None:
-        """Take a merged adapter out again; the host's weights return bit for bit."""
-        raise TypeError(f"{type(self).__name__} is not linear in its input and cannot be merged into the base")
-
 
 class LinearAdapter(AdapterModule):
     """An adapter of a linear projection that is linear itself, so that it can be merged into the projection."""
 
-    _kept: Tensor | None = None
-    """The host's weight as it was, while the adapter is merged."""
+    _merged = False
 
     def weight_changes(self, host: nn.Module) -> Iterable[tuple[slice, Tensor]]:
         """Yield rows of the host's weight and what is added to them, ``[rows, d_in]`` fp32."""
         raise TypeError(f"{type(self).__name__} does not say what it adds to its host's weight")
 
     def merge(self, host: nn.Module) -> None:
-        """Add the changes to the host's weight; keeps the weight as it was."""
-        if self._kept is not None:
+        """Add the changes to the host's weight, once."""
+        if self._merged:
             raise RuntimeError("this adapter is merged already")
         weight = host.get_parameter("weight")
-        kept = weight.detach().clone()
         with torch.no_grad():
             for rows, change in list(self.weight_changes(host)):
                 weight[rows] += change.to(weight.device, weight.dtype)
-        self._kept = kept
-
-    def unmerge(self, host: nn.Module) -> None:
-        """Restore the host's weight bit for bit."""
-        if self._kept is None:
-            raise RuntimeError("this adapter is not merged")
-        with torch.no_grad():
-            host.get_parameter("weight").copy_(self._kept)
-        self._kept = None
+        self._merged = True
 
 
 class HeldTensors(AdapterModule):
     """Tensors that several adapters use; changes nothing by itself, and is merged with those that use it."""
 
     def merge(self, host: nn.Module) -> None:
-        """Do nothing."""
-
-    def unmerge(self, host: nn.Module) -> None:
         """Do nothing."""
 
 
@@ -140,12 +123,6 @@ def merge_adapters(network: nn.Module) -> None:
             raise TypeError(f"{name}: {type(adapter).__name__} cannot be merged into the base; serve it unmerged")
     for _, host, adapter in found:
         adapter.merge(host)
-
-
-def unmerge_adapters(network: nn.Module) -> None:
-    """Undo ``merge_adapters``, in reverse order."""
-    for _, host, adapter in reversed(list(adapters_of(network))):
-        adapter.unmerge(host)
 
 
 def remove_adapters(network: nn.Module) -> None:

@@ -54,7 +54,7 @@ class Cores(LinearAdapter):
 
     def after(self, host: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         """Add ``s V S U x`` to every adapted part of the output ``[..., d_out]``."""
-        if self._kept is not None:
+        if self._merged:
             return output
         shared = self._shared[0]
         inner = functional.linear(inputs[0], shared.U)

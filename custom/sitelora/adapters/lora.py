@@ -95,7 +95,7 @@ class LoRAModule(LinearAdapter):
 
     def after(self, host: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         """Add every pair's output to its rows of the projection's output ``[..., d_out]``."""
-        if self._kept is not None:
+        if self._merged:
             return output
         width = output.shape[-1]
         for pair in self.pairs():
