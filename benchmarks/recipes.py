@@ -224,10 +224,11 @@ def table() -> dict[str, Any]:
         chosen = choose(recipe, own)
         if chosen is None:
             continue
-        tried = []
+        tried, grid_by = [], set[str]()
         for setting in recipe.grid:
             record = Run(job=name, setting=setting, precision=own, seed=0).read()
             assert record is not None
+            grid_by.add(f"{record['commit']} on {record['hardware']['processor']}")
             tried.append(
                 {**setting, "validation": round(validation(record), 4), "fall": round(largest_fall(record), 4)}
             )
@@ -260,6 +261,7 @@ def table() -> dict[str, Any]:
             "tried": tried,
             "tried_in": own,
             "runs": f"{len(done)} of {len(cells)}",
+            "tried_by": sorted(grid_by),
             "processors": sorted({record["hardware"]["processor"] for record in done.values()}),
             "sites": rows,
             "largest_fall": falls,

@@ -37,8 +37,9 @@ def _words(job: Mapping[str, Any]) -> str:
         + (f" (a model falls by {one['fall']:.2f})" if one["fall"] > job["largest_fall_allowed"] else "")
         for one in job["tried"]
     )
+    made = f"seed 0, {job['tried_in']}, by {'; '.join(job['tried_by'])}"
     return (
-        f"Chosen: {chosen}. Validation of what was tried (seed 0, {job['tried_in']}): {tried}. {job['runs']} runs, on "
+        f"Chosen: {chosen}. Validation of what was tried ({made}): {tried}. {job['runs']} runs, on "
         f"{', '.join(job['processors'])}. Largest fall: {max(job['largest_fall'].values()):.3f}."
     )
 
