@@ -164,7 +164,7 @@ class SharedTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Egress:
-    """What leaves a site and what stays; ``full_model_bytes``: of one message with the whole model."""
+    """What leaves a site and what stays; all bytes as on the wire, ``full_model_bytes`` of the whole model."""
 
     shared: Sequence[SharedTensor] = ()
     companions: Sequence[str] = ()

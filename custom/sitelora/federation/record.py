@@ -181,7 +181,7 @@ class FederationRecord:
             companions=tuple(self._method.program.companions),
             dtype=self._plan.wire.dtype,
             local_count=begin["local_count"],
-            local_bytes=begin["local_values"] * 4,
+            local_bytes=begin["local_values"] * size,
             frozen_count=begin["frozen_count"],
             full_model_bytes=begin["model_values"] * size,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -144,7 +143,7 @@ class Site:
         state = self._state_before(round_number, received)
         had = self._kept(state, PREVIOUS)
         model = personal_model(self.method, received.values, state)
-        before = Candidate(kind=RECEIVED, model=model, round_number=round_number, cases=self.scores.validation(model))
+        before = self._received(model, round_number)
         rounds = self.local_round
         outcome = rounds.run(
             round_number,
@@ -237,14 +236,19 @@ class Site:
             model = personal_model(self.method, received.values, state)
             latest = self.store.latest()
             number = latest.manifest["round"] + 1 if latest is not None else 0
-            last = Candidate(kind=RECEIVED, model=model, round_number=number, cases=self.scores.validation(model))
+            last = self._received(model, number)
             fresh = state.served_as.get("kind") == TRAINED and state.served_as["round"] == number - 1
             kept = self._kept(state, TRAINED if fresh else PREVIOUS)
-            if number and not partition_of(self.network).shared:  # nothing is received: it was trained here
-                last = replace(last, kind=TRAINED, round_number=number - 1)
-                kept = [candidate for candidate in kept if candidate.kind != TRAINED]
+            kept = [candidate for candidate in kept if candidate.kind != last.kind]
             self._served = (key, choose([last, *kept], primary=self.task.primary, best=state.served_as.get("best", ())))
         return self._served[1]
+
+    def _received(self, model: Model, number: int) -> Candidate:
+        """Return what a site has before a round as a candidate; where nothing is shared it was trained here before."""
+        cases = self.scores.validation(model)
+        if number and not partition_of(self.network).shared:
+            return Candidate(kind=TRAINED, model=model, round_number=number - 1, cases=cases)
+        return Candidate(kind=RECEIVED, model=model, round_number=number, cases=cases)
 
     def _kept(self, state: SiteState, kind: str) -> list[Candidate]:
         """Return the model that the site is served so far as a candidate of this kind; none before the first round."""
