@@ -159,7 +159,7 @@ def make(run: Run, data: Path) -> None:
         for name, site in members.items():
             served = site.served(packet(name))
             models = {"base": site.served_models(packet(name))["base"], "personal": served.candidate.model}
-            scores = {kind: site.score(model, site.folder) for kind, model in models.items()}
+            scores = {kind: site.scores.test(model, site.folder) for kind, model in models.items()}
             sites[name] = {
                 "test_cases": scores["personal"]["case_count"],
                 "validation_cases": len(site.folder.cases("validation")),

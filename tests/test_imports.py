@@ -25,7 +25,6 @@ LAYER = {
     "federation": 3,
     "evaluation": 3,
     "report": 3,
-    "serving": 1,
     "egress": 3,  # rehearses a federation without data
     "methods": 2,
     "method_registry": 2,
@@ -40,6 +39,7 @@ LAYER = {
     "sharing": 1,
     "server": 1,
     "regularizers": 1,
+    "serving": 1,  # from a model file to masks, without a federation
     "networks": 0,
     "data": 0,
 }
@@ -84,6 +84,20 @@ def imported_parts(path: Path) -> set[str]:
 
 def test_every_part_has_a_place_in_the_order() -> None:
     assert {part_of(path) for path in modules()} - {"__init__"} <= LAYER.keys() | COMMON
+
+
+def test_the_picture_of_the_house_shows_this_order(repository: Path) -> None:
+    """docs/architecture.md draws the floors, the highest first, a line between them, names before explanations."""
+    page = (repository / "docs" / "architecture.md").read_text(encoding="utf-8")
+    picture = re.search(r"## Who may import whom\n\n(.*?)\n\n", page, re.DOTALL)
+    assert picture is not None
+    drawn: dict[str, int] = {}
+    floors = re.split(r"\n +-+\n", picture[1])
+    for height, floor in enumerate(reversed(floors)):
+        for line in floor.splitlines():
+            *names, _explanation = re.split(r" {2,}", line.strip())
+            drawn.update(dict.fromkeys(names, height))
+    assert drawn == LAYER
 
 
 @pytest.mark.parametrize("part", sorted(LAYER))

@@ -29,7 +29,7 @@ from sitelora.sharing.wire import WireFormat, packet_bytes
 
 KINDS = ("shared", "local", "frozen")
 REHEARSED_ROUNDS = 4
-"""Rounds that are rehearsed; later ones repeat the last two, because phases alternate at most."""
+"""Rounds that are rehearsed; later ones repeat the last two, because what a method sends alternates at most."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -281,11 +281,11 @@ def test_a_models_scores_are_its_own_whatever_was_scored_since(make_site: MakeSi
     site, other = make_site(tmp_path), make_site(tmp_path, "site-2").folder
     initial = site.local_round.initial
     one, two = (Model({name: value + shift for name, value in initial.items()}) for shift in (0.0, 0.3))
-    alone = {folder.name: make_site(tmp_path).score(one, folder) for folder in (site.folder, other)}
+    alone = {folder.name: make_site(tmp_path).scores.test(one, folder) for folder in (site.folder, other)}
     for folder in (site.folder, other, site.folder):
-        assert site.score(two, folder) != alone[folder.name]
-        assert site.score(one, folder) == alone[folder.name]
-    site.score(one, site.folder, keep_predictions=tmp_path / "kept")
+        assert site.scores.test(two, folder) != alone[folder.name]
+        assert site.scores.test(one, folder) == alone[folder.name]
+    site.scores.test(one, site.folder, keep_predictions=tmp_path / "kept")
     assert len(list((tmp_path / "kept").iterdir())) == len(site.folder.cases("test"))
 
 

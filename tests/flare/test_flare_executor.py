@@ -23,7 +23,7 @@ from sitelora.federation.refusals import REMEDIES
 from sitelora.federation.task_names import BEGIN, EVALUATE, TRAIN
 from sitelora.flare.executor import SiteExecutor
 from sitelora.flare.protocol import Ticket, task_model
-from sitelora.flare.site_config import Place
+from sitelora.flare.site_config import SiteConfig
 from sitelora.sharing.wire import cast
 
 Contexts = Callable[..., FLContext]
@@ -91,8 +91,8 @@ def test_outside_the_simulator_no_phantom_takes_the_place_of_missing_data(
 def test_a_job_cannot_claim_to_be_simulated(context: Contexts) -> None:
     fl_ctx = context()
     fl_ctx.get_job_id = lambda default=None: "simulate_job"  # a server may name a job as it likes
-    assert not Place.of(fl_ctx).simulated
-    assert Place.of(context(simulated=True)).simulated
+    assert not SiteConfig.of(fl_ctx).simulated
+    assert SiteConfig.of(context(simulated=True)).simulated
 
 
 def test_in_the_simulator_a_missing_prostate_site_is_drawn_and_says_so(
@@ -100,17 +100,17 @@ def test_in_the_simulator_a_missing_prostate_site_is_drawn_and_says_so(
 ) -> None:
     monkeypatch.setenv("SITELORA_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("SITELORA_DATA")
-    place = Place.of(context("site-2", simulated=True))
+    own = SiteConfig.of(context("site-2", simulated=True))
     with caplog.at_level(logging.WARNING):
-        folder, drawn = place.site_folder("prostate")
+        folder, drawn = own.site_folder("prostate")
     assert drawn
     assert folder == tmp_path / "home" / "phantom" / f"v{VERSION}" / "prostate" / "site-2"
     assert "NO REAL DATA" in caplog.text
     with pytest.raises(ValueError, match="lungs"):
-        place.site_folder("lungs")
+        own.site_folder("lungs")
     monkeypatch.setenv("SITELORA_DATA", str(tmp_path / "mistyped"))
     with pytest.raises(ValueError, match="mistyped"):
-        place.site_folder("prostate")
+        own.site_folder("prostate")
 
 
 def test_a_site_may_configure_itself_in_its_local_folder(
@@ -122,9 +122,9 @@ def test_a_site_may_configure_itself_in_its_local_folder(
     fl_ctx = context()
     local = Path(fl_ctx.get_workspace().get_site_config_dir())
     (local / "sitelora.json").write_text(json.dumps({"home": "state", "data": str(tmp_path / "archive")}))
-    place = Place.of(fl_ctx)
-    assert place.home == local / "state"
-    assert place.site_folder("prostate") == (tmp_path / "archive" / "prostate" / "site-1", False)
+    own = SiteConfig.of(fl_ctx)
+    assert own.home == local / "state"
+    assert own.site_folder("prostate") == (tmp_path / "archive" / "prostate" / "site-1", False)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_a_sites_own_file_chooses_its_device_and_names_methods(
     assert code_of(executor.execute(BEGIN, task(BEGIN_ROUND), fl_ctx, Signal())) == "settings_refused"
     assert "epochs must be the same at all sites" in caplog.text
     local.write_text(json.dumps({"settings": {"device": "cpu", "batch_size": 2}, "methods": ["mine"]}))
-    assert Place.of(fl_ctx).methods == ("mine",)
+    assert SiteConfig.of(fl_ctx).methods == ("mine",)
     begun = FLModelUtils.from_shareable(executor.execute(BEGIN, task(BEGIN_ROUND), fl_ctx, Signal()))
     assert begun.meta["report"]["agreed"]["settings.epochs"]
 

@@ -20,7 +20,7 @@ MECHANISMS = {
     "one mixture a site": ("fedsca", {}),
     "base delta": ("fedex_lora", {}),
     "stacked base delta and fresh factors": ("flora", {}),
-    "phases": ("rolora", {}),
+    "passes in turn": ("rolora", {}),
     "state at server and sites": ("scaffold", {}),
     "private copy": ("ditto", {}),
     "a rank a site": ("hetlora", {"ranks": {"site-1": 2}}),

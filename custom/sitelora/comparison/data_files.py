@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TypeVar
-
-import tomllib
 
 from sitelora.typed_json import from_json
 

@@ -171,7 +171,7 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
             kinds = {"base": models["base"], "left_out": _for_unseen_sites(models, pooled=len(sites) == 1)}
             for folder in map(SiteFolder.read, unseen):
                 left_out[folder.name] = {
-                    kind: {"not_applicable": model} if isinstance(model, str) else site.score(model, folder)
+                    kind: {"not_applicable": model} if isinstance(model, str) else site.scores.test(model, folder)
                     for kind, model in kinds.items()
                 }
         scored: dict[tuple[str, str], dict[str, Any]] = {}
@@ -181,7 +181,7 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
             model = model_sha256(personal)
             for other in folders:
                 if (model, other.name) not in scored:  # where all is shared, every site's model is the same
-                    scored[model, other.name] = site.score(personal, other)
+                    scored[model, other.name] = site.scores.test(personal, other)
             grid[name] = {other.name: scored[model, other.name] for other in folders if other.name != name}
 
     with tempfile.TemporaryDirectory(prefix="sitelora-compare-") as place:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sitelora.federation.files import PRIVATE_FILE, private_folder, saying
@@ -16,7 +16,7 @@ BEGIN_ROUND = -1
 
 def new_uid() -> str:
     """Return a uid for a new run: the time to the second and four random bytes."""
-    return datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(4)
+    return datetime.now(UTC).strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(4)
 
 
 def site_secret(root: Path) -> bytes:

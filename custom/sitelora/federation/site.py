@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -195,9 +193,9 @@ class Site:
         place = RunFolder(self.settings.run_folder)
         with new_folder(place.evaluation(site)) as new:
             predictions = new / PREDICTIONS
-            self.score(personal, self.folder, keep_predictions=predictions)
+            self.scores.test(personal, self.folder, keep_predictions=predictions)
             results = {
-                kind: {"not_applicable": model} if isinstance(model, str) else self.score(model, self.folder)
+                kind: {"not_applicable": model} if isinstance(model, str) else self.scores.test(model, self.folder)
                 for kind, model in models.items()
             }
             results["personal"] = {**results["personal"], "served": served.to_json()}
@@ -259,10 +257,6 @@ class Site:
         model = from_tensors(state.served, self.method.serving.strengths_of("personal"))
         noted = state.served_as
         return [Candidate(kind=kind, model=model, round_number=noted["round"], cases=tuple(noted["cases"]))]
-
-    def score(self, model: Model, folder: SiteFolder, *, keep_predictions: Path | None = None) -> dict[str, Any]:
-        """Score a model on a folder's test cases, as ``SiteScores.test``."""
-        return self.scores.test(model, folder, keep_predictions=keep_predictions)
 
     def _state_before(self, round_number: int, received: Received) -> SiteState:
         stored = self.store.latest_before(round_number)

@@ -11,7 +11,7 @@ from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 from torch import Tensor
 
 from sitelora.flare.protocol import Ticket
-from sitelora.flare.site_config import Place
+from sitelora.flare.site_config import SiteConfig
 from sitelora.sharing.wire import EgressError
 
 _DXO = "DXO"
@@ -63,16 +63,16 @@ def strange_values(value: object, where: str, *, depth: int = 0) -> Iterator[str
         yield f"{where}: {type(value).__name__}"
 
 
-def context_of(ticket: Ticket, place: Place) -> dict[str, object]:
+def context_of(ticket: Ticket, own: SiteConfig) -> dict[str, object]:
     """Return what names an answer in a log of the site and derives its noise; as the site's own exit has it."""
     return {
         "federation": ticket.federation,
         "uid": ticket.uid,
-        "site": place.name,
+        "site": own.name,
         "round": ticket.round_number,
     }
 
 
-def site_folder_of_run(ticket: Ticket, place: Place) -> Path:
+def site_folder_of_run(ticket: Ticket, own: SiteConfig) -> Path:
     """Return this site's folder of a run."""
-    return place.home / ticket.federation / ticket.uid / place.name
+    return own.home / ticket.federation / ticket.uid / own.name

@@ -34,7 +34,7 @@ from sitelora.federation.run_folder import RESULT, SERVER, RunFolder
 from sitelora.federation.run_lock import RunningError, end_on_request, working
 from sitelora.federation.task_names import BEGIN, EVALUATE, TRAIN
 from sitelora.flare.protocol import Reply, Ticket, read_reply, task_model
-from sitelora.flare.site_config import Place, read_job, refuse_arguments
+from sitelora.flare.site_config import SiteConfig, read_job, refuse_arguments
 from sitelora.run_result import ModelScore, RunResult
 from sitelora.sharing.wire import Packet, packet_bytes
 from sitelora.typed_json import to_json
@@ -106,11 +106,11 @@ class FederationController(ModelController):
 
     def _open(self) -> Coordinator:
         refuse_arguments(self._unexpected)
-        place = Place.of(self.fl_ctx)
+        own = SiteConfig.of(self.fl_ctx)
         job = read_job(self.fl_ctx)
         self._job = job = job if job.uid else replace(job, uid=new_uid())
-        settings = job.run_settings(own_methods=place.methods, site_values=place.values)
-        plan = FederationPlan.of(job, settings, home=place.home)
+        settings = job.run_settings(own_methods=own.methods, site_values=own.values)
+        plan = FederationPlan.of(job, settings, home=own.home)
         set_torch_threads(settings)
         run = RunFolder(plan.run_folder)
         events = EventLog(run.server, SERVER)

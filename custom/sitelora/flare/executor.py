@@ -37,7 +37,7 @@ from sitelora.flare.protocol import (
     read_task,
     reply_shareable,
 )
-from sitelora.flare.site_config import Place, read_job, refuse_arguments
+from sitelora.flare.site_config import SiteConfig, read_job, refuse_arguments
 from sitelora.sharing.wire import Packet, packet_bytes
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class SiteExecutor(Executor):
         name = fl_ctx.get_identity_name()
         ticket: Ticket | None = None
         try:
-            place = Place.of(fl_ctx)
+            own = SiteConfig.of(fl_ctx)
             ticket, packet = read_task(shareable)
             refuse_arguments(self._unexpected)
             job = read_job(fl_ctx)
@@ -85,10 +85,10 @@ class SiteExecutor(Executor):
                     f"a task of federation {ticket.federation!r}, uid {ticket.uid!r}; this job is {job.federation!r}, "
                     f"uid {job.uid or 'as the server says'!r}"
                 )
-            run = RunFolder.of(place.home, ticket.federation, ticket.uid)
-            stopped = EventLog(run.site(place.name), place.name).stopped
-            with working(run.lock(place.name), f"{run.path}, {place.name}", stopped=stopped):
-                return self._do(task_name, ticket, packet, place, job, abort_signal)
+            run = RunFolder.of(own.home, ticket.federation, ticket.uid)
+            stopped = EventLog(run.site(own.name), own.name).stopped
+            with working(run.lock(own.name), f"{run.path}, {own.name}", stopped=stopped):
+                return self._do(task_name, ticket, packet, own, job, abort_signal)
         except TaskAborted:
             self._site = None
             logger.info("site %s: stopped in task %s; what was finished before is kept", name, task_name)
@@ -101,12 +101,12 @@ class SiteExecutor(Executor):
             logger.exception("site %s: task %s failed", name, task_name)
             return self._failed(ticket, name, error, fl_ctx)
 
-    def _do(self, task: str, ticket: Ticket, packet: Packet, place: Place, job: Job, abort: Signal) -> Shareable:
-        events = EventLog(site_folder_of_run(ticket, place), place.name)
+    def _do(self, task: str, ticket: Ticket, packet: Packet, own: SiteConfig, job: Job, abort: Signal) -> Shareable:
+        events = EventLog(site_folder_of_run(ticket, own), own.name)
         number = ticket.round_number
         began = time.monotonic()
         events.write("task_started", task=task, round=number, bytes_down=packet_bytes(packet))
-        site = self._site_of(ticket, place, job, events)
+        site = self._site_of(ticket, own, job, events)
         if task == BEGIN and number == BEGIN_ROUND:
             answer = site.begin()
         elif task == TRAIN:
@@ -131,29 +131,29 @@ class SiteExecutor(Executor):
         )
         return reply_shareable(ticket, answer.tensors, answer.report)
 
-    def _site_of(self, ticket: Ticket, place: Place, job: Job, events: EventLog) -> Site:
+    def _site_of(self, ticket: Ticket, own: SiteConfig, job: Job, events: EventLog) -> Site:
         from sitelora.federation.site import Site  # a second of imports, only where a task comes
         from sitelora.federation.site_settings import SiteSettings
 
         site = self._site
-        if site is not None and (site.settings.uid, site.settings.home) == (ticket.uid, place.home):
+        if site is not None and (site.settings.uid, site.settings.home) == (ticket.uid, own.home):
             return site
-        settings = job.run_settings(own_methods=place.methods, site_values=place.values)
-        folder, drawn = place.site_folder(job.dataset)
+        settings = job.run_settings(own_methods=own.methods, site_values=own.values)
+        folder, drawn = own.site_folder(job.dataset)
         if drawn:
             events.write("artificial_data", folder=str(folder))
         self._site = Site(
             SiteSettings(
-                site=place.name,
+                site=own.name,
                 federation=ticket.federation,
                 uid=ticket.uid,
                 bundle=job.bundle,
                 data=folder,
-                home=place.home,
+                home=own.home,
                 overrides=job.settings,
                 wire=job.wire,
-                own_methods=place.methods,
-                site_values=place.values,
+                own_methods=own.methods,
+                site_values=own.values,
                 agreed=job.agreed(settings),
                 rounds=job.rounds,
                 sites=len(job.sites),
@@ -166,14 +166,14 @@ class SiteExecutor(Executor):
         if ticket is None:
             return error_shareable(None, code)
         try:
-            place = Place.of(fl_ctx)
+            own = SiteConfig.of(fl_ctx)
         except ValueError:  # the site's own configuration is what is wrong, and its log says so
             return error_shareable(ticket, "configuration_refused")
         text = f"{name}: {error}" if name not in str(error) else str(error)
         if not isinstance(error, ValueError | RuntimeError | LookupError | OSError):
             text = f"{text} ({type(error).__name__})"
         with contextlib.suppress(OSError):  # a full disk must not keep the code of it back
-            EventLog(site_folder_of_run(ticket, place), place.name).write("error", code=code, error=text)
+            EventLog(site_folder_of_run(ticket, own), own.name).write("error", code=code, error=text)
         return error_shareable(ticket, code)
 
 

@@ -25,7 +25,7 @@ from sitelora.federation.reports import BEGIN, SCORES, TRAINED
 from sitelora.federation.run_folder import INITIAL, POLICY
 from sitelora.flare.answers import context_of, packet_of, site_folder_of_run
 from sitelora.flare.protocol import Ticket, error_shareable
-from sitelora.flare.site_config import Place, read_job
+from sitelora.flare.site_config import SiteConfig, read_job
 from sitelora.sharing.audit import AuditLog
 from sitelora.sharing.exit import privatise
 from sitelora.sharing.wire import EgressError, Packet, WireFormat, allow_only_shared, packet_sha256
@@ -78,20 +78,20 @@ class SitePolicy(FLComponent):
             if dxo.meta["error"] not in REMEDIES:
                 raise EgressError("nothing left: an error that is no code of the public list")
             return
-        ticket, place = Ticket.read(dxo.meta), Place.of(fl_ctx)
+        ticket, own = Ticket.read(dxo.meta), SiteConfig.of(fl_ctx)
         self._allow(dxo.data, fl_ctx)
         report = dxo.meta.get("report")
         schema = BEGIN if ticket.round_number == BEGIN_ROUND else TRAINED if dxo.data else SCORES
-        schema.read(report, sender=place.name)
+        schema.read(report, sender=own.name)
         if not dxo.data:
             return
-        context, folder = context_of(ticket, place), site_folder_of_run(ticket, place)
-        secret = site_secret(place.home)
+        context, folder = context_of(ticket, own), site_folder_of_run(ticket, own)
+        secret = site_secret(own.home)
         if self.clip_norm is not None:
             dxo.data = self._private(dxo.data, secret, folder, **context)
             dxo.update_shareable(answer)
         AuditLog(path=folder / POLICY, secret=secret).write(dxo.data, **context)
-        EventLog(folder, place.name).write("policy", round=ticket.round_number, tensors=len(dxo.data))
+        EventLog(folder, own.name).write("policy", round=ticket.round_number, tensors=len(dxo.data))
 
     def _private(self, packet: Packet, secret: bytes, folder: Path, **context: object) -> dict[str, Tensor]:
         """Return the packet clipped and noised; the site's own initial values, as they left its exit, stay."""

@@ -28,42 +28,42 @@ DRAWN_DATASET = "prostate"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class SiteConfig:
     """One participant's own configuration.
 
     Attributes:
         name: of the participant.
         home: where it keeps its state.
-        config: its ``local/sitelora.json``, if there is one.
+        file: its ``local/sitelora.json``, if there is one.
         simulated: NVFlare's simulator runs it.
         methods: modules whose functions a job may name as methods here. values: bundle values that the site sets.
     """
 
     name: str
     home: Path
-    config: Path | None
+    file: Path | None
     simulated: bool
     methods: tuple[str, ...] = ()
     values: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, fl_ctx: FLContext) -> Place:
-        """Return the place of the participant that NVFlare runs here.
+    def of(cls, fl_ctx: FLContext) -> SiteConfig:
+        """Return the configuration of the participant that NVFlare runs here.
 
         Raises:
             ValueError: its ``local/sitelora.json`` is not usable.
         """
-        file = Path(fl_ctx.get_engine().get_workspace().get_site_config_dir()) / SITE_CONFIG
-        config = file if file.is_file() else None
+        expected = Path(fl_ctx.get_engine().get_workspace().get_site_config_dir()) / SITE_CONFIG
+        file = expected if expected.is_file() else None
         # The simulator sets its mode itself and a server cannot; the job's name alone would be the server's word.
         simulated = bool(fl_ctx.get_prop(FLContextKey.SIMULATE_MODE, False))
         return cls(
             name=fl_ctx.get_identity_name(),
-            home=home(config),
-            config=config,
+            home=home(file),
+            file=file,
             simulated=simulated and fl_ctx.get_job_id() == SimulatorConstants.JOB_NAME,
-            methods=site_methods(config),
-            values=site_values(config),
+            methods=site_methods(file),
+            values=site_values(file),
         )
 
     def site_folder(self, dataset: str) -> tuple[Path, bool]:
@@ -72,11 +72,11 @@ class Place:
         Raises:
             SiteDataError: there is none; says where it was looked for and how to make it.
         """
-        root = data_root(self.config)
+        root = data_root(self.file)
         try:
             return find_site_folder(dataset, self.name, root), False
         except SiteDataError:
-            chosen = DATA_VARIABLE in os.environ or (self.config is not None and root != self.home / "data")
+            chosen = DATA_VARIABLE in os.environ or (self.file is not None and root != self.home / "data")
             if not self.simulated or dataset != DRAWN_DATASET or chosen:
                 raise
         from sitelora.data.phantom.make import VERSION, make_phantom  # only here: the simulator starts many processes

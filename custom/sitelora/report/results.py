@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +191,7 @@ def _written(path: Path) -> str:
     """Return when a file was written, in UTC; empty when it is absent."""
     if not path.is_file():
         return ""
-    return f"{datetime.fromtimestamp(path.stat().st_mtime, tz=timezone.utc):%Y-%m-%d %H:%M} UTC"
+    return f"{datetime.fromtimestamp(path.stat().st_mtime, tz=UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _site_evaluation(path: Path) -> SiteEvaluation:

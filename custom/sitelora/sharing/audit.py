@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -49,7 +49,7 @@ class AuditLog:
         self.path.touch(mode=0o600)
         with _locked(self.path) as stream:
             number, previous = _end_of(stream)
-            now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            now = datetime.now(UTC).isoformat(timespec="seconds")
             lines = []
             for name in sorted(packet):
                 entry = {"seq": number, "previous": previous, "time": now, **context, **_facts(name, packet[name])}

@@ -3,8 +3,8 @@
 IEEE 754 fixes the last bit of ``+ - * /`` and of the square root, of comparing and of rounding to whole numbers; numpy
 does each of them in a step of its own. It does not fix ``exp``, ``sin`` or ``pow``, nor in which order a sum, a matrix
 product or a convolution adds: there vector units and libraries differ in the last bits, and a voxel near a threshold or
-a half changes. So everything here and in the other ``phantom_*`` modules is float64 of the former kind and integers;
-``tests/data/test_phantom_bytes.py`` holds the list of what may be called.
+a half changes. So everything here and in the folder's other modules is float64 of the former kind and integers;
+``tests/data/phantom/test_bytes.py`` holds the list of what may be called.
 
 Right to about 1e-9, which is more than a picture needs: what counts is that it is the same.
 """
