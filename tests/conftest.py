@@ -114,6 +114,7 @@ def job_of() -> Callable[..., JobFolder]:
     """Export a tiny job of two sites and two rounds."""
     from sitelora.federation.job_folder import JobFolder
     from sitelora.flare.recipe import FederationRecipe, export_job
+    from small_network import SMALL
 
     def make(folder: Path, **arguments: Any) -> JobFolder:
         values: dict[str, Any] = {
@@ -121,7 +122,7 @@ def job_of() -> Callable[..., JobFolder]:
             "dataset": "prostate",
             "sites": ["site-1", "site-2"],
             "rounds": 2,
-            "overrides": {"base": None, "image_size": 32, "slices": 3, "precision": "fp32"},
+            "overrides": {**SMALL, "slices": 3},
             **arguments,
         }
         return JobFolder.read(export_job(FederationRecipe(**values), folder))

@@ -21,8 +21,9 @@ from sitelora.federation.site_settings import SiteSettings
 from sitelora.flare.protocol import Ticket, reply_shareable
 from sitelora.settings import read_settings
 from sitelora.simulator.resolve_run import choose_run
+from small_network import SMALL
 
-SMALL: dict[str, Any] = {"base": None, "image_size": 32, "slices": 2, "precision": "fp32", "epochs": 1}
+VALUES: dict[str, Any] = {**SMALL, "slices": 2, "epochs": 1}
 MOST_ROOMS = {"From a volume to the wire": 12, "From `--set method#rank=4` to the tensor": 17}
 RANK = 7
 
@@ -80,10 +81,10 @@ def test_a_volume_reaches_the_wire_through_the_rooms_that_the_document_lists(
     repository: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     listed = rooms(repository, "From a volume to the wire")
-    bundle = {"bundle": "iat_segmentation", "federation": "walk", "uid": "once", "overrides": SMALL}
+    bundle = {"bundle": "iat_segmentation", "federation": "walk", "uid": "once", "overrides": VALUES}
     site = Site(SiteSettings(site="site-1", data=tiny_data / "prostate/site-1", home=tmp_path / "site", **bundle))
     plan = FederationPlan(dataset="prostate", sites=("site-1",), rounds=1, home=tmp_path / "server", **bundle)
-    values = read_settings("iat_segmentation", SMALL)
+    values = read_settings("iat_segmentation", VALUES)
     coordinator = Coordinator(plan, values.method, values.task)
     begun = site.begin()
     coordinator.begin({"site-1": (begun.tensors, begun.report)})
@@ -104,7 +105,7 @@ def test_a_volume_reaches_the_wire_through_the_rooms_that_the_document_lists(
 def test_a_rank_reaches_its_tensor_through_the_rooms_that_the_document_lists(
     repository: Path, tiny_data: Path, tmp_path: Path, job_of: Callable[..., JobFolder]
 ) -> None:
-    folder = job_of(tmp_path / "jobs", sites=["site-1"], overrides=SMALL).path
+    folder = job_of(tmp_path / "jobs", sites=["site-1"], overrides=VALUES).path
     passed: list[str] = []
 
     def note(module: str, frame: FrameType, event: str, value: Any) -> None:

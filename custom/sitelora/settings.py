@@ -24,7 +24,7 @@ from sitelora.home import METHODS_VARIABLE, site_methods
 from sitelora.method import Method
 from sitelora.method_registry import REFERENCES, accepted, find_method, method_names, own_name
 from sitelora.networks.before_built import parts_before, require_base
-from sitelora.networks.parts import Parts, PartsError
+from sitelora.networks.parts import PartsError
 from sitelora.task import Task
 from sitelora.task_registry import find_task
 from sitelora.value_kinds import SettingsError, did_you_mean, require_plain, short
@@ -70,10 +70,12 @@ class RunSettings:
         """The method, in the names of the run's network, which is not built for that.
 
         Raises:
-            SettingsError: its arguments contradict each other, or speak of what the network does not have.
+            SettingsError: the network cannot be what the values say, or the method's arguments contradict each other or
+                speak of what the network does not have.
         """
+        config = self.parser()
         try:
-            method = self.parser().get_parsed_content(METHOD)
+            method = config.get_parsed_content(METHOD)
         except Exception as error:
             cause: BaseException = error
             while cause.__cause__ is not None:
@@ -85,21 +87,13 @@ class RunSettings:
                 "function that returns a sitelora Method"
             )
         try:
-            return method.on(self.parts)
-        except PartsError as error:
-            raise SettingsError(f"bundle {self.bundle}: method {method.name}: {error}") from error
-
-    @cached_property
-    def parts(self) -> Parts:
-        """The parts of the run's network, which is not built for that.
-
-        Raises:
-            SettingsError: the network cannot be what the values say.
-        """
-        try:
-            return parts_before(self.parser())
+            parts = parts_before(config)
         except ValueError as error:
             raise SettingsError(f"bundle {self.bundle}: {error}") from error
+        try:
+            return method.on(parts)
+        except PartsError as error:
+            raise SettingsError(f"bundle {self.bundle}: method {method.name}: {error}") from error
 
     @cached_property
     def task(self) -> Task:

@@ -17,10 +17,11 @@ from sitelora.federation.job import JOB_FILE, Job
 from sitelora.run_result import RunResult
 from sitelora.simulator.check_outcome import read_result
 from sitelora.simulator.processes import environment, simulator_command
+from small_network import SMALL
 
 BUNDLE = "iat_segmentation"
 SITES = ("site-1", "site-2")
-OVERRIDES: dict[str, Any] = {"base": None, "image_size": 32, "slices": 3, "precision": "fp32"}
+OVERRIDES: dict[str, Any] = {**SMALL, "slices": 3}
 
 
 class Engine:

@@ -7,9 +7,8 @@ import textwrap
 from collections import Counter
 from collections.abc import Collection
 
-from sitelora.commands._columns import columns
 from sitelora.egress import EgressStatement, TensorEntry
-from sitelora.report.format_values import bytes_text, count_text, listed
+from sitelora.report.format_values import bytes_text, columns, count_text, listed
 
 TITLES = {
     "shared": "LEAVES THE SITE: shared tensors",

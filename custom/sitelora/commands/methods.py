@@ -7,7 +7,6 @@ import importlib
 import inspect
 import textwrap
 
-from sitelora.commands._columns import columns
 from sitelora.commands._values import add_bundle_values, as_overrides, positive
 
 BUNDLE = "iat_segmentation"
@@ -48,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 def _table(names: list[str], args: argparse.Namespace) -> int:
     from sitelora.commands._method_costs import method_cost
     from sitelora.federation.bundle_config import meta_network
-    from sitelora.report.format_values import bytes_text
+    from sitelora.report.format_values import bytes_text, columns
 
     given = as_overrides(args.values)
     network = meta_network(args.bundle, given)

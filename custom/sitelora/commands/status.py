@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sitelora.commands._columns import columns
+from sitelora.report.format_values import columns
 
 if TYPE_CHECKING:
     from sitelora.federation.run_status import RunStatus

@@ -154,7 +154,7 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
         found = {site: entry.metrics.get("score_served") for site, entry in each.sites.items()}
         told = [f"{site} {primary.text(value)}" for site, value in found.items() if value is not None]
         scores = ", ".join(told) or "of no site"
-        tell(f"{job}: round {each.number + 1}/{job.setup.rounds}, validation {primary.title} {scores}")
+        tell(f"{job}: round {each.counted}/{job.setup.rounds}, validation {primary.title} {scores}")
 
     primary = job.judged.task.primary
 

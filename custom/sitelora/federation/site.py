@@ -65,52 +65,45 @@ class Site:
         torch.set_num_threads(int(self._parser.get_parsed_content("torch_threads")))
         self.seed = int(self._parser.get_parsed_content("seed"))
         self.method, self.task = settings.run.method, settings.run.task
-        self._network: nn.Module | None = None
-        self._border: Border | None = None
-        self._rounds: LocalRound | None = None
         self._served: tuple[str, Served] | None = None
         self.store = SiteStore(settings.run_folder / settings.site)
         self.turns = Turns(site=settings.site, store=self.store, rounds=settings.rounds)
 
-    @property
+    @cached_property
     def network(self) -> nn.Module:
         """The adapted network, built at first use."""
-        if self._network is None:
-            self._network = self._parser.get_parsed_content("network")
-        return self._network
+        network = self._parser.get_parsed_content("network")
+        assert isinstance(network, nn.Module)
+        return network
 
     @cached_property
     def scores(self) -> SiteScores:
         """What scores models here, over the network."""
         return SiteScores(self.network, self.folder, self.settings.run)
 
-    @property
+    @cached_property
     def local_round(self) -> LocalRound:
         """The trainer of this site, built at first use."""
-        if self._rounds is None:
-            self._rounds = LocalRound(
-                network=self.network,
-                method=self.method,
-                trainer=self._parser.get_parsed_content("train#trainer"),
-                seed=self.seed,
-                site=self.settings.site,
-                schedule=self._parser.get_parsed_content("schedule") if "schedule" in self._parser else None,
-                max_gradient_norm=float(self._parser.get_parsed_content("max_gradient_norm")),
-            )
-        return self._rounds
+        return LocalRound(
+            network=self.network,
+            method=self.method,
+            trainer=self._parser.get_parsed_content("train#trainer"),
+            seed=self.seed,
+            site=self.settings.site,
+            schedule=self._parser.get_parsed_content("schedule") if "schedule" in self._parser else None,
+            max_gradient_norm=float(self._parser.get_parsed_content("max_gradient_norm")),
+        )
 
-    @property
+    @cached_property
     def border(self) -> Border:
         """Where messages come in and answers leave, made at first use from the network that the site has."""
-        if self._border is None:
-            self._border = Border(
-                settings=self.settings,
-                method=self.method,
-                folder=self.store.folder,
-                initial=self.local_round.initial,
-                shared=partition_of(self.network).shared,
-            )
-        return self._border
+        return Border(
+            settings=self.settings,
+            method=self.method,
+            folder=self.store.folder,
+            initial=self.local_round.initial,
+            shared=partition_of(self.network).shared,
+        )
 
     def begin(self) -> Answer:
         """Check data, bundle and base; return hashes, counts and the seeded initial shared tensors.

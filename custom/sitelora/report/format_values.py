@@ -1,6 +1,11 @@
-"""Numbers as people read them; scores as their metric says, bytes in kB and MB (1 kB = 1,000 B), seconds as time."""
+"""Numbers as people read them, and rows of them as columns.
+
+Scores are written as their metric says, bytes in kB and MB (1 kB = 1,000 B), seconds as time.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Collection, Sequence
 
 from sitelora.metric import ABSENT
 
@@ -53,3 +58,15 @@ def listed(names: list[str]) -> str:
 def shortened(text: str, most: int) -> str:
     """Return a text of at most so many characters, cut with an ellipsis."""
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
+def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:
+    """Return a line a row, its cells below each other; the columns whose numbers are in ``right`` end at one place."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sitelora.report.costs import cost_of
 from sitelora.report.findings import scored_models, verdict
-from sitelora.report.format_values import ABSENT, bytes_text
+from sitelora.report.format_values import ABSENT, bytes_text, columns
 from sitelora.report.results import Run
 from sitelora.report.table import Column, table_of
 from sitelora.report.tables import site_columns
@@ -69,14 +69,8 @@ def _aligned(rows: Sequence[Sequence[str]], width: int) -> str:
     keep = len(widths)
     while keep > 2 and sum(widths[:keep]) + 2 * (keep - 1) > width:
         keep -= 1
-    lines = []
-    for row in rows:
-        cells = []
-        for place in range(keep):
-            left = place in (0, len(widths) - 1)
-            cells.append(row[place].ljust(widths[place]) if left else row[place].rjust(widths[place]))
-        lines.append("  ".join(cells)[:width].rstrip())
-    return "\n".join(lines)
+    lines = columns([row[:keep] for row in rows], right=range(1, len(widths) - 1))
+    return "\n".join(line[:width].rstrip() for line in lines)
 
 
 def _wrap(text: str, width: int, *, first: str = "", later: str = "") -> str:

@@ -39,7 +39,7 @@ def _result_problems(job: JobFolder, result: RunResult) -> list[str]:
         for site in job.sites:
             found = each.sites.get(site, SiteRound(status="missing", reason="never heard of"))
             if found.status != OK:
-                problems.append(f"round {each.number + 1}: {site} {found.status}: {found.reason}")
+                problems.append(f"round {each.counted}: {site} {found.status}: {found.reason}")
     if job.evaluates:
         silent = [site for site in job.sites if site not in result.evaluation]
         problems += [f"no evaluation from {site}" for site in silent]
