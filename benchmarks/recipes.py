@@ -6,9 +6,10 @@
 
 `--data` holds `lungs`, `cells` (`sitelora prepare`) and `prostate`, the drawn phantom (`sitelora prepare
 prostate_phantom`). First a job's small grid runs with seed 0 in this processor's own precision; the setting is chosen
-by the served model's validation score, each site counting alike, among the runs in which no model falls; of settings
-less than 0.005 apart the one that falls least. Test cases play no part. Then the chosen setting runs with three seeds,
-first in this precision, then in the other. One JSON a run in `results/recipes`: stopped at any moment, the same command
+by the served model's validation score, each site counting alike, among the settings in none of whose runs a model falls;
+of settings less than 0.005 apart the one that falls least. Test cases play no part. Then the chosen setting runs with
+three seeds, first in this precision, then in the other; where a model falls in one of these (by validation, again), the
+setting is passed over and the next one has its turn. One JSON a run in `results/recipes`: stopped at any moment, the same command
 goes on. The table is `results/recipes.json`; it names what does not hold.
 """
 
@@ -65,7 +66,7 @@ RECIPES = {
     recipe.job: recipe
     for recipe in (
         Recipe(job="iat_lungs", grid=_grid((0.004, 0.002), (0.004, 2.0), scale=4.0), fixed={"batch_size": 4}),
-        Recipe(job="iat_cells", grid=_grid((0.004, 0.002), (0.004, 2.0), scale=4.0)),
+        Recipe(job="iat_cells", grid=_grid((0.004, 0.002), (0.004, 2.0), (0.002, 2.0), scale=4.0)),
         Recipe(job="iat_prostate", grid=_grid((0.004, 0.002), scale=4.0)),
         Recipe(job="flap_sam_prostate", grid=_grid((0.001, 0.0015)), fixed={"max_gradient_norm": 1.0}),
         Recipe(job="fedsca_prostate", grid=_grid((0.004, 0.002))),
@@ -99,6 +100,12 @@ def validation(record: Mapping[str, Any]) -> float:
     return sum(scores) / len(scores)
 
 
+def falls_anywhere(recipe: Recipe, setting: Mapping[str, Any]) -> bool:
+    """Return whether a model fell in any run of this setting that there is, whatever its seed and precision."""
+    runs = (Run(job=recipe.job, setting=setting, precision=p, seed=s).read() for p in PRECISIONS for s in SEEDS)
+    return any(largest_fall(record) > LARGEST_FALL for record in runs if record is not None)
+
+
 def largest_fall(record: Mapping[str, Any]) -> float:
     """Return how far the received or the trained model fell below an earlier round's, at any site, by validation."""
     worst = 0.0
@@ -120,7 +127,7 @@ def choose(recipe: Recipe, own: str) -> Mapping[str, Any] | None:
     records = [(setting, Run(job=recipe.job, setting=setting, precision=own, seed=0).read()) for setting in recipe.grid]
     if any(record is None for _, record in records):
         return None
-    steady = [(s, r) for s, r in records if r is not None and largest_fall(r) <= LARGEST_FALL]
+    steady = [(s, r) for s, r in records if r is not None and not falls_anywhere(recipe, s)]
     every = steady or [(s, r) for s, r in records if r is not None]
     best = max(validation(record) for _, record in every)
     alike = [(s, r) for s, r in every if validation(r) >= best - NOT_TOLD_APART]
