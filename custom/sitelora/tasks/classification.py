@@ -33,6 +33,11 @@ BALANCED_ACCURACY = Metric(
     "share.",
     balanced=True,
 )
+OF_TRUTH = Metric(
+    name="truth_probability",
+    title="Probability of truth",
+    help="What the model gave the true class of a case, after calibration; the mean over cases.",
+)
 _MORE = " With more than two classes: one class against the rest, the mean over the classes that there are cases of."
 SET_METRICS = (
     Metric(
@@ -135,6 +140,7 @@ def score_case(prediction: Answer, truth: int, labels: Labels, *, primary_only: 
         scores[name] = {RIGHT: float(prediction.chosen == truth) if value == truth else None}
         if not primary_only:
             scores[name] |= {
+                OF_TRUTH.name: float(prediction.probabilities[value]) if value == truth else None,
                 CHOSEN: float(prediction.chosen == value),
                 PROBABILITY: float(prediction.probabilities[value]),
                 UNCALIBRATED: float(prediction.uncalibrated[value]),
@@ -150,6 +156,9 @@ def wrong(metrics: CaseMetrics) -> str:
         return f"{len(told)} true classes and the chosen ones {found[CHOSEN]}, expected one of each"
     if found[CHOSEN].count(1.0) != 1 or (found[RIGHT].index(told[0]) == found[CHOSEN].index(1.0)) != (told[0] == 1.0):
         return f"{RIGHT} {told[0]} where the chosen classes are {found[CHOSEN]}"
+    own = list(metrics.values())[found[RIGHT].index(told[0])]
+    if own.get(OF_TRUTH.name) != own.get(PROBABILITY):
+        return f"{OF_TRUTH.name} {own.get(OF_TRUTH.name)}, expected the true class's {own.get(PROBABILITY)}"
     for name in (PROBABILITY, UNCALIBRATED):
         values = [each.get(name) for each in metrics.values()]
         if any(value is None for value in values) or abs(sum(value or 0.0 for value in values) - 1) > NEAR:
@@ -184,7 +193,7 @@ def draw(case: Mapping[str, Any], folder: Path, name: str, file: Path, *, labels
 TASK = Task(
     name="classification",
     truth="class",
-    metrics=(BALANCED_ACCURACY,),
+    metrics=(BALANCED_ACCURACY, OF_TRUTH),
     set_metrics=SET_METRICS,
     values=VALUES,
     read_truth=read_truth,
@@ -195,6 +204,8 @@ TASK = Task(
     wrong=wrong,
     keep=keep,
     draw=draw,
+    leaves="its true class, the chosen one and the probability of every class",
+    stays="images, pictures of cases",
     album=Album(
         words="Every site's most certain mistakes on test cases",
         picture="image with its true class and what was predicted",
