@@ -70,9 +70,9 @@ CINE_SHAPES: dict[str, CineShape] = {
         convolutions=2,
         published="cinema.safetensors or a classification_cvd file of mathpluscode/CineMA on Hugging Face",
     ),
-    # Our choice: 96 x 96 x 8 are 288 tokens, and a step of 8 cases costs one core a tenth of a second.
+    # Our choice: 96 x 96 x 8 voxels are 288 tokens, and 8 cases cost one core a tenth of a second.
     "cine_tiny": CineShape(
-        width=192, depth=6, heads=3, epsilon=1e-5, steps=(4, 2, 2), channels=(32, 64), convolutions=1
+        width=128, depth=6, heads=4, epsilon=1e-5, steps=(4, 2, 2), channels=(32, 64), convolutions=1
     ),
 }
 
