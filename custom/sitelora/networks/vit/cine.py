@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sitelora.networks.parts import Parts
 
 from .blocks import Encoder, SplitAttention
-from .classifier import VitClassifier
+from .classifier import Readout, VitClassifier
 from .parts import vit_parts
 from .shapes import CineShape, cine_shape
 from .stem import FRAMES, Fusion, Stem
@@ -47,7 +47,7 @@ class CineHead(nn.Module):
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
-        self.sax, self.cls = nn.Linear(width, classes), nn.Linear(width, classes)
+        self.sax, self.cls = Readout(width, classes), Readout(width, classes)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return ``[B, K]`` for ``[B, 2 d]``."""
@@ -111,8 +111,8 @@ class CineClassifier(VitClassifier):
         """
         return vit_parts(cine_shape(arch, image_size, slices).depth, _ATTENTION)
 
-    def features(self, image: Tensor) -> Tensor:
-        """Return what the heads read, in fp32: the mean of the tokens, then the class token, ``[B, 2 d]``.
+    def ready(self, image: Tensor) -> Tensor:
+        """Return what the encoder reads.
 
         Args:
             image: ``[B, 2, X, Y, Z]``: end-diastole and end-systole, intensities from 0 to 1.
@@ -126,7 +126,8 @@ class CineClassifier(VitClassifier):
                 f"found an input of shape {tuple(image.shape)}, expected [B, {FRAMES}, {x}, {y}, {z}]: end-diastole "
                 f"and end-systole, resized or cropped to image_size={x} and slices={z}"
             )
-        values = image.as_subclass(Tensor).float()
-        with self.autocast(values.device):
-            token, others = self.encoder(values)
-        return torch.cat([others.float().mean(1), token.float()], dim=1)
+        return image.as_subclass(Tensor).float()
+
+    def read_out(self, token: Tensor, others: Tensor) -> Tensor:
+        """Return the mean of the tokens, then the class token, ``[B, 2 d]``."""
+        return torch.cat([others.mean(1), token], dim=1)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sitelora.networks.initial import fill_network
@@ -13,6 +14,15 @@ from sitelora.networks.parts import Parts
 from sitelora.networks.precision import BF16, resolve_precision
 
 _log = logging.getLogger(__name__)
+
+
+class Readout(nn.Linear):
+    """A linear head that computes in fp32 even where it is stored otherwise: probabilities are read off its logits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``[..., K]``."""
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.float(), self.weight.float(), self.bias.float())
 
 
 class VitClassifier(nn.Module):
@@ -66,15 +76,24 @@ class VitClassifier(nn.Module):
             self.base_fingerprint = fill_network(self, provided, seed=seed)
             self.to(device)
 
-    def features(self, image: Tensor) -> Tensor:
-        """Return what the head reads, in fp32."""
+    def ready(self, image: Tensor) -> Tensor:
+        """Return what the encoder reads of images with intensities from 0 to 1."""
         raise NotImplementedError
 
+    def read_out(self, token: Tensor, others: Tensor) -> Tensor:
+        """Return what the head reads of the class token ``[B, d]`` and the other tokens ``[B, N, d]``."""
+        raise NotImplementedError
+
+    def features(self, image: Tensor) -> Tensor:
+        """Return what the head reads of images as for `ready`, in fp32: what a linear probe is fitted on."""
+        pixels = self.ready(image)
+        with self.autocast(pixels.device):
+            token, others = self.encoder(pixels)
+        return self.read_out(token.float(), others.float())
+
     def forward(self, image: Tensor) -> Tensor:
-        """Return logits ``[B, K]`` of images as for `features`, in fp32: probabilities are read off them."""
-        read = self.features(image)
-        with torch.autocast(read.device.type, enabled=False):
-            logits: Tensor = self.head(read)
+        """Return logits ``[B, K]`` of images as for `ready`, in fp32."""
+        logits: Tensor = self.head(self.features(image))
         return logits
 
     def autocast(self, device: torch.device) -> torch.autocast:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sitelora.networks.parts import Parts
 
 from .blocks import Encoder, FusedAttention
-from .classifier import VitClassifier
+from .classifier import Readout, VitClassifier
 from .parts import vit_parts
 from .positions import sines
 from .shapes import MEAN, PictureShape, picture_shape
@@ -103,7 +103,7 @@ class PictureClassifier(VitClassifier):
             classes=classes,
             parts=vit_parts(shape.depth, _ATTENTION),
             encoder=partial(PictureEncoder, shape, image_size // shape.patch),
-            head=lambda: nn.Linear(shape.width, classes),
+            head=partial(Readout, shape.width, classes),
             read=lambda network, path: {},
             base=base,
             seed=seed,
@@ -121,8 +121,8 @@ class PictureClassifier(VitClassifier):
         """
         return vit_parts(picture_shape(arch, image_size).depth, _ATTENTION)
 
-    def features(self, image: Tensor) -> Tensor:
-        """Return what the head reads, ``[B, d]`` in fp32.
+    def ready(self, image: Tensor) -> Tensor:
+        """Return what the encoder reads.
 
         Args:
             image: ``[B, 1 or 3, H, W]``, intensities from 0 to 1; grey is repeated to three colours. Mean and
@@ -137,7 +137,8 @@ class PictureClassifier(VitClassifier):
                 f"found an input of shape {tuple(image.shape)}, expected [B, 1 or {_COLOURS}, {side}, {side}]: "
                 f"resize or crop to image_size={side}, or build the network at another"
             )
-        pixels = (image.as_subclass(Tensor).float().expand(-1, _COLOURS, -1, -1) - 0.5) / 0.5
-        with self.autocast(pixels.device):
-            token, others = self.encoder(pixels)
-        return others.float().mean(1) if self.pool == MEAN else token.float()
+        return (image.as_subclass(Tensor).float().expand(-1, _COLOURS, -1, -1) - 0.5) / 0.5
+
+    def read_out(self, token: Tensor, others: Tensor) -> Tensor:
+        """Return the class token, or the mean of the others, ``[B, d]``."""
+        return others.mean(1) if self.pool == MEAN else token

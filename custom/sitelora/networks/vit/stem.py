@@ -15,8 +15,6 @@ from .shapes import CineShape
 
 FRAMES = 2
 _EPSILON = 1e-6
-_REACH = 5
-"""Voxels that a convolution within a stage sees along each axis."""
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -43,11 +41,11 @@ class StepDown(nn.Module):
 class ConvolutionBlock(nn.Module):
     """A wide convolution in the place of attention, then an MLP of the channels; what is hidden stays unseen."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, reach: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = ChannelNorm(channels, eps=_EPSILON), ChannelNorm(channels, eps=_EPSILON)
         self.conv1, self.conv2 = nn.Conv3d(channels, channels, 1), nn.Conv3d(channels, channels, 1)
-        self.dw_conv = nn.Conv3d(channels, channels, _REACH, padding=_REACH // 2, groups=channels)
+        self.dw_conv = nn.Conv3d(channels, channels, reach, padding=reach // 2, groups=channels)
         self.mlp = Mlp(channels, nn.Conv3d, kernel_size=1)
 
     def forward(self, x: Tensor, shown: Tensor | None) -> Tensor:
@@ -61,10 +59,10 @@ class ConvolutionBlock(nn.Module):
 class Stage(nn.Module):
     """A step down and convolutions at its resolution."""
 
-    def __init__(self, channels_in: int, channels_out: int, step: int, blocks: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, step: int, blocks: int, reach: int) -> None:
         super().__init__()
         self.patch_embed = StepDown(channels_in, channels_out, step)
-        self.conv = nn.ModuleList(ConvolutionBlock(channels_out) for _ in range(blocks))
+        self.conv = nn.ModuleList(ConvolutionBlock(channels_out, reach) for _ in range(blocks))
 
     def forward(self, x: Tensor, shown: Tensor | None) -> Tensor:
         """Return ``[B, c', X / step, Y / step, Z]``."""
@@ -101,7 +99,7 @@ class Stem(nn.Module):
         self.grid, self.steps = grid, shape.steps
         channels = (FRAMES, *shape.channels)
         self.conv_blocks = nn.ModuleList(
-            Stage(channels_in, channels_out, step, shape.convolutions)
+            Stage(channels_in, channels_out, step, shape.convolutions, shape.reach)
             for channels_in, channels_out, step in zip(channels, channels[1:], shape.steps, strict=False)
         )
         self.patch_embed = Patches(channels[-1], shape.width, shape.steps[-1])
