@@ -12,7 +12,7 @@ from torch import nn
 import sitelora
 from sitelora.data.site_folder import SiteFolder
 from sitelora.federation.build_network import partition_of
-from sitelora.federation.bundle_config import bundle_sha256
+from sitelora.federation.bundle_config import bundle_sha256, said_by_models
 from sitelora.federation.machine import hardware, versions
 from sitelora.federation.reports import OWN
 from sitelora.federation.site_settings import SiteError, SiteSettings
@@ -63,10 +63,9 @@ def served_model(
     Args:
         settings, folder, parser, network: of the site. served: which model it is (``Served.to_json``).
     """
-    keys = ("arch", "image_size", "classes", "pictures", "slices")
     return described(
         bundle=settings.bundle,
-        **{key: parser.get_parsed_content(key) for key in keys},
+        **{key: parser.get_parsed_content(key) for key in said_by_models(settings.bundle)},
         labels=dict(folder.labels),
         precision=str(getattr(network, "compute_precision", "")),
         method=settings.run.method.name,
