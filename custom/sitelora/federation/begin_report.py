@@ -56,12 +56,19 @@ def begin_report(
 
 
 def served_model(
-    settings: SiteSettings, folder: SiteFolder, parser: ConfigParser, network: nn.Module, served: Mapping[str, Any]
+    settings: SiteSettings,
+    folder: SiteFolder,
+    parser: ConfigParser,
+    network: nn.Module,
+    *,
+    served: Mapping[str, Any],
+    decision: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return what a served model's file says of how it was made.
 
     Args:
         settings, folder, parser, network: of the site. served: which model it is (``Served.to_json``).
+        decision: what the site has fitted of how its answers become decisions, where the task asks for it.
     """
     return described(
         bundle=settings.bundle,
@@ -75,6 +82,7 @@ def served_model(
         site=settings.site,
         hospital=folder.hospital,
         served=served,
+        **({} if decision is None else {"decision": decision}),
         **identity_of(settings, network),
     )
 
