@@ -11,7 +11,7 @@ from torch import nn
 
 from sitelora.data.site_folder import SiteFolder
 from sitelora.evaluation.cases import evaluate_cases
-from sitelora.federation.build_network import load_model, model_sha256
+from sitelora.federation.build_network import load_model, merged_state, model_sha256
 from sitelora.method import Model
 from sitelora.run_result import CaseScore
 from sitelora.settings import RunSettings
@@ -38,7 +38,7 @@ class SiteScores:
             return {"not_applicable": f"no test data at site {folder.name}"}
         key = (model_sha256(model), folder.path)
         if key not in self._tested or keep_predictions is not None:
-            self._tested[key] = self._score(model, folder, "test", keep_predictions=keep_predictions)
+            self._tested[key] = self._score(self._as_served(model), folder, "test", keep_predictions=keep_predictions)
         return self._tested[key]
 
     def validation(self, model: Model) -> tuple[float, ...]:
@@ -48,14 +48,30 @@ class SiteScores:
         key = model_sha256(model)
         # where nothing is shared, what is received is what was scored last
         if self._validated is None or self._validated[0] != key:
-            cases = self._score(model, self._folder, "validation", primary_only=True)["cases"]
+            cases = self._score(self._loaded(model), self._folder, "validation", primary_only=True)["cases"]
             name = self._run.task.primary.name
             self._validated = (key, tuple(CaseScore(**case).mean(name) for case in cases))
         return self._validated[1]
 
-    def _score(self, model: Model, folder: SiteFolder, split: str, **how: Any) -> dict[str, Any]:
+    def _score(self, network: nn.Module, folder: SiteFolder, split: str, **how: Any) -> dict[str, Any]:
+        return evaluate_cases(network, folder, split, self._run.task, pipeline=self._pipeline, **how)
+
+    def _loaded(self, model: Model) -> nn.Module:
+        """Return the network that trains, with a model in it: at hand between rounds."""
         load_model(self._network, model)
-        return evaluate_cases(self._network, folder, split, self._run.task, pipeline=self._pipeline, **how)
+        return self._network
+
+    def _as_served(self, model: Model) -> nn.Module:
+        """Return the bundle's inference network with what the model's file would hold, so that the very same is scored.
+
+        A method of another bundle may leave tensors that this network has no place for; then it cannot be served by
+        this bundle either, and is scored as it was trained.
+        """
+        state, network = merged_state(self._loaded(model)), self._inference_network
+        if state.keys() != network.state_dict().keys():
+            return self._network
+        network.load_state_dict(state)
+        return network
 
     @cached_property
     def _pipeline(self) -> Callable[[str], Any]:
@@ -63,3 +79,8 @@ class SiteScores:
         inference = self._run.parser("inference", ours={"made": {}})  # no file: the run's own values
         inference["device"] = str(next(self._network.parameters()).device)
         return inference.get_parsed_content
+
+    @cached_property
+    def _inference_network(self) -> nn.Module:
+        network: nn.Module = self._pipeline("network")
+        return network

@@ -61,6 +61,12 @@ def _called(device: torch.device) -> str:
     return "this processor" if device.type == "cpu" else f"device {device}"
 
 
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Return the context in which a network computes on a device; ``auto`` asks that device, wherever it was built."""
+    chosen = resolve_precision(precision, device)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=chosen == BF16)
+
+
 def set_precision(network: nn.Module, precision: str) -> str:
     """Store the frozen matrices of ``network`` for ``precision`` and make its forward pass run in it.
 
