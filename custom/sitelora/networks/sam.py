@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, architecture
 from .attention import AUTO, use_attention
-from .checkpoint import EMBEDDED, fingerprint, read_base
+from .checkpoint import EMBEDDED, read_base
 from .decoder import FlapMaskDecoder
-from .initial import draw
+from .initial import fill_network
 from .parts import Parts
-from .precision import BF16, resolve_precision
+from .precision import autocast, resolve_precision
 from .sam_parts import sam_parts
 from .upstream import load_modeling
 
@@ -35,8 +35,8 @@ class SamSegmenter(nn.Module):
         classes: C, foreground classes. Channel 0 of the output is the background.
         base: path of a checkpoint, ``embedded`` (sam_tiny's own weights), or None for seeded random values.
         seed: seeds every tensor that the checkpoint does not provide, by the tensor's name.
-        precision: ``bf16``, ``fp32`` or ``auto``; see `set_precision`, which also stores the frozen base in
-            bf16.
+        precision: ``bf16``, ``fp32`` or ``auto``, which asks the device that computes; see `set_precision`, which
+            also stores the frozen base in bf16.
         point_grid: g for FLAP-SAM's regular g x g grid of foreground points; 0, as in its released code, for
             no prompt.
         attention: ``auto``, ``segment_anything`` or ``folded``.
@@ -69,7 +69,8 @@ class SamSegmenter(nn.Module):
         self.parts = sam_parts(shape.depth)
         self.base_fingerprint: str | None = None
         device = torch.get_default_device()
-        self.compute_precision = resolve_precision(precision, device)
+        resolve_precision(precision, device)
+        self.compute_precision = precision
         with torch.device("meta"):
             self._build(shape, attention)
         if device.type != "meta":
@@ -138,18 +139,7 @@ class SamSegmenter(nn.Module):
                 self.arch,
                 seed,
             )
-        state: dict[str, Tensor] = {}
-        for name, want in self.state_dict().items():
-            value = provided.get(name)
-            if value is None or value.shape != want.shape:
-                fresh = draw(self, name, seed=seed)
-                if value is not None:  # a per-class table of another number of classes
-                    rows = min(len(value), len(fresh))
-                    fresh[:rows] = value[:rows]
-                value = fresh
-            state[name] = value
-        self.load_state_dict(state, strict=True, assign=True)
-        self.base_fingerprint = fingerprint(state)
+        self.base_fingerprint = fill_network(self, provided, seed=seed)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits, background first.
@@ -197,7 +187,7 @@ class SamSegmenter(nn.Module):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Return the image embedding ``[B, D, h, w]`` of pictures ``[B, 3, H, W]``."""
-        with self._autocast(pixels.device):
+        with autocast(self.compute_precision, pixels.device):
             embedding: Tensor = self.image_encoder(pixels)
         return embedding
 
@@ -210,13 +200,10 @@ class SamSegmenter(nn.Module):
         with torch.autocast(embedding.device.type, enabled=False):  # frequencies times places need fp32
             sparse, dense = self.prompt_encoder(points, boxes, None)
             position = self.prompt_encoder.get_dense_pe()
-        with self._autocast(embedding.device):
+        with autocast(self.compute_precision, embedding.device):
             masks, _ = self.mask_decoder(embedding, position, sparse.expand(len(embedding), -1, -1), dense)
         logits: Tensor = masks.float()
         return logits
-
-    def _autocast(self, device: torch.device) -> torch.autocast:
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.compute_precision == BF16)
 
     def _grid_points(self, device: torch.device) -> tuple[Tensor, Tensor]:
         steps = (torch.arange(self.point_grid, device=device) + 0.5) * (self.image_size / self.point_grid)
