@@ -17,10 +17,10 @@ import torch
 from drawings import SIDE_PX, Textures, draw
 from safetensors.torch import save_file
 
-from sitelora.networks.checkpoint import EMBEDDED_FILE, OUR_FORMAT, file_sha256
+from sitelora.networks.checkpoint import OUR_FORMAT
 from sitelora.networks.sam import SamSegmenter
+from sitelora.networks.tensor_file import embedded_file, file_sha256
 
-WEIGHTS = Path(__file__).parents[2] / "custom" / "sitelora" / "networks" / "weights" / EMBEDDED_FILE
 CLASSES = 2
 
 
