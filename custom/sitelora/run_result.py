@@ -131,7 +131,8 @@ class ModelScore:
     Attributes:
         score, score_median, score_worst: the primary one, over cases. score_ci95: of the mean, over patients; None
             where there are too few of them, empty where it is not told. labels: label to metric to its mean.
-        set_scores: what only many cases together have, by metric.
+        set_scores, set_ci95: what only many cases together have, by metric, and its interval over patients. decision:
+            how the model's answers became decisions: ``why`` in words, at the site itself the numbers too.
     """
 
     not_applicable: str | None = field(default=None, metadata=OMIT)
@@ -143,6 +144,8 @@ class ModelScore:
     case_count: int | None = field(default=None, metadata=OMIT)
     labels: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict, metadata=OMIT)
     set_scores: Mapping[str, float | None] = field(default_factory=dict, metadata=OMIT)
+    set_ci95: Mapping[str, Sequence[float] | None] = field(default_factory=dict, metadata=OMIT)
+    decision: Mapping[str, Any] = field(default_factory=dict, metadata=OMIT)
     cases: Sequence[CaseScore] = field(default=(), metadata=OMIT)
     served: ServedModel | None = field(default=None, metadata=OMIT)
 

@@ -171,7 +171,9 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
             kinds = {"base": models["base"], "left_out": _for_unseen_sites(models, pooled=len(sites) == 1)}
             for folder in map(SiteFolder.read, unseen):
                 left_out[folder.name] = {
-                    kind: {"not_applicable": model} if isinstance(model, str) else site.scores.test(model, folder)
+                    kind: {"not_applicable": model}
+                    if isinstance(model, str)
+                    else site.scores.test(model, folder, fitted=False)
                     for kind, model in kinds.items()
                 }
         scored: dict[tuple[str, str], dict[str, Any]] = {}

@@ -12,7 +12,7 @@ from torch import nn
 import sitelora
 from sitelora.data.site_folder import SiteFolder
 from sitelora.federation.build_network import partition_of
-from sitelora.federation.bundle_config import bundle_sha256
+from sitelora.federation.bundle_config import bundle_sha256, said_by_models
 from sitelora.federation.machine import hardware, versions
 from sitelora.federation.reports import OWN
 from sitelora.federation.site_settings import SiteError, SiteSettings
@@ -56,17 +56,23 @@ def begin_report(
 
 
 def served_model(
-    settings: SiteSettings, folder: SiteFolder, parser: ConfigParser, network: nn.Module, served: Mapping[str, Any]
+    settings: SiteSettings,
+    folder: SiteFolder,
+    parser: ConfigParser,
+    network: nn.Module,
+    *,
+    served: Mapping[str, Any],
+    decision: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return what a served model's file says of how it was made.
 
     Args:
         settings, folder, parser, network: of the site. served: which model it is (``Served.to_json``).
+        decision: what the site has fitted of how its answers become decisions, where the task asks for it.
     """
-    keys = ("arch", "image_size", "classes", "pictures", "slices")
     return described(
         bundle=settings.bundle,
-        **{key: parser.get_parsed_content(key) for key in keys},
+        **{key: parser.get_parsed_content(key) for key in said_by_models(settings.bundle)},
         labels=dict(folder.labels),
         precision=str(getattr(network, "compute_precision", "")),
         method=settings.run.method.name,
@@ -76,6 +82,7 @@ def served_model(
         site=settings.site,
         hospital=folder.hospital,
         served=served,
+        **({} if decision is None else {"decision": decision}),
         **identity_of(settings, network),
     )
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from sitelora.bundle import bundle_path
 from sitelora.data.needs import DataNeeds
+from sitelora.declared import AGREED, METHOD, declared
 from sitelora.method import Method
 from sitelora.settings import RunSettings, read_settings
 from sitelora.task_registry import find_task
@@ -59,6 +60,13 @@ def set_torch_threads(settings: RunSettings) -> int:
     threads = int(settings.parser().get_parsed_content("torch_threads"))
     torch.set_num_threads(threads)
     return threads
+
+
+def said_by_models(bundle: str) -> list[str]:
+    """Return the ids whose values a model has to say so that it can be served: agreed ones that inference reads."""
+    path = bundle_path(bundle) / "configs" / "inference.json"
+    read = json.loads(path.read_text(encoding="utf-8"))
+    return [key for key, one in declared(bundle).items() if one.scope == AGREED and key in read and key != METHOD]
 
 
 def meta_network(bundle: str, overrides: Mapping[str, Any] | None = None) -> nn.Module:

@@ -14,7 +14,8 @@ from sitelora.report.results import Overlay, Run
 from sitelora.report.style import model_style
 from sitelora.report.warnings_of_run import warnings
 from sitelora.run_result import SiteFacts
-from sitelora.tasks.masks.overlays import LINE_STYLES, PREDICTION, TRUTH
+from sitelora.tasks.images.card import PREDICTION, TRUTH
+from sitelora.tasks.masks.overlays import LINE_STYLES
 
 
 class Pair(NamedTuple):

@@ -22,7 +22,8 @@ from sitelora.report.format_values import bytes_text, count_text, shortened
 from sitelora.report.overlay_image import overlay_image
 from sitelora.report.results import Overlay, ReportError, Run, mean
 from sitelora.report.style import HOUSE_STYLE, ROUND_CURVES, TONES, model_style, png_bytes
-from sitelora.tasks.masks.overlays import LINE_STYLES, PREDICTION, STRIP_PX, TRUTH
+from sitelora.tasks.images.card import PREDICTION, STRIP_PX, TRUTH
+from sitelora.tasks.masks.overlays import LINE_STYLES
 
 WIDTH_PX, HEIGHT_PX, DPI = 1600, 700, 100
 SITES = 3

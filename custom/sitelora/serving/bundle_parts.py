@@ -1,7 +1,7 @@
 """What `inference.json` does around the network: judge the images first, name the masks, keep a volume's axes.
 
-A file that is refused does not stop the others: the rest is segmented, then the command ends with exit code 1 and a
-line for every refused file.
+A file that is refused does not stop the others: the rest is done, then the command ends with exit code 1 and a line for
+every refused file.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Judged:
     """The images of a run.
 
     Attributes:
-        fit: paths of those that are segmented, in their order.
+        fit: paths of those that the network sees, in their order.
         refused: why the others are not.
     """
 
@@ -64,12 +64,10 @@ class Judged:
         """
         if self.refused:
             lines = "".join(f"\n  {refusal}" for refusal in self.refused)
-            raise SystemExit(
-                f"{len(self.fit)} of {len(self.fit) + len(self.refused)} images segmented; refused:{lines}"
-            )
+            raise SystemExit(f"{len(self.fit)} of {len(self.fit) + len(self.refused)} images done; refused:{lines}")
         if not self.fit:
             raise SystemExit(
-                "no image to segment: the site has no test cases; name some with --datalist \"['a.nii.gz']\""
+                "no image to work on: the site has no test cases; name some with --datalist \"['a.nii.gz']\""
             )
 
 
