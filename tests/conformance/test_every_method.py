@@ -16,7 +16,8 @@ from torch import Tensor
 from run_states import state_hashes
 from sitelora.adapters.base import adapter_tensor_names, adapters_of, merge_adapters
 from sitelora.adapters.bottleneck import Bottleneck
-from sitelora.adapters.lora import LowRankPair, set_strengths
+from sitelora.adapters.lora import set_strengths
+from sitelora.adapters.low_rank import LowRankPair
 from sitelora.egress import egress_statement
 from sitelora.federation.build_network import trained_parameters
 from sitelora.federation.in_process import run_in_process

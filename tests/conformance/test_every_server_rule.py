@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sitelora.adapters.lora import LowRankPair, set_base_delta
+from sitelora.adapters.lora import set_base_delta
+from sitelora.adapters.low_rank import LowRankPair
 from sitelora.federation.build_network import load_values, trained_parameters
 from sitelora.method import BEST_RANK, EXACT, INEXACT, NO_MEAN, Method
 from sitelora.method_registry import find_method, with_arguments

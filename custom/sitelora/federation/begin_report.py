@@ -12,13 +12,13 @@ from torch import nn
 import sitelora
 from sitelora.data.site_folder import SiteFolder
 from sitelora.federation.build_network import partition_of
-from sitelora.federation.bundle_config import bundle_sha256
+from sitelora.federation.bundle_config import bundle_sha256, said_by_models
 from sitelora.federation.machine import hardware, versions
 from sitelora.federation.reports import OWN
 from sitelora.federation.site_settings import SiteError, SiteSettings
 from sitelora.federation.state import StoredRound
 from sitelora.networks.architecture import ARCHITECTURES
-from sitelora.networks.checkpoint import EMBEDDED
+from sitelora.networks.tensor_file import EMBEDDED
 from sitelora.serving.model_file import described
 from sitelora.sharing.patterns import clean_name
 
@@ -70,10 +70,9 @@ def served_model(
         settings, folder, parser, network: of the site. served: which model it is (``Served.to_json``).
         decision: what the site has fitted of how its answers become decisions, where the task asks for it.
     """
-    keys = ("arch", "image_size", "classes", "pictures", "slices")
     return described(
         bundle=settings.bundle,
-        **{key: parser.get_parsed_content(key) for key in keys},
+        **{key: parser.get_parsed_content(key) for key in said_by_models(settings.bundle)},
         labels=dict(folder.labels),
         precision=str(getattr(network, "compute_precision", "")),
         method=settings.run.method.name,
