@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.data.pooled import POOLED, own_name, own_patient
+from sitelora.data.site_entries import FILES
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder
 from sitelora.evaluation.scores import summarise
 from sitelora.metric import Metric
@@ -38,7 +39,7 @@ def site_record(folder: SiteFolder, result: RunResult, scores: Mapping[str, Mapp
         models[kind] = model_record(cases, result.primary_metric)
     if pooled:
         every = [case for split in SPLITS for case in folder.cases(split)]
-        sent = sum(Path(case[key]).stat().st_size for case in every for key in ("image", "label"))
+        sent = sum(Path(case[key]).stat().st_size for case in every for key in FILES if key in case)
         received, what = 0, "images and labels"
     else:
         rounds = [each.sites[site] for each in result.rounds]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from sitelora.data.check_classes import is_class
 from sitelora.data.errors import UnfitFileError
 from sitelora.data.site_folder import DATALIST
 from sitelora.metric import Metric
@@ -104,11 +105,11 @@ def read_truth(case: Mapping[str, Any], labels: Labels) -> int:
         UnfitFileError: it is none that the site lists.
     """
     value = case["class"]
-    if isinstance(value, bool) or not isinstance(value, int) or value not in labels:
+    if not is_class(value, labels):
         raise UnfitFileError(
             Path(str(case["image"])), f"class {value!r}", f"one of {sorted(labels)}", f"correct it in {DATALIST}"
         )
-    return value
+    return int(value)
 
 
 def logits_of(predicted: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
