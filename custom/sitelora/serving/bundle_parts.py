@@ -7,7 +7,7 @@ every refused file.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from monai.utils import ImageMetaKey
 
 from sitelora.data.case_names import unique_names
 from sitelora.data.errors import SiteDataError
-from sitelora.data.rules import read_image, require_kind
+from sitelora.data.rules import CHANNELS, read_image, require_kind
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +71,13 @@ class Judged:
             )
 
 
-def judge_images(images: Sequence[str] | str, *, pictures: bool, names: MaskNames) -> Judged:
+def judge_images(
+    images: Sequence[str] | str, *, pictures: bool, names: MaskNames, channels: Collection[int] = CHANNELS
+) -> Judged:
     """Open every image once by the rules of `sitelora check`, before the network sees one.
 
     Args:
-        images: paths, or one path. pictures: what the network was trained on; volumes otherwise.
+        images: paths, or one path. pictures: what the network was trained on; volumes otherwise. channels: of them.
         names: learns the images.
     """
     given = [images] if isinstance(images, str) else [str(image) for image in images]
@@ -84,7 +86,7 @@ def judge_images(images: Sequence[str] | str, *, pictures: bool, names: MaskName
     fit, refused = [], []
     for image in images:
         try:
-            require_kind(read_image(Path(image).expanduser()), Path(image), pictures=pictures)
+            require_kind(read_image(Path(image).expanduser(), channels), Path(image), pictures=pictures)
         except SiteDataError as refusal:
             logger.error("%s", refusal)
             refused.append(refusal)
