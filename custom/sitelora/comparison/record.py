@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from sitelora.data.pooled import POOLED, own_name, own_patient
+from sitelora.data.site_entries import FILES
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder
 from sitelora.evaluation.scores import summarise
 from sitelora.metric import Metric
-from sitelora.networks.checkpoint import EMBEDDED, EMBEDDED_FILE, file_sha256
+from sitelora.networks.tensor_file import file_of, file_sha256
 from sitelora.run_result import CaseScore, RunResult
 from sitelora.settings import RunSettings
 from sitelora.typed_json import from_json
@@ -40,7 +39,7 @@ def site_record(folder: SiteFolder, result: RunResult, scores: Mapping[str, Mapp
         models[kind] = model_record(cases, result.primary_metric)
     if pooled:
         every = [case for split in SPLITS for case in folder.cases(split)]
-        sent = sum(Path(case[key]).stat().st_size for case in every for key in ("image", "label"))
+        sent = sum(Path(case[key]).stat().st_size for case in every for key in FILES if key in case)
         received, what = 0, "images and labels"
     else:
         rounds = [each.sites[site] for each in result.rounds]
@@ -126,6 +125,5 @@ def base_record(settings: RunSettings) -> dict[str, Any]:
     base = parser["base"]
     if base is None:
         return {"arch": parser["arch"], "name": "random values", "file_sha256": None}
-    path = files("sitelora.networks.weights") / EMBEDDED_FILE if base == EMBEDDED else base
-    file = Path(os.path.expandvars(str(path))).expanduser()
+    file = file_of(base, parser["arch"])
     return {"arch": parser["arch"], "name": file.name, "file_sha256": file_sha256(file)}

@@ -18,7 +18,7 @@ from sitelora.federation.reports import OWN
 from sitelora.federation.site_settings import SiteError, SiteSettings
 from sitelora.federation.state import StoredRound
 from sitelora.networks.architecture import ARCHITECTURES
-from sitelora.networks.checkpoint import EMBEDDED
+from sitelora.networks.tensor_file import EMBEDDED
 from sitelora.serving.model_file import described
 from sitelora.sharing.patterns import clean_name
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..seeding import derive_seed
-from .checkpoint import fingerprint
+from .tensor_file import fingerprint
 
 _TABLES = ("pos_embed", "rel_pos_h", "rel_pos_w")
 _FREQUENCIES = "positional_encoding_gaussian_matrix"

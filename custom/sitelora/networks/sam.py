@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, architecture
 from .attention import AUTO, use_attention
-from .checkpoint import EMBEDDED, read_base
+from .checkpoint import read_base
 from .decoder import FlapMaskDecoder
 from .initial import fill_network
 from .parts import Parts
 from .precision import autocast, resolve_precision
 from .sam_parts import sam_parts
+from .tensor_file import EMBEDDED
 from .upstream import load_modeling
 
 _log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sitelora.bundle import bundle_path, require_checkpoint
 from sitelora.networks.before_built import parts_before
-from sitelora.networks.checkpoint import unusable
+from sitelora.networks.tensor_file import unusable
 
 MADE = "made"
 NEEDED = ("bundle", "arch", "image_size", "classes", "labels", "pictures", "slices")

@@ -12,8 +12,9 @@ from sitelora.networks.parts import Parts
 
 from .blocks import Encoder, SplitAttention
 from .classifier import Readout, VitClassifier
+from .loading import CINEMA, read_base, require_published
 from .parts import vit_parts
-from .shapes import CineShape, cine_shape
+from .shapes import CINE_SHAPES, CineShape, cine_shape
 from .stem import FRAMES, Fusion, Stem
 
 _ATTENTION = {"q": ("q",), "kv": ("k", "v")}
@@ -94,7 +95,7 @@ class CineClassifier(VitClassifier):
             parts=vit_parts(shape.depth, _ATTENTION),
             encoder=partial(CineEncoder, shape, (side, side, slices)),
             head=partial(CineHead, shape.width, classes),
-            read=lambda network, path: {},
+            read=partial(read_base, arch=arch, shape=shape, layouts=CINEMA),
             base=base,
             seed=seed,
             precision=precision,
@@ -110,6 +111,15 @@ class CineClassifier(VitClassifier):
             ValueError: no such architecture, or a size that its patches do not fill.
         """
         return vit_parts(cine_shape(arch, image_size, slices).depth, _ATTENTION)
+
+    @staticmethod
+    def require_base(*, arch: str, base: str | None, **_: Any) -> None:
+        """Refuse the embedded weights for another architecture than theirs.
+
+        Raises:
+            ValueError: says which file to give and where it is published.
+        """
+        require_published(arch, base, CINE_SHAPES)
 
     def ready(self, image: Tensor) -> Tensor:
         """Return what the encoder reads.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sitelora.networks.initial import fill_network
 from sitelora.networks.parts import Parts
-from sitelora.networks.precision import BF16, resolve_precision
+from sitelora.networks.precision import autocast, resolve_precision
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,8 @@ class VitClassifier(nn.Module):
         self.arch, self.classes, self.parts = arch, classes, parts
         self.base_fingerprint: str | None = None
         device = torch.get_default_device()
-        self.compute_precision = resolve_precision(precision, device)
+        resolve_precision(precision, device)
+        self.compute_precision = precision
         with torch.device("meta"):
             self.encoder, self.head = encoder(), head()
         if device.type != "meta":
@@ -87,7 +88,7 @@ class VitClassifier(nn.Module):
     def features(self, image: Tensor) -> Tensor:
         """Return what the head reads of images as for `ready`, in fp32: what a linear probe is fitted on."""
         pixels = self.ready(image)
-        with self.autocast(pixels.device):
+        with autocast(self.compute_precision, pixels.device):
             token, others = self.encoder(pixels)
         return self.read_out(token.float(), others.float())
 
@@ -95,7 +96,3 @@ class VitClassifier(nn.Module):
         """Return logits ``[B, K]`` of images as for `ready`, in fp32."""
         logits: Tensor = self.head(self.features(image))
         return logits
-
-    def autocast(self, device: torch.device) -> torch.autocast:
-        """Return the context in which the encoder runs."""
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.compute_precision == BF16)

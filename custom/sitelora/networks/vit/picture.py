@@ -12,9 +12,10 @@ from sitelora.networks.parts import Parts
 
 from .blocks import Encoder, FusedAttention
 from .classifier import Readout, VitClassifier
+from .loading import TIMM, read_base, require_published
 from .parts import vit_parts
 from .positions import sines
-from .shapes import MEAN, PictureShape, picture_shape
+from .shapes import MEAN, PICTURE_SHAPES, PictureShape, picture_shape
 
 _ATTENTION = {"qkv": ("q", "k", "v")}
 _COLOURS = 3
@@ -104,7 +105,7 @@ class PictureClassifier(VitClassifier):
             parts=vit_parts(shape.depth, _ATTENTION),
             encoder=partial(PictureEncoder, shape, image_size // shape.patch),
             head=partial(Readout, shape.width, classes),
-            read=lambda network, path: {},
+            read=partial(read_base, arch=arch, shape=shape, layouts=TIMM),
             base=base,
             seed=seed,
             precision=precision,
@@ -120,6 +121,15 @@ class PictureClassifier(VitClassifier):
             ValueError: no such architecture, or a size that its patches do not fill.
         """
         return vit_parts(picture_shape(arch, image_size).depth, _ATTENTION)
+
+    @staticmethod
+    def require_base(*, arch: str, base: str | None, **_: Any) -> None:
+        """Refuse the embedded weights for another architecture than theirs.
+
+        Raises:
+            ValueError: says which file to give and where it is published.
+        """
+        require_published(arch, base, PICTURE_SHAPES)
 
     def ready(self, image: Tensor) -> Tensor:
         """Return what the encoder reads.
