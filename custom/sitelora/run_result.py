@@ -131,8 +131,7 @@ class ModelScore:
     Attributes:
         score, score_median, score_worst: the primary one, over cases. score_ci95: of the mean, over patients; None
             where there are too few of them, empty where it is not told. labels: label to metric to its mean.
-        set_scores, set_ci95: what only many cases together have, by metric, and its interval over patients. decision:
-            how the model's answers became decisions: ``why`` in words, at the site itself the numbers too.
+        set_scores, set_ci95: of many cases together, by metric. decision: how answers became one, ``why`` in words.
     """
 
     not_applicable: str | None = field(default=None, metadata=OMIT)
@@ -288,8 +287,7 @@ class RunResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``result.json``."""
-        content: dict[str, Any] = to_json(self)
-        return content
+        return dict(to_json(self))
 
 
 def primary_of(name: str, metrics: Sequence[Metric]) -> Metric:

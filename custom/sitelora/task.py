@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sitelora.metric import Metric
 from sitelora.plot import Plot
 from sitelora.run_result import CaseScore
+
+if TYPE_CHECKING:  # a report asks tasks too, and starts without torch
+    from torch import Tensor
 
 Labels = Mapping[int, str]
 """Label value to name, as dataset.json lists them."""
@@ -73,12 +75,12 @@ class FitDecision(Protocol):
 
 
 class LegendLine(NamedTuple):
-    """One line of a legend: what it stands for, and its look."""
+    """One line of a legend: what it stands for, and its look; ``dashes`` where these alone are what it stands for."""
 
     words: str
     colour: str
     width: float
-    dashes: str = ""
+    dashes: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +147,7 @@ class Task:
         wrong: why a case's numbers cannot be ones that ``score_case`` gave; empty where they can.
         keep: writes a prediction; from prediction, truth, folder and name of the case.
         draw: the case's picture from what ``keep`` wrote.
+        leaves: what of a test case, under a number, the server is told, in words. stays: what of a case it never is.
         album: which cases are drawn, and the words around the pictures.
         score_set: from all cases' scores to ``set_metrics`` by name; a pure function, because the server has no more
             than the numbers of the cases.
@@ -164,6 +167,8 @@ class Task:
     wrong: Callable[[CaseMetrics], str] = _nothing_wrong
     keep: Callable[[Any, Any, Path, str], None]
     draw: DrawCase
+    leaves: str
+    stays: str
     album: Album
     score_set: ScoreSet = _no_set_scores
     plots: Callable[[Sequence[CaseScore]], Sequence[Plot]] = _no_plots

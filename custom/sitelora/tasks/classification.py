@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from sitelora.data.check_classes import is_class
 from sitelora.data.errors import UnfitFileError
 from sitelora.data.site_folder import DATALIST
 from sitelora.metric import Metric
@@ -32,6 +33,11 @@ BALANCED_ACCURACY = Metric(
     "number of classes, 1 is perfect. A class without a case at a site has no part in it. By class it is that class's "
     "share.",
     balanced=True,
+)
+OF_TRUTH = Metric(
+    name="truth_probability",
+    title="Probability of truth",
+    help="What the model gave the true class of a case, after calibration; the mean over cases.",
 )
 _MORE = " With more than two classes: one class against the rest, the mean over the classes that there are cases of."
 SET_METRICS = (
@@ -99,11 +105,11 @@ def read_truth(case: Mapping[str, Any], labels: Labels) -> int:
         UnfitFileError: it is none that the site lists.
     """
     value = case["class"]
-    if isinstance(value, bool) or not isinstance(value, int) or value not in labels:
+    if not is_class(value, labels):
         raise UnfitFileError(
             Path(str(case["image"])), f"class {value!r}", f"one of {sorted(labels)}", f"correct it in {DATALIST}"
         )
-    return value
+    return int(value)
 
 
 def logits_of(predicted: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -135,6 +141,7 @@ def score_case(prediction: Answer, truth: int, labels: Labels, *, primary_only: 
         scores[name] = {RIGHT: float(prediction.chosen == truth) if value == truth else None}
         if not primary_only:
             scores[name] |= {
+                OF_TRUTH.name: float(prediction.probabilities[value]) if value == truth else None,
                 CHOSEN: float(prediction.chosen == value),
                 PROBABILITY: float(prediction.probabilities[value]),
                 UNCALIBRATED: float(prediction.uncalibrated[value]),
@@ -150,6 +157,9 @@ def wrong(metrics: CaseMetrics) -> str:
         return f"{len(told)} true classes and the chosen ones {found[CHOSEN]}, expected one of each"
     if found[CHOSEN].count(1.0) != 1 or (found[RIGHT].index(told[0]) == found[CHOSEN].index(1.0)) != (told[0] == 1.0):
         return f"{RIGHT} {told[0]} where the chosen classes are {found[CHOSEN]}"
+    own = list(metrics.values())[found[RIGHT].index(told[0])]
+    if own.get(OF_TRUTH.name) != own.get(PROBABILITY):
+        return f"{OF_TRUTH.name} {own.get(OF_TRUTH.name)}, expected the true class's {own.get(PROBABILITY)}"
     for name in (PROBABILITY, UNCALIBRATED):
         values = [each.get(name) for each in metrics.values()]
         if any(value is None for value in values) or abs(sum(value or 0.0 for value in values) - 1) > NEAR:
@@ -184,7 +194,7 @@ def draw(case: Mapping[str, Any], folder: Path, name: str, file: Path, *, labels
 TASK = Task(
     name="classification",
     truth="class",
-    metrics=(BALANCED_ACCURACY,),
+    metrics=(BALANCED_ACCURACY, OF_TRUTH),
     set_metrics=SET_METRICS,
     values=VALUES,
     read_truth=read_truth,
@@ -195,6 +205,8 @@ TASK = Task(
     wrong=wrong,
     keep=keep,
     draw=draw,
+    leaves="its true class, the chosen one and the probability of every class",
+    stays="images, pictures of cases",
     album=Album(
         words="Every site's most certain mistakes on test cases",
         picture="image with its true class and what was predicted",

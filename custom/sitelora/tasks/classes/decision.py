@@ -3,10 +3,11 @@
 What is fitted on a site's validation cases is kept in the model's file and read wherever the model answers, in scoring
 and in serving: `decide` is the one way from logits to probabilities and a class.
 
-The temperature is the likelihood's, with Platt's (1999) softened truth, so that cases which are told apart without a
-mistake do not make a model certain of everything. Thresholds and offsets are those of the best balanced accuracy on the
-same cases, and are only taken where they are better than none by more than the standard error of the paired difference,
-as a served model is (our choice): of a handful of cases the best threshold is chance.
+The temperature is the likelihood's, as if one case more were of every class alike (after Platt 1999; our choice), so
+that cases which are told apart without a mistake do not make a model certain of everything. Thresholds and offsets are
+those of the best balanced accuracy on the same cases, and are only taken where they are better than none by more than
+the standard error of the paired difference, as a served model is (our choice): of a handful of cases the best threshold
+is chance.
 """
 
 from __future__ import annotations
@@ -121,10 +122,10 @@ def fit(logits: Logits, truth: Sequence[int], *, by: Metric) -> Decision:
 
 
 def fitted_temperature(logits: Logits, truth: NDArray[np.integer]) -> float:
-    """Return the temperature of the largest likelihood of softened truth, within ``TEMPERATURES``."""
-    counts, classes = np.bincount(truth, minlength=logits.shape[1]), logits.shape[1]
-    target = np.repeat(1 / (counts[truth] + classes)[:, None], classes, axis=1)
-    target[np.arange(len(truth)), truth] = (counts[truth] + 1) / (counts[truth] + classes)
+    """Return the temperature of the largest likelihood, with one case more, of every class alike."""
+    cases, classes = logits.shape
+    target = np.full((cases, classes), 1 / (cases + 1) / classes)
+    target[np.arange(cases), truth] += cases / (cases + 1)
 
     def surprise(log_temperature: float) -> float:
         return float(-(target * log_softmax(logits / np.exp(log_temperature), axis=1)).sum())
