@@ -6,7 +6,7 @@ A site may lack a class, or have one alone: it learns and is scored by what it h
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from sitelora.data.check_result import Problem, warning
@@ -18,9 +18,9 @@ from sitelora.data.site_folder import DATALIST, SPLITS, SiteFolder
 UNEVEN = 10
 """So many times as many cases of one class as of another are said (our choice)."""
 _WITHOUT = {
-    "training": "this site learns nothing of what is missing",
-    "validation": "decisions are fitted without what is missing",
-    "test": "nothing is known here of the scores of what is missing",
+    "training": "this site does not learn it",
+    "validation": "decisions are fitted without it",
+    "test": "nothing is said of how well it is told",
 }
 
 
@@ -50,22 +50,27 @@ def class_counts(folder: SiteFolder) -> dict[str, dict[int, int]]:
 
 def class_problems(folder: SiteFolder) -> Iterator[Problem]:
     """Yield what the counts of the classes tell, and patients who have two of them."""
-    for split, counts in class_counts(folder).items():
-        there = [value for value, count in counts.items() if count]
-        lacking = [f"{value} ({folder.labels[value]!r})" for value, count in counts.items() if not count]
-        if len(there) == 1 and len(counts) > 1:
-            found = f"class {there[0]} ({folder.labels[there[0]]!r}) alone in {split!r}: {_WITHOUT[split]}"
-            yield warning(found, "cases of every class", "add some of the others if there are", file=DATALIST)
-        elif there and lacking:
-            found = f"no case of class {first_few(lacking)} in {split!r}: {_WITHOUT[split]}"
-            yield warning(found, "cases of every class", "add some if there are", file=DATALIST)
-        most, least = max(counts.values(), default=0), min((counts[value] for value in there), default=0)
-        if split == "training" and len(there) > 1 and most >= UNEVEN * least:
-            told = ", ".join(f"{counts[value]} of {folder.labels[value]!r}" for value in there)
-            found = f"classes as uneven as {told}"
-            yield warning(found, "similar numbers", "none is needed: training weighs the rare ones more", file=DATALIST)
+    counts = {split: here for split, here in class_counts(folder).items() if any(here.values())}
+    nowhere = {value for value in folder.labels if not any(here[value] for here in counts.values())}
+    if counts and nowhere:
+        found = f"no case of {_named(folder, nowhere)}: this site neither learns it nor says how well it is told"
+        yield warning(found, "cases of every class", "add some if there are", file=DATALIST)
+    for split, here in counts.items():
+        lacking = {value for value, count in here.items() if not count} - nowhere
+        if lacking:
+            said = f"no case of {_named(folder, lacking)} in {split!r}: {_WITHOUT[split]}"
+            yield warning(said, "cases of every class", "move or add some if there are", file=DATALIST)
+    trained = {value: count for value, count in counts.get("training", {}).items() if count}
+    if trained and max(trained.values()) >= UNEVEN * min(trained.values()):
+        told = ", ".join(f"{count} of {folder.labels[value]!r}" for value, count in trained.items())
+        remedy = "none is needed: training weighs the rare ones more"
+        yield warning(f"classes as uneven as {told}", "similar numbers", remedy, file=DATALIST)
     if len(folder.labels) == 2:
         yield from _patients_of_both(folder)
+
+
+def _named(folder: SiteFolder, values: Collection[int]) -> str:
+    return f"class {first_few([f'{value} ({folder.labels[value]!r})' for value in sorted(values)])}"
 
 
 def _patients_of_both(folder: SiteFolder) -> Iterator[Problem]:
