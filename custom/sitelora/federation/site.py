@@ -194,7 +194,14 @@ class Site:
                 for kind, model in models.items()
             }
             results["personal"] = {**results["personal"], "served": served.to_json()}
-            drawn = draw_cases(results["personal"], self.task, self.folder, predictions, out=new / OVERLAYS)
+            drawn = draw_cases(
+                results["personal"],
+                self.task,
+                self.folder,
+                predictions,
+                out=new / OVERLAYS,
+                explained=self.scores.explained(personal),
+            )
             write_json(new / EVALUATION, {**to_json(self.task.scoring), **results, "overlays": drawn})
         load_model(self.network, personal)
         made = served_model(
