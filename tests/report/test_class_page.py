@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from class_run import make_class_run
 
+from class_run import make_class_run
 from sitelora.report.compare_two_runs import with_beside
 from sitelora.report.facts import page_facts
 from sitelora.report.page import build_report, rendered
