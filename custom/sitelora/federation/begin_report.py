@@ -11,6 +11,7 @@ from torch import nn
 
 import sitelora
 from sitelora.data.site_folder import SiteFolder
+from sitelora.data.trained_on import ranges_of
 from sitelora.federation.build_network import partition_of
 from sitelora.federation.bundle_config import bundle_sha256
 from sitelora.federation.machine import hardware, versions
@@ -19,7 +20,7 @@ from sitelora.federation.site_settings import SiteError, SiteSettings
 from sitelora.federation.state import StoredRound
 from sitelora.networks.architecture import ARCHITECTURES
 from sitelora.networks.checkpoint import EMBEDDED
-from sitelora.serving.model_file import described
+from sitelora.serving.model_file import RANGES, described
 from sitelora.sharing.patterns import clean_name
 
 
@@ -64,6 +65,7 @@ def served_model(
         settings, folder, parser, network: of the site. served: which model it is (``Served.to_json``).
     """
     keys = ("arch", "image_size", "classes", "pictures", "slices")
+    ranges = ranges_of(Path(case["image"]) for case in folder.cases("training"))
     return described(
         bundle=settings.bundle,
         **{key: parser.get_parsed_content(key) for key in keys},
@@ -75,7 +77,9 @@ def served_model(
         uid=settings.uid,
         site=settings.site,
         hospital=folder.hospital,
+        modality=folder.modality,
         served=served,
+        **({RANGES: ranges.to_plain()} if ranges is not None else {}),
         **identity_of(settings, network),
     )
 
