@@ -10,8 +10,8 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_n
 import sitelora
 from sitelora.bundle import bundle_names, bundle_path
 from sitelora.data.phantom.make import TINY, make_phantom
+from sitelora.model_export.checks import SCHEMA
 
-SCHEMA = Path(__file__).with_name("metadata_schema.json")
 FILES = [
     "LICENSE",
     "configs/evaluate.json",

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
-from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import (
     Activationsd,
@@ -40,7 +39,7 @@ from sitelora.data.site_reader import SiteReader
 from sitelora.data.stored_volume import StoredVolume, forget
 from sitelora.data.trained_on import Facts
 from sitelora.serving.open_model import OpenModel
-from sitelora.serving.outputs import Wanted, keep_largest, probability_file, write_probability
+from sitelora.serving.outputs import Wanted, keep_largest, probability_file, write_volume
 
 _BEFORE = (LoadImaged, EnsureChannelFirstd, Orientationd, ScalePercentilesd, Resized, EnsureTyped)
 _AFTER = (Activationsd, Invertd, AsDiscreted, SaveImaged)
@@ -71,6 +70,7 @@ def goes_in_parts(config: ConfigParser) -> bool:
         and list(part("patch_size")) == [*part("in_plane_size")[:2], part("slices")]
         and all(isinstance(step, _BEFORE) for step in part("preprocessing").transforms)
         and all(isinstance(step, _AFTER) for step in part("postprocessing").transforms)
+        and isinstance(part("postprocessing").transforms[-1], SaveImaged)
     )
 
 
@@ -122,11 +122,12 @@ def predict_in_parts(
     if not high > low:
         low, high = min(spans), max(spans)
     others = [step.knowing(low, high) if step is scale else step for step in others]
-    after, keep = _split(part("postprocessing").transforms)
+    *after, saver = part("postprocessing").transforms
+    saver = saver.saver
     shape = volume.stored.shape[:3]
     mask = _on_disk(scratch / "mask", shape, np.uint8)
     chances = [_on_disk(scratch / f"chance_{k}", shape, np.float32) for k in range(1, classes) if wanted.probabilities]
-    grid: Any = None
+    meta: dict[str, Any] = {}
     for start, stop in stacks(volume.slices, window=window, batch=batch, most=most):
         piece = volume.part(start, stop)
         reader: Any = _PartReader(piece)
@@ -142,35 +143,17 @@ def predict_in_parts(
                     chance[volume.place(start, stop)] = result["pred"][k].numpy()
             result = Compose([step])(result)
         mask[volume.place(start, stop)] = result["pred"][0].numpy()
-        grid = result["pred"] if grid is None else grid
+        meta = dict(data["image"].meta)
         for written in (mask, *chances):
             forget(written)
         progress(stop, volume.slices)
-    whole = _with_grid(mask, grid, volume)
     if wanted.largest_component:
-        keep_largest(whole)
-    keep({"pred": whole})
+        keep_largest(mask)
+    write_volume(mask, volume.affine, Path(saver.folder_layout.filename(**saver.fname_formatter(meta, saver))))
     for k, chance in enumerate(chances, start=1):
-        file = probability_file(model, part("names").case(whole.meta), k)
-        write_probability(chance, whole, file, False)
+        write_volume(chance, volume.affine, probability_file(model, part("names").case(meta), k))
     return facts
-
-
-def _split(steps: Any) -> tuple[list[Any], Any]:
-    """Return the steps up to the mask, and what writes it."""
-    *after, keep = steps
-    if not isinstance(keep, SaveImaged):
-        raise TypeError(f"the last step is a {type(keep).__name__}, expected SaveImaged")
-    return after, keep
 
 
 def _on_disk(file: Path, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     return np.memmap(file, dtype, mode="w+", shape=shape, order="F")
-
-
-def _with_grid(mask: NDArray[np.uint8], part: Any, volume: StoredVolume) -> MetaTensor:
-    """Return the whole mask with the metadata of one of its parts, moved to the whole's place."""
-    whole = MetaTensor(torch.from_numpy(mask[None]), meta=dict(part.meta))
-    whole.meta["spatial_shape"] = np.asarray(mask.shape)
-    whole.affine = torch.from_numpy(volume.affine)
-    return whole

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.data.meta_obj import MetaObj
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -55,28 +54,42 @@ def write_probabilities(predicted: Any, model: OpenModel, names: MaskNames) -> N
     """
     case = names.case(predicted.meta)
     for value in range(1, len(predicted)):
-        write_probability(predicted[value].numpy(), predicted, probability_file(model, case, value), model.pictures)
+        values, file = predicted[value].numpy(), probability_file(model, case, value)
+        if model.pictures:
+            write_picture(np.rint(values * 255).astype(np.uint8), file)
+        else:
+            write_volume(values, predicted.affine.numpy(), file)
 
 
-def write_probability(values: NDArray[np.float32], grid: MetaObj, file: Path, picture: bool) -> None:
-    """Write one label's probability.
+def write_volume(values: NDArray[Any], affine: NDArray[np.float64], file: Path) -> None:
+    """Write a volume as MONAI would, without a copy of it: it may be a memory map.
 
     Args:
-        values: ``[X, Y, Z]`` or ``[W, H]``. grid: whose metadata say where it lies. file: to write. picture: as PNG.
+        values: ``[X, Y, Z]``. affine: ``[4, 4]`` voxel index to RAS+ mm. file: to write.
     """
-    writer: Any = PictureWriter(output_dtype=np.uint8) if picture else VolumeWriter(output_dtype=np.float32)
-    writer.set_data_array(np.rint(values * 255)[None] if picture else values[None], channel_dim=0)
-    writer.set_metadata(grid.meta, resample=False)
+    writer: Any = VolumeWriter(output_dtype=values.dtype)
+    writer.data_obj, writer.affine = values, affine
     writer.write(file)
 
 
-def keep_largest(mask: Any) -> None:
+def write_picture(values: NDArray[np.uint8], file: Path) -> None:
+    """Write a picture as MONAI would.
+
+    Args:
+        values: ``[W, H]``, as MONAI reads pictures. file: to write.
+    """
+    writer: Any = PictureWriter(output_dtype=np.uint8)
+    writer.set_data_array(values[None], channel_dim=0)
+    writer.set_metadata({}, resample=False)
+    writer.write(file)
+
+
+def keep_largest(labels: NDArray[Any]) -> None:
     """Keep the largest connected piece of every label, in place; pieces touch by their corners too.
 
     Args:
-        mask: ``[1, X, Y, Z]`` or ``[1, W, H]`` of whole numbers.
+        labels: ``[X, Y, Z]`` or ``[W, H]`` of whole numbers; six bytes a voxel more are in memory.
     """
-    labels: NDArray[Any] = mask.numpy()[0]
     for value in np.unique(labels):
         if value == 0:
             continue

@@ -105,7 +105,7 @@ class Predictor:
             if isinstance(step, AsDiscreted) and self.wanted.probabilities:
                 write_probabilities(after["pred"], self.model, self.names)
             if isinstance(step, SaveImaged) and self.wanted.largest_component:
-                keep_largest(after["pred"])
+                keep_largest(after["pred"].numpy()[0])
             after = Compose([step])(after)
         return facts
 
