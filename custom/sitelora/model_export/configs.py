@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import sitelora
-from sitelora.bundle import bundle_path
 from sitelora.model_export.model_of_run import ModelOfRun
 from sitelora.model_export.versions import OURS
 from sitelora.report.format_values import count_text
 from sitelora.run_result import ModelScore
+from sitelora.serving.inference_config import installed_config
 from sitelora.serving.open_model import OpenModel
+from sitelora.value_kinds import require_plain
 
 _SAID_BY_THE_MODEL = re.compile(r"@made\b")
 LABEL = "0.8.5"
@@ -28,7 +28,7 @@ def frozen_inference(model: OpenModel, *, origin: ModelOfRun) -> dict[str, Any]:
     Args:
         model: opened. origin: where the model is from.
     """
-    config: dict[str, Any] = _installed(model, "inference")
+    config = model.content
     frozen: dict[str, Any] = {key: _frozen(value, key, model) for key, value in config.items() if key != "made"}
     frozen["imports"] = [line for line in config["imports"] if not line.endswith("made_of")]
     frozen["output_dir"] = f"$str(home() / 'runs' / '{origin.line}' / 'inference')"
@@ -43,7 +43,7 @@ def metadata(model: OpenModel, *, origin: ModelOfRun, model_sha256: str) -> dict
     Args:
         model: opened. origin: where it is from. model_sha256: of the file that is exported.
     """
-    told, made = _installed(model, "metadata"), origin.made
+    told, made = installed_config(str(model.made["bundle"]), "metadata"), origin.made
     labels = ", ".join(f"{value} {name}" for value, name in sorted(model.labels.items()))
     whose = f"{origin.federation}: {origin.words}, {origin.date}"
     score = _score_text(origin)
@@ -82,13 +82,8 @@ def metadata(model: OpenModel, *, origin: ModelOfRun, model_sha256: str) -> dict
         "model_sha256": model_sha256,
         **{key: made[key] for key in ("bundle_sha256", "settings_sha256", "base_sha256") if made.get(key)},
     }
+    require_plain(told, f"{origin.file}: names of labels, hospital or modality")  # MONAI acts on some signs
     return told
-
-
-def _installed(model: OpenModel, name: str) -> dict[str, Any]:
-    file = bundle_path(str(model.made["bundle"])) / "configs" / f"{name}.json"
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return content
 
 
 def _frozen(value: Any, id: str, model: OpenModel) -> Any:

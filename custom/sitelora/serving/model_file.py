@@ -20,6 +20,7 @@ from sitelora.bundle import bundle_names, bundle_path, require_checkpoint
 from sitelora.data.trained_on import TrainedOn
 from sitelora.networks.before_built import parts_before
 from sitelora.networks.checkpoint import unusable
+from sitelora.value_kinds import require_plain
 
 MADE = "made"
 NEEDED = ("bundle", "arch", "image_size", "classes", "labels", "pictures", "slices")
@@ -29,6 +30,9 @@ RANGES = "trained_on"
 _OF_THE_NETWORK = ("arch", "image_size", "classes")
 _WHOLE = {"image_size": (8, 1024), "classes": (1, 255), "slices": (1, 128)}
 """Bounds of settings.json."""
+LABELS = "labels"
+_WORDS = ("hospital", "modality")
+"""What people called something: shown, and put into no config."""
 _AGAIN = "expected a personal.pt of a site or a model.pt of this bundle, whole: copy it again"
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -70,7 +74,7 @@ def made_of(path: str | Path, *, bundle: str | None = None) -> dict[str, Any]:
             f"{file} was made with the bundle {made.get('bundle')}, this is {bundle}: open it with that bundle's "
             "configs/inference.json and --bundle_root"
         )
-    said = {key: f"{key}={made[key]!r:.40}" if key in made else f"no {key}" for key in (*NEEDED, RANGES)}
+    said = {key: f"{key}={made[key]!r:.40}" if key in made else f"no {key}" for key in (*NEEDED, *made)}
     wrong = [said[key] for key in said if made and not _sound(made, key)]
     if wrong:
         raise ValueError(f"{file} says {', '.join(wrong)} of how it was made, which no model has; {_AGAIN}")
@@ -171,19 +175,25 @@ def _unbuildable(made: Mapping[str, Any], bundle: str) -> str:
     return ""
 
 
-def _sound(made: Mapping[str, Any], key: str) -> bool:
-    """Say whether a value of how a model was made is one that a model can have."""
+def _sound(made: Mapping[str, Any], key: Any) -> bool:
+    """Say whether a value of how a model was made is one that a model can have, and nothing that a config acts on."""
     value = made.get(key)
-    if key == RANGES:
-        try:
-            return key not in made or bool(TrainedOn.from_plain(value))
-        except ValueError:
-            return False
+    try:
+        if key == LABELS:
+            return isinstance(value, Mapping) and all(
+                str(number).isdecimal() and isinstance(name, str) for number, name in value.items()
+            )
+        if key not in _WORDS:
+            require_plain({key: value}, MADE)
+        if key == RANGES:
+            return bool(TrainedOn.from_plain(value))
+    except ValueError:
+        return False
     if key in _WHOLE:
         least, most = _WHOLE[key]
         return type(value) is int and least <= value <= most
-    kinds: dict[str, type] = {"bundle": str, "arch": str, "labels": Mapping, "pictures": bool}
-    return isinstance(value, kinds[key])
+    kinds: dict[str, type] = {"bundle": str, "arch": str, "pictures": bool, **dict.fromkeys(_WORDS, str)}
+    return isinstance(value, kinds.get(key, object))
 
 
 def _plain(key: str, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import nn
 
 from sitelora.bundle import bundle_path
 from sitelora.data.trained_on import TrainedOn
+from sitelora.serving.inference_config import inference_config
 from sitelora.serving.model_file import RANGES, made_of, require_fit
 
 SEED = 123
@@ -28,6 +30,7 @@ class OpenModel:
         file: where it was read. made: what the file says of how it was made.
         network: with the model's values, on its device, in evaluation mode.
         config: the bundle's inference, from which its parts are asked by id.
+        content: what it was parsed from.
         trained_on: between which numbers its training images lie; None where the file is older than this.
     """
 
@@ -35,6 +38,7 @@ class OpenModel:
     made: Mapping[str, Any]
     network: nn.Module
     config: ConfigParser
+    content: Mapping[str, Any]
     trained_on: TrainedOn | None
 
     @property
@@ -80,10 +84,10 @@ def open_model(path: Path, *, out: Path, device: str | None = None) -> OpenModel
             f"{file} does not say how it was made (it is older than SiteLoRA 0.1.0, or no site's): open it with "
             "`python -m monai.bundle run` and its bundle's inference.json, and give arch, image_size and the rest"
         )
-    root = bundle_path(str(made["bundle"]))
-    config = ConfigParser()
-    config.read_config(str(root / "configs" / "inference.json"))
-    config["bundle_root"] = str(root)
+    state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)["model"]
+    content = inference_config(made, state)
+    config = ConfigParser(copy.deepcopy(content))
+    config["bundle_root"] = str(bundle_path(str(made["bundle"])))
     config["ckpt"], config["output_dir"] = file, out  # as paths: MONAI takes every # in a text for a step in ids
     if device is not None:
         config["device"] = str(_device(device))
@@ -93,9 +97,9 @@ def open_model(path: Path, *, out: Path, device: str | None = None) -> OpenModel
         require_fit(file, network)
     except SystemExit as misfit:
         raise ValueError(str(misfit)) from misfit
-    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True, mmap=True)["model"])
+    network.load_state_dict(state)
     ranges = TrainedOn.from_plain(made[RANGES]) if RANGES in made else None
-    return OpenModel(file=file, made=made, network=network.eval(), config=config, trained_on=ranges)
+    return OpenModel(file=file, made=made, network=network.eval(), config=config, content=content, trained_on=ranges)
 
 
 def _device(name: str) -> torch.device:
