@@ -177,7 +177,7 @@ def refuse_one_value(lowest: float, highest: float, path: Path) -> None:
         UnfitFileError: its lowest and its highest value are equal.
     """
     if not highest > lowest:
-        found = f"the same value {lowest:g} everywhere"
+        found = f"the same value {lowest + 0.0:g} everywhere"
         raise UnfitFileError(path, found, "an image of something", "export it again")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import mmap
 import shutil
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from sitelora.data.endings import VOLUMES
 from sitelora.data.errors import UnfitFileError
+from sitelora.data.png import DamageError
 from sitelora.data.reading import AGAIN, GZIP, HEADER, Pixels, nifti_of, remarks_on, squeezed, with_axes
 from sitelora.data.rules import judged_image, require_volume
 
@@ -143,17 +145,14 @@ def _plain(path: Path, scratch: Path) -> Path:
     with gzip.open(path) as packed, plain.open("wb") as stream:
         try:
             shutil.copyfileobj(packed, stream, 1 << 20)  # checks length and CRC of the whole
-        except (EOFError, gzip.BadGzipFile) as error:
-            raise _unreadable(path, error) from error
-        except Exception as error:
-            if isinstance(error, OSError):
-                raise
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise _unreadable(path, error) from error
     return plain
 
 
 def _unreadable(path: Path, error: Exception) -> UnfitFileError:
-    found = f"a file that is not readable ({type(error).__name__}: {error})"
+    damage = isinstance(error, DamageError)
+    found = str(error) if damage else f"a file that is not readable ({type(error).__name__}: {error})"
     return UnfitFileError(path, found, "a readable NIfTI or PNG file", AGAIN)
 
 

@@ -78,7 +78,7 @@ def write_picture(values: NDArray[np.uint8], file: Path) -> None:
     Args:
         values: ``[W, H]``, as MONAI reads pictures. file: to write.
     """
-    writer: Any = PictureWriter(output_dtype=np.uint8)
+    writer: Any = PictureWriter(output_dtype=np.uint8, scale=None)
     writer.set_data_array(values[None], channel_dim=0)
     writer.set_metadata({}, resample=False)
     writer.write(file)
