@@ -61,7 +61,7 @@ def metadata(model: OpenModel, *, origin: ModelOfRun, model_sha256: str) -> dict
         image_classes="intensities scaled to 0..1 by percentiles",
         label_classes=labels,
         pred_classes=f"{len(model.labels)} channels: {labels}",
-        eval_metrics=_metrics(origin.score, origin.run.result.primary or origin.run.primary.name),
+        eval_metrics=_metrics(origin.score, origin.run.primary.name),
         supported_apps={"monai-label": LABEL},
         network_data_format=_data_format(told["network_data_format"], model),
     )

@@ -15,6 +15,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from sitelora.bundle import bundle_path
+from sitelora.serving.model_file import NEEDED
 
 INFERENCE = "inference"
 _IMPORTS = (
@@ -53,8 +54,7 @@ def _unknown(content: Mapping[str, Any], made: Mapping[str, Any], tensors: Colle
     """Say whether the installed network has no place for some of the tensors; one with adapters in it has its own."""
     if not isinstance(content["network_def"], Mapping):
         return False
-    config = ConfigParser(dict(content))
-    config["made"] = dict(made)
+    config = ConfigParser({**content, **{key: made[key] for key in NEEDED if key in content}})
     with torch.device("meta"):
         network = config.get_parsed_content("network_def")
     return bool(set(tensors) - network.state_dict().keys())
