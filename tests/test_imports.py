@@ -21,6 +21,7 @@ LAYER = {
     "simulator": 4,
     "comparison": 4,
     "job_table": 4,
+    "model_export": 4,
     "bundle_source": 4,
     "federation": 3,
     "evaluation": 3,

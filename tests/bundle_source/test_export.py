@@ -17,8 +17,8 @@ from sitelora.bundle_source.export import (
     write_bundle,
 )
 from sitelora.cli import main
+from sitelora.model_export.checks import SCHEMA
 
-SCHEMA = Path(__file__).parent.parent / "bundles" / "metadata_schema.json"
 EXAMPLE = "iat_segmentation"
 every_bundle = pytest.mark.parametrize("name", source_names())
 

@@ -22,8 +22,8 @@ from sitelora.data.site_folder import DATALIST, SiteFolder
 
 LOWER, UPPER = 0.01, 0.99
 """As in ``data/intensity.py``."""
-MOST_RESAMPLED = 2**28
-"""Values of a volume at the network's spacing, 1 GiB in fp32: a heart has a thousandth of it."""
+MOST_RESAMPLED = 2**26
+"""Values of a volume at the network's spacing, 256 MiB in fp32: a heart in a wide field has a tenth of it."""
 
 
 @dataclass(kw_only=True)
