@@ -166,11 +166,16 @@ class SharedTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Egress:
-    """What leaves a site and what stays; all bytes as on the wire, ``full_model_bytes`` of the whole model."""
+    """What leaves a site and what stays; all bytes as on the wire, ``full_model_bytes`` of the whole model.
+
+    ``clip_norm`` and ``noise_std`` are the job's; what a site's own policy adds is not known to the server.
+    """
 
     shared: Sequence[SharedTensor] = ()
     companions: Sequence[str] = ()
     dtype: str = ""
+    clip_norm: float | None = field(default=None, metadata=OMIT)
+    noise_std: float = field(default=0.0, metadata=OMIT)
     local_count: int | None = None
     local_bytes: int | None = None
     frozen_count: int | None = None

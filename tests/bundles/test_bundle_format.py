@@ -9,9 +9,9 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_n
 
 import sitelora
 from sitelora.bundle import bundle_names, bundle_path
+from sitelora.model_export.checks import SCHEMA
 from tried import SITES, tried
 
-SCHEMA = Path(__file__).with_name("metadata_schema.json")
 FILES = [
     "LICENSE",
     "configs/evaluate.json",

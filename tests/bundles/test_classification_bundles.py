@@ -144,8 +144,6 @@ def test_trains_alone_evaluates_and_classifies(bundle: str, data: Path, tmp_path
 
 def test_monais_own_command_classifies_a_new_case_from_another_folder(served: Any, tmp_path: Path) -> None:
     bundle, site, model, _ = served
-    if bundle != CINE:
-        pytest.skip("one process is enough: the others run the same config in this one")
     image = SiteFolder.read(site).cases("validation")[0]["image"]
     config = bundle_path(bundle) / "configs" / "inference.json"
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config)]

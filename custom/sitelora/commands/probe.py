@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print one line a site."""
     from sitelora.data.site_folder import SiteFolder, find_site_folder
+    from sitelora.evaluation.linear_probe import LinearProbe
     from sitelora.federation.bundle_config import set_torch_threads
     from sitelora.federation.job_folder import JobFolder
-    from sitelora.references.linear_probe import LinearProbe
     from sitelora.report.format_values import columns
     from sitelora.settings import read_settings
     from sitelora.typed_json import to_json

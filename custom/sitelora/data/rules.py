@@ -70,7 +70,7 @@ def judged_image(pixels: Pixels, path: Path, channels: Collection[int] = CHANNEL
     values = pixels.values
     if values.ndim > len(pixels.extent) and pixels.channels == 1:
         values = values.reshape(pixels.extent)
-    _require_volume(pixels, path)
+    require_volume(pixels, path)
     with np.errstate(over="ignore", invalid="ignore"):
         single = values.astype(np.float32)
     bad = single.size - int(np.isfinite(single).sum())
@@ -92,7 +92,7 @@ def judged_label(pixels: Pixels, path: Path, listed: Collection[int] | None = No
     if pixels.channels != 1:
         found = f"a label with {pixels.channels} channels (shape {pixels.values.shape})"
         raise UnfitFileError(path, found, "one value a voxel", "save the label values, not colours")
-    _require_volume(pixels, path)
+    require_volume(pixels, path)
     array = pixels.values.reshape(pixels.extent)
     values, counts = occurring(array)
     wrong = [
@@ -157,6 +157,37 @@ def require_kind(image: Pixels, path: Path, *, pictures: bool) -> None:
         raise UnfitFileError(path, found, expected, remedy)
 
 
+def require_volume(pixels: Pixels, path: Path) -> None:
+    """Refuse a volume that lies nowhere in space.
+
+    Raises:
+        UnfitFileError: its axes span no volume, or its sizes are no sizes in mm.
+    """
+    if pixels.affine is None:
+        return
+    axes = pixels.affine[:3, :3]
+    box = float(np.prod(np.linalg.norm(axes, axis=0)))
+    if not (np.isfinite(pixels.affine).all() and box > 0 and abs(np.linalg.det(axes)) > FLAT * box):
+        found = f"an affine without volume, {axes.tolist()}"
+        raise UnfitFileError(path, found, "voxel axes in mm", "export the image again with its geometry")
+    steps, away = pixels.spacing_mm or (1.0,), float(np.abs(pixels.affine[:3, 3]).max())
+    if min(steps) < SIZES_MM[0] or max(steps) > SIZES_MM[1] or away > 1e3 * SIZES_MM[1]:
+        sizes = " x ".join(f"{step:g}" for step in steps)
+        found, expected = f"voxels of {sizes} mm, {away:g} mm away", "sizes from {:g} to {:g} mm".format(*SIZES_MM)
+        raise UnfitFileError(path, found, expected, "export the image again with its geometry in mm")
+
+
+def refuse_one_value(lowest: float, highest: float, path: Path) -> None:
+    """Refuse an image that shows nothing: what is predicted of it would be made up.
+
+    Raises:
+        UnfitFileError: its lowest and its highest value are equal.
+    """
+    if not highest > lowest:
+        found = f"the same value {lowest + 0.0:g} everywhere"
+        raise UnfitFileError(path, found, "an image of something", "export it again")
+
+
 def slices_of(pixels: Pixels) -> int:
     """Return how many slices the network sees: along the axis that is nearest to head-feet; 1 of a picture.
 
@@ -197,21 +228,6 @@ def _opaque(pixels: Pixels, path: Path) -> Pixels:
         raise UnfitFileError(path, found, "grey (1 channel) or colours (3)", "export it without transparency")
     remark = "an alpha channel that hides nothing, left out"
     return replace(pixels, values=values, alpha=None, remarks=(*pixels.remarks, remark))
-
-
-def _require_volume(pixels: Pixels, path: Path) -> None:
-    if pixels.affine is None:
-        return
-    axes = pixels.affine[:3, :3]
-    box = float(np.prod(np.linalg.norm(axes, axis=0)))
-    if not (np.isfinite(pixels.affine).all() and box > 0 and abs(np.linalg.det(axes)) > FLAT * box):
-        found = f"an affine without volume, {axes.tolist()}"
-        raise UnfitFileError(path, found, "voxel axes in mm", "export the image again with its geometry")
-    steps, away = pixels.spacing_mm or (1.0,), float(np.abs(pixels.affine[:3, 3]).max())
-    if min(steps) < SIZES_MM[0] or max(steps) > SIZES_MM[1] or away > 1e3 * SIZES_MM[1]:
-        sizes = " x ".join(f"{step:g}" for step in steps)
-        found, expected = f"voxels of {sizes} mm, {away:g} mm away", "sizes from {:g} to {:g} mm".format(*SIZES_MM)
-        raise UnfitFileError(path, found, expected, "export the image again with its geometry in mm")
 
 
 def _is_label(value: float, listed: Collection[int] | None) -> bool:

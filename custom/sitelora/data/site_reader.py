@@ -14,6 +14,7 @@ from monai.utils import MetaKeys, SpaceKeys
 
 from sitelora.data.endings import PICTURES, VOLUMES
 from sitelora.data.errors import SiteDataError
+from sitelora.data.reading import Pixels
 from sitelora.data.rules import CHANNELS, read_image, read_label, require_kind
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,11 @@ class SiteReader(ImageReader):
             require_kind(pixels, img[0], pictures=self.pictures)
         for remark in pixels.remarks:
             logger.warning("%s: %s", img[0].name, remark)
+        return self.as_monai(pixels)
+
+    @staticmethod
+    def as_monai(pixels: Pixels) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return values and metadata as `get_data` does."""
         values = pixels.values.astype(np.float32, copy=False)
         meta: dict[str, Any] = {}
         if pixels.affine is None:

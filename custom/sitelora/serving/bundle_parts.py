@@ -17,6 +17,7 @@ from monai.data.image_writer import NibabelWriter, PILWriter
 from monai.utils import ImageMetaKey
 
 from sitelora.data.case_names import unique_names
+from sitelora.data.endings import stem
 from sitelora.data.errors import SiteDataError
 from sitelora.data.rules import CHANNELS, read_image, require_kind
 
@@ -38,10 +39,13 @@ class MaskNames:
 
     def __call__(self, metadict: Mapping[str, Any] | None, saver: Any) -> dict[str, Any]:
         """Return what a `FolderLayout` makes a file name of."""
-        file = (metadict or {}).get(ImageMetaKey.FILENAME_OR_OBJ)
-        name = self._names.get(_plain(file)) if file is not None else None
         # a layout takes the last ending away, so the name is given one
-        return {"subject": f"{name}.nii" if name is not None else str(file), "idx": None}
+        return {"subject": f"{self.case(metadict)}.nii", "idx": None}
+
+    def case(self, metadict: Mapping[str, Any] | None) -> str:
+        """Return the name of the case whose image has these metadata."""
+        file = str((metadict or {}).get(ImageMetaKey.FILENAME_OR_OBJ))
+        return self._names.get(_plain(file), stem(Path(file)))
 
 
 @dataclass(frozen=True, kw_only=True)

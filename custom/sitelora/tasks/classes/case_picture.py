@@ -39,7 +39,7 @@ def draw_case(
         values = np.concatenate([hanging.hang(shown[..., phase]) for phase in range(phases)], axis=1)
         first, second = (read.spacing_mm or pixel_mm)[:2]
         pixel_mm = (second, first) if hanging.transpose else (first, second)
-        letter = hanging.left_letter
+        letter = hanging.left_letter if phases == 1 else ""  # a heart's short axis lies between the body's
         title = f"{title} · slice {middle + 1} of {read.values.shape[2]}"
     with card(values, file, title=title, window=window, pixel_mm=pixel_mm, left_letter=letter) as (figure, axes):
         for phase, words in enumerate(PHASES if phases == len(PHASES) else ()):

@@ -27,7 +27,7 @@ from sitelora.typed_json import from_json, to_json
 
 Logits = NDArray[np.float64]
 
-FEWEST, FEWEST_OF_A_CLASS = 20, 5
+FEWEST, FEWEST_OF_A_CLASS = 12, 4
 """Validation cases below which nothing is fitted, and cases of a class below which its limit stays (our choice)."""
 TEMPERATURES = (0.1, 10.0)
 OFFSETS = np.linspace(-3.0, 3.0, 61)
@@ -113,11 +113,12 @@ def fit(logits: Logits, truth: Sequence[int], *, by: Metric) -> Decision:
     after = _case_scores(_chosen(probabilities, threshold, tuple(offsets)), truths)
     moved = by.clearly_better(after.tolist(), before.tolist())
     found = Decision(
-        temperature=round(temperature, 4),
-        threshold=round(threshold, 4) if moved else 0.5,
+        temperature=round(temperature, 6),
+        threshold=round(threshold, 6) if moved else 0.5,
         offsets=tuple(np.round(offsets, 4).tolist()) if moved and classes > 2 else (),
     )
-    limits = "offsets by class" if found.offsets else f"threshold {found.threshold:g}" if classes == 2 else "no offsets"
+    several = "offsets by class" if found.offsets else "no offsets"
+    limits = f"threshold {found.threshold:.3g}" if classes == 2 else several
     return replace(found, why=f"temperature {found.temperature:.2f}, {limits}, fitted on {cases}")
 
 

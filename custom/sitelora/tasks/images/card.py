@@ -25,7 +25,7 @@ WIDTH_PX, STRIP_PX = 480, 38  # shown at about 270 on a phone: letters of 17 px 
 
 def write_on(axes: Axes, x: float, y: float, words: str, *, ha: str = "left", va: str = "center") -> None:
     """Write on an image, in shares of it, with a dark halo that holds on bright tissue too."""
-    halo = [Stroke(linewidth=2.5, foreground="#000000"), Normal()]
+    halo = [Stroke(linewidth=1.8, foreground="#000000"), Normal()]
     axes.text(x, y, words, transform=axes.transAxes, color=MUTED, path_effects=halo, ha=ha, va=va)
 
 
