@@ -51,6 +51,21 @@ class DrawCase(Protocol):
         """
 
 
+class Explain(Protocol):
+    """Draws what of an image speaks for a model's answer, for the site's own eyes."""
+
+    def __call__(
+        self, answer: Callable[[Tensor], Tensor], image: Tensor, file: Path, *, labels: Labels, title: str
+    ) -> None:
+        """Write one PNG.
+
+        Args:
+            answer: from a batch of images to what the network says of them, before any postprocessing.
+            image: as the bundle's preprocessing gives it, ``[C, X, Y]`` or ``[C, X, Y, Z]`` with its affine.
+            file: to write. labels: of the site. title: one line above the picture.
+        """
+
+
 class ScoreSet(Protocol):
     """Scores many cases together, in many draws of them at once."""
 
@@ -148,6 +163,7 @@ class Task:
         keep: writes a prediction; from prediction, truth, folder and name of the case.
         draw: the case's picture from what ``keep`` wrote.
         leaves: what of a test case, under a number, the server is told, in words. stays: what of a case it never is.
+        explain: what of a drawn case's image speaks for the answer, as one more picture; None where nothing is to say.
         album: which cases are drawn, and the words around the pictures.
         score_set: from all cases' scores to ``set_metrics`` by name; a pure function, because the server has no more
             than the numbers of the cases.
@@ -167,6 +183,7 @@ class Task:
     wrong: Callable[[CaseMetrics], str] = _nothing_wrong
     keep: Callable[[Any, Any, Path, str], None]
     draw: DrawCase
+    explain: Explain | None = None
     leaves: str
     stays: str
     album: Album

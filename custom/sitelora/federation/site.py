@@ -196,7 +196,14 @@ class Site:
                 for kind, model in models.items()
             }
             results["personal"] = {**results["personal"], "served": served.to_json()}
-            drawn = draw_cases(results["personal"], self.task, self.folder, predictions, out=new / OVERLAYS)
+            drawn = draw_cases(
+                results["personal"],
+                self.task,
+                self.folder,
+                predictions,
+                out=new / OVERLAYS,
+                explained=self.scores.explained(personal),
+            )
             write_json(new / EVALUATION, {**to_json(self.task.scoring), **results, "overlays": drawn})
         others = {kind: model for kind, model in models.items() if kind in EXPORTED and isinstance(model, Model)}
         for kind, model in {**others, "personal": personal}.items():  # the personal one last: it stays loaded

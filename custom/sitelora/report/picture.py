@@ -105,7 +105,7 @@ def _draw_tiles(figure: Figure, run: Run, tiles: Sequence[tuple[str, Overlay]], 
             color=MUTED if line.dashes is not None else line.colour,  # a class's lines have either colour
             linewidth=2.5 if line.dashes is not None else 1.5 * line.width,
             linestyle=(0, line.dashes) if line.dashes else "-",
-            label=shortened(line.words.lower() if line.dashes is None else line.words, 18),
+            label=shortened(line.words if line.dashes is not None else line.words.partition(" (")[0].lower(), 14),
         )
         for line in lines[:5]
     ]

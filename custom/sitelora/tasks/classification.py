@@ -8,7 +8,7 @@ the numbered cases, because areas, calibration and curves are made of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from sitelora.task import Album, CaseMetrics, Labels, Task
 from sitelora.tasks.classes.case_picture import draw_case
 from sitelora.tasks.classes.decision import Answer, Decision, decide, fit
 from sitelora.tasks.classes.mistakes import most_certain_mistakes
+from sitelora.tasks.classes.occlusion import draw_occlusion
 from sitelora.tasks.classes.plots import plots
 from sitelora.tasks.classes.set_scores import CHOSEN, PROBABILITY, RIGHT, UNCALIBRATED, score_set
 
@@ -191,6 +192,13 @@ def draw(case: Mapping[str, Any], folder: Path, name: str, file: Path, *, labels
     )
 
 
+def explain(answer: Callable[[Tensor], Tensor], image: Tensor, file: Path, *, labels: Labels, title: str) -> None:
+    """Draw what of an image speaks for the likeliest class; see `classes.occlusion`."""
+    affine = np.asarray(getattr(image, "affine", np.eye(4))) if image.ndim == 4 else None
+    names = tuple(name for _, name in sorted(labels.items()))
+    draw_occlusion(answer, image.as_subclass(Tensor), file, names=names, title=title, affine=affine)
+
+
 TASK = Task(
     name="classification",
     truth="class",
@@ -205,10 +213,12 @@ TASK = Task(
     wrong=wrong,
     keep=keep,
     draw=draw,
+    explain=explain,
     leaves="its true class, the chosen one and the probability of every class",
     stays="images, pictures of cases",
     album=Album(
-        words="Every site's most certain mistakes on test cases",
+        words="Every site's most certain mistakes on test cases, and beside each the same image with the patches that "
+        "speak for the likeliest class (orange) or against it (blue): covered, its probability falls or rises",
         picture="image with its true class and what was predicted",
         chosen=most_certain_mistakes,
     ),
