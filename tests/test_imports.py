@@ -21,6 +21,7 @@ LAYER = {
     "simulator": 4,
     "comparison": 4,
     "job_table": 4,
+    "model_export": 4,
     "bundle_source": 4,
     "federation": 3,
     "evaluation": 3,
@@ -45,7 +46,7 @@ LAYER = {
 }
 # Small modules at the top of the package that anyone may use; they use nothing but each other.
 COMMON = {
-    *("bundle", "home", "key_value", "metric", "names"),
+    *("bundle", "home", "metric", "names"),
     *("plot", "run_result", "seeding", "typed_json", "value_kinds"),
 }
 # Top-level distribution -> import name, where they differ.

@@ -131,8 +131,7 @@ class ModelScore:
     Attributes:
         score, score_median, score_worst: the primary one, over cases. score_ci95: of the mean, over patients; None
             where there are too few of them, empty where it is not told. labels: label to metric to its mean.
-        set_scores, set_ci95: what only many cases together have, by metric, and its interval over patients. decision:
-            how the model's answers became decisions: ``why`` in words, at the site itself the numbers too.
+        set_scores, set_ci95: of many cases together, by metric. decision: how answers became one, ``why`` in words.
     """
 
     not_applicable: str | None = field(default=None, metadata=OMIT)
@@ -167,11 +166,16 @@ class SharedTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Egress:
-    """What leaves a site and what stays; all bytes as on the wire, ``full_model_bytes`` of the whole model."""
+    """What leaves a site and what stays; all bytes as on the wire, ``full_model_bytes`` of the whole model.
+
+    ``clip_norm`` and ``noise_std`` are the job's; what a site's own policy adds is not known to the server.
+    """
 
     shared: Sequence[SharedTensor] = ()
     companions: Sequence[str] = ()
     dtype: str = ""
+    clip_norm: float | None = field(default=None, metadata=OMIT)
+    noise_std: float = field(default=0.0, metadata=OMIT)
     local_count: int | None = None
     local_bytes: int | None = None
     frozen_count: int | None = None
@@ -288,8 +292,7 @@ class RunResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``result.json``."""
-        content: dict[str, Any] = to_json(self)
-        return content
+        return dict(to_json(self))
 
 
 def primary_of(name: str, metrics: Sequence[Metric]) -> Metric:

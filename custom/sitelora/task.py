@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sitelora.metric import Metric
 from sitelora.plot import Plot
 from sitelora.run_result import CaseScore
+
+if TYPE_CHECKING:  # a report asks tasks too, and starts without torch
+    from torch import Tensor
 
 Labels = Mapping[int, str]
 """Label value to name, as dataset.json lists them."""
@@ -49,6 +51,21 @@ class DrawCase(Protocol):
         """
 
 
+class Explain(Protocol):
+    """Draws what of an image speaks for a model's answer, for the site's own eyes."""
+
+    def __call__(
+        self, answer: Callable[[Tensor], Tensor], image: Tensor, file: Path, *, labels: Labels, title: str
+    ) -> None:
+        """Write one PNG.
+
+        Args:
+            answer: from a batch of images to what the network says of them, before any postprocessing.
+            image: as the bundle's preprocessing gives it, ``[C, X, Y]`` or ``[C, X, Y, Z]`` with its affine.
+            file: to write. labels: of the site. title: one line above the picture.
+        """
+
+
 class ScoreSet(Protocol):
     """Scores many cases together, in many draws of them at once."""
 
@@ -73,12 +90,12 @@ class FitDecision(Protocol):
 
 
 class LegendLine(NamedTuple):
-    """One line of a legend: what it stands for, and its look."""
+    """One line of a legend: what it stands for, and its look; ``dashes`` where these alone are what it stands for."""
 
     words: str
     colour: str
     width: float
-    dashes: str = ""
+    dashes: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +162,8 @@ class Task:
         wrong: why a case's numbers cannot be ones that ``score_case`` gave; empty where they can.
         keep: writes a prediction; from prediction, truth, folder and name of the case.
         draw: the case's picture from what ``keep`` wrote.
+        leaves: what of a test case, under a number, the server is told, in words. stays: what of a case it never is.
+        explain: what of a drawn case's image speaks for the answer, as one more picture; None where nothing is to say.
         album: which cases are drawn, and the words around the pictures.
         score_set: from all cases' scores to ``set_metrics`` by name; a pure function, because the server has no more
             than the numbers of the cases.
@@ -164,6 +183,9 @@ class Task:
     wrong: Callable[[CaseMetrics], str] = _nothing_wrong
     keep: Callable[[Any, Any, Path, str], None]
     draw: DrawCase
+    explain: Explain | None = None
+    leaves: str
+    stays: str
     album: Album
     score_set: ScoreSet = _no_set_scores
     plots: Callable[[Sequence[CaseScore]], Sequence[Plot]] = _no_plots

@@ -165,7 +165,7 @@ def test_the_record_says_what_aggregation_did_to_the_products(run: Any) -> None:
 def test_interrupted_is_uninterrupted_bit_for_bit(run: Any) -> None:
     resumed = run_in_process(
         bundle=run.bundle,
-        dataset="prostate",
+        dataset=run.dataset,
         sites=run.sites_there,
         rounds=2,
         federation="conformance",

@@ -78,7 +78,7 @@ class Adapted:
 @pytest.fixture(scope="module")
 def adapted(request: pytest.FixtureRequest) -> Adapted:
     name, arguments = with_arguments(request.param)
-    return Adapted(find_method(name)(**arguments), bundle=request.config.getoption("--bundle"))
+    return Adapted(find_method(name)(**arguments), bundle=request.config.getoption("--bundle") or "iat_segmentation")
 
 
 def test_identical_sites_are_a_fixed_point(adapted: Adapted) -> None:

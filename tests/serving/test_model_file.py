@@ -147,3 +147,32 @@ def test_what_serving_needs_must_be_said_and_only_plain_values_are() -> None:
         described(**{key: value for key, value in MADE.items() if key != "image_size"})
     with pytest.raises(ValueError, match="image_size is a Tensor"):
         described(**{**MADE, "image_size": torch.tensor(1)})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("arch", "$__import__('pathlib').Path('{mark}').touch() or 'sam_tiny'"),
+        ("arguments", {"reduction": "$__import__('pathlib').Path('{mark}').touch() or 4"}),
+        ("precision", "@ckpt"),
+        ("federation", "%configs/train.json"),
+        ("trained_on", {"channels": [1], "lower": [0.0], "upper": [1.0, 2.0], "narrowest": 1.0, "voxel_mm": []}),
+        ("labels", {"one": "prostate"}),
+    ],
+)
+def test_a_value_that_a_config_would_act_on_is_refused_before_one_is_parsed(
+    key: str, value: Any, tmp_path: Path
+) -> None:
+    mark = tmp_path / "done"
+    told = {k: v.format(mark=mark) for k, v in value.items()} if key == "arguments" else value
+    told = told.format(mark=mark) if isinstance(told, str) else told
+    file = saved(tmp_path / "personal.pt", {"model": {}, "made": {**described(**MADE), key: told}})
+    with pytest.raises(SystemExit, match=rf"personal\.pt says {key}="):
+        require_model(file, bundle="iat_segmentation")
+    assert not mark.exists()
+
+
+def test_a_hospital_may_be_called_anything(tmp_path: Path) -> None:
+    made = described(**MADE, hospital="$t. Mary's")
+    file = saved(tmp_path / "personal.pt", {"model": {}, "made": made})
+    assert made_of(file)["hospital"] == "$t. Mary's"

@@ -16,11 +16,12 @@ class CaseProgress:
 
     Args:
         verb: what is done, for example "writing".
+        things: what is counted.
         stream: where it goes; standard error by default, so that results can be piped.
     """
 
-    def __init__(self, verb: str, *, stream: TextIO | None = None) -> None:
-        self._verb = verb
+    def __init__(self, verb: str, *, things: str = "cases", stream: TextIO | None = None) -> None:
+        self._verb, self._things = verb, things
         self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
         self._last = time.monotonic()
@@ -34,7 +35,7 @@ class CaseProgress:
             return
         self._last = now
         if not self._terminal:
-            self._write(f"{self._verb} {site}: {done} of {total} cases\n")
+            self._write(f"{self._verb} {site}: {done} of {total} {self._things}\n")
             return
         filled = BAR * done // max(total, 1)
         bar = "#" * filled + "." * (BAR - filled)

@@ -129,6 +129,20 @@ def score(runs: Sequence[Run], site: str, kind: str = PERSONAL, **which: str | N
     return _score(runs[0], {which.get("tested_at") or site: tables}, primary=primary)
 
 
+def set_score(runs: Sequence[Run], site: str, name: str, kind: str = PERSONAL) -> Score | None:
+    """Return what a method's cases at a site have together; the interval is that of the first seed, over patients."""
+    blocks = [run["sites"][site]["models"].get(kind, {}) for run in runs]
+    found = [value for block in blocks if (value := block.get("set_scores", {}).get(name)) is not None]
+    if not found:
+        return None
+    low_high = blocks[0]["set_ci95"].get(name) if "set_ci95" in blocks[0] else None
+    return Score(
+        mean=statistics.fmean(found),
+        deviation=statistics.stdev(found) if len(found) > 1 else None,
+        interval=(low_high[0], low_high[1]) if low_high else None,
+    )
+
+
 def overall(runs: Sequence[Run], sites: Sequence[str]) -> Score | None:
     """Return the mean over sites of a method's personal score, or None where a site has no such model."""
     tables = {site: over_seeds(runs, site, PERSONAL) for site in sites}

@@ -40,6 +40,17 @@ class ScalePercentilesd(MapTransform):
                 f"ScalePercentilesd: found lower={lower}, upper={upper}; expected 0 <= lower < upper <= 100"
             )
         self.lower, self.upper = lower, upper
+        self._known: tuple[float, float] | None = None
+
+    def knowing(self, low: float, high: float) -> ScalePercentilesd:
+        """Return the same transform for parts of an image of which it is known what becomes 0 and 1.
+
+        Args:
+            low, high: of the whole image, ``high`` the larger one.
+        """
+        other = ScalePercentilesd(self.keys, self.lower, self.upper, self.allow_missing_keys)
+        other._known = (low, high)
+        return other
 
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
         """Return the sample with scaled images; type, shape and metadata stay."""
@@ -47,9 +58,7 @@ class ScalePercentilesd(MapTransform):
         for key in self.key_iterator(result):
             image = convert_to_tensor(result[key], track_meta=True)
             plain = convert_to_tensor(image, dtype=torch.float32, track_meta=False)
-            low, high = float(percentile(plain, self.lower)), float(percentile(plain, self.upper))
-            if not high > low:
-                low, high = float(plain.min()), float(plain.max())
+            low, high = self._range(plain)
             name = image.meta.get("filename_or_obj", key) if isinstance(image, MetaTensor) else key
             if high > low:
                 scaled = ScaleIntensityRange(low, high, 0.0, 1.0, clip=True)(plain)
@@ -64,3 +73,10 @@ class ScalePercentilesd(MapTransform):
                 convert_to_tensor(scaled, track_meta=False), dst=image, dtype=torch.float32
             )[0]
         return result
+
+    def _range(self, plain: torch.Tensor) -> tuple[float, float]:
+        """Return what becomes 0 and 1; equal where the image has one value."""
+        if self._known is not None:
+            return self._known
+        low, high = float(percentile(plain, self.lower)), float(percentile(plain, self.upper))
+        return (low, high) if high > low else (float(plain.min()), float(plain.max()))

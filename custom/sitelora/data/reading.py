@@ -7,19 +7,24 @@ is called ``.nii`` is refused by name. A file is read to its end, checksums incl
 from __future__ import annotations
 
 import gzip
+import io
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
 
 from sitelora.data.endings import PICTURES, VOLUMES
 from sitelora.data.errors import UnfitFileError
 from sitelora.data.png import SIGNATURE, DamageError, read_png
 
-_GZIP = b"\x1f\x8b"
+GZIP = b"\x1f\x8b"
+HEADER = 540
+"""Bytes that the header of either form of NIfTI has."""
+AGAIN = "export it again, or take the case out of dataset.json"
 _OTHERS = {b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"PK\3\4": "ZIP"}
 _OTHERS |= {b"RIFF": "WebP", b"NRRD": "NRRD", b"ObjectType": "MetaImage", b"%PDF": "PDF"}
 
@@ -69,7 +74,6 @@ def read_pixels(path: Path) -> Pixels:
     """
     path = Path(path)
     name = path.name.lower()
-    again = "export it again, or take the case out of dataset.json"
     if not name.endswith(VOLUMES + PICTURES):
         found = f"a file that ends in {path.suffix}" if path.suffix else "a file without ending"
         raise UnfitFileError(path, found, f"one in {', '.join(VOLUMES + PICTURES)}", "convert it")
@@ -77,14 +81,23 @@ def read_pixels(path: Path) -> Pixels:
         content = _content(path)
         pixels = _volume(content) if name.endswith(VOLUMES) else _picture(content)
     except DamageError as damage:
-        raise UnfitFileError(path, str(damage), "a readable NIfTI or PNG file", again) from damage
+        raise UnfitFileError(path, str(damage), "a readable NIfTI or PNG file", AGAIN) from damage
     except Exception as error:  # damaged files raise whatever zlib, nibabel or Pillow stumble over
         found = f"a file that is not readable ({type(error).__name__}: {error})"
-        raise UnfitFileError(path, found, "a readable NIfTI or PNG file", again) from error
+        raise UnfitFileError(path, found, "a readable NIfTI or PNG file", AGAIN) from error
+    return with_axes(pixels, path)
+
+
+def with_axes(pixels: Pixels, path: Path) -> Pixels:
+    """Return the same pixels.
+
+    Raises:
+        UnfitFileError: they are of a shape or of a type that no image has.
+    """
     axes = (2, 3) if pixels.affine is None else (3, 4)
     if pixels.values.ndim not in axes or pixels.values.size == 0:
         found, expected = f"shape {pixels.values.shape}", f"{axes[0]} axes, or one more for channels"
-        raise UnfitFileError(path, found, expected, again)
+        raise UnfitFileError(path, found, expected, AGAIN)
     if pixels.values.dtype.kind not in "buif":
         raise UnfitFileError(path, f"{pixels.values.dtype} values", "real numbers", "export magnitudes, or grey")
     return pixels
@@ -96,7 +109,7 @@ def _content(path: Path) -> bytes:
             raise DamageError("no such file; paths are written with / and not with \\")
         raise DamageError(_what_is_there(path))
     content = path.read_bytes()
-    if content.startswith(_GZIP):
+    if content.startswith(GZIP):
         content = gzip.decompress(content)  # checks length and CRC of the whole
     if not content:
         raise DamageError("a file that is not readable (it is empty)")
@@ -123,34 +136,52 @@ def _folded(name: str) -> str:
 
 
 def _volume(content: bytes) -> Pixels:
-    small, large = content[344:348], content[4:8]
-    if content.startswith(SIGNATURE):
+    image = nifti_of(content[:HEADER], len(content), io.BytesIO(content))
+    values = np.asanyarray(image.dataobj)
+    return Pixels(values=squeezed(values), affine=np.asarray(image.affine, np.float64), remarks=remarks_on(image))
+
+
+def nifti_of(start: bytes, length: int, stream: BinaryIO) -> Any:
+    """Return a NIfTI image of which only the header is read.
+
+    Args:
+        start: the file's first bytes, ``HEADER`` of them. length: bytes of the whole file. stream: the file, unpacked.
+
+    Raises:
+        DamageError: it is no NIfTI file, or too short for what its header says.
+    """
+    small, large = start[344:348], start[4:8]
+    if start.startswith(SIGNATURE):
         raise DamageError("a PNG picture under a NIfTI name")
     if small == b"ni1\0":
         raise DamageError("the header of a .hdr/.img pair and not one NIfTI file")
     if small != b"n+1\0" and large != b"n+2\0":
-        raise DamageError(f"a file that is not readable (no NIfTI file{_looks_like(content)})")
+        raise DamageError(f"a file that is not readable (no NIfTI file{_looks_like(start)})")
     kind: Any = nib.Nifti2Image if large == b"n+2\0" else nib.Nifti1Image
-    image = kind.from_bytes(content)
+    image = kind.from_stream(stream)
     stored = image.dataobj
     if stored.offset < kind.header_class.single_vox_offset:
         raise DamageError(
             f"a file that is not readable (its voxels are said to begin at byte {stored.offset}, in the header)"
         )
     needed = int(stored.offset) + stored.dtype.itemsize * int(np.prod(stored.shape, dtype=object))
-    if needed > len(content):
-        raise DamageError(
-            f"a file that is not readable (its header speaks of {needed} bytes, there are {len(content)})"
-        )
-    values = np.asanyarray(stored)
-    remarks = []
-    unit = image.header.get_xyzt_units()[0]
-    if unit in ("meter", "micron"):
-        remarks.append(f"voxel sizes in {unit}s, read as mm: scores in mm will be wrong")
-    remarks += _places(image.header)
-    while values.ndim > 3 and values.shape[3] == 1:  # an axis of one phase or one channel says nothing
+    if needed > length:
+        raise DamageError(f"a file that is not readable (its header speaks of {needed} bytes, there are {length})")
+    return image
+
+
+def squeezed(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return a volume without a fourth axis of one phase or one channel, which says nothing."""
+    while values.ndim > 3 and values.shape[3] == 1:
         values = values[:, :, :, 0]
-    return Pixels(values=values, affine=np.asarray(image.affine, np.float64), remarks=tuple(remarks))
+    return values
+
+
+def remarks_on(image: Any) -> tuple[str, ...]:
+    """Return what is to be said of a NIfTI image's geometry though it can be used."""
+    unit = image.header.get_xyzt_units()[0]
+    units = [f"voxel sizes in {unit}s, read as mm: scores in mm will be wrong"] if unit in ("meter", "micron") else []
+    return (*units, *_places(image.header))
 
 
 def _places(header: Any) -> list[str]:

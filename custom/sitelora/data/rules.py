@@ -18,6 +18,7 @@ from sitelora.data.errors import UnfitFileError, first_few
 from sitelora.data.reading import Pixels, read_pixels
 
 CHANNELS = (1, 3)
+"""What an image may have unless a bundle says otherwise: grey, or colours."""
 NEAR = 1e-3
 """A label value this near to a whole number is that number (our choice): 0.9999999, or 255 with a slope of 1/255."""
 SIZES_MM = (1e-5, 1e5)
@@ -26,16 +27,19 @@ FLAT = 1e-6
 """Voxel axes whose volume is below this share of the box of their lengths count as lying in one plane."""
 
 
-def read_image(path: Path) -> Pixels:
+def read_image(path: Path, channels: Collection[int] = CHANNELS) -> Pixels:
     """Read an image as training sees it before any transform.
 
+    Args:
+        path: the file. channels: how many values a voxel may have.
+
     Returns:
-        Values in fp32, one channel ``[X, Y, Z]`` (``[H, W]``) or three ``[X, Y, Z, 3]`` (``[H, W, 3]``).
+        Values in fp32, one channel ``[X, Y, Z]`` (``[H, W]``) or several ``[X, Y, Z, c]`` (``[H, W, c]``).
 
     Raises:
         SiteDataError: unreadable, or unfit by one of these rules.
     """
-    return judged_image(read_pixels(path), path)
+    return judged_image(read_pixels(path), path, channels)
 
 
 def read_label(path: Path, listed: Collection[int] | None = None) -> Pixels:
@@ -54,16 +58,19 @@ def read_label(path: Path, listed: Collection[int] | None = None) -> Pixels:
     return judged_label(read_pixels(path), path, listed)
 
 
-def judged_image(pixels: Pixels, path: Path) -> Pixels:
+def judged_image(pixels: Pixels, path: Path, channels: Collection[int] = CHANNELS) -> Pixels:
     """Apply the rules of an image; see :func:`read_image`."""
     pixels = _opaque(_in_colours(pixels, path), path)
-    if pixels.channels not in CHANNELS:
+    if pixels.channels not in channels:
         found = f"{pixels.channels} channels or phases (shape {pixels.values.shape})"
-        raise UnfitFileError(path, found, "1 or 3", "export one phase, or grey, or colours without transparency")
+        remedy = "export one phase, or grey, or colours without transparency"
+        if 2 in channels and pixels.affine is not None:
+            remedy = "write end-diastole and end-systole into one file, [X, Y, Z, 2] in this order"
+        raise UnfitFileError(path, found, " or ".join(str(number) for number in sorted(channels)), remedy)
     values = pixels.values
     if values.ndim > len(pixels.extent) and pixels.channels == 1:
         values = values.reshape(pixels.extent)
-    _require_volume(pixels, path)
+    require_volume(pixels, path)
     with np.errstate(over="ignore", invalid="ignore"):
         single = values.astype(np.float32)
     bad = single.size - int(np.isfinite(single).sum())
@@ -85,7 +92,7 @@ def judged_label(pixels: Pixels, path: Path, listed: Collection[int] | None = No
     if pixels.channels != 1:
         found = f"a label with {pixels.channels} channels (shape {pixels.values.shape})"
         raise UnfitFileError(path, found, "one value a voxel", "save the label values, not colours")
-    _require_volume(pixels, path)
+    require_volume(pixels, path)
     array = pixels.values.reshape(pixels.extent)
     values, counts = occurring(array)
     wrong = [
@@ -150,10 +157,47 @@ def require_kind(image: Pixels, path: Path, *, pictures: bool) -> None:
         raise UnfitFileError(path, found, expected, remedy)
 
 
+def require_volume(pixels: Pixels, path: Path) -> None:
+    """Refuse a volume that lies nowhere in space.
+
+    Raises:
+        UnfitFileError: its axes span no volume, or its sizes are no sizes in mm.
+    """
+    if pixels.affine is None:
+        return
+    axes = pixels.affine[:3, :3]
+    box = float(np.prod(np.linalg.norm(axes, axis=0)))
+    if not (np.isfinite(pixels.affine).all() and box > 0 and abs(np.linalg.det(axes)) > FLAT * box):
+        found = f"an affine without volume, {axes.tolist()}"
+        raise UnfitFileError(path, found, "voxel axes in mm", "export the image again with its geometry")
+    steps, away = pixels.spacing_mm or (1.0,), float(np.abs(pixels.affine[:3, 3]).max())
+    if min(steps) < SIZES_MM[0] or max(steps) > SIZES_MM[1] or away > 1e3 * SIZES_MM[1]:
+        sizes = " x ".join(f"{step:g}" for step in steps)
+        found, expected = f"voxels of {sizes} mm, {away:g} mm away", "sizes from {:g} to {:g} mm".format(*SIZES_MM)
+        raise UnfitFileError(path, found, expected, "export the image again with its geometry in mm")
+
+
+def refuse_one_value(lowest: float, highest: float, path: Path) -> None:
+    """Refuse an image that shows nothing: what is predicted of it would be made up.
+
+    Raises:
+        UnfitFileError: its lowest and its highest value are equal.
+    """
+    if not highest > lowest:
+        found = f"the same value {lowest + 0.0:g} everywhere"
+        raise UnfitFileError(path, found, "an image of something", "export it again")
+
+
 def slices_of(pixels: Pixels) -> int:
-    """Return how many slices the network sees: along the axis that is nearest to head-feet; 1 of a picture."""
+    """Return how many slices the network sees: along the axis that is nearest to head-feet; 1 of a picture.
+
+    Of a stack of two phases it is the file's third axis: a short axis is oblique, and which of the body's axes is
+    nearest to it differs from patient to patient.
+    """
     if pixels.affine is None:
         return 1
+    if pixels.channels == 2:
+        return int(pixels.extent[2])
     axis = int(np.flatnonzero(io_orientation(pixels.affine)[:, 0] == 2)[0])
     return int(pixels.extent[axis])
 
@@ -184,21 +228,6 @@ def _opaque(pixels: Pixels, path: Path) -> Pixels:
         raise UnfitFileError(path, found, "grey (1 channel) or colours (3)", "export it without transparency")
     remark = "an alpha channel that hides nothing, left out"
     return replace(pixels, values=values, alpha=None, remarks=(*pixels.remarks, remark))
-
-
-def _require_volume(pixels: Pixels, path: Path) -> None:
-    if pixels.affine is None:
-        return
-    axes = pixels.affine[:3, :3]
-    box = float(np.prod(np.linalg.norm(axes, axis=0)))
-    if not (np.isfinite(pixels.affine).all() and box > 0 and abs(np.linalg.det(axes)) > FLAT * box):
-        found = f"an affine without volume, {axes.tolist()}"
-        raise UnfitFileError(path, found, "voxel axes in mm", "export the image again with its geometry")
-    steps, away = pixels.spacing_mm or (1.0,), float(np.abs(pixels.affine[:3, 3]).max())
-    if min(steps) < SIZES_MM[0] or max(steps) > SIZES_MM[1] or away > 1e3 * SIZES_MM[1]:
-        sizes = " x ".join(f"{step:g}" for step in steps)
-        found, expected = f"voxels of {sizes} mm, {away:g} mm away", "sizes from {:g} to {:g} mm".format(*SIZES_MM)
-        raise UnfitFileError(path, found, expected, "export the image again with its geometry in mm")
 
 
 def _is_label(value: float, listed: Collection[int] | None) -> bool:

@@ -31,20 +31,38 @@ def predict(network: nn.Module, image: Path, task: Task, pipeline: Pipeline) -> 
     Raises:
         SiteDataError: the file is unreadable or unfit; it was not when the check read it.
     """
-    network.eval()
-    device = next(network.parameters()).device
+    data = prepared(image, pipeline)
+    logits = answered(network, data["image"].as_subclass(torch.Tensor)[None], pipeline)
+    steps = [step for step in pipeline("postprocessing").transforms if not _writes(step)]
+    return task.prediction(Compose(steps)({"image": data["image"], "pred": logits[0]})["pred"].cpu())
+
+
+def prepared(image: Path, pipeline: Pipeline) -> dict[str, Any]:
+    """Return what a bundle's preprocessing makes of a file.
+
+    Raises:
+        SiteDataError: the file is unreadable or unfit; it was not when the check read it.
+    """
     try:
-        data = pipeline("preprocessing")({"image": str(image)})
+        data: dict[str, Any] = pipeline("preprocessing")({"image": str(image)})
     except RuntimeError as error:  # the file is another one than at begin
         if (unfit := behind(error)) is None:
             raise
         raise unfit from None
+    return data
+
+
+def answered(network: nn.Module, pixels: torch.Tensor, pipeline: Pipeline) -> torch.Tensor:
+    """Return what a network says of a batch of images, on the CPU; it is left in evaluation mode.
+
+    Args:
+        network: in any mode. pixels: a plain tensor, because metadata has no business on another device.
+        pipeline: the bundle's inference parts.
+    """
+    network.eval()
     with torch.no_grad():
-        # as a plain tensor: metadata has no business on another device
-        pixels = data["image"].as_subclass(torch.Tensor)[None].to(device)
-        logits = pipeline("inferer")(pixels, network).cpu()
-    steps = [step for step in pipeline("postprocessing").transforms if not _writes(step)]
-    return task.prediction(Compose(steps)({"image": data["image"], "pred": logits[0]})["pred"].cpu())
+        logits: torch.Tensor = pipeline("inferer")(pixels.to(next(network.parameters()).device), network).cpu()
+    return logits
 
 
 def _writes(step: Any) -> bool:

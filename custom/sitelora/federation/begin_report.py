@@ -11,15 +11,16 @@ from torch import nn
 
 import sitelora
 from sitelora.data.site_folder import SiteFolder
+from sitelora.data.trained_on import ranges_of
 from sitelora.federation.build_network import partition_of
-from sitelora.federation.bundle_config import bundle_sha256, said_by_models
+from sitelora.federation.bundle_config import bundle_sha256, data_needs, said_by_models
 from sitelora.federation.machine import hardware, versions
 from sitelora.federation.reports import OWN
 from sitelora.federation.site_settings import SiteError, SiteSettings
 from sitelora.federation.state import StoredRound
 from sitelora.networks.architecture import ARCHITECTURES
 from sitelora.networks.tensor_file import EMBEDDED
-from sitelora.serving.model_file import described
+from sitelora.serving.model_file import RANGES, described
 from sitelora.sharing.patterns import clean_name
 
 
@@ -70,6 +71,8 @@ def served_model(
         settings, folder, parser, network: of the site. served: which model it is (``Served.to_json``).
         decision: what the site has fitted of how its answers become decisions, where the task asks for it.
     """
+    channels = data_needs(settings.bundle, parser).channels
+    ranges = ranges_of((Path(case["image"]) for case in folder.cases("training")), channels)
     return described(
         bundle=settings.bundle,
         **{key: parser.get_parsed_content(key) for key in said_by_models(settings.bundle)},
@@ -81,8 +84,10 @@ def served_model(
         uid=settings.uid,
         site=settings.site,
         hospital=folder.hospital,
+        modality=folder.modality,
         served=served,
         **({} if decision is None else {"decision": decision}),
+        **({RANGES: ranges.to_plain()} if ranges is not None else {}),
         **identity_of(settings, network),
     )
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from sitelora.bundle import bundle_path
 from sitelora.data.needs import DataNeeds
+from sitelora.data.rules import CHANNELS
 from sitelora.declared import AGREED, METHOD, declared
 from sitelora.method import Method
 from sitelora.settings import RunSettings, read_settings
@@ -81,12 +82,15 @@ def meta_network(bundle: str, overrides: Mapping[str, Any] | None = None) -> nn.
 def data_needs(bundle: str, parser: ConfigParser) -> DataNeeds:
     """Return what a bundle's train.json, with the values of the run, expects of a site's data."""
     value, task = parser.get_parsed_content, find_task(parser["task"])
+    pictures, resampled = bool(value("pictures")), "pixel_mm" in parser.get()
     return DataNeeds(
         bundle=bundle,
         task=task.name,
         truth=task.truth,
-        pictures=bool(value("pictures")),
+        pictures=pictures,
         classes=int(value("classes")),
         image_size=int(value("image_size")),
         slices=int(value("slices")),
+        channels=tuple(value("channels")) if "channels" in parser.get() else CHANNELS,
+        spacing_mm=(float(value("pixel_mm")), float(value("slice_mm"))) if resampled and not pictures else None,
     )

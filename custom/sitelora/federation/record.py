@@ -180,6 +180,8 @@ class FederationRecord:
             ),
             companions=tuple(self._method.program.companions),
             dtype=self._plan.wire.dtype,
+            clip_norm=self._plan.wire.clip_norm,
+            noise_std=self._plan.wire.noise_std,
             local_count=begin["local_count"],
             local_bytes=begin["local_values"] * size,
             frozen_count=begin["frozen_count"],

@@ -22,7 +22,7 @@ METRICS = (
 """Numbers of a round at a site."""
 LABELS = 256
 """Largest number of labels: what settings allow as classes and a background beside them."""
-SCORED = 4 * LABELS * 4
+SCORED = 4 * LABELS * 5
 """Largest number of columns of an evaluation: kinds of model times labels times numbers of a case."""
 MOST_CASES = 100_000
 OWN = ("device", "precision", "batch_size", "torch_threads", "num_workers", "val_interval")

@@ -14,7 +14,7 @@
             audit.jsonl  policy.jsonl      site: every tensor that left; each log has a seal, audit.seal.json
             initial.json                   site: hash of its initial values as they left
             evaluation/                    site: evaluation.json, answered.json (what left), overlays/, predictions/
-            models/personal.pt             site: the model that is served here
+            models/personal.pt             site: the model that is served here; global.pt and unseen.pt beside it
 
 Whatever writes into a run does so through the writers of ``files``, which make a thing appear whole or not at all.
 Nothing here imports torch, so that `sitelora status` starts at once.
@@ -156,7 +156,11 @@ class RunFolder:
 
     def personal_model(self, site: str) -> Path:
         """Return the model that a site is served."""
-        return self.models(site) / "personal.pt"
+        return self.model(site, "personal")
+
+    def model(self, site: str, kind: str) -> Path:
+        """Return the model of a kind at a site: "personal", "global" or "unseen"."""
+        return self.models(site) / f"{kind}.pt"
 
     def evaluation(self, site: str) -> Path:
         """Return the folder of a site's evaluation."""

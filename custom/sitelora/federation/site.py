@@ -43,6 +43,8 @@ from sitelora.typed_json import to_json
 
 logger = logging.getLogger(__name__)
 
+EXPORTED = ("global", "unseen")
+"""Models that are kept beside the personal one."""
 AFTER_THE_LAST = 10**9
 """A round number after all others, for the state that the last finished round left."""
 
@@ -194,18 +196,27 @@ class Site:
                 for kind, model in models.items()
             }
             results["personal"] = {**results["personal"], "served": served.to_json()}
-            drawn = draw_cases(results["personal"], self.task, self.folder, predictions, out=new / OVERLAYS)
+            drawn = draw_cases(
+                results["personal"],
+                self.task,
+                self.folder,
+                predictions,
+                out=new / OVERLAYS,
+                explained=self.scores.explained(personal),
+            )
             write_json(new / EVALUATION, {**to_json(self.task.scoring), **results, "overlays": drawn})
-        load_model(self.network, personal)
-        made = served_model(
-            self.settings,
-            self.folder,
-            self._parser,
-            self.network,
-            served=served.to_json(),
-            decision=self.scores.decision(personal),
-        )
-        save_merged(self.network, place.personal_model(site), made=made)
+        others = {kind: model for kind, model in models.items() if kind in EXPORTED and isinstance(model, Model)}
+        for kind, model in {**others, "personal": personal}.items():  # the personal one last: it stays loaded
+            made = served_model(
+                self.settings,
+                self.folder,
+                self._parser,
+                self.network,
+                served=served.to_json(),
+                decision=self.scores.decision(model) if kind != UNSEEN else None,
+            )
+            load_model(self.network, model)
+            save_merged(self.network, place.model(site, kind), made={**made, "kind": kind})
         report = {**to_columns(results, self.folder.labels), "seconds": round(time.monotonic() - started, 2)}
         answer = self.border.scores(self.turns.evaluation_round, report)
         self.turns.keep_scores(answer.report, *key)

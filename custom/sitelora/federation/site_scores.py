@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from sitelora.data.site_folder import SiteFolder
-from sitelora.evaluation.cases import evaluate_cases, fitted_decision
+from sitelora.evaluation.cases import answered, evaluate_cases, fitted_decision, prepared
 from sitelora.evaluation.scores import case_scores
 from sitelora.federation.build_network import load_model, merged_state, model_sha256
 from sitelora.method import Model
@@ -63,6 +63,24 @@ class SiteScores:
                 self._as_served(model), self._folder, "validation", self._run.task, pipeline=self._pipeline
             )
         return self._decided[key]
+
+    def explained(self, model: Model) -> Callable[[Path, Path, str], None] | None:
+        """Return what draws from image, file to write and title what speaks for a model's answer, if its task asks."""
+        explain = self._run.task.explain
+        if explain is None:
+            return None
+        network = self._as_served(model)
+
+        def draw(image: Path, file: Path, title: str) -> None:
+            explain(
+                lambda pixels: answered(network, pixels, self._pipeline),
+                prepared(image, self._pipeline)["image"],
+                file,
+                labels=self._folder.labels,
+                title=title,
+            )
+
+        return draw
 
     def validation(self, model: Model) -> tuple[float, ...]:
         """Return a model's primary score on each of this site's validation cases; empty where it has none.

@@ -17,6 +17,7 @@ from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
 from sitelora.value_kinds import Choices, Range, Rank, Scale, Weight
 
+NORMALISE: dict[str, bool | None] = {"as_usual": None, "yes": True, "no": False}
 PROJECTIONS = ("q,v", "q,kv", "q,k,v")
 
 
@@ -26,7 +27,7 @@ def fedopal(
     scale: Scale = 1.0,
     orthogonal: Annotated[str, Choices(VARIANTS)] = WEIGHTS,
     weight: Weight | None = None,
-    normalise: bool | None = None,
+    normalise: Annotated[str, Choices(NORMALISE)] = "as_usual",
     moves: Annotated[str, Choices(MOVES)] = "both",
     head: Annotated[str, Choices(("shared", "local"))] = "shared",
     blocks: Annotated[int, Range(0, 64)] = 0,
@@ -38,17 +39,21 @@ def fedopal(
         rank: r of every pair, global and personal. scale: s.
         orthogonal: "weights", "both_factors" or "representations".
         weight: lambda; null is 0.1 on weights and 0.01 on representations, 0 leaves the regularizer out.
-        normalise: divide by the squared norms; null does so for representations only.
+        normalise: divide by the squared norms, "yes" or "no"; "as_usual" does so for representations only.
         moves: "both" adapters, or the "local" one alone.
         head: "shared" or "local".
         blocks: how many of the encoder's last blocks are adapted; 0 adapts all.
         on: the projections; "kv" is one pair over the rows of both.
     """
-    for argument, value, allowed in (("on", on, PROJECTIONS), ("head", head, ("shared", "local"))):
+    for argument, value, allowed in (
+        ("on", on, PROJECTIONS),
+        ("head", head, ("shared", "local")),
+        ("normalise", normalise, NORMALISE),
+    ):
         if value not in allowed:
-            raise ValueError(f"fedopal: {argument} is {value!r}; expected one of {allowed}")
+            raise ValueError(f"fedopal: {argument} is {value!r}; expected one of {tuple(allowed)}")
     heads = {kind: ("@heads",) if head == kind else () for kind in ("shared", "local")}
-    penalty = DualOrthogonality(of=orthogonal, weight=weight, normalise=normalise, moves=moves)
+    penalty = DualOrthogonality(of=orthogonal, weight=weight, normalise=NORMALISE[normalise], moves=moves)
     where = f"@blocks[-{blocks}:]" if blocks else "@blocks"
     return Method(
         name="fedopal",

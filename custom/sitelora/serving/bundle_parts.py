@@ -7,7 +7,7 @@ every refused file.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from monai.data.image_writer import NibabelWriter, PILWriter
 from monai.utils import ImageMetaKey
 
 from sitelora.data.case_names import unique_names
+from sitelora.data.endings import stem
 from sitelora.data.errors import SiteDataError
-from sitelora.data.rules import read_image, require_kind
+from sitelora.data.rules import CHANNELS, read_image, require_kind
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +39,13 @@ class MaskNames:
 
     def __call__(self, metadict: Mapping[str, Any] | None, saver: Any) -> dict[str, Any]:
         """Return what a `FolderLayout` makes a file name of."""
-        file = (metadict or {}).get(ImageMetaKey.FILENAME_OR_OBJ)
-        name = self._names.get(_plain(file)) if file is not None else None
         # a layout takes the last ending away, so the name is given one
-        return {"subject": f"{name}.nii" if name is not None else str(file), "idx": None}
+        return {"subject": f"{self.case(metadict)}.nii", "idx": None}
+
+    def case(self, metadict: Mapping[str, Any] | None) -> str:
+        """Return the name of the case whose image has these metadata."""
+        file = str((metadict or {}).get(ImageMetaKey.FILENAME_OR_OBJ))
+        return self._names.get(_plain(file), stem(Path(file)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +75,13 @@ class Judged:
             )
 
 
-def judge_images(images: Sequence[str] | str, *, pictures: bool, names: MaskNames) -> Judged:
+def judge_images(
+    images: Sequence[str] | str, *, pictures: bool, names: MaskNames, channels: Collection[int] = CHANNELS
+) -> Judged:
     """Open every image once by the rules of `sitelora check`, before the network sees one.
 
     Args:
-        images: paths, or one path. pictures: what the network was trained on; volumes otherwise.
+        images: paths, or one path. pictures: what the network was trained on; volumes otherwise. channels: of them.
         names: learns the images.
     """
     given = [images] if isinstance(images, str) else [str(image) for image in images]
@@ -84,7 +90,7 @@ def judge_images(images: Sequence[str] | str, *, pictures: bool, names: MaskName
     fit, refused = [], []
     for image in images:
         try:
-            require_kind(read_image(Path(image).expanduser()), Path(image), pictures=pictures)
+            require_kind(read_image(Path(image).expanduser(), channels), Path(image), pictures=pictures)
         except SiteDataError as refusal:
             logger.error("%s", refusal)
             refused.append(refusal)

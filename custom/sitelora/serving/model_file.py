@@ -16,16 +16,23 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
-from sitelora.bundle import bundle_path, require_checkpoint
+from sitelora.bundle import bundle_names, bundle_path, require_checkpoint
+from sitelora.data.trained_on import TrainedOn
 from sitelora.networks.before_built import parts_before
 from sitelora.networks.tensor_file import unusable
+from sitelora.value_kinds import require_plain
 
 MADE = "made"
 NEEDED = ("bundle", "arch", "image_size", "classes", "labels", "pictures", "slices")
 """What every model says of itself, beside what the run that made it adds."""
+RANGES = "trained_on"
+"""What most models also say: between which numbers the images lie that they were trained on."""
 _OF_THE_NETWORK = ("arch", "image_size", "classes")
 _WHOLE = {"image_size": (8, 1024), "classes": (1, 255), "slices": (1, 128)}
 """Bounds of settings.json."""
+LABELS = "labels"
+_WORDS = ("hospital", "modality")
+"""What people called something: shown, and put into no config."""
 _AGAIN = "expected a personal.pt of a site or a model.pt of this bundle, whole: copy it again"
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -45,11 +52,11 @@ def described(**values: Any) -> dict[str, Any]:
     return {key: _plain(key, value) for key, value in values.items()}
 
 
-def made_of(path: str | Path, *, bundle: str) -> dict[str, Any]:
+def made_of(path: str | Path, *, bundle: str | None = None) -> dict[str, Any]:
     """Return how the model in a file was made; nothing where there is no file or it is older than this.
 
     Args:
-        path: of the model. bundle: the one that is to open it.
+        path: of the model. bundle: the one that is to open it; without it, the one that the model names.
 
     Raises:
         ValueError: the file is damaged, is no model of SiteLoRA, or was made with another bundle.
@@ -61,15 +68,20 @@ def made_of(path: str | Path, *, bundle: str) -> dict[str, Any]:
     made = content.get(MADE) or {}
     if not isinstance(made, Mapping):
         raise ValueError(f"{file} says as a {type(made).__name__} how it was made, {_AGAIN}")
+    bundle = bundle if bundle is not None else str(made.get("bundle"))
     if made and made.get("bundle") != bundle:
         raise ValueError(
             f"{file} was made with the bundle {made.get('bundle')}, this is {bundle}: open it with that bundle's "
             "configs/inference.json and --bundle_root"
         )
-    said = {key: f"{key}={made[key]!r:.40}" if key in made else f"no {key}" for key in NEEDED}
-    wrong = [said[key] for key in NEEDED if made and not _sound(made, key)]
+    said = {key: f"{key}={made[key]!r:.40}" if key in made else f"no {key}" for key in (*NEEDED, *made)}
+    wrong = [said[key] for key in said if made and not _sound(made, key)]
     if wrong:
         raise ValueError(f"{file} says {', '.join(wrong)} of how it was made, which no model has; {_AGAIN}")
+    if made and bundle not in bundle_names():
+        raise ValueError(
+            f"{file} was made with the bundle {bundle!r:.80}, which this SiteLoRA does not have: update it"
+        )
     if made and (why := _unbuildable(made, bundle)):
         spoken_of = [said[key] for key in _OF_THE_NETWORK if key in why] or [said["arch"]]
         raise ValueError(f"{file} says {', '.join(spoken_of)} of how it was made ({why}); {_AGAIN}")
@@ -163,14 +175,25 @@ def _unbuildable(made: Mapping[str, Any], bundle: str) -> str:
     return ""
 
 
-def _sound(made: Mapping[str, Any], key: str) -> bool:
-    """Say whether a value of how a model was made is one that a model can have."""
+def _sound(made: Mapping[str, Any], key: Any) -> bool:
+    """Say whether a value of how a model was made is one that a model can have, and nothing that a config acts on."""
     value = made.get(key)
+    try:
+        if key == LABELS:
+            return isinstance(value, Mapping) and all(
+                str(number).isdecimal() and isinstance(name, str) for number, name in value.items()
+            )
+        if key not in _WORDS:
+            require_plain({key: value}, MADE)
+        if key == RANGES:
+            return bool(TrainedOn.from_plain(value))
+    except ValueError:
+        return False
     if key in _WHOLE:
         least, most = _WHOLE[key]
         return type(value) is int and least <= value <= most
-    kinds: dict[str, type] = {"bundle": str, "arch": str, "labels": Mapping, "pictures": bool}
-    return isinstance(value, kinds[key])
+    kinds: dict[str, type] = {"bundle": str, "arch": str, "pictures": bool, **dict.fromkeys(_WORDS, str)}
+    return isinstance(value, kinds.get(key, object))
 
 
 def _plain(key: str, value: Any) -> Any:

@@ -8,13 +8,14 @@ the numbered cases, because areas, calibration and curves are made of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from sitelora.data.check_classes import is_class
 from sitelora.data.errors import UnfitFileError
 from sitelora.data.site_folder import DATALIST
 from sitelora.metric import Metric
@@ -22,6 +23,7 @@ from sitelora.task import Album, CaseMetrics, Labels, Task
 from sitelora.tasks.classes.case_picture import draw_case
 from sitelora.tasks.classes.decision import Answer, Decision, decide, fit
 from sitelora.tasks.classes.mistakes import most_certain_mistakes
+from sitelora.tasks.classes.occlusion import draw_occlusion
 from sitelora.tasks.classes.plots import plots
 from sitelora.tasks.classes.set_scores import CHOSEN, PROBABILITY, RIGHT, UNCALIBRATED, score_set
 
@@ -32,6 +34,11 @@ BALANCED_ACCURACY = Metric(
     "number of classes, 1 is perfect. A class without a case at a site has no part in it. By class it is that class's "
     "share.",
     balanced=True,
+)
+OF_TRUTH = Metric(
+    name="truth_probability",
+    title="Probability of truth",
+    help="What the model gave the true class of a case, after calibration; the mean over cases.",
 )
 _MORE = " With more than two classes: one class against the rest, the mean over the classes that there are cases of."
 SET_METRICS = (
@@ -99,11 +106,11 @@ def read_truth(case: Mapping[str, Any], labels: Labels) -> int:
         UnfitFileError: it is none that the site lists.
     """
     value = case["class"]
-    if isinstance(value, bool) or not isinstance(value, int) or value not in labels:
+    if not is_class(value, labels):
         raise UnfitFileError(
             Path(str(case["image"])), f"class {value!r}", f"one of {sorted(labels)}", f"correct it in {DATALIST}"
         )
-    return value
+    return int(value)
 
 
 def logits_of(predicted: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -135,6 +142,7 @@ def score_case(prediction: Answer, truth: int, labels: Labels, *, primary_only: 
         scores[name] = {RIGHT: float(prediction.chosen == truth) if value == truth else None}
         if not primary_only:
             scores[name] |= {
+                OF_TRUTH.name: float(prediction.probabilities[value]) if value == truth else None,
                 CHOSEN: float(prediction.chosen == value),
                 PROBABILITY: float(prediction.probabilities[value]),
                 UNCALIBRATED: float(prediction.uncalibrated[value]),
@@ -150,6 +158,9 @@ def wrong(metrics: CaseMetrics) -> str:
         return f"{len(told)} true classes and the chosen ones {found[CHOSEN]}, expected one of each"
     if found[CHOSEN].count(1.0) != 1 or (found[RIGHT].index(told[0]) == found[CHOSEN].index(1.0)) != (told[0] == 1.0):
         return f"{RIGHT} {told[0]} where the chosen classes are {found[CHOSEN]}"
+    own = list(metrics.values())[found[RIGHT].index(told[0])]
+    if own.get(OF_TRUTH.name) != own.get(PROBABILITY):
+        return f"{OF_TRUTH.name} {own.get(OF_TRUTH.name)}, expected the true class's {own.get(PROBABILITY)}"
     for name in (PROBABILITY, UNCALIBRATED):
         values = [each.get(name) for each in metrics.values()]
         if any(value is None for value in values) or abs(sum(value or 0.0 for value in values) - 1) > NEAR:
@@ -181,10 +192,17 @@ def draw(case: Mapping[str, Any], folder: Path, name: str, file: Path, *, labels
     )
 
 
+def explain(answer: Callable[[Tensor], Tensor], image: Tensor, file: Path, *, labels: Labels, title: str) -> None:
+    """Draw what of an image speaks for the likeliest class; see `classes.occlusion`."""
+    affine = np.asarray(getattr(image, "affine", np.eye(4))) if image.ndim == 4 else None
+    names = tuple(name for _, name in sorted(labels.items()))
+    draw_occlusion(answer, image.as_subclass(Tensor), file, names=names, title=title, affine=affine)
+
+
 TASK = Task(
     name="classification",
     truth="class",
-    metrics=(BALANCED_ACCURACY,),
+    metrics=(BALANCED_ACCURACY, OF_TRUTH),
     set_metrics=SET_METRICS,
     values=VALUES,
     read_truth=read_truth,
@@ -195,8 +213,12 @@ TASK = Task(
     wrong=wrong,
     keep=keep,
     draw=draw,
+    explain=explain,
+    leaves="its true class, the chosen one and the probability of every class",
+    stays="images, pictures of cases",
     album=Album(
-        words="Every site's most certain mistakes on test cases",
+        words="Every site's most certain mistakes on test cases, and beside each the same image with the patches that "
+        "speak for the likeliest class (orange) or against it (blue): covered, its probability falls or rises",
         picture="image with its true class and what was predicted",
         chosen=most_certain_mistakes,
     ),

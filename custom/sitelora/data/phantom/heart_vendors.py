@@ -13,9 +13,9 @@ import numpy as np
 
 from sitelora.data.phantom.arithmetic import Array, Draws, exp, rotation
 
-_RIGHT = (-0.652, -0.758, 0.0)
-_DOWN = (0.410, -0.353, -0.841)
-_TO_APEX = (-0.638, 0.548, -0.541)
+_RIGHT = (-0.651574371, -0.758584761, 0.0)
+_DOWN = (0.410388405, -0.352496624, -0.841027638)
+_TO_APEX = (-0.637990749, 0.547992054, -0.540992156)
 """Where a short-axis picture's right and lower edge and the heart's axis point in a body, RAS+."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sitelora.data.rules import read_image
-from sitelora.tasks.images.card import MUTED, PREDICTION, STRIP_PX, TEXT_PT, TRUTH, WIDTH_PX, card
+from sitelora.tasks.images.card import PREDICTION, STRIP_PX, TEXT_PT, TRUTH, WIDTH_PX, card, write_on
 from sitelora.tasks.images.hanging import radiological, window_of
 
 PHASES = ("end-diastole", "end-systole")
@@ -28,7 +28,7 @@ def draw_case(
         image: the case's file. file: to write. title: one short line.
         truth, chosen: names of classes. probabilities: by name.
     """
-    read = read_image(image)
+    read = read_image(image, channels=(1, 2, 3))
     values, pixel_mm, letter, phases = read.values, (1.0, 1.0), "", 1
     window = window_of(values if read.affine is not None or values.max() > 255 else values.astype(np.uint8))
     if read.affine is not None:
@@ -39,11 +39,11 @@ def draw_case(
         values = np.concatenate([hanging.hang(shown[..., phase]) for phase in range(phases)], axis=1)
         first, second = (read.spacing_mm or pixel_mm)[:2]
         pixel_mm = (second, first) if hanging.transpose else (first, second)
-        letter = hanging.left_letter
+        letter = hanging.left_letter if phases == 1 else ""  # a heart's short axis lies between the body's
         title = f"{title} · slice {middle + 1} of {read.values.shape[2]}"
     with card(values, file, title=title, window=window, pixel_mm=pixel_mm, left_letter=letter) as (figure, axes):
         for phase, words in enumerate(PHASES if phases == len(PHASES) else ()):
-            axes.text((phase + 0.5) / phases, 0.97, words, transform=axes.transAxes, color=MUTED, ha="center", va="top")
+            write_on(axes, (phase + 0.5) / phases, 0.97, words, ha="center", va="top")
         height = STRIP_PX / (figure.get_figheight() * 100) / 2
         said = [f"Truth: {_with(truth, probabilities)}", f"Chosen: {_with(chosen, probabilities)}"]
         size = TEXT_PT * min(1.0, WIDTH_PX / (LETTER_PX * sum(map(len, said)) + 30))

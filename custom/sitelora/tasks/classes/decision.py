@@ -3,10 +3,11 @@
 What is fitted on a site's validation cases is kept in the model's file and read wherever the model answers, in scoring
 and in serving: `decide` is the one way from logits to probabilities and a class.
 
-The temperature is the likelihood's, with Platt's (1999) softened truth, so that cases which are told apart without a
-mistake do not make a model certain of everything. Thresholds and offsets are those of the best balanced accuracy on the
-same cases, and are only taken where they are better than none by more than the standard error of the paired difference,
-as a served model is (our choice): of a handful of cases the best threshold is chance.
+The temperature is the likelihood's, as if one case more were of every class alike (after Platt 1999; our choice), so
+that cases which are told apart without a mistake do not make a model certain of everything. Thresholds and offsets are
+those of the best balanced accuracy on the same cases, and are only taken where they are better than none by more than
+the standard error of the paired difference, as a served model is (our choice): of a handful of cases the best threshold
+is chance.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sitelora.typed_json import from_json, to_json
 
 Logits = NDArray[np.float64]
 
-FEWEST, FEWEST_OF_A_CLASS = 20, 5
+FEWEST, FEWEST_OF_A_CLASS = 12, 4
 """Validation cases below which nothing is fitted, and cases of a class below which its limit stays (our choice)."""
 TEMPERATURES = (0.1, 10.0)
 OFFSETS = np.linspace(-3.0, 3.0, 61)
@@ -112,19 +113,20 @@ def fit(logits: Logits, truth: Sequence[int], *, by: Metric) -> Decision:
     after = _case_scores(_chosen(probabilities, threshold, tuple(offsets)), truths)
     moved = by.clearly_better(after.tolist(), before.tolist())
     found = Decision(
-        temperature=round(temperature, 4),
-        threshold=round(threshold, 4) if moved else 0.5,
+        temperature=round(temperature, 6),
+        threshold=round(threshold, 6) if moved else 0.5,
         offsets=tuple(np.round(offsets, 4).tolist()) if moved and classes > 2 else (),
     )
-    limits = "offsets by class" if found.offsets else f"threshold {found.threshold:g}" if classes == 2 else "no offsets"
+    several = "offsets by class" if found.offsets else "no offsets"
+    limits = f"threshold {found.threshold:.3g}" if classes == 2 else several
     return replace(found, why=f"temperature {found.temperature:.2f}, {limits}, fitted on {cases}")
 
 
 def fitted_temperature(logits: Logits, truth: NDArray[np.integer]) -> float:
-    """Return the temperature of the largest likelihood of softened truth, within ``TEMPERATURES``."""
-    counts, classes = np.bincount(truth, minlength=logits.shape[1]), logits.shape[1]
-    target = np.repeat(1 / (counts[truth] + classes)[:, None], classes, axis=1)
-    target[np.arange(len(truth)), truth] = (counts[truth] + 1) / (counts[truth] + classes)
+    """Return the temperature of the largest likelihood, with one case more, of every class alike."""
+    cases, classes = logits.shape
+    target = np.full((cases, classes), 1 / (cases + 1) / classes)
+    target[np.arange(cases), truth] += cases / (cases + 1)
 
     def surprise(log_temperature: float) -> float:
         return float(-(target * log_softmax(logits / np.exp(log_temperature), axis=1)).sum())

@@ -1,8 +1,8 @@
 """Imbalance in the loss: cross-entropy under which the classes that a site has count alike (our choice).
 
-A case weighs as much as its class is rare, within a bound, because a class of one case is not to rule every step. torch's
-own weighted mean divides by the weights of the batch, so that in a batch of one class they do nothing; here a batch's
-mean is over its cases, and the weights' mean over the site's cases is 1.
+A case weighs as much as its class is rare, within a bound, because a class of one case is not to rule every step.
+torch's own weighted mean divides by the weights of the batch, so that in a batch of one class they do nothing; here a
+batch's mean is over its cases, and the weights' mean over the site's cases is 1.
 """
 
 from __future__ import annotations

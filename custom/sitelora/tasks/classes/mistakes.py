@@ -8,11 +8,11 @@ from sitelora.metric import Metric
 from sitelora.run_result import CaseScore
 from sitelora.tasks.classes.set_scores import PROBABILITY
 
-MOST = 4
+MOST = 3
 
 
 def most_certain_mistakes(cases: Sequence[CaseScore], primary: Metric) -> Mapping[str, CaseScore]:
-    """Return at most four wrong cases, the most certain first; ties go by name."""
+    """Return at most three wrong cases, the most certain first; ties go by name."""
     wrong = [case for case in cases if case.mean(primary.name) == 0]
     ranked = sorted(wrong, key=lambda case: (_of_the_truth(case, primary), case.case))
     return {f"mistake {place}": case for place, case in enumerate(ranked[:MOST], start=1)}

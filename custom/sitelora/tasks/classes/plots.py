@@ -24,7 +24,7 @@ def plots(cases: Sequence[CaseScore]) -> Sequence[Plot]:
     roc = Curves(
         name="roc",
         title="ROC",
-        reading="For every limit, the share of a class's cases that is found against the share of the others that is "
+        reading="for every limit, the share of a class's cases that is found against the share of the others that is "
         "taken for it; the further to the upper left, the better.",
         x="taken for it though another",
         y="found",
@@ -45,7 +45,7 @@ def _reliability(answers: Answers) -> Curves:
     return Curves(
         name="reliability",
         title="Reliability",
-        reading="Cases in ten bins of the probability that they were given; on the diagonal, of those given 70 % seven "
+        reading="cases in ten bins of the probability that they were given; on the diagonal, of those given 70 % seven "
         "in ten are so. Larger points stand for more cases.",
         x=f"probability of {answers.names[1]}" if two else "probability of the likeliest class",
         y="came true",
@@ -92,7 +92,7 @@ def _counts(answers: Answers) -> Counts:
     return Counts(
         name="confusion",
         title="True and chosen class",
-        reading="Cases by true class (row) and chosen class (column); the diagonal is right.",
+        reading="cases by true class (row) and chosen class (column); the diagonal is right.",
         rows="true",
         columns="chosen",
         names=answers.names,

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 
 from sitelora.tasks.images.hanging import window_of
@@ -20,6 +21,12 @@ WORDS, MUTED = "#e4e8ec", "#c9d1d9"
 TEXT_PT = 12.0
 LONGEST_TITLE = 46
 WIDTH_PX, STRIP_PX = 480, 38  # shown at about 270 on a phone: letters of 17 px there are 9
+
+
+def write_on(axes: Axes, x: float, y: float, words: str, *, ha: str = "left", va: str = "center") -> None:
+    """Write on an image, in shares of it, with a dark halo that holds on bright tissue too."""
+    halo = [Stroke(linewidth=1.8, foreground="#000000"), Normal()]
+    axes.text(x, y, words, transform=axes.transAxes, color=MUTED, path_effects=halo, ha=ha, va=va)
 
 
 @contextmanager
@@ -55,7 +62,7 @@ def card(
         shown = np.clip((image.astype(np.float64) - low) / max(high - low, 1e-12), 0.0, 1.0)
         axes.imshow(shown, cmap="gray", vmin=0, vmax=1, aspect=aspect, interpolation="bilinear")
         if left_letter:
-            axes.text(0.015, 0.5, left_letter, transform=axes.transAxes, color=MUTED, va="center")
+            write_on(axes, 0.015, 0.5, left_letter)
         shown_title = title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1].rstrip()}…"
         figure.text(0.02, 1 - STRIP_PX / total_px / 2, shown_title, color=WORDS, va="center", ha="left")
         yield figure, axes

@@ -73,8 +73,7 @@ def legend(class_names: Sequence[str]) -> list[LegendLine]:
     """Return what the lines stand for; the kind of line says the class, where there are several."""
     lines = [LegendLine("Truth (thick)", TRUTH, 3.5), LegendLine("Prediction (thin)", PREDICTION, 2.2)]
     for place, name in enumerate(class_names):
-        dashes = " ".join(f"{2.2 * part:.1f}" for part in LINE_STYLES[place % len(LINE_STYLES)][1])
-        lines.append(LegendLine(name, MUTED, 2.2, dashes))
+        lines.append(LegendLine(name, MUTED, 2.2, LINE_STYLES[place % len(LINE_STYLES)][1]))
     return lines
 
 

@@ -1,0 +1,129 @@
+"""Exported bundles beside each other in one folder: which there are, which one of a line is served, and going back.
+
+    iat_prostate_site-1_20261126_segmentation     a version, never changed
+    iat_prostate_site-1_20261203_segmentation     the next one
+    iat_prostate_site-1_segmentation              what is served: a copy of one of them
+
+A viewer is given the name without a date. MONAI Label notices another model by the time of its file alone, so what is
+served is always a new file with a later time. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sitelora.federation.files import make_private, new_file, write_json
+
+METADATA, MODEL, INFERENCE = "configs/metadata.json", "models/model.pt", "configs/inference.json"
+OURS, FROM = "sitelora", "served_from"
+"""Keys in metadata.json: what is ours in it, and in that of a served copy the version that it is of."""
+
+
+class VersionError(ValueError):
+    """There is no such version; the message says which there are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """An exported bundle.
+
+    Attributes:
+        folder: where it is. told: what is ours in its metadata. served_from: of a served copy its version's name.
+    """
+
+    folder: Path
+    told: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.folder.name
+
+    @property
+    def served_from(self) -> str:
+        """Of a served copy the name of the version that it is of; empty of a version itself."""
+        return str(self.told.get(FROM, ""))
+
+    @property
+    def served_as(self) -> str:
+        """The name under which a version of this line is served."""
+        return f"{self.told['line']}_{self.told['task']}"
+
+    @property
+    def model(self) -> Path:
+        """The model's file."""
+        return self.folder / MODEL
+
+
+def bundles_in(folder: Path) -> Iterator[Version]:
+    """Yield the exported bundles in a folder, versions and served copies, by name."""
+    for path in sorted(folder.glob(f"*/{METADATA}")):
+        try:
+            told = json.loads(path.read_text(encoding="utf-8")).get(OURS)
+        except (OSError, ValueError, AttributeError):
+            continue
+        if isinstance(told, Mapping) and {"line", "task", "date"} <= told.keys() and not path.parts[-3].startswith("."):
+            yield Version(folder=path.parent.parent, told=told)
+
+
+def versions_in(folder: Path) -> list[Version]:
+    """Return the versions in a folder, line by line, the oldest first."""
+    found = [each for each in bundles_in(folder) if not each.served_from]
+    return sorted(found, key=lambda each: (each.told["line"], each.told["date"], len(each.name), each.name))
+
+
+def served_in(folder: Path) -> dict[str, Version]:
+    """Return what is served from a folder, by the name that a viewer is given."""
+    return {each.name: each for each in bundles_in(folder) if each.served_from}
+
+
+def new_name(folder: Path, line: str, date: str, task: str) -> str:
+    """Return a name for one more version; a second one of a day gets a number."""
+    day, number = date.replace("-", ""), 1
+    while (folder / (name := f"{line}_{day}{f'-{number}' * (number > 1)}_{task}")).exists():
+        number += 1
+    return name
+
+
+def serve(folder: Path, name: str) -> tuple[Version, bool]:
+    """Make a version what is served of its line.
+
+    Args:
+        folder: of the versions. name: of the version.
+
+    Returns:
+        The served copy, and whether a running MONAI Label has to be started anew: it reads all but the model once.
+
+    Raises:
+        VersionError: no such version.
+        DiskError: it cannot be written.
+    """
+    versions = {each.name: each for each in versions_in(folder)}
+    if name not in versions:
+        listed = ", ".join(versions) or "none"
+        raise VersionError(f"no version is called {name!r} in {folder}; there are: {listed}")
+    version = versions[name]
+    place = folder / version.served_as
+    restart = _text(place / INFERENCE) not in (None, _text(version.folder / INFERENCE))
+    before = (place / MODEL).stat().st_mtime_ns if (place / MODEL).is_file() else 0
+    for source in sorted(version.folder.rglob("*"), key=lambda path: path.relative_to(version.folder) == Path(MODEL)):
+        if source.is_file() and source != version.folder / METADATA:
+            with new_file(place / source.relative_to(version.folder), needs=source.stat().st_size) as temporary:
+                shutil.copyfile(source, temporary)
+                now = max(time.time_ns(), before + 1_000_000_000)  # never the time of the file that was served before
+                os.utime(temporary, ns=(now, now))
+    metadata = json.loads((version.folder / METADATA).read_text(encoding="utf-8"))
+    write_json(place / METADATA, {**metadata, OURS: {**metadata[OURS], FROM: name}})
+    make_private(place)
+    return Version(folder=place, told={**version.told, FROM: name}), restart
+
+
+def _text(file: Path) -> str | None:
+    return file.read_text(encoding="utf-8") if file.is_file() else None
