@@ -207,7 +207,7 @@ class RunResult:
 
     Attributes:
         error: why it is not completed. overrides: the bundle's values. fingerprint: of the server's last tensors.
-        versions, hardware: of the first site. egress: None where no site has begun. evaluation: by site and kind of model.
+        versions, hardware: of the first site. egress: None where no site has begun. evaluation: by site and kind.
         task: name of it. primary: of the score that scores are of, one of ``metrics``: all that this run may tell.
     """
 
