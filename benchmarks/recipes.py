@@ -6,11 +6,11 @@
 
 `--data` holds `lungs`, `cells` (`sitelora prepare`) and `prostate`, the drawn phantom (`sitelora prepare
 prostate_phantom`). First a job's small grid runs with seed 0 in this processor's own precision; the setting is chosen
-by the served model's validation score, each site counting alike, among the settings in none of whose runs a model falls;
-of settings less than 0.005 apart the one that falls least. Test cases play no part. Then the chosen setting runs with
-three seeds, first in this precision, then in the other; where a model falls in one of these (by validation, again), the
-setting is passed over and the next one has its turn. One JSON a run in `results/recipes`: stopped at any moment, the same command
-goes on. The table is `results/recipes.json`; it names what does not hold.
+by the served model's validation score, each site counting alike, among the settings in none of whose runs a model
+falls; of settings less than 0.005 apart the one that falls least. Test cases play no part. Then the chosen setting runs
+with three seeds, first in this precision, then in the other; where a model falls in one of these (by validation,
+again), the setting is passed over and the next one has its turn. One JSON a run in `results/recipes`: stopped at any
+moment, the same command goes on. The table is `results/recipes.json`; it names what does not hold.
 """
 
 from __future__ import annotations

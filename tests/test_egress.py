@@ -134,3 +134,26 @@ def test_no_rounds_or_sites_is_refused(rounds: int, sites: int) -> None:
 def test_unknown_bundle_value_is_named() -> None:
     with pytest.raises(SettingsError, match="no_such_id"):
         egress_statement(BUNDLE, {"no_such_id": 1})
+
+
+def test_of_a_dual_adapter_the_global_role_and_the_head_leave_and_nothing_else() -> None:
+    statement = egress_statement("med_duallora_classification", rounds=3, sites=3)
+    leaving = {entry.name for entry in statement.of_kind("shared")}
+    assert leaving == {
+        *(f"encoder.blocks.{n}.attn.{p}.global.{f}" for n in (4, 5) for p in ("q", "kv") for f in "AB"),
+        *(f"head.{readout}.{tensor}" for readout in ("cls", "sax") for tensor in ("weight", "bias")),
+    }
+    staying = {entry.name for entry in statement.of_kind("local")}
+    assert staying == {name.replace(".global.", ".local.") for name in leaving if ".global." in name}
+    assert {(entry.what, entry.place) for entry in statement.of_kind("shared") if entry.part == "encoder"} == {
+        (f"global LoRA factor {factor}", place) for factor in "AB" for place in ("q", "kv")
+    }
+    local_head = egress_statement("med_duallora_classification", {"method#head": "local"})
+    assert {entry.name for entry in local_head.of_kind("shared")} == {name for name in leaving if ".global." in name}
+
+
+def test_on_cinemas_transformer_a_round_is_61440_values_and_the_head() -> None:
+    values = {"arch": "cinema", "image_size": 192, "slices": 16, "base": None}
+    statement = egress_statement("med_duallora_classification", values)
+    factors = [entry for entry in statement.of_kind("shared") if entry.part == "encoder"]
+    assert sum(entry.bytes for entry in factors) == 2 * 61_440

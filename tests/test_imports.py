@@ -45,7 +45,10 @@ LAYER = {
     "data": 0,
 }
 # Small modules at the top of the package that anyone may use; they use nothing but each other.
-COMMON = {"bundle", "home", "key_value", "metric", "names", "run_result", "seeding", "typed_json", "value_kinds"}
+COMMON = {
+    *("bundle", "home", "metric", "names"),
+    *("plot", "run_result", "seeding", "typed_json", "value_kinds"),
+}
 # Top-level distribution -> import name, where they differ.
 IMPORT_NAME = {
     "pytorch-ignite": "ignite",

@@ -15,6 +15,7 @@ from sitelora.bundle import bundle_path
 from sitelora.data.site_folder import SiteFolder
 from sitelora.federation.in_process import run_in_process
 from sitelora.flare.recipe import FederationRecipe, export_job
+from tried import SITES, tried
 
 GUIDE = Path(__file__).parents[1] / "docs" / "own-method.md"
 NAME = "median_lora.median_lora"
@@ -99,6 +100,27 @@ def test_nvflare_runs_the_same_file_to_the_same_tensors(stranger: Path, checkpoi
     )
     assert simulated["method"] == "median_lora"
     assert simulated["fingerprint"] == expected.fingerprint
+
+
+def test_the_same_file_trains_a_classification_job(stranger: Path, tmp_path: Path) -> None:
+    """Not a word of it is changed, though its network has no decoder: what has no part there names nothing."""
+    on = tried("fedopal_classification")
+    on.write(tmp_path / "data")
+    result = run_in_process(
+        bundle="fedopal_classification",
+        dataset=on.dataset,
+        sites=SITES,
+        rounds=1,
+        overrides={**on.values, "method": NAME, "method#rank": 4},
+        own_methods=("median_lora",),
+        data=tmp_path / "data",
+        home_folder=tmp_path / "home",
+    )
+    assert (result.method, result.task, result.rounds_done) == ("median_lora", "classification", 1)
+    shared = {tensor.name for tensor in result.egress.shared}
+    assert {name.rsplit(".", 1)[-1] for name in shared if ".lora." in name} == {"A", "B"}
+    assert {name for name in shared if ".lora." not in name} == {"head.weight", "head.bias"}
+    assert all(0 <= scores["personal"].score <= 1 for scores in result.evaluation.values())
 
 
 def test_a_method_that_cannot_be_imported_is_told_with_what_to_do(tmp_path: Path) -> None:

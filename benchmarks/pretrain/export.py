@@ -11,61 +11,96 @@ import json
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from drawings import SIDE_PX, Textures, draw
 from safetensors.torch import save_file
 
-from sitelora.networks.checkpoint import EMBEDDED_FILE, OUR_FORMAT, file_sha256
+from sitelora.networks.checkpoint import OUR_FORMAT
 from sitelora.networks.sam import SamSegmenter
+from sitelora.networks.tensor_file import embedded_file, file_sha256
+from sitelora.networks.vit.loading import OUR_FORMAT as OUR_VIT_FORMAT
 
-WEIGHTS = Path(__file__).parents[2] / "custom" / "sitelora" / "networks" / "weights" / EMBEDDED_FILE
 CLASSES = 2
+POINTS = 40
+"""Of the curve in a manifest."""
 
 
-def export(run: Path, target: Path) -> None:
-    """Write the run's weights in fp16, for two classes, and the manifest that says how they were made."""
+def export(run: Path, target: Path | None) -> None:
+    """Write the run's weights in fp16, and the manifest that says how they were made."""
     saved = torch.load(run / "last.pt", weights_only=True)
-    with torch.device("meta"):
-        wanted = SamSegmenter(arch="sam_tiny", image_size=SIDE_PX, classes=CLASSES).state_dict()
-    state = {name: saved["network"][name].half().contiguous() for name in wanted}
-    save_file(state, target, metadata={"format": OUR_FORMAT, "arch": "sam_tiny", "image_size": str(SIDE_PX)})
+    arch = saved["settings"].get("arch", "sam_tiny")
+    state, metadata, told = _sam(saved) if arch == "sam_tiny" else _vit(run, saved)
+    target = target or embedded_file(arch)
+    save_file(state, target, metadata=metadata)
     target.chmod(0o644)
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    size = max(1, len(lines) // 40)
-    curve = [
-        {
-            "step": part[-1]["step"],
-            **{
-                key: round(sum(x[key] for x in part if key in x) / sum(key in x for x in part), 4)
-                for key in ("principal", "nested", "kinds", "prompted", "dice", "prompted_dice")
-            },
-        }
-        for part in (lines[i : i + size] for i in range(0, len(lines), size))
-    ]
     manifest = {
-        "arch": "sam_tiny",
+        "arch": arch,
         "sha256": file_sha256(target),
         "dtype": "float16",
-        "data": "pictures drawn by benchmarks/pretrain/drawings.py; no photograph or scan",
-        "script": "benchmarks/pretrain/pretrain.py",
-        "first_pictures_sha256": first_pictures_sha256(saved["settings"]["seed"]),
+        **told,
         "settings": saved["settings"],
         "steps": saved["step"],
         "pictures": saved["step"] * saved["settings"]["batch"],
         "minutes": round(saved["spent_s"] / 60, 1),
         "threads": saved["settings"]["threads"],
-        "reproducible": "settings and pictures yes, bits no: the learning rate follows the clock",
         "hardware": _processor(),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
             "numpy": np.__version__,
         },
-        "curve": curve,
+        "curve": _curve(lines),
     }
     target.with_suffix(".json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _sam(saved: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, str], dict[str, Any]]:
+    with torch.device("meta"):
+        wanted = SamSegmenter(arch="sam_tiny", image_size=SIDE_PX, classes=CLASSES).state_dict()
+    state = {name: saved["network"][name].half().contiguous() for name in wanted}
+    told = {
+        "data": "pictures drawn by benchmarks/pretrain/drawings.py; no photograph or scan",
+        "script": "benchmarks/pretrain/pretrain.py",
+        "first_pictures_sha256": first_pictures_sha256(saved["settings"]["seed"]),
+        "reproducible": "settings and pictures yes, bits no: the learning rate follows the clock",
+    }
+    return state, {"format": OUR_FORMAT, "arch": "sam_tiny", "image_size": str(SIDE_PX)}, told
+
+
+def _vit(run: Path, saved: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, str], dict[str, Any]]:
+    """A head is everybody's own, and the places of a volume are computed."""
+    left = ("head.", "encoder.stem.pos_embed")
+    state = {name: value.half() for name, value in saved["network"].items() if not name.startswith(left)}
+    (drawn,) = run.glob("*.npy")
+    what = {"cine_tiny": "hearts drawn by sitelora.data.phantom", "vit_tiny": "pictures drawn by drawings.py"}
+    told = {
+        "data": f"{what[saved['settings']['arch']]}, see benchmarks/pretrain/banks.py; no photograph, scan or class",
+        "script": "benchmarks/pretrain/pretrain_vit.py",
+        "drawings_sha256": file_sha256(drawn),
+        "minutes_are": "of the processor",
+        "reproducible": "yes; bits on a processor of the same kind",
+    }
+    if (run / "probe.json").is_file():
+        told["probe"] = json.loads((run / "probe.json").read_text())
+    return state, {"format": OUR_VIT_FORMAT, "arch": saved["settings"]["arch"]}, told
+
+
+def _curve(lines: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Return means of what a log says, over equal stretches of it."""
+    size = max(1, len(lines) // POINTS)
+    keys = [key for key in ("loss", "principal", "nested", "kinds", "prompted", "dice", "prompted_dice")
+            if any(key in line for line in lines)]  # fmt: skip
+    return [
+        {
+            "step": part[-1]["step"],
+            **{key: round(sum(x[key] for x in part if key in x) / sum(key in x for x in part), 4) for key in keys},
+        }
+        for part in (lines[i : i + size] for i in range(0, len(lines), size))
+    ]
 
 
 def _processor() -> str:
@@ -93,7 +128,7 @@ def first_pictures_sha256(seed: int, pictures: int = 64) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--target", type=Path, default=WEIGHTS)
+    parser.add_argument("--target", type=Path, help="another file than the embedded one")
     args = parser.parse_args()
     export(args.run, args.target)
 

@@ -61,6 +61,7 @@ class EgressStatement:
         begin_bytes_up: the seeded initial values, sent once so that the server needs no base of its own.
         bytes_up: sent in every round. bytes_down: received before every round.
         evaluation_bytes_down: received once after the last round, to score the models.
+        case_leaves: what of every test case, under a number, leaves after the last round. case_stays: what never does.
     """
 
     bundle: str
@@ -76,6 +77,8 @@ class EgressStatement:
     bytes_up: tuple[int, ...]
     bytes_down: tuple[int, ...]
     evaluation_bytes_down: int
+    case_leaves: str
+    case_stays: str
     version: str = field(default=sitelora.__version__)
 
     @property
@@ -121,7 +124,8 @@ def egress_statement(
     """
     if rounds < 1 or sites < 1:
         raise ValueError(f"found rounds={rounds}, sites={sites}; expected at least 1 of each")
-    wire, overrides = wire or WireFormat(), read_settings(bundle, overrides).values
+    wire, settings = wire or WireFormat(), read_settings(bundle, overrides)
+    overrides = settings.values
     method = load_method(bundle, overrides)
     network = meta_network(bundle, overrides)
     with torch.device("meta"):
@@ -156,6 +160,8 @@ def egress_statement(
         bytes_up=tuple(count * (1 + len(method.program.companions)) for count in up),
         bytes_down=tuple(down[:-1]),
         evaluation_bytes_down=down[-1],
+        case_leaves=settings.task.leaves,
+        case_stays=settings.task.stays,
     )
 
 

@@ -74,6 +74,28 @@ for dataset, sites, classes in (("kits19", kits19.SITES, len(kits19.LABELS) - 1)
         "settings": {"classes": classes, "crops_per_volume": 8},
     }
 
+# Diagnosis. Rates, rounds and epochs are our choice; none is chosen by a test case.
+JOBS["med_duallora_cine"] = {
+    # Three vendors of short-axis cine MRI; without data of its own the simulator draws the phantom.
+    "bundle": "med_duallora_classification",
+    "dataset": "cine",
+    "sites": ["vendor-a", "vendor-b", "vendor-c"],
+    "rounds": 8,
+    "settings": {"epochs": 2, "schedule_rounds": 8},
+}
+for name, dataset, hospitals, classes in (
+    # Tuberculosis in the chest X-rays of two hospitals, and the blood cells of two laboratories by their type.
+    ("fedopal_tuberculosis", "tuberculosis", ["montgomery", "shenzhen"], 2),
+    ("fedopal_cells", "cell_types", ["jiangxi_tecom", "cellavision"], 5),
+):
+    JOBS[name] = {
+        "bundle": "fedopal_classification",
+        "dataset": dataset,
+        "sites": hospitals,
+        "rounds": 8,
+        "settings": {"classes": classes, "epochs": 1, "schedule_rounds": 8},
+    }
+
 
 def find_job(name: str) -> Job:
     """Return a shipped job.

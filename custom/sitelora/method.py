@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from sitelora.adapters.base import AdapterSpec, adapter_tensor_names, insert_adapters
-from sitelora.networks.parts import Parts, parts_of
+from sitelora.networks.parts import Parts, PartsError, parts_of
 from sitelora.regularizers.base import Regularizer, SiteView
 from sitelora.server.types import LowRank, ServerRule
 from sitelora.sharing.patterns import clean_name, matches_any
@@ -138,6 +138,7 @@ class Method:
         fresh_moments: patterns of the tensors whose optimiser moments every round forgets, because the server replaces
             them by something else than a mean; a site keeps the others.
         mean_product: EXACT, BEST_RANK, INEXACT or NO_MEAN; the conformance tests hold the method to it.
+        needs: parts that a network must have, each with what the method is without it, in one sentence.
         only_alone: why several sites cannot train it together; empty where they can.
     """
 
@@ -153,6 +154,7 @@ class Method:
     ranks: SiteRanks = field(default_factory=SiteRanks)
     fresh_moments: tuple[str, ...] = ()
     mean_product: str = UNSTATED
+    needs: Mapping[str, str] = field(default_factory=dict)
     only_alone: str = ""
 
     def require_federated(self, sites: Collection[str]) -> None:
@@ -186,8 +188,12 @@ class Method:
         """Return the method in a network's own names: parts in its patterns (``@heads``) written out.
 
         Raises:
-            PartsError: a part that the network does not have.
+            PartsError: a part that the network does not have, or one that is empty and without which the method has no
+                meaning.
         """
+        for part, why in self.needs.items():
+            if not parts.members.get(part):
+                raise PartsError(f"this network has no {part}. {why}")
         return replace(
             self,
             share=self.share.on(parts),

@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import sitelora.methods
-from sitelora.key_value import key_value
 from sitelora.method import Method
-from sitelora.value_kinds import did_you_mean, short
+from sitelora.value_kinds import did_you_mean, key_value, short
 
 ALIASES: Mapping[str, str] = {"fedit": "fedavg_lora"}
 """Names from papers, to the module."""

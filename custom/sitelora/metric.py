@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from sitelora.typed_json import OMIT
 
 ABSENT = "–"
 
@@ -19,6 +21,8 @@ class Metric:
         more_is_better: which way is better; nothing but `goodness` knows what follows from it.
         lowest, highest: what it can be; None where it has no such bound.
         decimals: places that people read.
+        balanced: of many cases every label counts the same, whichever number of cases it has: the mean over labels of
+            the mean over the cases that define it, exactly one label a case. Else every case counts the same.
     """
 
     name: str
@@ -29,6 +33,7 @@ class Metric:
     lowest: float | None = 0.0
     highest: float | None = 1.0
     decimals: int = 3
+    balanced: bool = field(default=False, metadata=OMIT)
 
     @property
     def heading(self) -> str:

@@ -131,7 +131,7 @@ class ModelScore:
     Attributes:
         score, score_median, score_worst: the primary one, over cases. score_ci95: of the mean, over patients; None
             where there are too few of them, empty where it is not told. labels: label to metric to its mean.
-        set_scores: what only many cases together have, by metric.
+        set_scores, set_ci95: of many cases together, by metric. decision: how answers became one, ``why`` in words.
     """
 
     not_applicable: str | None = field(default=None, metadata=OMIT)
@@ -143,6 +143,8 @@ class ModelScore:
     case_count: int | None = field(default=None, metadata=OMIT)
     labels: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict, metadata=OMIT)
     set_scores: Mapping[str, float | None] = field(default_factory=dict, metadata=OMIT)
+    set_ci95: Mapping[str, Sequence[float] | None] = field(default_factory=dict, metadata=OMIT)
+    decision: Mapping[str, Any] = field(default_factory=dict, metadata=OMIT)
     cases: Sequence[CaseScore] = field(default=(), metadata=OMIT)
     served: ServedModel | None = field(default=None, metadata=OMIT)
 
@@ -286,8 +288,7 @@ class RunResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``result.json``."""
-        content: dict[str, Any] = to_json(self)
-        return content
+        return dict(to_json(self))
 
 
 def primary_of(name: str, metrics: Sequence[Metric]) -> Metric:

@@ -6,6 +6,7 @@ A method says it in its signature (``rank: Annotated[int, Range(1, 256)]``), a b
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import types
 import typing
@@ -22,6 +23,20 @@ CODE = ("$", "@", "%")
 
 class SettingsError(ValueError):
     """A setting that does not exist, or a value that it may not have; the message says what fits."""
+
+
+def key_value(text: str) -> tuple[str, Any] | None:
+    """Return key and value of a typed ``key=value``, read as JSON or, where it is none, as plain text.
+
+    ``None`` without ``=`` or key.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        return None
+    try:
+        return key.strip(), json.loads(value)
+    except (ValueError, RecursionError):
+        return key.strip(), value
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sitelora.adapters.lora import LowRankPair
+from sitelora.adapters.low_rank import LowRankPair
 from sitelora.networks.parts import Parts, Projection
 from sitelora.networks.sam import SamSegmenter
 

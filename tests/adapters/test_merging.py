@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from sitelora.adapters.base import insert_adapters, merge_adapters, remove_adapters
 from sitelora.adapters.bottleneck import BottleneckAdapters
-from sitelora.adapters.lora import LoRA, LowRankPair, set_base_delta
+from sitelora.adapters.lora import LoRA, set_base_delta
+from sitelora.adapters.low_rank import LowRankPair
 from sitelora.networks.sam import SamSegmenter
 
 LORA = (

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sitelora.adapters.base import insert_adapters, merge_adapters
-from sitelora.adapters.lora import LoRA, LowRankPair, set_strengths
+from sitelora.adapters.lora import LoRA, set_strengths
+from sitelora.adapters.low_rank import LowRankPair
 
 PARTS = ("image_encoder", "mask_decoder")
 DUAL = [LoRA(where=part, rank=2, scale=2.0, role=role) for role in ("global", "local") for part in PARTS]

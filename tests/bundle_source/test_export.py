@@ -162,7 +162,11 @@ def test_a_slip_of_the_pen_is_one_sentence(part: str, change: dict, told: str, t
 
 @pytest.mark.parametrize(
     ("without", "told"),
-    [("task", "expected a task, one of segmentation"), ("readme", "and a readme"), ("train", "has to say 'method'")],
+    [
+        ("task", "expected a task, one of classification, segmentation"),
+        ("readme", "and a readme"),
+        ("train", "has to say 'method'"),
+    ],
 )
 def test_what_has_to_be_said_is_asked_for(without: str, told: str, tmp_path: Path) -> None:
     said = said_of(EXAMPLE)

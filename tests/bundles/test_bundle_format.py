@@ -9,8 +9,8 @@ from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_n
 
 import sitelora
 from sitelora.bundle import bundle_names, bundle_path
-from sitelora.data.phantom.make import TINY, make_phantom
 from sitelora.model_export.checks import SCHEMA
+from tried import SITES, tried
 
 FILES = [
     "LICENSE",
@@ -120,9 +120,12 @@ def test_network_gives_what_metadata_promises(bundle: str) -> None:
 def test_metadata_names_one_channel_a_class(bundle: str) -> None:
     parser = ConfigParser.load_config_file(str(config(bundle, "train")))
     prediction = metadata(bundle)["network_data_format"]["outputs"]["pred"]
-    assert prediction["num_channels"] == parser["classes"] + 1 == len(prediction["channel_def"])
+    channels = parser["classes"] + (parser["task"] == "segmentation")  # the background is one
+    assert prediction["num_channels"] == channels == len(prediction["channel_def"])
     image = metadata(bundle)["network_data_format"]["inputs"]["image"]
-    assert image["spatial_shape"] == [parser["image_size"], parser["image_size"], parser["slices"]]
+    assert image["spatial_shape"][:2] == [parser["image_size"]] * 2
+    assert image["spatial_shape"][2:] == ([] if parser["pictures"] else [parser["slices"]])
+    assert image["num_channels"] == len(image["channel_def"])
 
 
 @pytest.mark.parametrize(("name", "ids"), [("train", TRAIN_IDS), ("inference", INFERENCE_IDS)])
@@ -151,10 +154,10 @@ def test_train_and_inference_agree_on_the_network_and_the_images(bundle: str) ->
 
 
 def test_monai_finds_no_property_missing(bundle: str, tmp_path: Path) -> None:
-    make_phantom(tmp_path, size=TINY, sites=["site-1"])
+    tried(bundle).write(tmp_path)
     values = {
         "bundle_root": str(bundle_path(bundle)),
-        "dataset_dir": str(tmp_path / "prostate" / "site-1"),
+        "dataset_dir": str(tmp_path / tried(bundle).dataset / SITES[0]),
         "output_dir": str(tmp_path / "out"),
         "image_size": 32,
     }

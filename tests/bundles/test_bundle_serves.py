@@ -1,4 +1,4 @@
-"""Every bundle in this process: it trains, and what a federation scores is what `inference.json` serves."""
+"""Segmentation's bundles in this process: they train, and what a federation scores is what `inference.json` serves."""
 
 import csv
 import json
@@ -20,7 +20,9 @@ from sitelora.federation.bundle_config import FEDERATED, read_bundle
 from sitelora.federation.site_scores import SiteScores
 from sitelora.method import Model
 from sitelora.settings import read_settings
+from tried import bundles_of
 
+BUNDLES = bundles_of("segmentation")
 SIDE = 32
 KEEPS_ITS_ADAPTERS = "fedsca_segmentation"
 PROCESS_OF_ITS_OWN = "iat_segmentation"  # test_bundle_runs.py trains this one through MONAI's command line
@@ -72,7 +74,7 @@ def scored(bundle: str, site: Path, network: nn.Module, precision: str, kept: Pa
 
 @pytest.mark.usefixtures("bf16_anywhere")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("bundle", bundle_names())
+@pytest.mark.parametrize("bundle", BUNDLES)
 def test_what_is_scored_is_what_is_served(bundle: str, precision: str, site: Path, tmp_path: Path) -> None:
     """To the voxel, whatever the run computed in: the network of the bundle's inference is scored, adapters merged."""
     network = trained_like(bundle, site, precision)
@@ -120,7 +122,7 @@ def test_fedsca_refuses_a_checkpoint_without_its_adapters(site: Path, tmp_path: 
         run.initialize()
 
 
-@pytest.mark.parametrize("bundle", [name for name in bundle_names() if name != PROCESS_OF_ITS_OWN])
+@pytest.mark.parametrize("bundle", [name for name in BUNDLES if name != PROCESS_OF_ITS_OWN])
 def test_trains_alone_evaluates_and_segments(bundle: str, site: Path, tmp_path: Path) -> None:
     out = tmp_path / "trained"
     start(workflow(bundle, "train", kind="train", dataset_dir=str(site), output_dir=str(out), epochs=1))
@@ -141,7 +143,7 @@ def test_trains_alone_evaluates_and_segments(bundle: str, site: Path, tmp_path: 
 def test_every_bundle_starts_as_the_same_base(site: Path) -> None:
     image = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     seen = {}
-    for bundle in bundle_names():
+    for bundle in BUNDLES:
         values, ours = {"image_size": SIDE, "precision": "fp32"}, {**FEDERATED, "dataset_dir": str(site)}
         network = read_bundle(bundle, values, ours=ours).get_parsed_content("network").eval()
         with torch.no_grad():

@@ -72,7 +72,7 @@ def test_a_refused_image_does_not_stop_the_others(
     images += [volume(tmp_path / "e.nii.gz", slices=4)]
     with caplog.at_level(logging.ERROR), pytest.raises(SystemExit) as ended:
         serve(checkpoint, images, tmp_path / "out")
-    assert str(ended.value).startswith("2 of 4 images segmented; refused:")
+    assert str(ended.value).startswith("2 of 4 images done; refused:")
     for said in (r"b.nii.gz: found 1 NaN", "d.png: found a picture (PNG), expected volumes", "set pictures=true"):
         assert said in str(ended.value)
         assert said in caplog.text
@@ -103,7 +103,7 @@ def test_an_image_of_one_value_is_said(checkpoint: Path, tmp_path: Path, caplog:
 
 def test_no_image_at_all_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(SystemExit, match="no image to segment"):
+    with pytest.raises(SystemExit, match="no image to work on"):
         serve(checkpoint, [], tmp_path / "out")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -73,3 +75,11 @@ def test_one_line_a_method_and_one_methods_own_words(capsys: pytest.CaptureFixtu
     words = capsys.readouterr().out
     assert words.startswith("HetLoRA (Cho et al. 2024")
     assert "method#ranks=None" in words
+
+
+def test_a_method_that_has_no_meaning_on_a_network_says_so_below_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "--bundle", "med_duallora_classification"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"^med_duallora +arXiv:2603.10967 +global LoRA A and B; heads +10,756 ", told, re.MULTILINE)
+    assert re.search(r"^iat: this network has no decoder", told, re.MULTILINE)
+    assert not re.search(r"^iat +arXiv", told, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""One small federation a method, driven by hand so that a test can look at every packet, state and network of it.
+"""One small federation a method and task, driven by hand so that a test can look at its packets, states and networks.
 
 Two sites, two rounds, site-2 away in the first. Every packet goes through NVFlare's own serialisation. What is left on
 disk after the first round is copied: going on from the copy must end like the whole run.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import inspect
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 from torch import Tensor
 
-from sitelora.data.phantom.make import TINY, make_phantom
 from sitelora.federation.build_network import trained_parameters
 from sitelora.federation.bundle_config import load_method
 from sitelora.federation.coordinator import Coordinator
@@ -30,17 +30,19 @@ from sitelora.federation.site import Site
 from sitelora.federation.site_settings import Answer, SiteSettings
 from sitelora.flare.protocol import Ticket, read_reply, read_task, reply_shareable, task_model
 from sitelora.method_registry import find_method, method_names, with_arguments
+from sitelora.networks.before_built import parts_before
+from sitelora.networks.parts import Parts, PartsError
 from sitelora.run_result import RunResult
-from sitelora.settings import name_method, with_method
-from sitelora.tasks.segmentation import TASK
+from sitelora.settings import name_method, read_settings, with_method
 from small_network import SMALL, small_network
+from tried import SITES, tried
 
 FEDERATION, UID = "conformance", "whole"
-SITES = ("site-1", "site-2")
 ROUNDS = 2
 VARIANTS = ("flap_sam+adapter=dora", "flap_sam+adapter=mixture")
 """Methods whose arguments put something else into the network."""
-FAST = {**SMALL, "crops_per_volume": 1, "slices": 2, "epochs": 1}
+BUNDLES = {"segmentation": "iat_segmentation", "classification": "fedopal_classification"}
+"""Whose network the methods are tried on, by task."""
 
 
 def attends(site: str, round_number: int) -> bool:
@@ -53,11 +55,12 @@ class Drive:
     def __init__(self, name: str, data: Path, home: Path, *, bundle: str) -> None:
         fobs.register(TensorDecomposer)
         self.name, self.data, self.home, self.copy = name, data, home / "home", home / "copy"
-        self.bundle, self.sites_there, self.attends = bundle, SITES, attends
+        on = tried(bundle)
+        self.bundle, self.dataset, self.sites_there, self.attends = bundle, on.dataset, SITES, attends
         own, arguments = with_arguments(name)
         self.function = function = find_method(own)
         defaults = {n: p.default for n, p in inspect.signature(function).parameters.items() if n in ("rank", "scale")}
-        self.overrides = with_method(bundle, FAST, own, {**defaults, **arguments})
+        self.overrides = with_method(bundle, on.values, own, {**defaults, **arguments})
         self.method = load_method(bundle, self.overrides)
         self.folder = self.home / FEDERATION / UID
         self.network = small_network(bundle)
@@ -75,13 +78,13 @@ class Drive:
             federation=FEDERATION,
             uid=UID,
             bundle=self.bundle,
-            dataset="prostate",
+            dataset=self.dataset,
             sites=SITES,
             rounds=ROUNDS,
             home=self.home,
             overrides=self.overrides,
         )
-        self.coordinator = Coordinator(plan, self.method, TASK)
+        self.coordinator = Coordinator(plan, self.method, self.sites[SITES[0]].task)
         self.frozen_before = {site: self._frozen(site) for site in SITES}
         self.result = self._run()
         self.frozen_after = {site: self._frozen(site) for site in SITES}
@@ -92,7 +95,7 @@ class Drive:
             federation=FEDERATION,
             uid=UID,
             bundle=self.bundle,
-            data=self.data / "prostate" / site,
+            data=self.data / self.dataset / site,
             home=self.home,
             overrides=self.overrides,
         )
@@ -142,10 +145,43 @@ class Drive:
         return arrived
 
 
+@cache
+def parts_on(bundle: str) -> Parts:
+    return parts_before(read_settings(bundle, SMALL).parser())
+
+
+def fits(name: str, bundle: str) -> bool:
+    """Whether a method has a meaning on a bundle's network; tests/methods holds why one has none."""
+    function, arguments = with_arguments(name)
+    try:
+        find_method(function)(**arguments).on(parts_on(bundle))
+    except PartsError:
+        return False
+    return True
+
+
+def tried_on(names: list[str], bundle: str | None) -> Iterator[Any]:
+    """Yield every method with every bundle that it is tried on: one a task, unless one is named."""
+    for name in names:
+        if bundle is not None:
+            yield pytest.param((name, bundle), id=name)
+            continue
+        for task, its_bundle in BUNDLES.items():
+            if task == "segmentation" or fits(name, its_bundle):
+                yield pytest.param((name, its_bundle), id=f"{name}-{task}")
+
+
 @pytest.fixture(scope="session")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("conformance_data")
-    make_phantom(root, size=TINY, sites=SITES)
+def data_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Data roots by bundle, written once."""
+    roots: dict[str, Path] = {}
+
+    def root(bundle: str) -> Path:
+        if bundle not in roots:
+            roots[bundle] = tmp_path_factory.mktemp(f"conformance_{bundle}")
+            tried(bundle).write(roots[bundle])
+        return roots[bundle]
+
     return root
 
 
@@ -156,7 +192,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="conformance of this method alone, for example MODULE.FUNCTION",
     )
-    parser.addoption("--bundle", default="iat_segmentation", metavar="NAME", help="whose network they are tried on")
+    parser.addoption("--bundle", metavar="NAME", help="whose network they are tried on; by default one a task")
     parser.addoption(
         "--renew",
         action="append",
@@ -172,13 +208,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = metafunc.config.getoption("--method", None) or [*method_names(), *VARIANTS]
     for name in metafunc.config.getoption("--method", None) or ():
         name_method(name)
-    for fixture in {"run", "adapted"} & {*metafunc.fixturenames}:
-        metafunc.parametrize(fixture, chosen, indirect=True, scope="module")
+    if "run" in metafunc.fixturenames:
+        pairs = list(tried_on(chosen, metafunc.config.getoption("--bundle")))
+        metafunc.parametrize("run", pairs, indirect=True, scope="module")
+    if "adapted" in metafunc.fixturenames:  # a server rule knows tensors and no task
+        metafunc.parametrize("adapted", chosen, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
-def run(request: pytest.FixtureRequest, phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Drive:
-    """The federation of one method; every test of this folder sees it, and none trains again."""
+def run(
+    request: pytest.FixtureRequest, data_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Drive:
+    """The federation of one method on one task; every test of this folder sees it, and none trains again."""
     torch.set_num_threads(1)
-    home = tmp_path_factory.mktemp(f"conformance_{request.param}")
-    return Drive(request.param, phantom, home, bundle=request.config.getoption("--bundle"))
+    name, bundle = request.param
+    home = tmp_path_factory.mktemp(f"conformance_{name}")
+    return Drive(name, data_of(bundle), home, bundle=bundle)

@@ -16,7 +16,8 @@ from torch import Tensor
 from run_states import state_hashes
 from sitelora.adapters.base import adapter_tensor_names, adapters_of, merge_adapters
 from sitelora.adapters.bottleneck import Bottleneck
-from sitelora.adapters.lora import LowRankPair, set_strengths
+from sitelora.adapters.lora import set_strengths
+from sitelora.adapters.low_rank import LowRankPair
 from sitelora.egress import egress_statement
 from sitelora.federation.build_network import trained_parameters
 from sitelora.federation.in_process import run_in_process
@@ -164,7 +165,7 @@ def test_the_record_says_what_aggregation_did_to_the_products(run: Any) -> None:
 def test_interrupted_is_uninterrupted_bit_for_bit(run: Any) -> None:
     resumed = run_in_process(
         bundle=run.bundle,
-        dataset="prostate",
+        dataset=run.dataset,
         sites=run.sites_there,
         rounds=2,
         federation="conformance",

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sitelora.adapters.lora import LowRankPair, set_base_delta
+from sitelora.adapters.lora import set_base_delta
+from sitelora.adapters.low_rank import LowRankPair
 from sitelora.federation.build_network import load_values, trained_parameters
 from sitelora.method import BEST_RANK, EXACT, INEXACT, NO_MEAN, Method
 from sitelora.method_registry import find_method, with_arguments
@@ -77,7 +78,7 @@ class Adapted:
 @pytest.fixture(scope="module")
 def adapted(request: pytest.FixtureRequest) -> Adapted:
     name, arguments = with_arguments(request.param)
-    return Adapted(find_method(name)(**arguments), bundle=request.config.getoption("--bundle"))
+    return Adapted(find_method(name)(**arguments), bundle=request.config.getoption("--bundle") or "iat_segmentation")
 
 
 def test_identical_sites_are_a_fixed_point(adapted: Adapted) -> None:

@@ -240,19 +240,6 @@ def test_labels_of_the_job(site):
     assert "cup" in problem.expected
 
 
-def test_classes_instead_of_labels(site):
-    def classify(content):
-        for split in ("training", "validation", "test"):
-            for case in content[split]:
-                case.pop("label")
-                case["class"] = 1
-
-    edit_list(site, classify)
-    assert check_site_folder(site).problems == ()
-    edit_list(site, lambda c: c["training"][0].update({"class": 7}))
-    assert only(check_site_folder(site)).found == "class 7"
-
-
 def test_all_errors_are_in_one_message(site):
     (site / "labels/case-000.nii.gz").unlink()
     edit(site / "labels/case-001.nii.gz", lambda v, a: (v * 3, a))
@@ -337,29 +324,6 @@ def test_classes_do_not_do_for_a_segmentation(site):
     problem = only(check_site_folder(site, needs=NEEDS))
     assert '"class" and no "label" (test[0])' in problem.found
     assert "segmentation task" in problem.expected
-
-
-def test_masks_do_not_do_where_a_task_reads_classes(site):
-    def classed(content):
-        for split in ("training", "validation", "test"):
-            for case in content[split]:
-                case["class"] = 1
-
-    edit_list(site, classed)
-    needs = replace(NEEDS, task="classification", truth="class")
-    assert check_site_folder(site, needs=needs).errors == ()
-    edit_list(site, lambda c: c["test"][0].pop("class"))
-    problem = only(check_site_folder(site, needs=needs))
-    assert '"label" and no "class" (test[0])' in problem.found
-    assert problem.expected == '"class", a class for every image, for the classification task of b'
-    edit_list(site, lambda c: c["test"][0].update({"class": 9}))
-    assert only(check_site_folder(site, needs=needs)).found == "class 9"
-
-
-@pytest.mark.parametrize("value", [[1], "1", None, True])
-def test_a_class_of_another_kind_is_named(site, value):
-    edit_list(site, lambda c: c["test"][0].update({"class": value}) or c["test"][0].pop("label"))
-    assert only(check_site_folder(site)).found == f"class {value!r}"
 
 
 def test_two_labels_of_one_name(site):

@@ -4,7 +4,7 @@ import random
 import numpy as np
 import pytest
 
-from sitelora.evaluation.scores import patient_interval, sites_interval
+from sitelora.evaluation.scores import SiteCases, patient_interval, sites_interval
 from sitelora.evaluation.scores import summarise as summarise_by
 from sitelora.metric import Metric
 from sitelora.run_result import CaseScore
@@ -39,12 +39,22 @@ def test_the_worst_case_is_the_worst_whichever_way_the_score_goes():
 
 
 def test_scores_of_the_whole_set_are_made_from_the_ordered_cases_and_stand_beside():
-    def first(cases):
-        return {"first": cases[0].mean("dice"), "count": float(len(cases))}
+    def of_all(cases, weights):
+        values = np.array([case.mean("dice") for case in cases])
+        return {
+            "first": np.where(weights[:, 0] > 0, values[0], np.nan),
+            "mean": weights @ values / weights.sum(axis=1),
+            "none": np.full(len(weights), np.nan),
+        }
 
-    cases = [score("b", 0.25), score("a", 0.75)]
-    assert summarise(cases, score_set=first)["set_scores"] == {"first": 0.75, "count": 2.0}
-    assert "set_scores" not in summarise(cases)
+    cases = [score(f"c{i}", i / 10, patient=f"p{i % 7}") for i in range(20)]
+    summary = summarise(cases, score_set=of_all, seed=3)
+    assert summary["set_scores"] == {"first": 0.0, "mean": pytest.approx(summary["score"]), "none": None}
+    assert summary["set_ci95"]["mean"] == pytest.approx(summary["score_ci95"]), "the same draws of patients"
+    assert summary["set_ci95"]["first"] == [0.0, 0.0], "draws in which it is undefined are left out"
+    assert summary["set_ci95"]["none"] is None
+    assert summarise(cases[:2], score_set=of_all).keys() & {"set_scores", "set_ci95"} == {"set_scores"}
+    assert not summarise(cases).keys() & {"set_scores", "set_ci95"}
 
 
 def test_a_cases_score_is_the_mean_over_labels():
@@ -80,12 +90,12 @@ def test_the_interval_of_many_patients_is_the_normal_one():
 def test_over_sites_every_site_counts_the_same_and_the_interval_is_the_normal_one():
     rng = np.random.default_rng(0)
     small, large = rng.normal(0.5, 0.1, 100), rng.normal(0.9, 0.2, 900)
-    sites = [(values, [str(i) for i in range(len(values))]) for values in (small, large)]
+    sites = [SiteCases(values, [str(i) for i in range(len(values))]) for values in (small, large)]
     low, high = sites_interval(sites, resamples=4000)
     middle = (small.mean() + large.mean()) / 2
     half = 1.96 * np.sqrt(small.var() / 100 + large.var() / 900) / 2
     assert (low, high) == (pytest.approx(middle - half, abs=0.002), pytest.approx(middle + half, abs=0.002))
-    assert sites_interval([*sites, ([0.1, 0.2], ["a", "b"])]) is None
+    assert sites_interval([*sites, SiteCases([0.1, 0.2], ["a", "b"])]) is None
 
 
 def test_two_patients_have_no_interval():

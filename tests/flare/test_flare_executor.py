@@ -108,6 +108,8 @@ def test_in_the_simulator_a_missing_prostate_site_is_drawn_and_says_so(
     assert "NO REAL DATA" in caplog.text
     with pytest.raises(ValueError, match="lungs"):
         own.site_folder("lungs")
+    with pytest.raises(ValueError, match="site-2"):  # a phantom there is, with other sites
+        own.site_folder("cine")
     monkeypatch.setenv("SITELORA_DATA", str(tmp_path / "mistyped"))
     with pytest.raises(ValueError, match="mistyped"):
         own.site_folder("prostate")

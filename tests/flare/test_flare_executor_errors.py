@@ -56,10 +56,9 @@ def test_a_job_does_not_learn_from_its_base_which_files_a_site_has(
 
 
 def test_a_files_own_name_is_not_reported(begin: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
-    from sitelora.networks.checkpoint import EMBEDDED, EMBEDDED_FILE
+    from sitelora.networks.tensor_file import EMBEDDED, embedded_file
 
-    embedded = Path(files.__file__).parents[1] / "networks" / "weights" / EMBEDDED_FILE
-    (tmp_path / "Mueller_Hans.safetensors").write_bytes(embedded.read_bytes())
+    (tmp_path / "Mueller_Hans.safetensors").write_bytes(embedded_file("sam_tiny").read_bytes())
     told = {base: begin(base=base)["report"] for base in (str(tmp_path / "Mueller_Hans.safetensors"), EMBEDDED, None)}
     assert [report["base"] for report in told.values()] == [
         "sam_tiny (a checkpoint of the site's)",

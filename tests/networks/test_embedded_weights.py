@@ -1,15 +1,12 @@
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
 
-from sitelora.networks import checkpoint
-from sitelora.networks.checkpoint import EMBEDDED_FILE, file_sha256
+from sitelora.networks import tensor_file
 from sitelora.networks.sam import SamSegmenter
-
-WEIGHTS = Path(checkpoint.__file__).parent / "weights"
+from sitelora.networks.tensor_file import embedded_file, file_sha256
 
 
 @pytest.mark.parametrize(("image_size", "classes"), [(128, 1), (64, 2), (256, 1)])
@@ -22,19 +19,20 @@ def test_embedded_weights_load_at_any_size(image_size, classes):
 
 
 def test_the_manifest_says_how_they_were_made():
-    manifest = json.loads((WEIGHTS / EMBEDDED_FILE).with_suffix(".json").read_text())
-    assert manifest["sha256"] == file_sha256(WEIGHTS / EMBEDDED_FILE)
+    manifest = json.loads(embedded_file("sam_tiny").with_suffix(".json").read_text())
+    assert manifest["sha256"] == file_sha256(embedded_file("sam_tiny"))
     assert manifest["steps"] > 0
     assert manifest["curve"][-1]["principal"] < manifest["curve"][0]["principal"]
     assert "drawings.py" in manifest["data"]
 
 
 def test_damaged_weights_are_refused(tmp_path, monkeypatch):
-    for name in (EMBEDDED_FILE, "sam_tiny.json"):
-        shutil.copy(WEIGHTS / name, tmp_path / name)
-    damaged = bytearray((tmp_path / EMBEDDED_FILE).read_bytes())
+    for path in (embedded_file("sam_tiny"), embedded_file("sam_tiny").with_suffix(".json")):
+        shutil.copy(path, tmp_path / path.name)
+    file = tmp_path / "sam_tiny.safetensors"
+    damaged = bytearray(file.read_bytes())
     damaged[-1] ^= 1
-    (tmp_path / EMBEDDED_FILE).write_bytes(damaged)
-    monkeypatch.setattr(checkpoint, "_embedded", lambda arch: tmp_path / EMBEDDED_FILE)
+    file.write_bytes(damaged)
+    monkeypatch.setattr(tensor_file, "embedded_file", lambda arch: file)
     with pytest.raises(ValueError, match=r"by its manifest: the installation is damaged"):
         SamSegmenter(arch="sam_tiny", image_size=128, base="embedded")

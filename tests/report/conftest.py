@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from sitelora.evaluation.scores import summarise
-from sitelora.evaluation.site_pictures import select_cases
 from sitelora.run_result import CaseScore
+from sitelora.task import best_median_worst
 from sitelora.tasks.masks.case_picture import draw_case
 from sitelora.tasks.masks.metrics import case_metrics
 from sitelora.tasks.segmentation import TASK
@@ -141,7 +141,7 @@ def evaluate(folder: Path, site: str, position: int, cases: int, overlays: bool,
     listed = []
     if overlays:
         scores = [from_json(CaseScore, case) for case in block["personal"]["cases"]]
-        for which, score in select_cases(scores, TASK.primary).items():
+        for which, score in best_median_worst(scores, TASK.primary).items():
             image, truth = volumes[score.case]
             draw_case(
                 image,

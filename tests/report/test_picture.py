@@ -9,7 +9,7 @@ from sitelora.report.compare_two_runs import with_beside
 from sitelora.report.picture import cut_around_outlines, demo_picture
 from sitelora.report.results import ReportError, read_run
 from sitelora.report.style import TONES
-from sitelora.tasks.masks.overlays import TRUTH
+from sitelora.tasks.images.card import TRUTH
 
 
 def pixels_of(png):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sitelora.adapters.lora import LowRankPair
+from sitelora.adapters.low_rank import LowRankPair
 from sitelora.sharing.ranks import HALVING, SiteRanks
 
 RANKS = SiteRanks(rank=6, by_site={"small": 2})

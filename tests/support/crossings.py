@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import standin
 from on_device import federation
-from sitelora.adapters.lora import LowRankPair
+from sitelora.adapters.low_rank import LowRankPair
 from sitelora.federation import local_round
 from sitelora.federation.local_round import LocalRound
 

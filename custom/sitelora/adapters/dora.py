@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sitelora.adapters.lora import FusedPairs, LoRA, LoRAModule, LowRankPair, SinglePair
+from sitelora.adapters.lora import FusedPairs, LoRA, LoRAModule, SinglePair
+from sitelora.adapters.low_rank import LowRankPair
 
 
 class DoRAPair(LowRankPair):
@@ -43,7 +44,9 @@ class DoRAPair(LowRankPair):
 
 
 class DoRAModule(LoRAModule):
-    """DoRA pairs in one projection."""
+    """DoRA pairs in one projection; what they change depends on the base's weight too, so none is joined."""
+
+    joins: ClassVar[bool] = False
 
     def change(self, host: nn.Module, pair: LowRankPair, x: Tensor) -> Tensor:
         """Return ``(W' - W0) x``: ``W0 (c - 1) x + s B A c x`` with the columns' factors c."""

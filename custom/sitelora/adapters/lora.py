@@ -1,82 +1,35 @@
 """LoRA (Hu et al. 2021) on linear projections: ``h = W0 x + s B A x``, ``A [r, d_in]``, ``B [d_out, r]``.
 
-On q and v by default. Of a fused projection every part gets a pair of its own. A is Gaussian with standard deviation
-``1 / sqrt(d_in)`` (our choice; the papers say only Gaussian), drawn by seed and tensor name so that all sites agree; B
-is zero, so the network starts as the base.
+On q and v by default. Of a fused projection every part gets a pair of its own; neighbours that are named in one word,
+"kv" or "qkv", get one together. Pairs of several roles on the same rows act in one product. A is Gaussian with standard
+deviation ``1 / sqrt(d_in)`` (our choice; the papers say only Gaussian), drawn by seed and tensor name so that all sites
+agree; B is zero, so the network starts as the base.
 """
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sitelora.adapters.base import LinearAdapter, adapters_of, attach
+from sitelora.adapters.low_rank import LowRankPair, joined
 from sitelora.networks.parts import Parts, Projection, parts_of
-from sitelora.seeding import fill_gaussian
 from sitelora.sharing.patterns import matches, matches_any
 
 
-class LowRankPair(nn.Module):
-    """Factors of one projection, and the base delta that accumulates beside it.
+class LoRAModule(LinearAdapter):
+    """The pairs of one role in one projection.
 
     Attributes:
-        A: ``[r, d_in]``. B: ``[d_out, r]``. scale: s. rows: the slice of the host's outputs it adds to.
-        strength: a further factor, for adapters that weigh in differently from pass to pass (FedDPA).
-        delta: ``None`` or factors ``(B [d_out, k], A [k, d_in])`` in units of the scale.
+        joins: whether a pair gives nothing but its product, so that it can be joined with those of other roles.
     """
 
-    delta_left: Tensor | None
-    delta_right: Tensor | None
-
-    def __init__(self, *, rank: int, d_in: int, rows: slice, scale: float, seed: int, name: str) -> None:
-        super().__init__()
-        d_out = rows.stop - rows.start
-        self.A = nn.Parameter(torch.empty(rank, d_in))
-        self.B = nn.Parameter(torch.zeros(d_out, rank))
-        fill_gaussian(self.A, std=1 / math.sqrt(d_in), seed=seed, name=f"{name}.A")
-        self.rows = rows
-        self.scale = scale
-        self.strength = 1.0
-        # buffers, so that a base delta follows its network to another device; in no state dict, as the round keeps it
-        self.register_buffer("delta_left", None, persistent=False)
-        self.register_buffer("delta_right", None, persistent=False)
-
-    @property
-    def delta(self) -> tuple[Tensor, Tensor] | None:
-        """The base delta's factors, or None without one."""
-        if self.delta_left is None or self.delta_right is None:
-            return None
-        return self.delta_left, self.delta_right
-
-    @delta.setter
-    def delta(self, factors: tuple[Tensor, Tensor] | None) -> None:
-        self.delta_left, self.delta_right = (None, None) if factors is None else factors
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``s (B A + delta) x``, times the strength, for ``x [..., d_in]``, shape ``[..., d_out]``."""
-        out = functional.linear(functional.linear(x, self.A), self.B)
-        if self.delta is not None:
-            left, right = self.delta
-            out = out + functional.linear(functional.linear(x, right), left)
-        factor = self.scale * self.strength
-        return out if factor == 1 else out * factor
-
-    def product(self) -> Tensor:
-        """Return ``s (B A + delta)``, times the strength, ``[d_out, d_in]`` fp32."""
-        full = self.B.detach().float() @ self.A.detach().float()
-        if self.delta is not None:
-            full = full + self.delta[0].float() @ self.delta[1].float()
-        return full * (self.scale * self.strength)
-
-
-class LoRAModule(LinearAdapter):
-    """The pairs of one role in one projection."""
+    joins: ClassVar[bool] = True
 
     def pairs(self) -> Iterator[LowRankPair]:
         """Yield the pairs in this role."""
@@ -94,19 +47,30 @@ class LoRAModule(LinearAdapter):
         return pair.product()
 
     def after(self, host: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        """Add every pair's output to its rows of the projection's output ``[..., d_out]``."""
+        """Add every pair's output to its rows of the projection's output ``[..., d_out]``.
+
+        The first of several roles adds what all of them give.
+        """
         if self._merged:
             return output
         width = output.shape[-1]
         for pair in self.pairs():
-            if pair.strength == 0:
+            together = self._together(host, pair)
+            if pair.strength == 0 or together[0] is not pair:
                 continue
-            change = self.change(host, pair, inputs[0])
+            change = self.change(host, pair, inputs[0]) if len(together) == 1 else joined(together, inputs[0])
             if pair.rows == slice(0, width):
                 output = output + change
             else:
                 output[..., pair.rows] += change
         return output
+
+    def _together(self, host: nn.Module, pair: LowRankPair) -> list[LowRankPair]:
+        """Return the pairs that act on the same rows of a host and are joined, in its order; a pair by itself else."""
+        if not self.joins:
+            return [pair]
+        acting = [m for m in host.children() if isinstance(m, LoRAModule) and m.joins and not m._merged]
+        return [one for m in acting for one in m.pairs() if one.rows == pair.rows and one.strength != 0] or [pair]
 
     def weight_changes(self, host: nn.Module) -> Iterator[tuple[slice, Tensor]]:
         """Yield every pair's rows and what it adds to them."""
@@ -140,7 +104,8 @@ class LoRA:
     Args:
         where: patterns of what the projections are below, for example ``@encoder`` or ``@blocks[-2:]``; a single one
             may stand alone.
-        on: what the projections hold: letters of "qkv", or words like ``("q", "v", "out", "mlp_in")``.
+        on: what the projections hold: letters of "qkv", or words like ``("q", "v", "out", "mlp_in")``. A word of
+            neighbours in one fused projection, ``("q", "kv")``, is one pair over the rows of all of them.
         rank: r.
         scale: s; 1 means alpha = r.
         role: name of the adapter among its host's children; ``global`` and ``local`` in a dual adapter.
@@ -171,18 +136,19 @@ class LoRA:
             ValueError: no projection found below one of the places.
         """
         parts = parts_of(network)
-        held = {what for projection in parts.projections for what in projection.holds}
-        if set(self.on) - held:
+        unknown = [word for word in self.on if not any(one.places(word) for one in parts.projections)]
+        if unknown:
+            held = sorted({what for projection in parts.projections for what in projection.holds})
             raise ValueError(
-                f"on is {self.on}; the network's projections hold {', '.join(sorted(held)) or 'nothing'}"
-                f"{'' if held else ': it declares none (networks/parts.py)'}"
+                f"on is {self.on}; the network's projections hold {', '.join(held) or 'nothing'}"
+                f"{f', none of them {unknown[0]!r}' if held else ': it declares none (networks/parts.py)'}"
             )
         hosts = list(projections_of(network, parts))
         for where in self.where:
             places = [f"{name.removesuffix('.**')}.**" for name in parts.expand(where)]
             inserted = 0
             for name, linear, projection in hosts:
-                chosen = [what for what in projection.holds if what in self.on]
+                chosen = sorted({word for word in self.on if projection.places(word)})
                 if chosen and matches_any(places, name):
                     self._into(network, name, linear, projection, chosen, seed)
                     inserted += 1
@@ -196,11 +162,14 @@ class LoRA:
         self, network: nn.Module, name: str, linear: nn.Linear, projection: Projection, chosen: list[str], seed: int
     ) -> None:
         owner = network.get_submodule(name.rpartition(".")[0])
-        if len(projection.holds) > 1:
-            rows = {what: projection.rows(what, linear.out_features) for what in sorted(chosen)}
-            self.into_fused(owner, name, linear, rows, seed)
-        else:
+        rows = {word: projection.rows(word, linear.out_features) for word in chosen}
+        taken = sorted(rows.values(), key=lambda one: one.start)
+        if any(one.stop > other.start for one, other in itertools.pairwise(taken)):
+            raise ValueError(f"on is {self.on}; {' and '.join(chosen)} take the same rows of {name}: name each once")
+        if taken == [slice(0, linear.out_features)]:
             self.into_single(owner, name, linear, seed)
+        else:
+            self.into_fused(owner, name, linear, rows, seed)
 
     def into_fused(self, owner: nn.Module, name: str, linear: nn.Linear, rows: Mapping[str, slice], seed: int) -> None:
         """Attach a pair for every chosen part, with its rows, to a fused projection of ``owner``."""
@@ -211,7 +180,7 @@ class LoRA:
         attach(linear, self.role, self.fused(pairs))
 
     def into_single(self, owner: nn.Module, name: str, linear: nn.Linear, seed: int) -> None:
-        """Attach a pair to a projection of its own ``[d_out, d_in]`` of ``owner``."""
+        """Attach a pair to all rows ``[d_out, d_in]`` of a projection of ``owner``."""
         rows = slice(0, linear.out_features)
         attach(linear, self.role, self.single(**self.sizes(f"{name}.{self.role}", linear, rows, seed)))
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from sitelora.adapters.base import HeldTensors, attach, put_into
-from sitelora.adapters.lora import LoRA, LoRAModule, LowRankPair
+from sitelora.adapters.lora import LoRA, LoRAModule
+from sitelora.adapters.low_rank import LowRankPair
 from sitelora.seeding import fill_gaussian
 
 
@@ -53,6 +54,8 @@ class Experts(LoRAModule):
     Args:
         pairs: under the names that they get. gates: of the attention, which owns them.
     """
+
+    joins: ClassVar[bool] = False
 
     def __init__(self, pairs: Mapping[str, nn.Module], gates: Gates) -> None:
         super().__init__()

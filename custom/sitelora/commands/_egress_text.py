@@ -15,13 +15,14 @@ TITLES = {
     "local": "STAYS: local tensors, trained at the site and kept there",
     "frozen": "STAYS: frozen tensors, the base; equal at all sites and never changed",
 }
-BESIDE = """\
-Beside tensors, numbers leave: case counts, label names, the hospital's name in dataset.json, hashes of bundle and
-base, versions and hardware, training loss, the score of every round, and after the last round the scores of every test
-case, numbered: the names of cases and patients stay in the site's own files.
-Never leaves: images, labels, predictions, pictures of cases, local tensors, optimiser state, the site's secret.
-Shared tensors are made from patient data and can reveal some of it: see docs/privacy.md. Every tensor that left is
-in the site's audit.jsonl, with its size and hash."""
+BESIDE = (
+    "Beside tensors, numbers leave: case counts, label names, the hospital's name in dataset.json, hashes of bundle "
+    "and base, versions and hardware, training loss, the score of every round, and after the last round, of every test "
+    "case, numbered, {leaves}: the names of cases and patients stay in the site's own files.",
+    "Never leaves: {stays}, local tensors, optimiser state, the site's secret.",
+    "Shared tensors are made from patient data and can reveal some of it: see docs/privacy.md. Every tensor that left "
+    "is in the site's audit.jsonl, with its size and hash.",
+)
 
 WIDTH = 115
 Row = tuple[str, ...]
@@ -39,7 +40,8 @@ def format_statement(statement: EgressStatement) -> str:
     lines += ["", next(told)]
     for kind, title in TITLES.items():
         lines += [title, *([next(told) for _ in tables[kind]] or ["  none"])]
-    return "\n".join([*lines, "", *_traffic(statement), "", BESIDE])
+    beside = [text.format(leaves=statement.case_leaves, stays=statement.case_stays) for text in BESIDE]
+    return "\n".join([*lines, "", *_traffic(statement), "", *(textwrap.fill(text, WIDTH) for text in beside)])
 
 
 def _key(entry: TensorEntry) -> tuple[str, str]:

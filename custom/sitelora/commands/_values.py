@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from sitelora.key_value import key_value
-from sitelora.value_kinds import short
+from sitelora.value_kinds import key_value, short
 
 MOST = 100_000
 

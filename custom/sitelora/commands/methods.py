@@ -47,14 +47,20 @@ def run(args: argparse.Namespace) -> int:
 def _table(names: list[str], args: argparse.Namespace) -> int:
     from sitelora.commands._method_costs import method_cost
     from sitelora.federation.bundle_config import meta_network
+    from sitelora.networks.parts import PartsError
     from sitelora.report.format_values import bytes_text, columns
 
     given = as_overrides(args.values)
     network = meta_network(args.bundle, given)
     arguments = {"rank": args.rank} if args.rank else {}
     rows = [("method", "paper", "shared", "values", "up", "down", "mean product")]
+    without = []
     for name in names:
-        cost = method_cost(name, network, sites=args.sites, arguments=arguments)
+        try:
+            cost = method_cost(name, network, sites=args.sites, arguments=arguments)
+        except PartsError as why:
+            without.append(f"{name}: {why}")
+            continue
         up = dict.fromkeys(bytes_text(count) for count in cost.bytes_up)
         values = dict.fromkeys(f"{count:,}" for count in cost.values)
         rows.append(
@@ -69,6 +75,8 @@ def _table(names: list[str], args: argparse.Namespace) -> int:
             )
         )
     print("\n".join(columns(rows, right=(3, 4, 5))))
+    for line in without:
+        print(textwrap.fill(line, width=118, initial_indent="\n", subsequent_indent="  "))
     print()
     print(textwrap.fill(_note(args, given), width=118))
     return 0

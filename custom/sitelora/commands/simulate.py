@@ -91,14 +91,13 @@ def _require_data(args: argparse.Namespace) -> None:
     Raises:
         CommandError: names every site without data.
     """
-    from sitelora.data.site_folder import SiteDataError, find_site_folder
+    from sitelora.data.site_folder import WITH_PHANTOM, SiteDataError, find_site_folder
     from sitelora.federation.job_folder import JobFolder
-    from sitelora.flare.site_config import DRAWN_DATASET
     from sitelora.home import DATA_VARIABLE, data_root
 
     job = JobFolder.read(args.job).job
     chosen = args.data or os.environ.get(DATA_VARIABLE)
-    if job.dataset == DRAWN_DATASET and not chosen:
+    if job.dataset in WITH_PHANTOM and not chosen:
         return
     root = args.data or (args.home / "data" if args.home and not chosen else data_root())
     missing = []

@@ -58,9 +58,9 @@ def _preliminary(found: Mapping[str, Runs]) -> str:
 
 def _every_method(found: dict[str, Runs]) -> tuple[list[str], tables.Rows]:
     methods = list(dict.fromkeys(method for runs in found.values() for method in runs.by_method))
-    return ["method", *(f"[{name}]({name}.md)" for name in found)], [
-        [method, *(_cell(runs, method) for runs in found.values())] for method in methods
-    ]
+    several = len({runs.primary for runs in found.values()}) > 1
+    heads = [f"[{name}]({name}.md){f', {runs.primary.title}' if several else ''}" for name, runs in found.items()]
+    return ["method", *heads], [[method, *(_cell(runs, method) for runs in found.values())] for method in methods]
 
 
 def _cell(runs: Runs, method: str) -> str:

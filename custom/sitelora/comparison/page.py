@@ -34,6 +34,12 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
         *_chapter("By label", *tables.label_table(runs), level=3),
         *_chapter("Other scores of the personal model", *tables.further_table(runs), level=3),
         *_chapter(
+            "What all test cases of a site say together",
+            *tables.set_table(runs),
+            note="Of the personal model, mean ± deviation over seeds [95 % interval over patients, first seed].",
+            level=3,
+        ),
+        *_chapter(
             f"Difference to `{REFERENCE}`",
             *tables.difference_table(runs, found),
             note="Mean over cases, paired, seeds averaged [95 % interval over patients]; p of Wilcoxon's signed-rank "

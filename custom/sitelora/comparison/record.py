@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from sitelora.data.pooled import POOLED, own_name, own_patient
+from sitelora.data.site_entries import FILES
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder
 from sitelora.evaluation.scores import summarise
-from sitelora.metric import Metric
-from sitelora.networks.checkpoint import EMBEDDED, EMBEDDED_FILE, file_sha256
+from sitelora.networks.tensor_file import file_of, file_sha256
 from sitelora.run_result import CaseScore, RunResult
 from sitelora.settings import RunSettings
+from sitelora.task import Task
 from sitelora.typed_json import from_json
 
 
-def site_record(folder: SiteFolder, result: RunResult, scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def site_record(
+    folder: SiteFolder, result: RunResult, scores: Mapping[str, Mapping[str, Any]], task: Task
+) -> dict[str, Any]:
     """Return one site's numbers; of a pooled run, those of the site's own cases under their own names.
 
     Args:
         folder: the site's data. result: of the run. scores: the sites' own evaluations, by site or ``pooled``.
+        task: that was learnt.
     """
     site, pooled = folder.name, POOLED in scores
     models: dict[str, Any] = {}
@@ -37,10 +39,10 @@ def site_record(folder: SiteFolder, result: RunResult, scores: Mapping[str, Mapp
                 for case in cases
                 if case["patient"].startswith(f"{site}/")
             ]
-        models[kind] = model_record(cases, result.primary_metric)
+        models[kind] = model_record(cases, task)
     if pooled:
         every = [case for split in SPLITS for case in folder.cases(split)]
-        sent = sum(Path(case[key]).stat().st_size for case in every for key in ("image", "label"))
+        sent = sum(Path(case[key]).stat().st_size for case in every for key in FILES if key in case)
         received, what = 0, "images and labels"
     else:
         rounds = [each.sites[site] for each in result.rounds]
@@ -57,9 +59,9 @@ def site_record(folder: SiteFolder, result: RunResult, scores: Mapping[str, Mapp
     }
 
 
-def elsewhere_record(blocks: Mapping[str, Any], primary: Metric) -> dict[str, Any]:
+def elsewhere_record(blocks: Mapping[str, Any], task: Task) -> dict[str, Any]:
     """Return the scores of one site's personal model on other sites' test cases, by site."""
-    return {site: model_record(block["cases"], primary) for site, block in blocks.items()}
+    return {site: model_record(block["cases"], task) for site, block in blocks.items()}
 
 
 def require_test_cases(folders: Sequence[SiteFolder]) -> None:
@@ -76,15 +78,15 @@ def require_test_cases(folders: Sequence[SiteFolder]) -> None:
         )
 
 
-def left_out_record(block: Mapping[str, Any], primary: Metric) -> dict[str, Any]:
+def left_out_record(block: Mapping[str, Any], task: Task) -> dict[str, Any]:
     """Return the score of a model on the cases of a site that never took part, or why there is no such model."""
-    return dict(block) if "not_applicable" in block else model_record(block["cases"], primary)
+    return dict(block) if "not_applicable" in block else model_record(block["cases"], task)
 
 
-def model_record(cases: list[dict[str, Any]], primary: Metric) -> dict[str, Any]:
-    """Return a model's mean score over cases, its patient-bootstrap interval, and every case's metrics by label."""
+def model_record(cases: list[dict[str, Any]], task: Task) -> dict[str, Any]:
+    """Return a model's score with its interval over patients, set scores, and every case's metrics by label."""
     scores = sorted((from_json(CaseScore, case) for case in cases), key=lambda score: score.case)
-    summary = summarise(scores, primary)
+    summary = summarise(scores, task.primary, score_set=task.score_set)
     metrics: dict[str, dict[str, list[float | None]]] = {}
     for label in sorted(summary["labels"]):
         for metric in summary["labels"][label]:
@@ -96,6 +98,7 @@ def model_record(cases: list[dict[str, Any]], primary: Metric) -> dict[str, Any]
         "patient_count": summary["patient_count"],
         "case_count": summary["case_count"],
         "labels": summary["labels"],
+        **{key: summary[key] for key in ("set_scores", "set_ci95") if key in summary},
         "cases": [score.case for score in scores],
         "metrics": metrics,
     }
@@ -126,6 +129,5 @@ def base_record(settings: RunSettings) -> dict[str, Any]:
     base = parser["base"]
     if base is None:
         return {"arch": parser["arch"], "name": "random values", "file_sha256": None}
-    path = files("sitelora.networks.weights") / EMBEDDED_FILE if base == EMBEDDED else base
-    file = Path(os.path.expandvars(str(path))).expanduser()
+    file = file_of(base, parser["arch"])
     return {"arch": parser["arch"], "name": file.name, "file_sha256": file_sha256(file)}

@@ -91,7 +91,7 @@ class Job:
             "schedule_rounds": self.setup.rounds,
             "seed": self.seed,
         }
-        return with_method(BUNDLE, values, name, {**self.setup.arguments.get(name, {}), **arguments})
+        return with_method(self.setup.bundle, values, name, {**self.setup.arguments.get(name, {}), **arguments})
 
     @property
     def judged(self) -> RunSettings:
@@ -101,7 +101,7 @@ class Job:
             SettingsError: one that may not be set, or not to this.
         """
         sites = (POOLED,) if self.on_all_images else self.setup.sites
-        settings = read_settings(BUNDLE, self.overrides, sites=sites)
+        settings = read_settings(self.setup.bundle, self.overrides, sites=sites)
         settings.require_base()
         return settings
 
@@ -117,7 +117,8 @@ class Job:
         if overrides.get("base"):
             overrides["base"] = Path(overrides["base"]).name
         sites = {"sites": list(self.setup.sites), "left_out": list(self.setup.left_out)}
-        settings = {"rounds": self.setup.rounds, **sites, "overrides": overrides}
+        bundle = {} if self.setup.bundle == BUNDLE else {"bundle": self.setup.bundle}
+        settings = {**bundle, "rounds": self.setup.rounds, **sites, "overrides": overrides}
         plain: dict[str, Any] = json.loads(json.dumps(settings))
         return plain
 
@@ -156,8 +157,8 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
         scores = ", ".join(told) or "of no site"
         tell(f"{job}: round {each.counted}/{job.setup.rounds}, validation {primary.title} {scores}")
 
-    primary = job.judged.task.primary
-
+    task = job.judged.task
+    primary = task.primary
     folders = [SiteFolder.read(find_site_folder(job.setup.dataset, site, job.data)) for site in job.setup.sites]
     unseen = [find_site_folder(job.setup.dataset, site, job.data) for site in job.setup.left_out]
     require_test_cases([*folders, *map(SiteFolder.read, unseen)])
@@ -171,7 +172,9 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
             kinds = {"base": models["base"], "left_out": _for_unseen_sites(models, pooled=len(sites) == 1)}
             for folder in map(SiteFolder.read, unseen):
                 left_out[folder.name] = {
-                    kind: {"not_applicable": model} if isinstance(model, str) else site.scores.test(model, folder)
+                    kind: {"not_applicable": model}
+                    if isinstance(model, str)
+                    else site.scores.test(model, folder, fitted=False)
                     for kind, model in kinds.items()
                 }
         scored: dict[tuple[str, str], dict[str, Any]] = {}
@@ -191,7 +194,7 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
             data, sites = Path(place), (POOLED,)
         started = time.monotonic()
         result = run_in_process(
-            bundle=BUNDLE,
+            bundle=job.setup.bundle,
             dataset=job.setup.dataset,
             sites=sites,
             rounds=job.setup.rounds,
@@ -208,7 +211,7 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
     _require_whole(job, result)
     content = {**_record(job, result, folders, scores, grid, seconds), "state_sha256": states}
     if left_out:
-        content["left_out"] = {site: {kind: left_out_record(b, primary) for kind, b in found.items()}
+        content["left_out"] = {site: {kind: left_out_record(b, task) for kind, b in found.items()}
                                for site, found in left_out.items()}  # fmt: skip
     write_json(job.file, content, private=False)
     personal = {site: content["sites"][site]["models"]["personal"]["score"] for site in job.setup.sites}
@@ -243,9 +246,9 @@ def _record(
     grid: Mapping[str, Mapping[str, Any]],
     seconds: float,
 ) -> dict[str, Any]:
-    sites = {f.name: site_record(f, result, scores) for f in folders}
+    sites = {f.name: site_record(f, result, scores, job.judged.task) for f in folders}
     for trained_at, found in grid.items():
-        sites[trained_at]["elsewhere"] = elsewhere_record(found, result.primary_metric)
+        sites[trained_at]["elsewhere"] = elsewhere_record(found, job.judged.task)
     return {
         "format": FORMAT,
         "comparison": job.name,

@@ -19,9 +19,9 @@ from typing import TypeVar
 import numpy as np
 from scipy.stats import permutation_test, wilcoxon
 
-from sitelora.comparison.run_file import ComparisonError
+from sitelora.comparison.run_file import ComparisonError, primary_metric
 from sitelora.comparison.runs import REFERENCE, Run, Runs
-from sitelora.evaluation.scores import FEWEST_PATIENTS, sites_interval
+from sitelora.evaluation.scores import FEWEST_PATIENTS, SiteCases, balanced_weights, sites_interval
 
 PERSONAL, ALL_SITES = "personal", "all sites"
 TOO_FEW = "too few patients for a test"
@@ -71,6 +71,9 @@ def case_values(
 ) -> Table | None:
     """Return a metric of every test case, the mean over labels if none is named; None where there is no model.
 
+    Where labels count the same and not cases, the primary one is weighted as in `evaluation.scores.case_scores`, so
+    that the mean over cases is the score.
+
     Args:
         run: a run's file. site: where the model is from. kind: of model. metric: its name; by default the primary one.
         tested_at: another site, for the personal model; by default the site itself.
@@ -86,6 +89,22 @@ def case_values(
         defined = [value for value in values if value is not None]
         if defined:
             found[case] = statistics.fmean(defined)
+    strata = _strata(run, tested_at or site) if not metric and not label else None
+    if strata is None:
+        return found
+    weights = balanced_weights([strata[case] for case in found])
+    return {case: value * weight for (case, value), weight in zip(found.items(), weights, strict=True)}
+
+
+def _strata(run: Run, site: str) -> dict[str, str] | None:
+    """Return the label of every test case of a site, where labels count the same and not cases."""
+    if not primary_metric(run).balanced:
+        return None
+    block = next(block for block in run["sites"][site]["models"].values() if "cases" in block)
+    found: dict[str, str] = {}
+    for label, metrics in block["metrics"].items():
+        of_label = zip(block["cases"], metrics[run["primary"]], strict=True)
+        found.update({case: label for case, value in of_label if value is not None})
     return found
 
 
@@ -106,7 +125,22 @@ def score(runs: Sequence[Run], site: str, kind: str = PERSONAL, **which: str | N
     tables = over_seeds(runs, site, kind, **which)
     if not tables:
         return None
-    return _score(runs[0], {which.get("tested_at") or site: tables})
+    primary = not which.get("metric") and not which.get("label")
+    return _score(runs[0], {which.get("tested_at") or site: tables}, primary=primary)
+
+
+def set_score(runs: Sequence[Run], site: str, name: str, kind: str = PERSONAL) -> Score | None:
+    """Return what a method's cases at a site have together; the interval is that of the first seed, over patients."""
+    blocks = [run["sites"][site]["models"].get(kind, {}) for run in runs]
+    found = [value for block in blocks if (value := block.get("set_scores", {}).get(name)) is not None]
+    if not found:
+        return None
+    low_high = blocks[0]["set_ci95"].get(name) if "set_ci95" in blocks[0] else None
+    return Score(
+        mean=statistics.fmean(found),
+        deviation=statistics.stdev(found) if len(found) > 1 else None,
+        interval=(low_high[0], low_high[1]) if low_high else None,
+    )
 
 
 def overall(runs: Sequence[Run], sites: Sequence[str]) -> Score | None:
@@ -115,7 +149,7 @@ def overall(runs: Sequence[Run], sites: Sequence[str]) -> Score | None:
     return _score(runs[0], tables) if all(tables.values()) else None
 
 
-def _score(run: Run, by_site: Mapping[str, Sequence[Table]]) -> Score:
+def _score(run: Run, by_site: Mapping[str, Sequence[Table]], *, primary: bool = True) -> Score:
     """Return the score of the sites' cases, every seed a table; each site counts the same."""
     means = [
         statistics.fmean(statistics.fmean(table.values()) for table in seed)
@@ -124,16 +158,20 @@ def _score(run: Run, by_site: Mapping[str, Sequence[Table]]) -> Score:
     return Score(
         mean=statistics.fmean(means),
         deviation=statistics.stdev(means) if len(means) > 1 else None,
-        interval=interval(run, {site: averaged(tables) for site, tables in by_site.items()}),
+        interval=interval(run, {site: averaged(tables) for site, tables in by_site.items()}, primary=primary),
     )
 
 
-def interval(run: Run, by_site: Mapping[str, Mapping[str, float]]) -> tuple[float, float] | None:
+def interval(
+    run: Run, by_site: Mapping[str, Mapping[str, float]], *, primary: bool = True
+) -> tuple[float, float] | None:
     """Return the 95 % interval over the patients of the sites' test cases; None below three patients at a site."""
-    patients = {site: run["sites"][site]["patients"] for site in by_site}
-    found = sites_interval(
-        [(list(values.values()), [patients[site][case] for case in values]) for site, values in by_site.items()]
-    )
+    cases = []
+    for site, values in by_site.items():
+        patients, strata = run["sites"][site]["patients"], _strata(run, site) if primary else None
+        labels = None if strata is None else [strata[case] for case in values]
+        cases.append(SiteCases(list(values.values()), [patients[case] for case in values], labels))
+    found = sites_interval(cases)
     return (found[0], found[1]) if found else None
 
 

@@ -15,7 +15,7 @@ from sitelora.names import checked_name, checked_sites
 from sitelora.value_kinds import did_you_mean
 
 BUNDLE = "iat_segmentation"
-"""Its settings hold for every method; only the method is replaced."""
+"""Its settings hold for every method, unless a setup names another one; only the method is replaced."""
 
 CENTRALISED = "centralised"
 ON_ALL_IMAGES: Mapping[str, str] = {CENTRALISED: "local", **{name: name for name in REFERENCES}}
@@ -31,6 +31,7 @@ class Setup:
     Args:
         title: of the page. cite: the images' source and terms.
         dataset: name of the sites' folders. sites: their names.
+        bundle: whose settings hold for every method.
         prepare: the command that makes the site folders, for the page.
         drawn: whether they are the phantom's, drawn where they are missing.
         left_out: sites that never take part, on whose cases the global or unseen-site model is scored.
@@ -44,6 +45,7 @@ class Setup:
     cite: str
     dataset: str
     sites: Sequence[str]
+    bundle: str = BUNDLE
     left_out: Sequence[str] = ()
     prepare: str = ""
     drawn: bool = False

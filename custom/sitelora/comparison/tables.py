@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from sitelora.comparison.claims import Claim, examined
 from sitelora.comparison.runs import REFERENCE, Runs
-from sitelora.comparison.scores import PERSONAL, Difference, Score, overall, score
+from sitelora.comparison.scores import PERSONAL, Difference, Score, overall, score, set_score
 from sitelora.evaluation.scores import patient_interval
 from sitelora.report.format_values import bytes_text
 
@@ -59,6 +59,26 @@ def further_table(runs: Runs) -> tuple[list[str], Rows]:
         found = [(metric, score(each, site, metric=metric.name)) for metric in metrics for site in runs.sites]
         rows.append([method, *(score_text(one, places=metric.decimals) for metric, one in found)])
     return head, rows
+
+
+def set_table(runs: Runs) -> tuple[list[str], Rows]:
+    """Return what only many cases together have, of the personal model, mean and deviation over seeds."""
+    told = runs.first["sites"][runs.sites[0]]["models"][PERSONAL].get("set_scores", {})
+    metrics = [metric for metric in runs.metrics if metric.name in told]
+    head = ["method", *(f"{site}, {metric.title}" for metric in metrics for site in runs.sites)]
+    if not metrics:
+        return head, []
+    return head, [
+        [
+            m,
+            *(
+                score_text(set_score(each, s, metric.name), places=metric.decimals)
+                for metric in metrics
+                for s in runs.sites
+            ),
+        ]
+        for m, each in runs.by_method.items()
+    ]
 
 
 def difference_table(runs: Runs, found: dict[str, dict[str, Difference]]) -> tuple[list[str], Rows]:
@@ -196,11 +216,13 @@ def long_csv(runs: Runs) -> str:
     for method, each in runs.by_method.items():
         for site in runs.sites:
             for kind, block in each[0]["sites"][site]["models"].items():
-                for label, metrics in block.get("metrics", {}).items():
-                    for metric in metrics:
-                        found = score(each, site, kind, metric=metric, label=label)
-                        if found is None:
-                            continue
+                asked = [(label, metric) for label, metrics in block.get("metrics", {}).items() for metric in metrics]
+                by_case = [(*which, score(each, site, kind, label=which[0], metric=which[1])) for which in asked]
+                of_all = [("", name, set_score(each, site, name, kind)) for name in block.get("set_scores", {})]
+                if runs.primary.balanced:  # no mean over cases of a label
+                    of_all.insert(0, ("", runs.primary.name, score(each, site, kind)))
+                for label, metric, found in (*by_case, *of_all):
+                    if found is not None:
                         low, high = found.interval or ("", "")
                         deviation = "" if found.deviation is None else found.deviation
                         spent = [len(each), each[0]["learning_rate"], each[0]["sites"][site]["bytes_up"]]

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.data.check_case import CaseCheck
-from sitelora.data.check_lists import error, list_problems, patient_key, warning
-from sitelora.data.check_result import CaseSummary, CheckResult, Problem
+from sitelora.data.check_classes import class_counts, class_problems, read_for_classes
+from sitelora.data.check_lists import list_problems
+from sitelora.data.check_result import CaseSummary, CheckResult, Problem, error, warning
 from sitelora.data.check_text import format_check
 from sitelora.data.errors import first_few
 from sitelora.data.likeness import Likeness, same_images
 from sitelora.data.needs import DataNeeds
+from sitelora.data.site_entries import patient_key
 from sitelora.data.site_folder import DATALIST, SPLITS, Progress, SiteDataError, SiteFolder
 
 __all__ = ["CaseSummary", "CheckResult", "Problem", "check_folder", "check_site_folder", "format_check"]
@@ -42,6 +44,9 @@ def check_site_folder(
         problem = Problem(severity="error", found=str(refusal))
         return CheckResult(path=path, site=Path(path).absolute().name, problems=(problem,))
     problems = list(list_problems(folder, labels, needs))
+    classes = read_for_classes(folder, needs)
+    if classes:
+        problems += class_problems(folder)
     cases: list[CaseSummary] = []
     images: list[tuple[tuple[str, str, str], Likeness]] = []
     total, done, known = sum(folder.case_counts().values()), 0, set()
@@ -64,6 +69,7 @@ def check_site_folder(
         site=folder.name,
         hospital=folder.hospital,
         labels=folder.labels,
+        class_counts=class_counts(folder) if classes else {},
         case_counts=folder.case_counts(),
         patients=len({patient_key(entry["patient"]) for split in SPLITS for entry in folder.splits.get(split, ())}),
         cases=tuple(cases),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sitelora.data.check_lists import error, warning
-from sitelora.data.check_result import CaseSummary, Problem, Seen
+from sitelora.data.check_classes import is_class
+from sitelora.data.check_result import CaseSummary, Problem, Seen, error, warning
 from sitelora.data.errors import UnfitFileError
 from sitelora.data.likeness import Likeness, likenesses
 from sitelora.data.needs import DataNeeds
 from sitelora.data.reading import Pixels
-from sitelora.data.rules import occurring, read_image, read_label, require_kind, same_grid, slices_of
+from sitelora.data.rules import CHANNELS, occurring, read_image, read_label, require_kind, same_grid, slices_of
 from sitelora.data.site_folder import DATALIST, SiteFolder
 
 LOWER, UPPER = 0.01, 0.99
 """As in ``data/intensity.py``."""
+MOST_RESAMPLED = 2**26
+"""Values of a volume at the network's spacing, 256 MiB in fp32: a heart in a wide field has a tenth of it."""
 
 
 @dataclass(kw_only=True)
@@ -47,10 +49,10 @@ class CaseCheck:
         self.file = str(self.entry["image"])
         self.case = self.folder.case_names[self.file]
         image = self._open(self.file, label=False)
-        mask = self._open(str(self.entry["label"]), label=True) if "label" in self.entry else None
-        if "label" not in self.entry or (
-            self.needs is not None and self.needs.truth == "class" and "class" in self.entry
-        ):
+        classified = self.needs is not None and self.needs.truth == "class"
+        masked = "label" in self.entry and not classified  # where the truth is a class, nobody opens a mask
+        mask = self._open(str(self.entry["label"]), label=True) if masked else None
+        if not masked and not (classified and "label" in self.entry and "class" not in self.entry):
             self._class()
         voxels: dict[int, int] = {}
         if mask is not None:
@@ -68,10 +70,18 @@ class CaseCheck:
 
     def _open(self, file: str, *, label: bool) -> Pixels | None:
         path = self.folder.path / file
-        pixels = self._refused(lambda: read_label(path, self.folder.labels) if label else read_image(path), file)
+        pixels = self._refused(
+            lambda: read_label(path, self.folder.labels) if label else read_image(path, self._channels()), file
+        )
         for remark in pixels.remarks if pixels is not None else ():
             self._warn(remark, "a plain file", "export it again if that is not meant", file)
         return pixels
+
+    def _channels(self) -> Collection[int]:
+        """Return what the bundle wants; without one, a stack of two phases goes with a class."""
+        if self.needs is not None:
+            return self.needs.channels
+        return CHANNELS if "label" in self.entry else (*CHANNELS, 2)
 
     def _refused(self, act: Any, file: str) -> Any:
         """Return what ``act`` gives, or note why it refuses the file."""
@@ -85,10 +95,11 @@ class CaseCheck:
     def _class(self) -> None:
         if "class" not in self.entry:
             remedy = "annotate it or take it out of the list"
-            found, expected = "an image without label", '"label" or "class"'
+            expected = '"label" or "class"' if self.needs is None else f'"{self.needs.truth}"'
+            found = "an image without label"
         else:
             value = self.entry["class"]
-            if isinstance(value, int) and not isinstance(value, bool) and value in self.folder.labels:
+            if is_class(value, self.folder.labels):
                 return
             found, expected = f"class {value!r}", f"one of {sorted(self.folder.labels)}"
             remedy = f"correct it in {DATALIST}"
@@ -106,13 +117,18 @@ class CaseCheck:
             )
             remedy = f"look whether {seen.low:g} to {seen.high:g} should all be seen"
             self._warn(found, "a range of intensities", remedy, self.file)
+        if image.channels == 2 and np.array_equal(image.values[..., 0], image.values[..., 1]):
+            found = "two phases that are the same image: a heart that does not move"
+            self._warn(found, "end-diastole and end-systole", "look which frames were taken", self.file)
         steps = image.spacing_mm or ()
         if steps and not 0.01 <= min(steps) <= max(steps) <= 100:
-            found = f"voxels of {' x '.join(f'{step:g}' for step in steps)} mm"
+            found = f"voxels of {_sizes(steps)} mm"
             self._warn(found, "between 0.01 and 100 mm", "look at the units of the affine", self.file)
         depth = slices_of(image)
         if self.needs is not None:
-            self._fits(image, depth, self.needs)
+            self._refused(lambda: require_kind(image, self._path("image"), pictures=self.needs.pictures), self.file)
+            if image.affine is not None and not self.needs.pictures:
+                self._fits(image, depth, self.needs)
         self.likenesses = likenesses(image)
         self.summary = CaseSummary(
             case=self.case,
@@ -128,10 +144,23 @@ class CaseCheck:
         )
 
     def _fits(self, image: Pixels, depth: int, needs: DataNeeds) -> None:
-        self._refused(lambda: require_kind(image, self._path("image"), pictures=needs.pictures), self.file)
-        if image.affine is not None and not needs.pictures and depth < needs.slices:
+        if needs.spacing_mm is not None:
+            depth = self._resampled(image, needs.spacing_mm)
+        if depth < needs.slices:
             found = f"{depth} slice(s) for a network that sees {needs.slices} at once: empty ones are added"
             self._warn(found, f"{needs.slices} or more", "set slices lower if all volumes are thin", self.file)
+
+    def _resampled(self, image: Pixels, spacing_mm: tuple[float, float]) -> int:
+        """Return how many slices a volume has once it is resampled; refuse one that no memory holds then."""
+        steps = np.array(image.spacing_mm)
+        wanted = np.array((spacing_mm[0], spacing_mm[0], spacing_mm[1]))
+        size = np.maximum(np.rint((np.array(image.extent) - 1) * steps / wanted) + 1, 1)
+        if float(np.prod(size)) * image.channels > MOST_RESAMPLED:
+            found = f"{_sizes(image.extent)} voxels of {_sizes(steps)} mm: {_sizes(size)} at {_sizes(wanted)} mm"
+            remedy = "look at the units of the affine"
+            expected = f"at most {MOST_RESAMPLED} values"
+            self.problems.append(error(found, expected, remedy, case=self.case, file=self.file))
+        return int(size[2])
 
     def _warn(self, found: str, expected: str, remedy: str, file: str) -> None:
         self.problems.append(warning(found, expected, remedy, case=self.case, file=file))
@@ -159,6 +188,10 @@ def seen_in(values: NDArray[Any]) -> Seen:
         return Seen(low=low, high=high, mean=0.0, by="nothing")
     scaled = np.clip((flat - np.float32(low)) / np.float32(high - low), 0, 1)
     return Seen(low=low, high=high, mean=float(np.average(scaled, weights=weights)), by=by)
+
+
+def _sizes(numbers: Iterable[float]) -> str:
+    return " x ".join(f"{number:g}" for number in numbers)
 
 
 def compact(values: NDArray[np.float32]) -> NDArray[Any]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from sitelora.data.check_result import Problem
+from sitelora.data.check_classes import read_for_classes
+from sitelora.data.check_result import Problem, error, warning
 from sitelora.data.errors import first_few
 from sitelora.data.needs import DataNeeds
+from sitelora.data.site_entries import patient_key
 from sitelora.data.site_folder import DATALIST, SPLITS, SiteFolder
 
 
@@ -40,33 +40,21 @@ _TRUTHS = {"label": "a mask", "class": "a class"}
 """What a task may read the truth of a case from, by its key."""
 
 
-def error(found: str, expected: str, remedy: str, *, case: str = "", file: str = "") -> Problem:
-    """Return a problem that stops training."""
-    return Problem(severity="error", found=found, expected=expected, remedy=remedy, case=case, file=file)
-
-
-def warning(found: str, expected: str, remedy: str, *, case: str = "", file: str = "") -> Problem:
-    """Return a problem that does not."""
-    return Problem(severity="warning", found=found, expected=expected, remedy=remedy, case=case, file=file)
-
-
-def patient_key(patient: Any) -> str:
-    """Return a patient's pseudonym as it is compared: without regard to case, blanks and forms of characters."""
-    return " ".join(unicodedata.normalize("NFKC", str(patient)).casefold().split())
-
-
 def _labels(folder: SiteFolder, labels: Mapping[int, str] | None, needs: DataNeeds | None) -> Iterator[Problem]:
     own = dict(folder.labels)
     if labels is not None and _folded(labels) != _folded(own):
         yield error(f"labels {own}", f"{dict(labels)} as the job has them", "map the label values", file=DATALIST)
+    classes = read_for_classes(folder, needs)
     if len(own) < 2:
-        yield error(f"the labels {own}", "a structure beside the background", "name it", file=DATALIST)
+        least = "a second class" if classes else "a structure beside the background"
+        yield error(f"the labels {own}", least, "name it", file=DATALIST)
     elif list(own) != list(range(len(own))):
         values = ", ".join(str(value) for value in own)
-        remedy = "write the masks anew with these values and list them so in labels"
+        remedy = f"{'number the classes' if classes else 'write the masks'} anew so, and list them so in labels"
         yield error(f"the label values {values}", f"0 to {len(own) - 1} without a gap", remedy, file=DATALIST)
-    elif needs is not None and len(own) - 1 != needs.classes:
-        expected = f"{needs.classes} beside the background, as classes={needs.classes} of {needs.bundle} says"
+    elif needs is not None and len(own) != needs.labels:
+        what = "classes" if classes else "beside the background"
+        expected = f"{needs.classes} {what}, as classes={needs.classes} of {needs.bundle} says"
         remedy = "prepare the data for this bundle, or set classes"
         yield error(f"the labels {own}", expected, remedy, file=DATALIST)
 

@@ -41,6 +41,16 @@ class Problem:
         return f"{where if self.case or self.file else ''}found {self.found}{expected}{remedy}"
 
 
+def error(found: str, expected: str, remedy: str, *, case: str = "", file: str = "") -> Problem:
+    """Return a problem that stops training."""
+    return Problem(severity="error", found=found, expected=expected, remedy=remedy, case=case, file=file)
+
+
+def warning(found: str, expected: str, remedy: str, *, case: str = "", file: str = "") -> Problem:
+    """Return a problem that does not."""
+    return Problem(severity="warning", found=found, expected=expected, remedy=remedy, case=case, file=file)
+
+
 def grouped(problems: Sequence[Problem], most: int = 3) -> list[tuple[Problem, str]]:
     """Return problems with their lines; of those that differ in the case alone, the first ones and how many follow.
 
@@ -88,7 +98,7 @@ class CaseSummary:
         lowest: smallest value of the image.
         highest: largest value of the image.
         label_voxels: voxels of every label value.
-        channels: 1 or 3.
+        channels: 1, the colours, or the phases of a stack.
         slices: along the axis that the network takes for slices, 1 of a picture.
         seen: intensities after scaling.
     """
@@ -113,6 +123,7 @@ class CheckResult:
     site: str
     hospital: str = ""
     labels: Mapping[int, str] = field(default_factory=dict)
+    class_counts: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     case_counts: Mapping[str, int] = field(default_factory=dict)
     patients: int = 0
     cases: tuple[CaseSummary, ...] = ()

@@ -36,6 +36,9 @@ def _summary(result: CheckResult) -> list[str]:
     span = f"lowest {_range(min(lows), max(lows))}, highest {_range(min(highs), max(highs))}"
     lines.append(f"  intensity  {span} over the cases")
     lines.append(f"  training   {_training(result)}")
+    for split, counts in result.class_counts.items():
+        told = ", ".join(f"{value} {result.labels[value]} {count}" for value, count in counts.items())
+        lines.append(f"  {'classes' if split == SPLITS[0] else '':<10} {split}: {told}")
     voxels = result.label_histogram
     if voxels:
         total = sum(voxels.values())
@@ -59,4 +62,4 @@ def _training(result: CheckResult) -> str:
 
 
 def _range(low: float, high: float) -> str:
-    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+    return " to ".join(dict.fromkeys((f"{low:.4g}", f"{high:.4g}")))

@@ -39,6 +39,12 @@ class Converter(Protocol):
     convert: Convert
 
 
+class Phantom(Converter, Protocol):
+    """A converter that draws; ``VERSION`` counts its drawings' changes."""
+
+    VERSION: int
+
+
 def converters() -> dict[str, Converter]:
     """Return every converter by name: what offers :class:`Converter`'s names in `data.public` and `data.phantom`."""
     found = {}
@@ -80,3 +86,14 @@ def prepare(
     if dataset not in known:
         raise SiteDataError(f"found the dataset {dataset!r}, expected one of {', '.join(known)}")
     return known[dataset].convert(source, Path(out), sites=sites, overwrite=overwrite, progress=progress)
+
+
+def draw_site(dataset: str, site: str, out: Path) -> Path:
+    """Draw one site of a dataset that has a phantom, below ``out`` in a folder of the drawing's own version.
+
+    Raises:
+        KeyError: the dataset has no phantom. SiteDataError: the phantom has no such site.
+    """
+    phantom = cast(Phantom, converters()[f"{dataset}_phantom"])
+    (folder,) = phantom.convert(None, out / f"v{phantom.VERSION}", sites=[site])
+    return folder

@@ -18,6 +18,7 @@ from sitelora.data.errors import UnfitFileError, first_few
 from sitelora.data.reading import Pixels, read_pixels
 
 CHANNELS = (1, 3)
+"""What an image may have unless a bundle says otherwise: grey, or colours."""
 NEAR = 1e-3
 """A label value this near to a whole number is that number (our choice): 0.9999999, or 255 with a slope of 1/255."""
 SIZES_MM = (1e-5, 1e5)
@@ -26,16 +27,19 @@ FLAT = 1e-6
 """Voxel axes whose volume is below this share of the box of their lengths count as lying in one plane."""
 
 
-def read_image(path: Path) -> Pixels:
+def read_image(path: Path, channels: Collection[int] = CHANNELS) -> Pixels:
     """Read an image as training sees it before any transform.
 
+    Args:
+        path: the file. channels: how many values a voxel may have.
+
     Returns:
-        Values in fp32, one channel ``[X, Y, Z]`` (``[H, W]``) or three ``[X, Y, Z, 3]`` (``[H, W, 3]``).
+        Values in fp32, one channel ``[X, Y, Z]`` (``[H, W]``) or several ``[X, Y, Z, c]`` (``[H, W, c]``).
 
     Raises:
         SiteDataError: unreadable, or unfit by one of these rules.
     """
-    return judged_image(read_pixels(path), path)
+    return judged_image(read_pixels(path), path, channels)
 
 
 def read_label(path: Path, listed: Collection[int] | None = None) -> Pixels:
@@ -54,12 +58,15 @@ def read_label(path: Path, listed: Collection[int] | None = None) -> Pixels:
     return judged_label(read_pixels(path), path, listed)
 
 
-def judged_image(pixels: Pixels, path: Path) -> Pixels:
+def judged_image(pixels: Pixels, path: Path, channels: Collection[int] = CHANNELS) -> Pixels:
     """Apply the rules of an image; see :func:`read_image`."""
     pixels = _opaque(_in_colours(pixels, path), path)
-    if pixels.channels not in CHANNELS:
+    if pixels.channels not in channels:
         found = f"{pixels.channels} channels or phases (shape {pixels.values.shape})"
-        raise UnfitFileError(path, found, "1 or 3", "export one phase, or grey, or colours without transparency")
+        remedy = "export one phase, or grey, or colours without transparency"
+        if 2 in channels and pixels.affine is not None:
+            remedy = "write end-diastole and end-systole into one file, [X, Y, Z, 2] in this order"
+        raise UnfitFileError(path, found, " or ".join(str(number) for number in sorted(channels)), remedy)
     values = pixels.values
     if values.ndim > len(pixels.extent) and pixels.channels == 1:
         values = values.reshape(pixels.extent)
@@ -182,9 +189,15 @@ def refuse_one_value(lowest: float, highest: float, path: Path) -> None:
 
 
 def slices_of(pixels: Pixels) -> int:
-    """Return how many slices the network sees: along the axis that is nearest to head-feet; 1 of a picture."""
+    """Return how many slices the network sees: along the axis that is nearest to head-feet; 1 of a picture.
+
+    Of a stack of two phases it is the file's third axis: a short axis is oblique, and which of the body's axes is
+    nearest to it differs from patient to patient.
+    """
     if pixels.affine is None:
         return 1
+    if pixels.channels == 2:
+        return int(pixels.extent[2])
     axis = int(np.flatnonzero(io_orientation(pixels.affine)[:, 0] == 2)[0])
     return int(pixels.extent[axis])
 

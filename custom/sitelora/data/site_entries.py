@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -72,7 +73,8 @@ def check_labels(content: Any, file: Path) -> dict[int, str]:
         values = []
     if 0 not in values or not all(isinstance(name, str) and name.strip() for _, name in items):
         raise SiteDataError(
-            f'{where}, expected an object from label value to name with "0" for the background, {example}'
+            f'{where}, expected an object from label value to name with "0" for the background or the first class, '
+            f"{example}"
         )
     for _, name in items:
         require_tellable("a label's name", name, LONGEST_LABEL, file)
@@ -84,6 +86,11 @@ def check_labels(content: Any, file: Path) -> dict[int, str]:
             f"{where}: {first_few(twice)} stands there twice, expected every value and name once; correct it"
         )
     return dict(sorted(zip(values, (name for _, name in items), strict=True)))
+
+
+def patient_key(patient: Any) -> str:
+    """Return a patient's pseudonym as it is compared: without regard to case, blanks and forms of characters."""
+    return " ".join(unicodedata.normalize("NFKC", str(patient)).casefold().split())
 
 
 def require_tellable(what: str, text: str, longest: int, file: Path) -> None:

@@ -15,7 +15,7 @@ from monai.utils import MetaKeys, SpaceKeys
 from sitelora.data.endings import PICTURES, VOLUMES
 from sitelora.data.errors import SiteDataError
 from sitelora.data.reading import Pixels
-from sitelora.data.rules import read_image, read_label, require_kind
+from sitelora.data.rules import CHANNELS, read_image, read_label, require_kind
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +30,20 @@ class SiteReader(ImageReader):
         kind: "image" or "label".
         pictures: whether pictures are expected, or volumes; ``None`` takes both.
         classes: of a label, structures beside the background: values from 0 to this; ``None`` takes any whole number.
+        channels: of an image, how many values a voxel may have.
     """
 
-    def __init__(self, kind: str = "image", pictures: bool | None = None, classes: int | None = None) -> None:
+    def __init__(
+        self,
+        kind: str = "image",
+        pictures: bool | None = None,
+        classes: int | None = None,
+        channels: Sequence[int] = CHANNELS,
+    ) -> None:
         super().__init__()
         if kind not in ("image", "label"):
             raise ValueError(f"SiteReader: found kind={kind!r}, expected 'image' or 'label'")
-        self.kind, self.pictures, self.classes = kind, pictures, classes
+        self.kind, self.pictures, self.classes, self.channels = kind, pictures, classes, tuple(channels)
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Say whether the name ends as a NIfTI or PNG file, in any case of letters."""
@@ -51,7 +58,7 @@ class SiteReader(ImageReader):
 
         Returns:
             fp32 values: a volume ``[X, Y, Z]``, a picture ``[W, H]`` as MONAI's own reader gives it, channels last
-            where there are three; and MONAI's metadata.
+            where there are several; and MONAI's metadata.
 
         Raises:
             SiteDataError: several files, or one that is unreadable or unfit.
@@ -59,7 +66,7 @@ class SiteReader(ImageReader):
         if len(img) != 1:
             raise SiteDataError(f"found {len(img)} files for one {self.kind}, expected one: {', '.join(map(str, img))}")
         listed = None if self.classes is None else range(self.classes + 1)
-        pixels = read_image(img[0]) if self.kind == "image" else read_label(img[0], listed)
+        pixels = read_image(img[0], self.channels) if self.kind == "image" else read_label(img[0], listed)
         if self.pictures is not None:
             require_kind(pixels, img[0], pictures=self.pictures)
         for remark in pixels.remarks:

@@ -24,8 +24,8 @@ def write_site_folder(folder: SiteFolder, fill: Callable[[Path], None], *, overw
 
     Args:
         folder: what ``dataset.json`` shall say; ``folder.path`` is where it goes.
-        fill: writes the files that ``folder`` names below the temporary folder it is given; ``images/`` and
-            ``labels/`` exist there already.
+        fill: writes the files that ``folder`` names below the temporary folder it is given; ``images/``, and
+            ``labels/`` where a case has one, exist there already.
         overwrite: replace a folder with other content instead of refusing. Refusing is our choice: the folder
             may hold a hospital's only copy of corrected masks.
 
@@ -54,7 +54,8 @@ def write_site_folder(folder: SiteFolder, fill: Callable[[Path], None], *, overw
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.parent / f".{target.name}.partial-{uuid.uuid4().hex[:8]}"
     try:
-        for name in ("images", "labels"):
+        masks = any("label" in entry for entries in folder.splits.values() for entry in entries)
+        for name in ("images", "labels") if masks else ("images",):
             (partial / name).mkdir(parents=True)
         fill(partial)
         text = json.dumps(folder.to_json(), indent=2, ensure_ascii=False) + "\n"

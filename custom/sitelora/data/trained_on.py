@@ -6,7 +6,7 @@ stays at the site (docs/privacy.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sitelora.data.intensity import LOWER, UPPER
 from sitelora.data.reading import Pixels
-from sitelora.data.rules import read_image
+from sitelora.data.rules import CHANNELS, read_image
 
 FAR_INTENSITIES = 1.0
 """An image's range that leaves the trained one by more than this share of its width is far outside (our choice)."""
@@ -134,13 +134,13 @@ class TrainedOn:
         return found
 
 
-def ranges_of(images: Iterable[Path]) -> TrainedOn | None:
-    """Return the ranges over image files; None where there is none.
+def ranges_of(images: Iterable[Path], channels: Collection[int] = CHANNELS) -> TrainedOn | None:
+    """Return the ranges over image files, whose voxels may have so many values; None where there is no file.
 
     Raises:
         SiteDataError: a file is unreadable or unfit.
     """
-    return TrainedOn.over(_facts(read_image(image)) for image in images)
+    return TrainedOn.over(_facts(read_image(image, channels)) for image in images)
 
 
 def _facts(pixels: Pixels) -> Facts:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sitelora.evaluation.scores import summarise
 from sitelora.run_result import CaseScore
-from sitelora.task import Task
+from sitelora.task import CaseMetrics, Task
 
 
 def to_columns(results: Mapping[str, Any], labels: Mapping[int, str]) -> dict[str, Any]:
@@ -24,8 +24,8 @@ def to_columns(results: Mapping[str, Any], labels: Mapping[int, str]) -> dict[st
 
     Returns:
         ``columns``: ``<kind>.<label value>.<metric>``. ``patients``: the number of every case's patient, from 1.
-        ``scores``: the columns one after another, one number or None a case. ``served``: which model the personal one
-        is, where that is told.
+        ``scores``: the columns one after another, one number or None a case. ``decisions``: how a model's answers
+        became decisions, in words, and ``served``: which model the personal one is; both where that is told.
 
     Raises:
         ValueError: a model that was scored on other cases than the others.
@@ -44,11 +44,13 @@ def to_columns(results: Mapping[str, Any], labels: Mapping[int, str]) -> dict[st
         for label, metric in [(label, metric) for label, metrics in first.items() for metric in metrics]:
             columns.append(f"{kind}.{values[label]}.{metric}")
             scores += [cases[name].get(label, {}).get(metric) for name in names]
+    decisions = {kind: result["decision"]["why"] for kind, result in results.items() if "decision" in result}
     return {
         "columns": columns,
         "patients": [numbers[name[0]] for name in names],
         "scores": scores,
         "not_applicable": {k: r["not_applicable"] for k, r in results.items() if "not_applicable" in r},
+        **({"decisions": decisions} if decisions else {}),
         **{key: results["personal"][key] for key in ("served",) if key in results.get("personal", {})},
     }
 
@@ -60,7 +62,8 @@ def from_columns(report: Mapping[str, Any], labels: Mapping[str, str], task: Tas
         report: a report of that form, checked. labels: label value (as text) to name. task: of the run.
 
     Raises:
-        ValueError: columns and numbers that do not fit each other, or a label that there is not.
+        ValueError: columns and numbers that do not fit each other, a label that there is not, or numbers that no case
+            of this task has.
     """
     patients, columns, scores = report["patients"], report["columns"], report["scores"]
     if len(scores) != len(columns) * len(patients) or len(set(columns)) != len(columns):
@@ -68,7 +71,7 @@ def from_columns(report: Mapping[str, Any], labels: Mapping[str, str], task: Tas
             f"found {len(scores)} scores in {len(columns)} columns of {len(patients)} cases; expected one a case and "
             "column, every column once"
         )
-    metrics: dict[str, list[dict[str, dict[str, float | None]]]] = {}
+    metrics: dict[str, list[CaseMetrics]] = {}
     for number, column in enumerate(columns):
         kind, value, metric = column.split(".")
         if value not in labels:
@@ -76,11 +79,31 @@ def from_columns(report: Mapping[str, Any], labels: Mapping[str, str], task: Tas
         cases = metrics.setdefault(kind, [{} for _ in patients])
         for case, score in zip(cases, scores[number * len(patients) :], strict=False):
             case.setdefault(labels[value], {})[metric] = score
+    for kind, cases in metrics.items():
+        for number, case in enumerate(cases, start=1):
+            if why := _out_of_bounds(case, task) or task.wrong(case):
+                raise ValueError(f"case {number} of the {kind} model: found {why}")
     evaluation = {kind: _summary(cases, patients, task) for kind, cases in metrics.items()}
+    for kind, why in report.get("decisions", {}).items():
+        if "cases" in evaluation.get(kind, {}):
+            evaluation[kind]["decision"] = {"why": why}
     evaluation.update({kind: {"not_applicable": reason} for kind, reason in report["not_applicable"].items()})
     if "personal" in evaluation and "served" in report:
         evaluation["personal"]["served"] = report["served"]
     return evaluation
+
+
+def _out_of_bounds(case: CaseMetrics, task: Task) -> str:
+    """Return which number of a case no metric of its name can be; empty where all can."""
+    known = {metric.name: metric for metric in (*task.metrics, *task.values)}
+    for label, metrics in case.items():
+        for name, value in metrics.items():
+            if name not in known:
+                return f"{name} of {label}, expected one of {', '.join(known)}"
+            low, high = known[name].lowest, known[name].highest
+            if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
+                return f"{known[name].title} {value:g} of {label}, expected {low} to {high}"
+    return ""
 
 
 def _by_name(cases: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, int], Mapping[str, Any]]:

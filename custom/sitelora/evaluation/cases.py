@@ -14,7 +14,7 @@ from sitelora.data.errors import behind
 from sitelora.data.site_folder import SiteFolder
 from sitelora.evaluation.scores import summarise
 from sitelora.run_result import CaseScore
-from sitelora.task import Task
+from sitelora.task import Decision, Task
 
 Pipeline = Callable[[str], Any]
 """Gives the parts of a bundle's inference config by id: "preprocessing", "inferer", "postprocessing"."""
@@ -31,20 +31,61 @@ def predict(network: nn.Module, image: Path, task: Task, pipeline: Pipeline) -> 
     Raises:
         SiteDataError: the file is unreadable or unfit; it was not when the check read it.
     """
-    network.eval()
-    device = next(network.parameters()).device
+    data = prepared(image, pipeline)
+    logits = answered(network, data["image"].as_subclass(torch.Tensor)[None], pipeline)
+    steps = [step for step in pipeline("postprocessing").transforms if not _writes(step)]
+    return task.prediction(Compose(steps)({"image": data["image"], "pred": logits[0]})["pred"].cpu())
+
+
+def prepared(image: Path, pipeline: Pipeline) -> dict[str, Any]:
+    """Return what a bundle's preprocessing makes of a file.
+
+    Raises:
+        SiteDataError: the file is unreadable or unfit; it was not when the check read it.
+    """
     try:
-        data = pipeline("preprocessing")({"image": str(image)})
+        data: dict[str, Any] = pipeline("preprocessing")({"image": str(image)})
     except RuntimeError as error:  # the file is another one than at begin
         if (unfit := behind(error)) is None:
             raise
         raise unfit from None
+    return data
+
+
+def answered(network: nn.Module, pixels: torch.Tensor, pipeline: Pipeline) -> torch.Tensor:
+    """Return what a network says of a batch of images, on the CPU; it is left in evaluation mode.
+
+    Args:
+        network: in any mode. pixels: a plain tensor, because metadata has no business on another device.
+        pipeline: the bundle's inference parts.
+    """
+    network.eval()
     with torch.no_grad():
-        # as a plain tensor: metadata has no business on another device
-        pixels = data["image"].as_subclass(torch.Tensor)[None].to(device)
-        logits = pipeline("inferer")(pixels, network).cpu()
-    steps = [step for step in pipeline("postprocessing").transforms if not isinstance(step, SaveImaged)]
-    return task.prediction(Compose(steps)({"image": data["image"], "pred": logits[0]})["pred"].cpu())
+        logits: torch.Tensor = pipeline("inferer")(pixels.to(next(network.parameters()).device), network).cpu()
+    return logits
+
+
+def _writes(step: Any) -> bool:
+    """Say whether a step of a bundle's postprocessing is there for files alone."""
+    return isinstance(step, SaveImaged) or bool(getattr(step, "writes_files", False))
+
+
+def fitted_decision(
+    network: nn.Module, folder: SiteFolder, split: str, task: Task, *, pipeline: Pipeline
+) -> Decision | None:
+    """Return what a task fits for a network on one split of a site; None where it fits nothing.
+
+    Args:
+        network: the model as it would be served.
+        folder: the site's data. split: "validation", never "test".
+        task: of the bundle. pipeline: the bundle's inference parts.
+    """
+    if task.fit_decision is None:
+        return None
+    cases = folder.cases(split)
+    truths = [task.read_truth(case, folder.labels) for case in cases]
+    predictions = [predict(network, Path(case["image"]), task, pipeline) for case in cases]
+    return task.fit_decision(list(zip(predictions, truths, strict=True)), folder.labels)
 
 
 def evaluate_cases(
@@ -54,6 +95,7 @@ def evaluate_cases(
     task: Task,
     *,
     pipeline: Pipeline,
+    decision: Decision | None = None,
     primary_only: bool = False,
     keep_predictions: Path | None = None,
 ) -> dict[str, Any]:
@@ -63,6 +105,7 @@ def evaluate_cases(
         network: the model as it would be served.
         folder: the site's data. split: "validation" or "test".
         task: of the bundle. pipeline: the bundle's inference parts.
+        decision: what was fitted for this network, if anything.
         primary_only: leave all scores but the primary one out (quick, between rounds).
         keep_predictions: folder for the predictions, under the names of the cases.
 
@@ -72,7 +115,7 @@ def evaluate_cases(
     scores = []
     for case in folder.cases(split):
         truth = task.read_truth(case, folder.labels)
-        prediction = predict(network, Path(case["image"]), task, pipeline)
+        prediction = task.decide(predict(network, Path(case["image"]), task, pipeline), decision or {})
         metrics = task.score_case(prediction, truth, folder.labels, primary_only=primary_only)
         name = folder.case_names[case["image"]]
         scores.append(CaseScore(case=name, patient=str(case["patient"]), metrics=metrics))

@@ -13,13 +13,13 @@ import sitelora
 from sitelora.data.site_folder import SiteFolder
 from sitelora.data.trained_on import ranges_of
 from sitelora.federation.build_network import partition_of
-from sitelora.federation.bundle_config import bundle_sha256
+from sitelora.federation.bundle_config import bundle_sha256, data_needs, said_by_models
 from sitelora.federation.machine import hardware, versions
 from sitelora.federation.reports import OWN
 from sitelora.federation.site_settings import SiteError, SiteSettings
 from sitelora.federation.state import StoredRound
 from sitelora.networks.architecture import ARCHITECTURES
-from sitelora.networks.checkpoint import EMBEDDED
+from sitelora.networks.tensor_file import EMBEDDED
 from sitelora.serving.model_file import RANGES, described
 from sitelora.sharing.patterns import clean_name
 
@@ -57,18 +57,25 @@ def begin_report(
 
 
 def served_model(
-    settings: SiteSettings, folder: SiteFolder, parser: ConfigParser, network: nn.Module, served: Mapping[str, Any]
+    settings: SiteSettings,
+    folder: SiteFolder,
+    parser: ConfigParser,
+    network: nn.Module,
+    *,
+    served: Mapping[str, Any],
+    decision: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return what a served model's file says of how it was made.
 
     Args:
         settings, folder, parser, network: of the site. served: which model it is (``Served.to_json``).
+        decision: what the site has fitted of how its answers become decisions, where the task asks for it.
     """
-    keys = ("arch", "image_size", "classes", "pictures", "slices")
-    ranges = ranges_of(Path(case["image"]) for case in folder.cases("training"))
+    channels = data_needs(settings.bundle, parser).channels
+    ranges = ranges_of((Path(case["image"]) for case in folder.cases("training")), channels)
     return described(
         bundle=settings.bundle,
-        **{key: parser.get_parsed_content(key) for key in keys},
+        **{key: parser.get_parsed_content(key) for key in said_by_models(settings.bundle)},
         labels=dict(folder.labels),
         precision=str(getattr(network, "compute_precision", "")),
         method=settings.run.method.name,
@@ -79,6 +86,7 @@ def served_model(
         hospital=folder.hospital,
         modality=folder.modality,
         served=served,
+        **({} if decision is None else {"decision": decision}),
         **({RANGES: ranges.to_plain()} if ranges is not None else {}),
         **identity_of(settings, network),
     )

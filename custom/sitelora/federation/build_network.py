@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sitelora.adapters.base import merge_adapters, remove_adapters
-from sitelora.adapters.lora import LowRankPair, set_base_delta, set_strengths
+from sitelora.adapters.lora import set_base_delta, set_strengths
+from sitelora.adapters.low_rank import LowRankPair
 from sitelora.federation.files import new_file
 from sitelora.method import Method, Model
 from sitelora.networks.precision import set_precision

@@ -13,6 +13,8 @@ from torch import nn
 
 from sitelora.bundle import bundle_path
 from sitelora.data.needs import DataNeeds
+from sitelora.data.rules import CHANNELS
+from sitelora.declared import AGREED, METHOD, declared
 from sitelora.method import Method
 from sitelora.settings import RunSettings, read_settings
 from sitelora.task_registry import find_task
@@ -61,6 +63,13 @@ def set_torch_threads(settings: RunSettings) -> int:
     return threads
 
 
+def said_by_models(bundle: str) -> list[str]:
+    """Return the ids whose values a model has to say so that it can be served: agreed ones that inference reads."""
+    path = bundle_path(bundle) / "configs" / "inference.json"
+    read = json.loads(path.read_text(encoding="utf-8"))
+    return [key for key, one in declared(bundle).items() if one.scope == AGREED and key in read and key != METHOD]
+
+
 def meta_network(bundle: str, overrides: Mapping[str, Any] | None = None) -> nn.Module:
     """Return a bundle's network without values (on the meta device): for counting tensors and bytes."""
     parser = read_settings(bundle, overrides).parser(ours={"base": None})
@@ -73,12 +82,15 @@ def meta_network(bundle: str, overrides: Mapping[str, Any] | None = None) -> nn.
 def data_needs(bundle: str, parser: ConfigParser) -> DataNeeds:
     """Return what a bundle's train.json, with the values of the run, expects of a site's data."""
     value, task = parser.get_parsed_content, find_task(parser["task"])
+    pictures, resampled = bool(value("pictures")), "pixel_mm" in parser.get()
     return DataNeeds(
         bundle=bundle,
         task=task.name,
         truth=task.truth,
-        pictures=bool(value("pictures")),
+        pictures=pictures,
         classes=int(value("classes")),
         image_size=int(value("image_size")),
         slices=int(value("slices")),
+        channels=tuple(value("channels")) if "channels" in parser.get() else CHANNELS,
+        spacing_mm=(float(value("pixel_mm")), float(value("slice_mm"))) if resampled and not pictures else None,
     )

@@ -32,6 +32,7 @@ from sitelora.federation.schedules import RateSetter, Schedule
 from sitelora.federation.state import SiteState
 from sitelora.method import TRAVELLING, Method, Pass
 from sitelora.regularizers.base import SiteView
+from sitelora.regularizers.seen import SeenInputs
 from sitelora.seeding import derive_seed
 from sitelora.sharing.patterns import matches_any
 
@@ -168,6 +169,7 @@ class LocalRound:
                 companions=self._here(companions),
                 memory=self._here(state.memory),
                 site=self._site,
+                inputs=SeenInputs(self._network),
             )
             set_strengths(self._network, one.strengths)
             self._rate.begin(round_number)
@@ -230,7 +232,10 @@ class LocalRound:
         self._trainer.state.epoch = 0
         self._trainer.state.iteration = 0
         self._trainer.state.max_epochs = self._epochs
-        self._trainer.run()
+        try:
+            self._trainer.run()
+        finally:
+            view.inputs.stop()
         steps = len(self._losses) - before
         if not steps:
             raise TrainingError(

@@ -12,6 +12,9 @@ from sitelora.federation.state import SiteState
 from sitelora.method import TRAVELLING, Method, Model
 from sitelora.sharing.rule import Partition
 
+UNSEEN = "unseen"
+"""The model of a site that never took part: nothing of it is fitted on anyone's cases."""
+
 
 def personal_model(method: Method, shared: Mapping[str, Tensor], state: SiteState) -> Model:
     """Return a site's own model: its personal copy, or what it received with its local tensors."""
@@ -45,9 +48,9 @@ def serve(
         "base": Model(dict(initial)),
         "personal": personal_model(method, received.values, state),
         "global": Model({**unseen_site.values, **untouched}, delta, method.serving.strengths_of("global")),
-        "unseen": Model({**unseen_site.values, **untouched}, delta, method.serving.strengths_of("unseen")),
+        UNSEEN: Model({**unseen_site.values, **untouched}, delta, method.serving.strengths_of("unseen")),
     }
-    for kind in ("global", "unseen"):
+    for kind in ("global", UNSEEN):
         reason = method.serving.why_not(kind, partition)
         if reason is not None:
             models[kind] = reason

@@ -21,9 +21,9 @@ METRICS = (
 )
 """Numbers of a round at a site."""
 LABELS = 256
-"""Largest number of labels, background and all: what settings allow as classes, and a mask of one byte."""
-SCORED = 4 * LABELS * 3
-"""Largest number of columns of an evaluation: kinds of model times labels times metrics."""
+"""Largest number of labels: what settings allow as classes and a background beside them."""
+SCORED = 4 * LABELS * 5
+"""Largest number of columns of an evaluation: kinds of model times labels times numbers of a case."""
 MOST_CASES = 100_000
 OWN = ("device", "precision", "batch_size", "torch_threads", "num_workers", "val_interval")
 """Values that a site may set for itself and that leave it; ``base`` may be a path, and does not."""
@@ -76,10 +76,11 @@ SCORES = Schema(
         "seconds": SECONDS,
     },
     optional={
+        "decisions": Table(of=Text(), pattern="[a-z]{1,20}", most=8),
         "served": Table(
             of=Either((Number(or_none=True), Text(longest=80))),
             keys=("model", "round", "validation", *(f"validation_{kind}" for kind in KINDS), "why"),
-        )
+        ),
     },
 )
 

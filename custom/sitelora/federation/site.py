@@ -19,7 +19,7 @@ from sitelora.federation.build_network import load_model, partition_of, save_mer
 from sitelora.federation.bundle_config import FEDERATED, data_needs
 from sitelora.federation.files import file_sha256, new_folder, write_json
 from sitelora.federation.local_round import LocalRound, Progress
-from sitelora.federation.model_kinds import personal_model, serve
+from sitelora.federation.model_kinds import UNSEEN, personal_model, serve
 from sitelora.federation.packets import Received, accumulate, unpack_evaluation
 from sitelora.federation.run_folder import EVALUATION, OVERLAYS, PREDICTIONS, RunFolder
 from sitelora.federation.served import (
@@ -190,15 +190,31 @@ class Site:
             predictions = new / PREDICTIONS
             self.scores.test(personal, self.folder, keep_predictions=predictions)
             results = {
-                kind: {"not_applicable": model} if isinstance(model, str) else self.scores.test(model, self.folder)
+                kind: {"not_applicable": model}
+                if isinstance(model, str)
+                else self.scores.test(model, self.folder, fitted=kind != UNSEEN)
                 for kind, model in models.items()
             }
             results["personal"] = {**results["personal"], "served": served.to_json()}
-            drawn = draw_cases(results["personal"], self.task, self.folder, predictions, out=new / OVERLAYS)
+            drawn = draw_cases(
+                results["personal"],
+                self.task,
+                self.folder,
+                predictions,
+                out=new / OVERLAYS,
+                explained=self.scores.explained(personal),
+            )
             write_json(new / EVALUATION, {**to_json(self.task.scoring), **results, "overlays": drawn})
-        made = served_model(self.settings, self.folder, self._parser, self.network, served.to_json())
         others = {kind: model for kind, model in models.items() if kind in EXPORTED and isinstance(model, Model)}
         for kind, model in {**others, "personal": personal}.items():  # the personal one last: it stays loaded
+            made = served_model(
+                self.settings,
+                self.folder,
+                self._parser,
+                self.network,
+                served=served.to_json(),
+                decision=self.scores.decision(model) if kind != UNSEEN else None,
+            )
             load_model(self.network, model)
             save_merged(self.network, place.model(site, kind), made={**made, "kind": kind})
         report = {**to_columns(results, self.folder.labels), "seconds": round(time.monotonic() - started, 2)}

@@ -10,11 +10,13 @@ from typing import Any
 from torch import nn
 
 from sitelora.data.site_folder import SiteFolder
-from sitelora.evaluation.cases import evaluate_cases
+from sitelora.evaluation.cases import answered, evaluate_cases, fitted_decision, prepared
+from sitelora.evaluation.scores import case_scores
 from sitelora.federation.build_network import load_model, merged_state, model_sha256
 from sitelora.method import Model
 from sitelora.run_result import CaseScore
 from sitelora.settings import RunSettings
+from sitelora.task import Decision
 
 
 class SiteScores:
@@ -26,31 +28,73 @@ class SiteScores:
 
     def __init__(self, network: nn.Module, folder: SiteFolder, run: RunSettings) -> None:
         self._network, self._folder, self._run = network, folder, run
-        self._tested: dict[tuple[str, Path], dict[str, Any]] = {}
+        self._tested: dict[tuple[str, Path, bool], dict[str, Any]] = {}
+        self._decided: dict[str, Decision | None] = {}
         self._validated: tuple[str, tuple[float, ...]] | None = None
 
-    def test(self, model: Model, folder: SiteFolder, *, keep_predictions: Path | None = None) -> dict[str, Any]:
+    def test(
+        self, model: Model, folder: SiteFolder, *, keep_predictions: Path | None = None, fitted: bool = True
+    ) -> dict[str, Any]:
         """Score a model on a folder's test cases; another site's folder is at hand only where all data is public.
 
         Where all is shared, several kinds are one model. A site without test cases has no score, which is an answer.
+
+        Args:
+            model: the model. folder: whose test cases. keep_predictions: a folder for them.
+            fitted: with the decision that this site has fitted for it, which nobody has who never took part.
         """
         if not folder.cases("test"):
             return {"not_applicable": f"no test data at site {folder.name}"}
-        key = (model_sha256(model), folder.path)
+        fitted = fitted and self._run.task.fit_decision is not None
+        key = (model_sha256(model), folder.path, fitted)
         if key not in self._tested or keep_predictions is not None:
-            self._tested[key] = self._score(self._as_served(model), folder, "test", keep_predictions=keep_predictions)
+            decision = self.decision(model) if fitted else None
+            scored = self._score(
+                self._as_served(model), folder, "test", decision=decision, keep_predictions=keep_predictions
+            )
+            self._tested[key] = {**scored, **({} if decision is None else {"decision": decision})}
         return self._tested[key]
 
+    def decision(self, model: Model) -> Decision | None:
+        """Return what this site's validation cases say of how a model's answers become decisions, if its task asks."""
+        key = model_sha256(model)
+        if key not in self._decided:
+            self._decided[key] = fitted_decision(
+                self._as_served(model), self._folder, "validation", self._run.task, pipeline=self._pipeline
+            )
+        return self._decided[key]
+
+    def explained(self, model: Model) -> Callable[[Path, Path, str], None] | None:
+        """Return what draws from image, file to write and title what speaks for a model's answer, if its task asks."""
+        explain = self._run.task.explain
+        if explain is None:
+            return None
+        network = self._as_served(model)
+
+        def draw(image: Path, file: Path, title: str) -> None:
+            explain(
+                lambda pixels: answered(network, pixels, self._pipeline),
+                prepared(image, self._pipeline)["image"],
+                file,
+                labels=self._folder.labels,
+                title=title,
+            )
+
+        return draw
+
     def validation(self, model: Model) -> tuple[float, ...]:
-        """Return a model's primary score on each of this site's validation cases; empty where it has none."""
+        """Return a model's primary score on each of this site's validation cases; empty where it has none.
+
+        Without a fitted decision: judged by the cases that it was fitted on, the model with most to fit would win.
+        """
         if not self._folder.cases("validation"):
             return ()
         key = model_sha256(model)
         # where nothing is shared, what is received is what was scored last
         if self._validated is None or self._validated[0] != key:
             cases = self._score(self._loaded(model), self._folder, "validation", primary_only=True)["cases"]
-            name = self._run.task.primary.name
-            self._validated = (key, tuple(CaseScore(**case).mean(name) for case in cases))
+            scores = case_scores([CaseScore(**case) for case in cases], self._run.task.primary)
+            self._validated = (key, tuple(scores))
         return self._validated[1]
 
     def _score(self, network: nn.Module, folder: SiteFolder, split: str, **how: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Where a participant keeps its state and finds its data: its own environment or ``local/sitelora.json``.
 
-Nothing here comes from a job. Only inside NVFlare's simulator may a missing prostate dataset be drawn instead.
+Nothing here comes from a job. Only inside NVFlare's simulator may a missing dataset be drawn instead, where
+there is a phantom of it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
 
-from sitelora.data.site_folder import SiteDataError, find_site_folder
+from sitelora.data.site_folder import WITH_PHANTOM, SiteDataError, find_site_folder
 from sitelora.federation.job import JOB_FILE, Job
 from sitelora.home import DATA_VARIABLE, data_root, home, site_methods, site_values
 from sitelora.value_kinds import SettingsError
@@ -24,7 +25,6 @@ from sitelora.value_kinds import SettingsError
 logger = logging.getLogger(__name__)
 
 SITE_CONFIG = "sitelora.json"
-DRAWN_DATASET = "prostate"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +77,11 @@ class SiteConfig:
             return find_site_folder(dataset, self.name, root), False
         except SiteDataError:
             chosen = DATA_VARIABLE in os.environ or (self.file is not None and root != self.home / "data")
-            if not self.simulated or dataset != DRAWN_DATASET or chosen:
+            if not self.simulated or dataset not in WITH_PHANTOM or chosen:
                 raise
-        from sitelora.data.phantom.make import VERSION, make_phantom  # only here: the simulator starts many processes
+        from sitelora.data.prepare import draw_site  # only here: the simulator starts many processes
 
-        drawn = make_phantom(self.home / "phantom" / f"v{VERSION}", sites=[self.name]) / self.name
+        drawn = draw_site(dataset, self.name, self.home / "phantom")
         logger.warning(
             "site %s: NO REAL DATA: %s has no %s/%s, so the simulator trains on an artificial phantom in %s. "
             "Set %s to the root of real site folders",

@@ -35,6 +35,8 @@ MODES: dict[str, tuple[str, ...]] = {
 }
 """What every mode trains. FullFT to FLAP-SAM are the seven of the paper's tables 1 and 2."""
 
+WITHOUT_DECODER = "A mode that trains the mask decoder has no meaning without one: take lora_ft, pdec_ft or flap_sam"
+
 WITH_LORA = ("lora_ft", "lora_dec_ft", "flap_sam")
 
 ADAPTERS: dict[str, type[LoRA]] = {"lora": LoRA, "dora": DoRA, "mixture": Mixture}
@@ -87,4 +89,5 @@ def flap_sam(
         server=ProductMeanSVD(split=split) if with_lora else WeightedMean(),
         fresh_moments=FACTORS if moments == "reset" else (),
         mean_product=BEST_RANK if with_lora and travels else NO_MEAN,
+        needs={"decoder": WITHOUT_DECODER} if "@decoder" in MODES[mode] else {},
     )

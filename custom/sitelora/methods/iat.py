@@ -16,6 +16,11 @@ from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule
 from sitelora.value_kinds import Choices, Rank, Scale, Weight
 
+WITHOUT_DECODER = (
+    "IAT shares B in an encoder and A in a decoder; on an encoder alone it would be share_b (or fedsa_lora, which "
+    "shares A): take that"
+)
+
 
 def iat(
     *,
@@ -65,4 +70,5 @@ def iat(
         server=WeightedMean(),
         regularizers=(SubspaceOrthogonality(weight=sor_weight, norm=sor_norm),) if sor_weight else (),
         mean_product=NO_MEAN,
+        needs={"decoder": WITHOUT_DECODER},
     )

@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
-import pickle
 import re
-from importlib.resources import files
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .architecture import ARCHITECTURES, Architecture
+from .tensor_file import EMBEDDED, CheckpointError, file_of, file_sha256, read_tensors
 
 _log = logging.getLogger(__name__)
 
-EMBEDDED = "embedded"
-EMBEDDED_FILE = "sam_tiny.safetensors"
 OUR_FORMAT = "sitelora-sam"
 
 _README = "https://github.com/facebookresearch/segment-anything#model-checkpoints"
 _RESEEDED = re.compile(r"mask_decoder\.(mask_tokens|output_hypernetworks_mlps|iou_prediction_head)\.")
 _NEW_UPSCALING = re.compile(r"mask_decoder\.output_upscaling\.(?!0\.|1\.|3\.)")
 _PER_CLASS_ROWS = re.compile(r"mask_decoder\.(mask_tokens|iou_prediction_head\.layers\.2)\.")
-_UNREADABLE = (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError)
 _GLOBAL_TABLE = re.compile(r"image_encoder\.blocks\.(\d+)\.attn\.rel_pos_[hw]")
-
-
-class CheckpointError(ValueError):
-    """A file that is no checkpoint of the architecture.
-
-    What leaves a site of it is what leaves where there is no file at all: a job may name any path as its base, and must
-    not learn from the answer whether a file of that name, a patient's for example, is there.
-    """
-
-    code = "base_missing"
 
 
 def read_base(network: nn.Module, base: str, *, arch: str, shape: Architecture) -> dict[str, Tensor]:
@@ -60,34 +42,14 @@ def read_base(network: nn.Module, base: str, *, arch: str, shape: Architecture) 
         FileNotFoundError: the file does not exist; says where Meta publishes it.
         CheckpointError: not a checkpoint of this architecture: unreadable, damaged, wrong names or wrong shapes.
     """
-    path = _embedded(arch) if base == EMBEDDED else Path(os.path.expandvars(base)).expanduser()
+    path = file_of(base, arch)
     if not path.is_file():
         raise FileNotFoundError(_where_to_get(path, arch, shape))
-    tensors, ours = _read(path)
-    if base == EMBEDDED:
-        _verify_embedded(path)
-    elif not ours:
+    tensors, made_as = read_tensors(path)
+    ours = made_as == OUR_FORMAT
+    if not ours:
         _warn_if_unknown(path, shape)
     return _fit(network, tensors, path=path, arch=arch, shape=shape, ours=ours)
-
-
-def fingerprint(state: dict[str, Tensor]) -> str:
-    """Return the sha256 over the names, shapes and fp32 bytes of ``state``, in the order of names."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        value = state[name].detach().to("cpu", torch.float32).contiguous()
-        digest.update(f"{name}|{tuple(value.shape)}|".encode())
-        digest.update(value.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(1 << 22):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def resize_table(value: Tensor, shape: torch.Size, name: str) -> Tensor:
@@ -96,44 +58,6 @@ def resize_table(value: Tensor, shape: torch.Size, name: str) -> Tensor:
         grid = F.interpolate(value.permute(0, 3, 1, 2), size=tuple(shape[1:3]), mode="bilinear")
         return grid.permute(0, 2, 3, 1).contiguous()
     return F.interpolate(value[None, None], size=tuple(shape), mode="bilinear")[0, 0]
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], bool]:
-    """Return the tensors of a checkpoint in fp32, and whether the file is in our own format."""
-    ours = False
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                ours = (file.metadata() or {}).get("format") == OUR_FORMAT
-                loaded: object = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        why = str(error).split(". ")[0]  # torch goes on to advise loading it unsafely
-        raise CheckpointError(f"{path} is not a readable checkpoint ({why}); fetch it again") from error
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        found = sorted(map(str, loaded))[:5] if isinstance(loaded, dict) else type(loaded).__name__
-        raise CheckpointError(
-            f"{path} holds {found}, expected one flat table of tensors as Meta publishes; extract it first"
-        )
-    wrong = [f"{name}: {why}" for name, value in loaded.items() if (why := unusable(value))]
-    if wrong:
-        raise CheckpointError(
-            f"{path} holds tensors that no network can be made of: {'; '.join(wrong[:5])}"
-            f"{f'; and {len(wrong) - 5} more' if len(wrong) > 5 else ''}. Expected dense, finite numbers in a floating "
-            "dtype, as they are published: fetch the file again, or convert it"
-        )
-    return {name: value.to(torch.float32) for name, value in loaded.items()}, ours
-
-
-def unusable(value: Tensor) -> str:
-    """Return why a tensor of a checkpoint cannot be part of a network, or nothing."""
-    if value.layout != torch.strided or value.is_nested or value.device.type == "meta":
-        return f"found a tensor of layout {value.layout} on {value.device.type}, expected a dense one with values"
-    if not value.is_floating_point():
-        return f"found dtype {value.dtype}, expected floating-point numbers"
-    bad = int((~torch.isfinite(value.float())).sum())
-    return f"{bad} of {value.numel()} values are NaN or infinite in fp32" if bad else ""
 
 
 def _fit(
@@ -200,19 +124,3 @@ def _warn_if_unknown(path: Path, shape: Architecture) -> None:
             "as it is; a damaged download would be too, so compare the hash with its publisher's.",
             path, sha256, ", ".join(f"{name}: {prefix}..." for prefix, name in known.items()),
         )  # fmt: skip
-
-
-def _embedded(arch: str) -> Path:
-    if arch != "sam_tiny":
-        raise ValueError(f"base='{EMBEDDED}' is sam_tiny only, found arch={arch!r}; name the path of its checkpoint")
-    return Path(str(files("sitelora.networks.weights") / EMBEDDED_FILE))
-
-
-def _verify_embedded(path: Path) -> None:
-    manifest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    found = file_sha256(path)
-    if found != manifest["sha256"]:
-        raise ValueError(
-            f"{path} has sha256 {found}, expected {manifest['sha256']} by its manifest: the installation "
-            "is damaged, install sitelora again"
-        )

@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..seeding import derive_seed
+from .tensor_file import fingerprint
 
 _TABLES = ("pos_embed", "rel_pos_h", "rel_pos_w")
 _FREQUENCIES = "positional_encoding_gaussian_matrix"
 
 
+def fill_network(network: nn.Module, provided: Mapping[str, Tensor], *, seed: int) -> str:
+    """Give every tensor of a network on the meta device its value: the provided one, else a fresh one.
+
+    Of a per-class table of another number of classes the first rows are provided, as many as both have.
+
+    Returns:
+        The fingerprint of the values.
+    """
+    state: dict[str, Tensor] = {}
+    for name, want in network.state_dict().items():
+        value = provided.get(name)
+        if value is None or value.shape != want.shape:
+            fresh = draw(network, name, seed=seed)
+            if value is not None:
+                rows = min(len(value), len(fresh))
+                fresh[:rows] = value[:rows]
+            value = fresh
+        state[name] = value
+    network.load_state_dict(state, strict=True, assign=True)
+    return fingerprint(state)
+
+
 def draw(network: nn.Module, name: str, *, seed: int) -> Tensor:
     """Return a fresh fp32 value for the tensor ``name`` of ``network``, which may be on the meta device.
 
-    The distribution is the one the tensor's own module uses (`reset_parameters`; SAM's tables start at zero).
+    The distribution is the one the tensor's own module uses (`initial_value(leaf)` where it has one, else
+    `reset_parameters`; SAM's tables start at zero).
     It does not depend on the order of construction or on the other tensors, and the global random state is
     left as it was.
 
@@ -27,10 +52,13 @@ def draw(network: nn.Module, name: str, *, seed: int) -> Tensor:
     path, _, leaf = name.rpartition(".")
     module = network.get_submodule(path)
     shape = getattr(module, leaf).shape
-    if leaf in _TABLES:
+    if leaf in _TABLES and not hasattr(module, "initial_value"):
         return torch.zeros(shape)
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(derive_seed(seed, name))
+        if hasattr(module, "initial_value"):
+            own: Tensor = module.initial_value(leaf)  # type: ignore[operator]
+            return own.detach()
         if leaf == _FREQUENCIES:
             return torch.randn(shape, device="cpu")
         if hasattr(module, "reset_parameters"):

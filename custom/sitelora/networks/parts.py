@@ -33,10 +33,22 @@ class Projection:
     where: str
     holds: tuple[str, ...]
 
+    def places(self, word: str) -> range | None:
+        """Return which of those held a word names: one, or neighbours written together ("kv"); None where none is."""
+        count = len(self.holds)
+        runs = (range(first, end) for first in range(count) for end in range(first + 1, count + 1))
+        return next((run for run in runs if "".join(self.holds[run.start : run.stop]) == word), None)
+
     def rows(self, what: str, outputs: int) -> slice:
-        """Return the outputs that are ``what``, of so many."""
-        size = outputs // len(self.holds)
-        return slice(self.holds.index(what) * size, (self.holds.index(what) + 1) * size)
+        """Return the outputs that are ``what``, of so many.
+
+        Raises:
+            ValueError: the projection holds no such thing.
+        """
+        places, size = self.places(what), outputs // len(self.holds)
+        if places is None:
+            raise ValueError(f"{self.where} holds {', '.join(self.holds)}, and no {what!r}")
+        return slice(places.start * size, places.stop * size)
 
 
 @dataclass(frozen=True, kw_only=True)

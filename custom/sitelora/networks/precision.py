@@ -10,7 +10,7 @@ BF16 = "bf16"
 AUTO = "auto"
 CHOICES = (AUTO, FP32, BF16)
 
-_CASTABLE = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+_CASTABLE = (nn.Linear, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -75,7 +75,7 @@ def set_precision(network: nn.Module, precision: str) -> str:
     With fp32 nothing is stored differently: values already rounded to bf16 stay rounded.
 
     Args:
-        network: a `SamSegmenter`, or any module whose forward reads its attribute ``compute_precision``.
+        network: any module whose forward reads its attribute ``compute_precision``.
         precision: ``bf16``, ``fp32`` or ``auto``.
 
     Returns:
@@ -85,7 +85,7 @@ def set_precision(network: nn.Module, precision: str) -> str:
         ValueError: an unknown precision, bf16 on a device without it, or a network that cannot run in one.
     """
     if not hasattr(network, "compute_precision"):
-        raise ValueError(f"{type(network).__name__} has no compute_precision; expected a SamSegmenter")
+        raise ValueError(f"{type(network).__name__} has no compute_precision; expected a network of sitelora.networks")
     device = next(network.parameters()).device
     chosen = resolve_precision(precision, device)
     dtype = torch.bfloat16 if chosen == BF16 else torch.float32

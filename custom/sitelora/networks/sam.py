@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, architecture
 from .attention import AUTO, use_attention
-from .checkpoint import EMBEDDED, fingerprint, read_base
+from .checkpoint import read_base
 from .decoder import FlapMaskDecoder
-from .initial import draw
+from .initial import fill_network
 from .parts import Parts
 from .precision import autocast, resolve_precision
 from .sam_parts import sam_parts
+from .tensor_file import EMBEDDED
 from .upstream import load_modeling
 
 _log = logging.getLogger(__name__)
@@ -139,18 +140,7 @@ class SamSegmenter(nn.Module):
                 self.arch,
                 seed,
             )
-        state: dict[str, Tensor] = {}
-        for name, want in self.state_dict().items():
-            value = provided.get(name)
-            if value is None or value.shape != want.shape:
-                fresh = draw(self, name, seed=seed)
-                if value is not None:  # a per-class table of another number of classes
-                    rows = min(len(value), len(fresh))
-                    fresh[:rows] = value[:rows]
-                value = fresh
-            state[name] = value
-        self.load_state_dict(state, strict=True, assign=True)
-        self.base_fingerprint = fingerprint(state)
+        self.base_fingerprint = fill_network(self, provided, seed=seed)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits, background first.

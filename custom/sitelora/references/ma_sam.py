@@ -37,5 +37,6 @@ def ma_sam(*, rank: Rank = 32, scale: Scale = 1.0, reduction: Annotated[int, Ran
         share=ShareRule(local=("@encoder.**.fact.**", "@encoder.**.slices.**", "@decoder", "@prompts")),
         server=WeightedMean(),
         mean_product=NO_MEAN,
+        needs={"decoder": "MA-SAM trains one with its adapters, on segmentation"},
         only_alone=ONLY_ALONE,
     )

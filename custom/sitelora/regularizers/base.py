@@ -8,6 +8,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from sitelora.regularizers.seen import SeenInputs
+
 
 @dataclass(kw_only=True)
 class SiteView:
@@ -22,6 +24,7 @@ class SiteView:
         received: values of the shared tensors as the site received them.
         companions: the method's further tensors as received with the message.
         memory: the method's own tensors at this site; survives from round to round and never leaves.
+        inputs: what projections read in a step's forward pass, of those that a regularizer asks for.
         mean_gradient: mean of the task's gradient over the steps of the pass, fp32, by name of a tensor that had one:
             without penalties and clipping. There after the pass, for a local program that wants it.
     """
@@ -34,6 +37,7 @@ class SiteView:
     companions: Mapping[str, Tensor] = field(default_factory=dict)
     memory: MutableMapping[str, Tensor] = field(default_factory=dict)
     site: str = ""
+    inputs: SeenInputs = field(default_factory=lambda: SeenInputs(nn.Module()))
     mean_gradient: Mapping[str, Tensor] = field(default_factory=dict)
 
 

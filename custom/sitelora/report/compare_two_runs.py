@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sitelora.evaluation.scores import case_scores
 from sitelora.report.format_values import listed
 from sitelora.report.results import ReportError, Run, mean
 from sitelora.report.style import MODELS
@@ -79,10 +80,8 @@ def below_beside(run: Run) -> list[str]:
 
 def _cases_of_both(run: Run, site: str, *, one: float, other: float) -> tuple[list[float], list[float]]:
     """Return the case scores of the run beside and of this run, in one order; their means where they are not alike."""
-    found = [
-        {case.case: case.mean(run.primary.name) for case in run.evaluation[site][model].cases}
-        for model in (run.beside, MODEL)
-    ]
+    cases = [run.evaluation[site][model].cases for model in (run.beside, MODEL)]
+    found = [dict(zip([c.case for c in each], case_scores(each, run.primary), strict=True)) for each in cases]
     if not found[0] or found[0].keys() != found[1].keys():
         return [one], [other]
     return [found[0][case] for case in sorted(found[0])], [found[1][case] for case in sorted(found[0])]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sitelora.report import costs, egress, figures, findings, server_figures, tables
+from sitelora.report import costs, egress, figures, findings, server_figures, set_scores, tables
 from sitelora.report.compare_two_runs import beside_pairs
 from sitelora.report.format_values import bytes_text, listed, seconds_text
 from sitelora.report.overlay_image import inlined_png
@@ -14,7 +14,6 @@ from sitelora.report.results import Overlay, Run
 from sitelora.report.style import model_style
 from sitelora.report.warnings_of_run import warnings
 from sitelora.run_result import SiteFacts
-from sitelora.tasks.masks.overlays import LINE_STYLES, PREDICTION, TRUTH
 
 
 class Pair(NamedTuple):
@@ -65,6 +64,9 @@ def page_facts(run: Run) -> dict[str, Any]:
         "final_scores": figures.final_scores(run),
         "site_table": tables.site_table(run),
         "beside": run.beside,
+        "set_table": set_scores.set_table(run),
+        "decisions": set_scores.decisions(run),
+        "plots": set_scores.plots(run),
         "not_applicable": tables.not_applicable(run),
         "served": "score_served" in metrics,
         "curves": _curves(metrics),
@@ -81,7 +83,10 @@ def page_facts(run: Run) -> dict[str, Any]:
         "begin_bytes": costs.begin_bytes(run),
         "shared_table": egress.shared_table(run),
         "stayed": egress.stayed(run),
-        "outlines": _outlines(run),
+        "case_leaves": run.task.leaves if run.task else "",
+        "case_stays": run.task.stays if run.task else "images, labels",
+        "outlines": findings.outlines(run),
+        "album": run.task.album if run.task else None,
         "albums": [
             Album(site=site, hospital=run.hospital(site), overlays=[(each, inlined_png(each)) for each in overlays])
             for site, overlays in run.overlays.items()
@@ -171,12 +176,3 @@ def _curves(metrics: set[str]) -> list[Mark]:
     }
     missed = Mark("alert", "x", "Round without an update")
     return [*(mark for metric, mark in curves.items() if metric in metrics), missed]
-
-
-def _outlines(run: Run) -> list[tuple[str, str, float, str]]:
-    """Return the legend of the overlays (words, colour, width, dashes): the kind of line says the class."""
-    entries = [("Truth (thick)", TRUTH, 3.5, ""), ("Prediction (thin)", PREDICTION, 2.2, "")]
-    for place, name in enumerate(findings.class_names(run)):
-        dashes = " ".join(f"{2.2 * part:.1f}" for part in LINE_STYLES[place % len(LINE_STYLES)][1])
-        entries.append((name, "#c9d1d9", 2.2, dashes))
-    return entries

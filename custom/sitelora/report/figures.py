@@ -14,7 +14,7 @@ from sitelora.report.costs import cost_of, ratio_text
 from sitelora.report.findings import scored_models
 from sitelora.report.format_values import bytes_text, shortened
 from sitelora.report.results import Run, mean
-from sitelora.report.style import ROUND_CURVES, TONES, Picture, canvas, finish, model_style
+from sitelora.report.style import ROUND_CURVES, TONES, Picture, canvas, file_name, finish, model_style
 
 MOST_SEGMENTS = 150
 MOST_MARKERS = 15  # rounds above which a curve is a line without markers
@@ -55,7 +55,7 @@ def score_by_round(run: Run, site: str) -> Picture | None:
         told = {"score_received": "received", "score_personal": "freshly trained", "score_served": "served"}
         ends = ", ".join(f"{word} {last[metric]}" for metric, word in told.items() if metric in last)
         words = f"Validation {run.primary.title} by round at {site}, the last of each model: {ends}"
-        return finish(figure, name=f"score-{_slug(site)}", words=words)
+        return finish(figure, name=f"score-{file_name(site)}", words=words)
 
 
 def _curve(axes: Axes, numbers: Sequence[int], values: Sequence[float | None], model: str) -> None:
@@ -217,8 +217,3 @@ def _axis_bytes(value: float, _: object) -> str:
 def segmented(run: Run) -> bool:
     """Say whether the bars of :func:`bytes_by_round` show every site."""
     return len(run.sites) * len(run.rounds) <= MOST_SEGMENTS
-
-
-def _slug(name: str) -> str:
-    """Return a name that is safe in a file name and an id."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in name)

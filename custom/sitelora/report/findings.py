@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sitelora.report.compare_two_runs import beside_difference, difference_text
@@ -11,6 +11,7 @@ from sitelora.report.format_values import bytes_text, count_text
 from sitelora.report.results import Run, mean
 from sitelora.report.style import model_word
 from sitelora.run_result import OK, Round, natural
+from sitelora.task import LegendLine
 
 
 def attended(each: Round) -> list[str]:
@@ -53,6 +54,12 @@ def class_names(run: Run) -> list[str]:
     labels = next((told.labels for told in run.result.sites.values() if told.labels), {})
     names = [labels[value] for value in sorted(labels, key=natural) if value != "0"]
     return names if len(names) > 1 else []
+
+
+def outlines(run: Run) -> Sequence[LegendLine]:
+    """Return the legend of the lines in a run's pictures; empty where its task draws none."""
+    legend = run.task.album.legend if run.task is not None else None
+    return () if legend is None else legend(class_names(run))
 
 
 def upload_per_round(run: Run) -> float | None:

@@ -18,6 +18,7 @@ from sitelora.report.facts import page_facts
 from sitelora.report.findings import headline, verdict
 from sitelora.report.format_values import bytes_text, count_text
 from sitelora.report.results import Overlay, Run, read_run
+from sitelora.report.set_scores import plots_of
 from sitelora.report.style import Picture, css_variables
 from sitelora.report.warnings_of_run import warnings
 from sitelora.run_result import ModelScore
@@ -46,7 +47,8 @@ def build_report(run_dir: Path, out: Path, *, beside: Path | None = None) -> Pat
         run = with_beside(run, read_run(beside))
     facts = page_facts(run)
     out.mkdir(parents=True, exist_ok=True)
-    for picture in (*facts["panels"], *facts["matrices"], *facts.values()):
+    of_plots = [panel for plot in facts["plots"] for panel in plot.panels]
+    for picture in (*facts["panels"], *of_plots, *facts["matrices"], *facts.values()):
         if isinstance(picture, Picture):
             (out / "figures").mkdir(exist_ok=True)
             (out / "figures" / f"{picture.name}.png").write_bytes(picture.png)
@@ -95,6 +97,7 @@ def collected(run: Run, run_dir: Path) -> dict[str, Any]:
         "evaluation": {
             site: {model: _score(score) for model, score in models.items()} for site, models in run.evaluation.items()
         },
+        "plots": {site: to_json(plots) for site, plots in plots_of(run).items()},
         "overlays": {site: [_listed(each, run_dir) for each in overlays] for site, overlays in run.overlays.items()},
     }
     return finite(value)
@@ -106,6 +109,9 @@ def _score(score: ModelScore) -> dict[str, Any]:
         "score_ci95": score.interval,
         "patient_count": score.patient_count,
         "not_applicable": score.not_applicable,
+        "set_scores": score.set_scores,
+        "set_ci95": score.set_ci95,
+        "decision": score.decision,
         "cases": to_json(score.cases),
     }
 

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from sitelora.report.costs import full_model_bytes, ratio_text
 from sitelora.report.figures import MOST_MARKERS, heights, score_limits
-from sitelora.report.findings import class_names, mean_score, mean_text, upload_per_round
+from sitelora.report.findings import mean_score, mean_text, outlines, upload_per_round
 from sitelora.report.format_values import bytes_text, count_text, shortened
 from sitelora.report.overlay_image import overlay_image
 from sitelora.report.results import Overlay, ReportError, Run, mean
 from sitelora.report.style import HOUSE_STYLE, ROUND_CURVES, TONES, model_style, png_bytes
-from sitelora.tasks.masks.overlays import LINE_STYLES, PREDICTION, STRIP_PX, TRUTH
+from sitelora.tasks.images.card import PREDICTION, STRIP_PX, TRUTH
 
 WIDTH_PX, HEIGHT_PX, DPI = 1600, 700, 100
-SITES = 3
+SITES, LONG_TITLE = 3, 30
 INK, MUTED = TONES["ink"].light, TONES["muted"].light
 
 
@@ -77,41 +77,51 @@ def _median(overlays: Sequence[Overlay]) -> Overlay | None:
 
 
 def _draw_tiles(figure: Figure, run: Run, tiles: Sequence[tuple[str, Overlay]], *, right: float) -> None:
-    """Draw the overlays side by side, each cut around its outlines to the shape of its place."""
+    """Draw the overlays side by side, each cut around its outlines to the shape of its place, or whole without any."""
     if not tiles:
         return
     start, gap, low, high = 0.02, 0.012, 0.115, 0.71
     width = (right - start - gap * (len(tiles) - 1)) / len(tiles)
     aspect = width * WIDTH_PX / ((high - low) * HEIGHT_PX)
+    lines = outlines(run)
     for place, (site, overlay) in enumerate(tiles):
         x = start + place * (width + gap)
         axes = figure.add_axes((x, low, width, high - low))
-        axes.imshow(cut_around_outlines(_pixels(overlay), aspect), interpolation="lanczos", aspect="auto")
+        if lines:
+            axes.imshow(cut_around_outlines(_pixels(overlay), aspect), interpolation="lanczos", aspect="auto")
+        else:
+            axes.imshow(overlay_image(overlay).convert("RGB"), interpolation="lanczos")
+            axes.set_anchor("N")
         axes.set_axis_off()
         score = "" if overlay.score is None else f"  {run.primary.title} {run.primary.text(overlay.score, fewer=1)}"
         figure.text(x, 0.795, f"{shortened(site, 16)}{score}", fontsize=18, fontweight="bold", va="center", color=INK)
         letters = int(width * WIDTH_PX / 10.8)
-        hospital = shortened(run.hospital(site) or "median test case", letters)
+        hospital = shortened(run.hospital(site) or f"{overlay.which} test case".lstrip(), letters)
         figure.text(x, 0.745, hospital, fontsize=14, va="center", color=MUTED)
     handles = [
-        Line2D([], [], color=colour, linewidth=thick, label=words)
-        for words, colour, thick in (("truth", TRUTH, 5.0), ("prediction", PREDICTION, 3.5))
+        Line2D(
+            [],
+            [],
+            color=MUTED if line.dashes is not None else line.colour,  # a class's lines have either colour
+            linewidth=2.5 if line.dashes is not None else 1.5 * line.width,
+            linestyle=(0, line.dashes) if line.dashes else "-",
+            label=shortened(line.words if line.dashes is not None else line.words.partition(" (")[0].lower(), 14),
+        )
+        for line in lines[:5]
     ]
-    classes = class_names(run)[:3]
-    for nth, name in enumerate(classes):
-        style = LINE_STYLES[nth % len(LINE_STYLES)]
-        handles.append(Line2D([], [], color=MUTED, linewidth=2.5, linestyle=style, label=shortened(name, 14)))
-    corner = (start - 0.004, 0.025)
-    figure.legend(handles=handles, loc=corner, ncols=len(handles), frameon=False, fontsize=16, labelcolor=INK)
-    if not classes:
-        figure.text(right, 0.06, "median test case of each site", fontsize=15, ha="right", va="center", color=MUTED)
+    if handles:
+        corner = (start - 0.004, 0.025)
+        figure.legend(handles=handles, loc=corner, ncols=len(handles), frameon=False, fontsize=16, labelcolor=INK)
+    words = "median test case of each site" if lines else "a certain mistake at each site"
+    if len(handles) < 3:
+        figure.text(right, 0.06, words, fontsize=15, ha="right", va="center", color=MUTED)
 
 
 def _draw_rounds(axes: Axes, run: Run) -> None:
     """Draw every site's validation score by round as a thin line, the mean over sites as a thick one."""
     axes.patch.set_alpha(0.0)
     title = f"Validation {run.primary.title} by round"
-    axes.set_title(title, loc="left", fontsize=18, fontweight="bold", pad=14, color=INK)
+    axes.set_title(title, loc="left", fontsize=_title_size(title), fontweight="bold", pad=14, color=INK)
     numbers = [each.counted for each in run.rounds]
     words = {
         "score_received": "received, before training",
@@ -131,7 +141,7 @@ def _draw_rounds(axes: Axes, run: Run) -> None:
             axes.plot(numbers, heights(values), color=look.colour, linewidth=1.3, alpha=0.35)
         shown = look.marker if len(numbers) <= MOST_MARKERS else None
         axes.plot(numbers, heights(means), color=look.colour, linewidth=3.6, marker=shown, ms=9, label=words[metric])
-    if len(run.sites) > 1:
+    if len(run.sites) > 1 and len(title) < LONG_TITLE:
         axes.set_title("thin: each site", loc="right", fontsize=14, pad=14, color=MUTED)
     low, high = score_limits(run)
     axes.set(ylim=(low, high), yticks=[low, (low + high) / 2, high])
@@ -154,7 +164,7 @@ def _draw_bars(axes: Axes, run: Run, bars: Sequence[str]) -> None:
     """Draw one bar a model: its mean score over sites on test data."""
     axes.patch.set_alpha(0.0)
     title = f"Mean {run.primary.title} on test data"
-    axes.set_title(title, loc="left", fontsize=18, fontweight="bold", pad=12, color=INK)
+    axes.set_title(title, loc="left", fontsize=_title_size(title), fontweight="bold", pad=12, color=INK)
     for row, model in enumerate(bars):
         value = mean_score(run, model) or 0.0
         axes.barh(row, value, 0.66, color=model_style(model).colour)
@@ -164,6 +174,11 @@ def _draw_bars(axes: Axes, run: Run, bars: Sequence[str]) -> None:
     axes.set_yticks(range(len(bars)), [shortened(model, 12) for model in bars], fontsize=17, color=INK)
     axes.grid(visible=False)
     axes.spines["bottom"].set_visible(False)
+
+
+def _title_size(title: str) -> float:
+    """Return the size of letters at which a title is no wider than its plot."""
+    return 18 * min(1.0, LONG_TITLE / len(title))
 
 
 def cut_around_outlines(pixels: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:

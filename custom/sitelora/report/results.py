@@ -20,7 +20,10 @@ from sitelora.federation.run_folder import RunFolder
 from sitelora.metric import UNKNOWN, Metric
 from sitelora.report.style import MODELS
 from sitelora.run_result import ModelScore, Round, RunResult, RunResultError, ServedModel, natural, primary_of
+from sitelora.task import Task
+from sitelora.task_registry import find_task
 from sitelora.typed_json import REST, TypedJsonError, from_json
+from sitelora.value_kinds import SettingsError
 
 DRAWN = "artificial_data"
 """The event of a site whose data was drawn."""
@@ -58,6 +61,7 @@ class Run:
 
     Attributes:
         result: the record of the run; without any (``has_result``) one that tells nothing.
+        task: what was learnt; None where the record names none that is known here.
         primary: what scores are of. metrics: all that the run may tell.
         rounds, evaluation: from it and from the sites' own files, sites in natural order.
         artificial: sites whose data was drawn.
@@ -67,6 +71,7 @@ class Run:
 
     result: RunResult
     has_result: bool
+    task: Task | None
     primary: Metric
     metrics: Sequence[Metric]
     sites: Sequence[str]
@@ -164,6 +169,7 @@ def read_run(run_dir: Path) -> Run:
     return Run(
         result=told,
         has_result=result.is_file(),
+        task=_task(told.task or next((each.task for each in own.values()), "")),
         primary=primary,
         metrics=metrics,
         sites=sites,
@@ -174,6 +180,13 @@ def read_run(run_dir: Path) -> Run:
         written=_written(result),
         artificial=_artificial(run, told),
     )
+
+
+def _task(name: str) -> Task | None:
+    try:
+        return find_task(name)
+    except SettingsError:  # of a house that has a task more than this one
+        return None
 
 
 def _artificial(run: RunFolder, told: RunResult) -> list[str]:

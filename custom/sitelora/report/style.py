@@ -147,6 +147,11 @@ class Picture:
     png: bytes
 
 
+def file_name(text: str) -> str:
+    """Return a text that is safe in a file name and an id."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in text)
+
+
 def finish(figure: Figure, *, name: str, words: str) -> Picture:
     """Render a figure; call it inside its :func:`canvas` or :func:`sheet`.
 

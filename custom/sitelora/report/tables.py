@@ -204,15 +204,19 @@ def _goodness(score: Metric, value: float | None) -> float:
 
 def _metric(rows: ByCase, model: str, metric: Metric, key: tuple[str, str, str]) -> Cell:
     value = rows[key].get(model, {}).get(metric.name)
+    if metric.balanced and value in (0.0, 1.0):
+        return Cell("right" if value else "wrong", sort=value)
     return Cell(metric.text(value), sort=value)
 
 
 def scores_by_case(run: Run) -> ByCase:
-    """Return the metrics of every model, in the order of the sites and their files."""
+    """Return the metrics of every model by label that a case is judged by, in the order of sites and their files."""
     rows: ByCase = {}
     for site, models in run.evaluation.items():
         for model, score in models.items():
             for case in score.cases:
                 for label, metrics in case.metrics.items():
+                    if run.primary.balanced and metrics.get(run.primary.name) is None:
+                        continue  # of a case of one class, the others
                     rows.setdefault((site, case.case, label), {})[model] = metrics
     return rows

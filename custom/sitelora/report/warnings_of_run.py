@@ -31,6 +31,7 @@ def warnings(run: Run) -> list[str]:
         where = "every site" if every else listed(list(run.artificial))
         found.insert(0, f"Artificial data at {where}: drawn, not measured, so these scores say nothing about patients.")
     found += _absences(run)
+    found += _missing_classes(run)
     found += below_beside(run)
     found += _truncations(run)
     found += _collapses(run)
@@ -70,6 +71,22 @@ def _absences(run: Run) -> list[str]:
         word = "Rounds" if len(numbers) > 1 else "Round"
         what = {"missing": "was missing", "rejected": "sent an update that was rejected"}.get(status, status)
         lines.append(f"{site} {what} in {word.lower()} {listed(numbers)}{f': {reason}' if reason else ''}.")
+    return lines
+
+
+def _missing_classes(run: Run) -> list[str]:
+    """Return one line for every site whose test cases lack a class, where classes count the same."""
+    lines = []
+    for site, models in run.evaluation.items() if run.primary.balanced else ():
+        labels = next((score.labels for score in models.values() if score.labels), {})
+        absent = [label for label, metrics in labels.items() if metrics.get(run.primary.name) is None]
+        if absent:
+            there = len(labels) - len(absent)
+            lines.append(
+                f"No test case at {site} is of the class {listed(absent)}: {run.primary.title} there is over "
+                f"{count_text(there, 'class') if there == 1 else f'the {there} other classes'}, and scores that need "
+                "the missing one have no value."
+            )
     return lines
 
 

@@ -1,13 +1,13 @@
 """What `inference.json` does around the network: judge the images first, name the masks, keep a volume's axes.
 
-A file that is refused does not stop the others: the rest is segmented, then the command ends with exit code 1 and a
-line for every refused file.
+A file that is refused does not stop the others: the rest is done, then the command ends with exit code 1 and a line for
+every refused file.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from monai.utils import ImageMetaKey
 from sitelora.data.case_names import unique_names
 from sitelora.data.endings import stem
 from sitelora.data.errors import SiteDataError
-from sitelora.data.rules import read_image, require_kind
+from sitelora.data.rules import CHANNELS, read_image, require_kind
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Judged:
     """The images of a run.
 
     Attributes:
-        fit: paths of those that are segmented, in their order.
+        fit: paths of those that the network sees, in their order.
         refused: why the others are not.
     """
 
@@ -68,20 +68,20 @@ class Judged:
         """
         if self.refused:
             lines = "".join(f"\n  {refusal}" for refusal in self.refused)
-            raise SystemExit(
-                f"{len(self.fit)} of {len(self.fit) + len(self.refused)} images segmented; refused:{lines}"
-            )
+            raise SystemExit(f"{len(self.fit)} of {len(self.fit) + len(self.refused)} images done; refused:{lines}")
         if not self.fit:
             raise SystemExit(
-                "no image to segment: the site has no test cases; name some with --datalist \"['a.nii.gz']\""
+                "no image to work on: the site has no test cases; name some with --datalist \"['a.nii.gz']\""
             )
 
 
-def judge_images(images: Sequence[str] | str, *, pictures: bool, names: MaskNames) -> Judged:
+def judge_images(
+    images: Sequence[str] | str, *, pictures: bool, names: MaskNames, channels: Collection[int] = CHANNELS
+) -> Judged:
     """Open every image once by the rules of `sitelora check`, before the network sees one.
 
     Args:
-        images: paths, or one path. pictures: what the network was trained on; volumes otherwise.
+        images: paths, or one path. pictures: what the network was trained on; volumes otherwise. channels: of them.
         names: learns the images.
     """
     given = [images] if isinstance(images, str) else [str(image) for image in images]
@@ -90,7 +90,7 @@ def judge_images(images: Sequence[str] | str, *, pictures: bool, names: MaskName
     fit, refused = [], []
     for image in images:
         try:
-            require_kind(read_image(Path(image).expanduser()), Path(image), pictures=pictures)
+            require_kind(read_image(Path(image).expanduser(), channels), Path(image), pictures=pictures)
         except SiteDataError as refusal:
             logger.error("%s", refusal)
             refused.append(refusal)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sitelora.bundle import bundle_names, bundle_path, require_checkpoint
 from sitelora.data.trained_on import TrainedOn
 from sitelora.networks.before_built import parts_before
-from sitelora.networks.checkpoint import unusable
+from sitelora.networks.tensor_file import unusable
 from sitelora.value_kinds import require_plain
 
 MADE = "made"

@@ -19,9 +19,10 @@ from sitelora.data.nifti import write_nifti
 from sitelora.data.reading import Pixels
 from sitelora.data.rules import read_image, read_label
 from sitelora.metric import Metric
-from sitelora.task import CaseMetrics, Labels, Task
+from sitelora.task import Album, CaseMetrics, Labels, Task, best_median_worst
 from sitelora.tasks.masks.case_picture import draw_case
 from sitelora.tasks.masks.metrics import case_metrics
+from sitelora.tasks.masks.overlays import legend
 
 DICE = Metric(
     name="dice",
@@ -122,4 +123,12 @@ TASK = Task(
     score_case=score_case,
     keep=keep,
     draw=draw,
+    leaves="its scores by label",
+    stays="images, labels, predictions, pictures of cases",
+    album=Album(
+        words="Every site's best, median and worst test case, a volume on the slice with the largest true area",
+        picture="image with the outlines of truth and prediction",
+        chosen=best_median_worst,
+        legend=legend,
+    ),
 )

@@ -82,6 +82,7 @@ class Draft:
 
     pictures: bool
     rng: np.random.Generator
+    classed: bool = False
     images: list[File] = field(default_factory=list)
     masks: list[File] = field(default_factory=list)
     patients: list[Any] = field(default_factory=list)
@@ -92,19 +93,32 @@ class Draft:
     after: list[Any] = field(default_factory=list)
     encode: Any = field(default=lambda text: text.encode())
 
+    def _beat(self) -> None:
+        """Give every volume a second phase: the first with its bright half cut off, however its axes lie."""
+        for image in self.images:
+            if image.affine is not None and image.values.ndim == 3 and not image.raw:
+                real = image.values.dtype.kind in "iuf" and image.values.size > 0
+                middle = np.sort(image.values, axis=None)[image.values.size // 2] if real else None
+                second = np.minimum(image.values, middle) if real else image.values
+                image.values = np.stack([image.values, second], -1)
+
     def any(self) -> int:
         """Return the number of a case, drawn."""
         return int(self.rng.integers(len(self.images)))
 
     def write(self, site: Path) -> None:
         """Write the folder."""
+        if self.classed:
+            self._beat()
         lists: dict[str, Any] = {"training": [], "validation": [], "test": []}
-        for image, mask, patient, split in zip(self.images, self.masks, self.patients, self.splits, strict=True):
+        cases = zip(self.images, self.masks, self.patients, self.splits, strict=True)
+        for number, (image, mask, patient, split) in enumerate(cases):
             for file in (image, mask):
                 path = site / file.path
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(file.content())
-            lists[split].append({"image": image.path, "label": mask.path, "patient": patient})
+            case = {"image": image.path, "label": mask.path, "patient": patient}
+            lists[split].append({**case, "class": number % 2} if self.classed else case)
         content = {"name": site.name, "labels": self.labels, **lists}
         for edit in self.edits:
             edit(content)
@@ -113,10 +127,13 @@ class Draft:
             act(site)
 
 
-def draft(rng: np.random.Generator) -> Draft:
-    """Return a plain site of four cases, volumes or pictures."""
+def draft(rng: np.random.Generator, classed: bool = False) -> Draft:
+    """Return a plain site of four cases, volumes or pictures.
+
+    With ``classed`` every case has a class beside its mask, and a volume becomes two phases when it is written.
+    """
     pictures = bool(rng.integers(2))
-    new = Draft(pictures=pictures, rng=rng, values={"pictures": pictures})
+    new = Draft(pictures=pictures, classed=classed, rng=rng, values={"pictures": pictures})
     for number in range(len(SPLITS)):
         shape = (24, 20) if pictures else (24, 20, 4)
         noise = rng.normal(100, 20, shape)

@@ -126,7 +126,7 @@ def rows_that_are_missing(draft: Draft) -> None:
 
 @refused
 def another_picture_format(draft: Draft) -> None:
-    file: File = draft.rng.choice(np.array([any_image(draft), *draft.masks], object))
+    file: File = draft.rng.choice(np.array([any_image(draft), *each(draft)[4:]], object))
     picture = Image.fromarray(file.values)
     kind, mode = [("jpeg", "CMYK"), ("jpeg", "L"), ("gif", "P"), ("webp", "RGB"), ("bmp", "L"), ("tiff", "L")][
         int(draft.rng.integers(6))

@@ -1,6 +1,7 @@
-"""What every change uses: the two registers, and a draft made one of volumes or of pictures.
+"""What every change uses: the registers, and a draft made one of volumes or of pictures.
 
-``FITS`` must pass the check and then never fail; ``REFUSED`` must not pass it.
+``FITS`` must pass the check and then never fail; ``REFUSED`` must not pass it. The registers of classes are of
+folders with a class per case alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from drafts import Draft, File
 Change = Callable[[Draft], None]
 FITS: dict[str, Change] = {}
 REFUSED: dict[str, Change] = {}
+FITS_CLASSES: dict[str, Change] = {}
+REFUSED_CLASSES: dict[str, Change] = {}
 
 
 def fits(change: Change) -> Change:
@@ -25,6 +28,18 @@ def fits(change: Change) -> Change:
 def refused(change: Change) -> Change:
     """Register a change that the check must refuse."""
     REFUSED[change.__name__] = change
+    return change
+
+
+def fits_classes(change: Change) -> Change:
+    """Register a change that leaves a folder of classes fit for training."""
+    FITS_CLASSES[change.__name__] = change
+    return change
+
+
+def refused_classes(change: Change) -> Change:
+    """Register a change of a folder of classes that the check must refuse."""
+    REFUSED_CLASSES[change.__name__] = change
     return change
 
 
@@ -49,8 +64,8 @@ def pictures(draft: Draft) -> None:
 
 
 def each(draft: Draft) -> list[File]:
-    """Return all files."""
-    return [*draft.images, *draft.masks]
+    """Return all files that are opened: no masks where cases have a class."""
+    return draft.images if draft.classed else [*draft.images, *draft.masks]
 
 
 def edit(draft: Draft, change: Callable[[dict[str, Any]], Any]) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 Array = np.ndarray
 
 _LOG_2 = 0.6931471805599453
+_EVERY_OTHER = np.uint64(0x0000FFFF0000FFFF)
 _SMALL = 1e-12
 """What :func:`power` takes for zero."""
 
@@ -48,10 +49,11 @@ class Draws:
         beyond 6.
         """
         words = self._words.random_raw((3, *shape))
-        total = np.zeros(tuple(shape), np.int64)
+        pairs = np.zeros(tuple(shape), np.uint64)  # two sums side by side, in the upper and the lower half
         for word in words:
-            for shift in (0, 16, 32, 48):
-                total += ((word >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.int64)
+            pairs += word & _EVERY_OTHER
+            pairs += (word >> np.uint64(16)) & _EVERY_OTHER
+        total = ((pairs >> np.uint64(32)) + (pairs & np.uint64(0xFFFFFFFF))).astype(np.int64)
         return (total - 6 * 0xFFFF).astype(np.float64) / 65536.0
 
     def beta_2_3(self) -> float:

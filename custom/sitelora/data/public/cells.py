@@ -6,8 +6,6 @@ name: cells of one person may lie on both sides of it, and intervals over "patie
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from sitelora.data.public.converting import (
     find_sources,
     read_table,
     relabel,
+    repeated,
     require_files,
     split_by_hash,
 )
@@ -33,16 +32,15 @@ DATASET = "cells"
 DESCRIPTION = "white blood cells of two laboratories: folders jiangxi_tecom, cellavision of images/, masks/, labels.csv"
 LABELS = {0: "background", 1: "cytoplasm", 2: "nucleus"}
 
-_log = logging.getLogger(__name__)
 _LAYOUT = "images/*.png (RGB), masks/*.png (0, 1, 2) and labels.csv (file, cell_class)"
 _COLUMNS = {"file", "cell_class"}
 _MASK = {value: value for value in LABELS}
-_CELLS = {1: "neutrophil", 2: "lymphocyte", 3: "monocyte", 4: "eosinophil", 5: "basophil"}
-_LABORATORIES: Mapping[str, str] = {
+CELLS = {1: "neutrophil", 2: "lymphocyte", 3: "monocyte", 4: "eosinophil", 5: "basophil"}
+LABORATORIES: Mapping[str, str] = {
     "jiangxi_tecom": "Jiangxi Tecom Science Corporation, China",
     "cellavision": "CellaVision",
 }
-SITES = tuple(_LABORATORIES)
+SITES = tuple(LABORATORIES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +76,7 @@ def convert(
     """
     chosen = choose_sites(sites, SITES, NAME)
     folders = find_sources(source, {site: site for site in chosen}, dataset=NAME, layout=_LAYOUT)
-    pictures = {site: _once(_pictures(folder)) for site, folder in folders.items()}
+    pictures = {site: _once(folder) for site, folder in folders.items()}
     return [_write(Path(out) / DATASET / site, *pictures[site], overwrite, progress) for site in chosen]
 
 
@@ -87,41 +85,39 @@ def split_of(site: str, file_name: str) -> str:
     return split_by_hash(NAME, site, file_name)
 
 
-def _pictures(folder: Path) -> list[_Picture]:
+def read_pictures(folder: Path, *, layout: str) -> dict[Path, int]:
+    """Return a laboratory's pictures, sorted, with the number of their cell's type.
+
+    Raises:
+        SiteDataError: ``labels.csv`` or a picture is missing, or a type is unknown.
+    """
     table = folder / "labels.csv"
-    rows = sorted(read_table(table, _COLUMNS, layout=_LAYOUT), key=lambda row: row["file"])
-    pictures = []
-    for row in rows:
-        if row["cell_class"] not in map(str, _CELLS):
+    pictures = {}
+    for row in sorted(read_table(table, _COLUMNS, layout=layout), key=lambda row: row["file"]):
+        if row["cell_class"] not in map(str, CELLS):
             raise SiteDataError(
-                f"{table}: found cell_class {row['cell_class']!r} for {row['file']}, expected one of {sorted(_CELLS)}; "
+                f"{table}: found cell_class {row['cell_class']!r} for {row['file']}, expected one of {sorted(CELLS)}; "
                 "correct the table"
             )
-        image, mask = folder / "images" / row["file"], folder / "masks" / row["file"]
-        pictures.append(_Picture(image=image, mask=mask, cell_class=int(row["cell_class"])))
-    files = [path for picture in pictures for path in (picture.image, picture.mask)]
-    require_files(folder, files, table="labels.csv", none="no picture listed", layout=_LAYOUT)
+        pictures[folder / "images" / row["file"]] = int(row["cell_class"])
+    require_files(folder, list(pictures), table="labels.csv", none="no picture listed", layout=layout)
     return pictures
 
 
-def _once(pictures: list[_Picture]) -> tuple[list[_Picture], dict[str, str]]:
+def _once(folder: Path) -> tuple[list[_Picture], dict[str, str]]:
     """Return the pictures without repeats, and the name of every repeat with the name it repeats."""
-    first: dict[str, _Picture] = {}
-    repeats: dict[str, str] = {}
+    pictures = [
+        _Picture(image=image, mask=folder / "masks" / image.name, cell_class=cell)
+        for image, cell in read_pictures(folder, layout=_LAYOUT).items()
+    ]
+    masks = [picture.mask for picture in pictures]
+    require_files(folder, masks, table="labels.csv", none="no picture listed", layout=_LAYOUT)
+    repeats = repeated([picture.image for picture in pictures], dataset=NAME)
     for picture in pictures:
-        values = read_pixels(picture.image).values
-        if values.shape[2:] != (3,) or values.dtype != "uint8":
-            found = f"shape {values.shape} of {values.dtype}"
-            raise SiteDataError(f"{picture.image}: found {found}, expected [H, W, 3] of uint8; export it as 8-bit RGB")
-        extent = read_pixels(picture.mask).extent
-        if extent != values.shape[:2]:
-            raise SiteDataError(f"{picture.mask}: found shape {extent}, expected {values.shape[:2]} as its image has")
-        digest = hashlib.sha256(f"{values.shape}".encode() + values.tobytes()).hexdigest()
-        if first.setdefault(digest, picture) is not picture:
-            repeats[picture.image.name] = first[digest].image.name
-    for name, kept in repeats.items():
-        _log.info("%s: %s is left out, it is the same picture as %s", NAME, name, kept)
-    return list(first.values()), repeats
+        extent, expected = read_pixels(picture.mask).extent, read_pixels(picture.image).extent
+        if extent != expected:
+            raise SiteDataError(f"{picture.mask}: found shape {extent}, expected {expected} as its image has")
+    return [picture for picture in pictures if picture.image.name not in repeats], repeats
 
 
 def _write(
@@ -144,7 +140,7 @@ def _write(
     folder = SiteFolder(
         path=target,
         name=site,
-        hospital=_LABORATORIES[site],
+        hospital=LABORATORIES[site],
         labels=LABELS,
         splits=splits,
         modality="blood smear microscopy, RGB",
@@ -152,7 +148,7 @@ def _write(
             "made_by": NAME,
             "cite": "Zheng et al. 2018, Micron 107:55-71",
             "patients": "not named by the source; every picture counts as its own",
-            "cell_class": {str(number): name for number, name in _CELLS.items()},
+            "cell_class": {str(number): name for number, name in CELLS.items()},
             "same_picture_left_out": dict(repeats),
         },
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import numpy as np
 from sitelora.data.reading import Pixels, read_pixels
 from sitelora.data.site_folder import SiteDataError, first_few
 from sitelora.seeding import derive_seed
+
+_log = logging.getLogger(__name__)
 
 
 def choose_sites(wanted: Sequence[str] | None, known: Collection[str], dataset: str) -> tuple[str, ...]:
@@ -117,6 +121,26 @@ def relabel(path: Path, mapping: Mapping[int, int]) -> Pixels:
         )
     table = np.array([mapping[int(value)] for value in values], np.uint8)
     return Pixels(values=table[inverse].reshape(mask.values.shape), affine=mask.affine)
+
+
+def repeated(images: Sequence[Path], *, dataset: str) -> dict[str, str]:
+    """Return the name of every picture that is the same as one before it, with the name of that one, and log it.
+
+    Raises:
+        SiteDataError: a picture is unreadable or not 8-bit RGB.
+    """
+    first: dict[str, str] = {}
+    repeats: dict[str, str] = {}
+    for image in images:
+        values = read_pixels(image).values
+        if values.shape[2:] != (3,) or values.dtype != "uint8":
+            found = f"shape {values.shape} of {values.dtype}"
+            raise SiteDataError(f"{image}: found {found}, expected [H, W, 3] of uint8; export it as 8-bit RGB")
+        kept = first.setdefault(hashlib.sha256(f"{values.shape}".encode() + values.tobytes()).hexdigest(), image.name)
+        if kept != image.name:
+            repeats[image.name] = kept
+            _log.info("%s: %s is left out, it is the same picture as %s", dataset, image.name, kept)
+    return repeats
 
 
 def split_by_hash(dataset: str, site: str, what: str) -> str:

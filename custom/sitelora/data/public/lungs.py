@@ -32,11 +32,11 @@ LABELS = {0: "background", 1: "lungs"}
 _LAYOUT = "images/*.png, masks/*.png and labels.csv (file, tuberculosis, has_mask)"
 _COLUMNS = {"file", "tuberculosis", "has_mask"}
 _MASK = {0: 0, 255: 1}
-_HOSPITALS: Mapping[str, str] = {
+HOSPITALS: Mapping[str, str] = {
     "montgomery": "Montgomery County Department of Health and Human Services, USA",
     "shenzhen": "Shenzhen No. 3 People's Hospital, China",
 }
-SITES = tuple(_HOSPITALS)
+SITES = tuple(HOSPITALS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +49,13 @@ class _Picture:
 
     @property
     def patient(self) -> str:
-        """``CHNCXR_0001_0.png`` is patient ``CHNCXR_0001``; the last number repeats the finding."""
-        return self.image.stem.rpartition("_")[0] or self.image.stem
+        """The patient's name in the release."""
+        return patient_of(self.image)
+
+
+def patient_of(image: Path) -> str:
+    """Return ``CHNCXR_0001`` of ``CHNCXR_0001_0.png``; the last number repeats the finding."""
+    return image.stem.rpartition("_")[0] or image.stem
 
 
 def convert(
@@ -112,7 +117,7 @@ def _write(target: Path, pictures: list[_Picture], overwrite: bool, progress: Pr
     folder = SiteFolder(
         path=target,
         name=site,
-        hospital=_HOSPITALS[site],
+        hospital=HOSPITALS[site],
         labels=LABELS,
         splits=splits,
         modality="chest X-ray",

@@ -1,56 +1,15 @@
-"""From a case in its native space to its picture: one slice, hung as radiologists do, the window of the case.
-
-Radiological display: the patient's right at the left edge, anterior (or superior) at the top. Oblique volumes
-are turned to the nearest of these; nothing is resampled.
-"""
+"""From a case in its native space to its picture: one slice, hung as radiologists do, the window of the case."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from nibabel.orientations import aff2axcodes
 from numpy.typing import NDArray
 
-from sitelora.tasks.masks.overlays import best_slice, draw_overlay, window_of
-
-Scalar = TypeVar("Scalar", bound=np.generic)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hanging:
-    """How a slice ``[X, Y]`` of a volume becomes rows and columns of a picture."""
-
-    transpose: bool
-    flip_rows: bool
-    flip_columns: bool
-    left_letter: str
-
-    def hang(self, plane: NDArray[Scalar]) -> NDArray[Scalar]:
-        """Return the slice with its first axis downwards and its second to the right."""
-        plane = plane.T if self.transpose else plane
-        return plane[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
-
-
-def radiological(affine: NDArray[np.floating]) -> Hanging:
-    """Return the hanging of slices along the last axis.
-
-    Args:
-        affine: voxel to RAS+ mm, ``[4, 4]``.
-    """
-    first, second = aff2axcodes(affine)[:2]  # the direction in which each axis grows, as R, L, A, P, S or I
-    transpose = second in "SI" or (second in "AP" and first not in "SI")
-    down, right = (second, first) if transpose else (first, second)
-    flip_rows, flip_columns = down in "AS", right in "RA"
-    return Hanging(
-        transpose=transpose,
-        flip_rows=flip_rows,
-        flip_columns=flip_columns,
-        left_letter="R" if right in "RL" else "A",
-    )
+from sitelora.tasks.images.hanging import radiological, window_of
+from sitelora.tasks.masks.overlays import best_slice, draw_overlay
 
 
 def draw_case(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -20,12 +19,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes
 from skimage.measure import find_contours
 
-TRUTH, PREDICTION = "#7cc8f5", "#ff8a1f"
-TEXT_PT = 12.0
+from sitelora.task import LegendLine
+from sitelora.tasks.images.card import MUTED, PREDICTION, TEXT_PT, TRUTH, WIDTH_PX, card
+
 LineStyle = tuple[float, tuple[float, ...]]
 LINE_STYLES: tuple[LineStyle, ...] = ((0, ()), (0, (4, 1.6)), (0, (1.2, 1.4)), (0, (4, 1.4, 1.2, 1.4)))
-LONGEST_TITLE = 46
-WIDTH_PX, STRIP_PX = 480, 38  # shown at about 270 on a phone: letters of 17 px there are 9
 
 
 def draw_overlay(
@@ -48,7 +46,7 @@ def draw_overlay(
         prediction: label values ``[H, W]``.
         path: where to write; parent folders are made.
         title: one short line above the picture.
-        window: grey values drawn as black and white; ``None`` takes :func:`window_of` the image.
+        window: grey values drawn as black and white; ``None`` takes those of the image.
         labels: label value to name; ``None`` outlines every value there is.
         pixel_mm: height and width of a pixel, for the true proportions.
         left_letter: side of the body at the left edge, ``R`` in radiological display.
@@ -61,43 +59,22 @@ def draw_overlay(
             f"image {image.shape}, truth {truth.shape} and prediction {prediction.shape} differ, expected "
             "[H, W] (the image may be [H, W, 3]): pass the same slice of all three"
         )
-    rows, columns = truth.shape
-    height_px = round(WIDTH_PX * rows * float(pixel_mm[0]) / (columns * float(pixel_mm[1])))
-    height_px = min(max(height_px, WIDTH_PX // 4), WIDTH_PX * 2)
-    total_px = height_px + 2 * STRIP_PX
-    with matplotlib.rc_context({"text.parse_math": False, "font.size": TEXT_PT}):
-        figure = Figure(figsize=(WIDTH_PX / 100, total_px / 100), dpi=100, facecolor="black")
-        axes = figure.add_axes((0, STRIP_PX / total_px, 1, height_px / total_px))
-        axes.set_axis_off()
-        aspect = float(pixel_mm[0]) / float(pixel_mm[1])
-        low, high = window or window_of(image)
-        shown = np.clip((image.astype(np.float64) - low) / max(high - low, 1e-12), 0.0, 1.0)
-        axes.imshow(shown, cmap="gray", vmin=0, vmax=1, aspect=aspect, interpolation="bilinear")
-        values = sorted(labels or {int(v) for v in np.unique([truth, prediction])})
-        classes = [value for value in values if value != 0]
+    values = sorted(labels or {int(v) for v in np.unique([truth, prediction])})
+    classes = [value for value in values if value != 0]
+    with card(image, path, title=title, window=window, pixel_mm=pixel_mm, left_letter=left_letter) as (figure, axes):
         for place, value in enumerate(classes):
             style = LINE_STYLES[place % len(LINE_STYLES)]
             _outline(axes, _region(truth, value), TRUTH, width=3.0, style=style)
             _outline(axes, _region(prediction, value), PREDICTION, width=2.0, style=style)
-        if left_letter:
-            axes.text(0.015, 0.5, left_letter, transform=axes.transAxes, color="#c9d1d9", va="center")
-        shown_title = title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1].rstrip()}…"
-        figure.text(0.02, 1 - STRIP_PX / total_px / 2, shown_title, color="#e4e8ec", va="center", ha="left")
         _legend(figure, {value: (labels or {}).get(value, str(value)) for value in classes})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        FigureCanvasAgg(figure)
-        figure.savefig(path, dpi=100, facecolor="black", metadata={"Software": None})
 
 
-def window_of(image: NDArray[np.generic]) -> tuple[float, float]:
-    """Return the grey values to show as black and white: 0 to 255 for bytes, else percentiles 0.5 and 99.5.
-
-    Call it with the whole volume, so that every slice of a case has the same contrast.
-    """
-    if image.dtype == np.uint8:
-        return 0.0, 255.0
-    low, high = np.percentile(image[np.isfinite(image)], [0.5, 99.5]) if np.isfinite(image).any() else (0, 1)
-    return float(low), float(high)
+def legend(class_names: Sequence[str]) -> list[LegendLine]:
+    """Return what the lines stand for; the kind of line says the class, where there are several."""
+    lines = [LegendLine("Truth (thick)", TRUTH, 3.5), LegendLine("Prediction (thin)", PREDICTION, 2.2)]
+    for place, name in enumerate(class_names):
+        lines.append(LegendLine(name, MUTED, 2.2, LINE_STYLES[place % len(LINE_STYLES)][1]))
+    return lines
 
 
 def best_slice(truth: NDArray[np.integer], prediction: NDArray[np.integer]) -> int:

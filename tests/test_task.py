@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sitelora.evaluation.site_pictures import select_cases
 from sitelora.metric import Metric
 from sitelora.run_result import CaseScore
+from sitelora.task import best_median_worst
 from sitelora.tasks.segmentation import DICE
 
 DISTANCE = Metric(name="mm", title="Distance", more_is_better=False, highest=None)
@@ -32,4 +32,4 @@ def test_of_a_distance_the_best_is_the_smallest() -> None:
 
 def selected(metric: Metric, values: list[float]) -> dict[str, float]:
     cases = [CaseScore(case=f"c{i}", patient="p", metrics={"x": {metric.name: v}}) for i, v in enumerate(values)]
-    return {which: case.mean(metric.name) for which, case in select_cases(cases, metric).items()}
+    return {which: case.mean(metric.name) for which, case in best_median_worst(cases, metric).items()}

@@ -1,0 +1,129 @@
+"""Files of tensors, read strictly: whole and finite, or refused by name; those embedded here by their hash too."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+EMBEDDED = "embedded"
+
+_SUFFIX = ".safetensors"
+_UNREADABLE = (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError)
+
+
+class CheckpointError(ValueError):
+    """A file that is no checkpoint of the architecture.
+
+    What leaves a site of it is what leaves where there is no file at all: a job may name any path as its base, and must
+    not learn from the answer whether a file of that name, a patient's for example, is there.
+    """
+
+    code = "base_missing"
+
+
+def file_of(base: str, arch: str) -> Path:
+    """Return where a base lies: the embedded file of an architecture, whose hash is right, or the path it names.
+
+    Args:
+        base: ``embedded``, or a path in which environment variables and ``~`` are expanded.
+        arch: the name of the architecture.
+
+    Raises:
+        ValueError: nothing of this architecture is embedded, or the installation is damaged.
+    """
+    if base != EMBEDDED:
+        return Path(os.path.expandvars(base)).expanduser()
+    path = embedded_file(arch)
+    if not path.is_file():
+        there = sorted(each.name.removesuffix(_SUFFIX) for each in path.parent.glob(f"*{_SUFFIX}"))
+        raise ValueError(
+            f"base='{EMBEDDED}' is for {', '.join(there)}, found arch={arch!r}; name the path of its checkpoint"
+        )
+    manifest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    found = file_sha256(path)
+    if found != manifest["sha256"]:
+        raise ValueError(
+            f"{path} has sha256 {found}, expected {manifest['sha256']} by its manifest: the installation "
+            "is damaged, install sitelora again"
+        )
+    return path
+
+
+def embedded_file(arch: str) -> Path:
+    """Return where the embedded weights of an architecture lie, if it has some."""
+    return Path(str(files("sitelora.networks.weights") / f"{arch}{_SUFFIX}"))
+
+
+def read_tensors(path: Path, *, tables: tuple[str, ...] = ()) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors of a checkpoint in fp32, and the format that a safetensors file says it has.
+
+    Args:
+        path: of a file that is there.
+        tables: names under which a file of training may keep the tensors, beside other things.
+
+    Raises:
+        CheckpointError: unreadable, damaged, no flat table of tensors, or tensors that no network can be made of.
+    """
+    made_as = ""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                made_as = (file.metadata() or {}).get("format", "")
+                loaded: object = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        why = str(error).split(". ")[0]  # torch goes on to advise loading it unsafely
+        raise CheckpointError(f"{path} is not a readable checkpoint ({why}); fetch it again") from error
+    if isinstance(loaded, dict):
+        loaded = next((loaded[name] for name in tables if isinstance(loaded.get(name), dict)), loaded)
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        found = sorted(map(str, loaded))[:5] if isinstance(loaded, dict) else type(loaded).__name__
+        raise CheckpointError(
+            f"{path} holds {found}, expected one flat table of tensors as it is published; extract it first"
+        )
+    wrong = [f"{name}: {why}" for name, value in loaded.items() if (why := unusable(value))]
+    if wrong:
+        raise CheckpointError(
+            f"{path} holds tensors that no network can be made of: {'; '.join(wrong[:5])}"
+            f"{f'; and {len(wrong) - 5} more' if len(wrong) > 5 else ''}. Expected dense, finite numbers in a floating "
+            "dtype, as they are published: fetch the file again, or convert it"
+        )
+    return {name: value.to(torch.float32) for name, value in loaded.items()}, made_as
+
+
+def unusable(value: Tensor) -> str:
+    """Return why a tensor of a checkpoint cannot be part of a network, or nothing."""
+    if value.layout != torch.strided or value.is_nested or value.device.type == "meta":
+        return f"found a tensor of layout {value.layout} on {value.device.type}, expected a dense one with values"
+    if not value.is_floating_point():
+        return f"found dtype {value.dtype}, expected floating-point numbers"
+    bad = int((~torch.isfinite(value.float())).sum())
+    return f"{bad} of {value.numel()} values are NaN or infinite in fp32" if bad else ""
+
+
+def fingerprint(state: dict[str, Tensor]) -> str:
+    """Return the sha256 over the names, shapes and fp32 bytes of ``state``, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name}|{tuple(value.shape)}|".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 22):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Vision transformers that classify: CineMA's for cine volumes, timm's for pictures."""

@@ -1,0 +1,98 @@
+"""What the classifying transformers have in common: how they are filled, and in which precision they run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sitelora.networks.initial import fill_network
+from sitelora.networks.parts import Parts
+from sitelora.networks.precision import autocast, resolve_precision
+
+_log = logging.getLogger(__name__)
+
+
+class Readout(nn.Linear):
+    """A linear head that computes in fp32 even where it is stored otherwise: probabilities are read off its logits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``[..., K]``."""
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.float(), self.weight.float(), self.bias.float())
+
+
+class VitClassifier(nn.Module):
+    """An encoder and a head.
+
+    Built under ``torch.device("meta")`` it has shapes and no values, and reads no checkpoint: for counts and for
+    egress.
+
+    Args:
+        arch: its name. classes: K, at least 2. parts: what it declares.
+        encoder: makes the encoder. head: makes the head.
+        read: returns what a base provides for this network, by name.
+        base: path of a checkpoint, ``embedded``, or None for seeded random values.
+        seed: seeds every tensor that the checkpoint does not provide, the head always, by the tensor's name.
+        precision: ``bf16``, ``fp32`` or ``auto``; see `set_precision`, which also stores the frozen base in bf16.
+        quiet: do not warn about a random base.
+
+    Raises:
+        ValueError: fewer than two classes, or a precision that the device does not have.
+    """
+
+    def __init__(
+        self,
+        *,
+        arch: str,
+        classes: int,
+        parts: Parts,
+        encoder: Callable[[], nn.Module],
+        head: Callable[[], nn.Module],
+        read: Callable[[nn.Module, str], dict[str, Tensor]],
+        base: str | None,
+        seed: int,
+        precision: str,
+        quiet: bool,
+    ) -> None:
+        super().__init__()
+        if classes < 2:
+            raise ValueError(f"found classes={classes}, expected at least 2: diagnosis tells classes apart")
+        self.arch, self.classes, self.parts = arch, classes, parts
+        self.base_fingerprint: str | None = None
+        device = torch.get_default_device()
+        resolve_precision(precision, device)
+        self.compute_precision = precision
+        with torch.device("meta"):
+            self.encoder, self.head = encoder(), head()
+        if device.type != "meta":
+            if base is None and not quiet:
+                _log.warning(
+                    "%s has a RANDOM base (base=None, seed %d): fine for a test, useless for images", arch, seed
+                )
+            provided = {} if base is None else read(self, base)
+            self.base_fingerprint = fill_network(self, provided, seed=seed)
+            self.to(device)
+
+    def ready(self, image: Tensor) -> Tensor:
+        """Return what the encoder reads of images with intensities from 0 to 1."""
+        raise NotImplementedError
+
+    def read_out(self, token: Tensor, others: Tensor) -> Tensor:
+        """Return what the head reads of the class token ``[B, d]`` and the other tokens ``[B, N, d]``."""
+        raise NotImplementedError
+
+    def features(self, image: Tensor) -> Tensor:
+        """Return what the head reads of images as for `ready`, in fp32: what a linear probe is fitted on."""
+        pixels = self.ready(image)
+        with autocast(self.compute_precision, pixels.device):
+            token, others = self.encoder(pixels)
+        return self.read_out(token.float(), others.float())
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits ``[B, K]`` of images as for `ready`, in fp32."""
+        logits: Tensor = self.head(self.features(image))
+        return logits

@@ -1,0 +1,89 @@
+"""What a classification bundle leaves of the images it was given: one table of all cases, and one JSON for each.
+
+The answer of a case is made as it was scored: the model's file says how its logits become probabilities and a class.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ignite.engine import Engine, Events
+from monai.utils import CommonKeys, ImageMetaKey
+from numpy.typing import NDArray
+
+from sitelora.data.case_names import unique_names
+from sitelora.tasks.classes.decision import Answer, decide
+
+TABLE = "predictions.csv"
+
+
+class CaseFiles:
+    """A handler of a MONAI evaluator.
+
+    Args:
+        output_dir: where the files go; made where it is missing.
+        made: what the model's file says of how it was made: the classes' names and the site's decision.
+    """
+
+    def __init__(self, *, output_dir: str | Path, made: Mapping[str, Any]) -> None:
+        self._folder = Path(output_dir)
+        self._names: Mapping[str, str] = made.get("labels", {})
+        self._decision: Mapping[str, Any] = made.get("decision", {})
+        self._answers: dict[str, tuple[Answer, int | None]] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Follow an evaluator."""
+        engine.add_event_handler(Events.STARTED, self._begin)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._note)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _begin(self) -> None:
+        self._answers.clear()
+
+    def _note(self, engine: Engine) -> None:
+        cases: Sequence[Mapping[str, Any]] = engine.state.output  # type: ignore[assignment]
+        for case in cases:
+            file = str(case[CommonKeys.IMAGE].meta[ImageMetaKey.FILENAME_OR_OBJ])
+            truth = case.get(CommonKeys.LABEL)
+            answer = decide(case[CommonKeys.PRED].cpu(), self._decision)
+            self._answers[file] = (answer, None if truth is None else int(truth))
+
+    def _write(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        names = unique_names(list(self._answers))
+        rows = []
+        for file, (answer, truth) in self._answers.items():
+            told = {
+                "case": names[file],
+                "image": file,
+                **({} if truth is None else {"truth": self._name(truth)}),
+                "chosen": self._name(answer.chosen),
+                "probability": self._by_class(answer.probabilities),
+                "uncalibrated": self._by_class(answer.uncalibrated),
+                "decision": dict(self._decision),
+            }
+            text = json.dumps(told, indent=2, ensure_ascii=False)
+            (self._folder / f"{names[file]}.json").write_text(text + "\n", encoding="utf-8")
+            rows.append(_flat(told))
+        with (self._folder / TABLE).open("w", newline="", encoding="utf-8") as stream:
+            table = csv.DictWriter(stream, list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
+
+    def _by_class(self, values: NDArray[np.float64]) -> dict[str, float]:
+        return {self._name(number): round(float(value), 6) for number, value in enumerate(values)}
+
+    def _name(self, number: int) -> str:
+        return self._names.get(str(number), str(number))
+
+
+def _flat(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one line of the table: a column for every class's probability, and nothing of how it was decided."""
+    columns = {key: value if isinstance(value, dict) else {"": value} for key, value in told.items()}
+    del columns["decision"]
+    return {f"{key}_{name}".rstrip("_"): one for key, inner in columns.items() for name, one in inner.items()}
