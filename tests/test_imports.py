@@ -201,7 +201,8 @@ sys.meta_path.insert(0, NoExtras())
 import sitelora
 count = 0
 for module in pkgutil.walk_packages(sitelora.__path__, "sitelora."):
-    extras = ("sitelora.flare", "sitelora.simulator", "sitelora.bundle_source.", "sitelora.report.page")
+    extras = ("sitelora.flare", "sitelora.simulator", "sitelora.bundle_source.")
+    extras += ("sitelora.report.page", "sitelora.report.model_card", "sitelora.model_export.export")
     if not module.name.startswith(extras):
         importlib.import_module(module.name)
         count += 1

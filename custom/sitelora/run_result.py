@@ -166,10 +166,7 @@ class SharedTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Egress:
-    """What leaves a site and what stays; all bytes as on the wire, ``full_model_bytes`` of the whole model.
-
-    ``clip_norm`` and ``noise_std`` are the job's; what a site's own policy adds is not known to the server.
-    """
+    """What leaves a site and what stays; bytes as on the wire, clip and noise the job's (not a site's own policy's)."""
 
     shared: Sequence[SharedTensor] = ()
     companions: Sequence[str] = ()
@@ -212,9 +209,8 @@ class RunResult:
 
     Attributes:
         error: why it is not completed. overrides: the bundle's values. fingerprint: of the server's last tensors.
-        versions, hardware: of the first site. egress: None where no site has begun.
+        versions, hardware: of the first site. egress: None where no site has begun. evaluation: by site and kind.
         task: name of it. primary: of the score that scores are of, one of ``metrics``: all that this run may tell.
-        evaluation: by site and kind of model.
     """
 
     format: int = FORMAT

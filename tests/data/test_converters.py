@@ -55,7 +55,7 @@ def numbers(folder, split):
 def test_converters_are_found_and_alike():
     found = converters()
     masks = {"cells", "ixi", "kits19", "prostate", "prostate_phantom", "lungs", "nuclei"}
-    classes = {"acdc", "cell_types", "cine_phantom", "tuberculosis"}
+    classes = {"acdc", "cell_types", "cine_phantom", "isic2019", "mnms", "mnms2", "tuberculosis"}
     assert set(found) == masks | classes
     for name, converter in found.items():
         assert all(hasattr(converter, part) for part in Converter.__annotations__)
@@ -242,7 +242,7 @@ def test_phantom_by_name(tmp_path):
 
 
 def test_unknown_dataset(tmp_path):
-    with pytest.raises(SiteDataError, match=r"'liver'.*lungs, nuclei, prostate, prostate_phantom"):
+    with pytest.raises(SiteDataError, match=r"'liver'.*nuclei, prostate, prostate_phantom, tuberculosis"):
         prepare("liver", source=None, out=tmp_path)
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from monai.bundle import ConfigWorkflow
-from sitelora.serving.case_files import TABLE
 
 from sitelora.bundle import bundle_path
 from sitelora.data.check import check_site_folder, format_check
@@ -20,6 +19,7 @@ from sitelora.federation.bundle_config import data_needs, read_bundle
 from sitelora.federation.in_process import run_in_process
 from sitelora.run_result import RunResult
 from sitelora.serving.bundle_parts import MaskNames, judge_images
+from sitelora.tasks.classes.case_files import TABLE
 
 sys.path.insert(0, str(Path(__file__).with_name("odd")))
 from drawing import CLASS_KINDS, KINDS, draw_site

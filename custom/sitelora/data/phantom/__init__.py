@@ -1,1 +1,1 @@
-"""The drawn prostate phantom, the same bytes on every processor (our choice of anatomy and scanners)."""
+"""Drawn data, the same bytes on every processor (our choice of anatomy and scanners): prostates, and beating hearts."""

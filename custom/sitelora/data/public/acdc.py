@@ -10,24 +10,19 @@ are called so, and are written only where they are asked for.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from sitelora.data.nifti import write_nifti
-from sitelora.data.public.classed import ClassedCase, split_patients, write_cases
+from sitelora.data.public import cine
+from sitelora.data.public.cine import CinePatient, Phase, write_patients
 from sitelora.data.public.converting import choose_sites, require_files, source_folder
-from sitelora.data.reading import read_pixels
 from sitelora.data.site_folder import Progress, SiteDataError
 from sitelora.seeding import derive_seed
 
 NAME = "acdc"
 DATASET = "acdc"
 DESCRIPTION = "ACDC cine MRI, normal or diseased: folders patientNNN of Info.cfg and patientNNN_frameFF.nii.gz"
-LABELS = {0: "normal", 1: "disease"}
+LABELS = cine.LABELS
 SITES = ("acdc",)
 SIMULATED = ("simulated-1", "simulated-2", "simulated-3")
 """Sites that are none: the one hospital's patients dealt out."""
@@ -37,16 +32,6 @@ _LAYOUT = (
 )
 _GROUPS = ("NOR", "DCM", "HCM", "MINF", "RV")
 _LINE = re.compile(r"\s*(\w+)\s*:\s*(\S+)\s*")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Patient:
-    """One patient: group and the two frames' files."""
-
-    name: str
-    group: str
-    diastole: Path
-    systole: Path
 
 
 def convert(
@@ -68,7 +53,7 @@ def convert(
     return [_write(Path(out) / DATASET / site, _of(site, patients), overwrite, progress) for site in chosen]
 
 
-def _patients(source: Path) -> list[_Patient]:
+def _patients(source: Path) -> list[CinePatient]:
     """Return every patient, wherever the folder is: the challenge has them below ``training`` and ``testing``."""
     found = []
     for info in sorted(source.rglob("Info.cfg"), key=lambda path: path.parent.name):
@@ -83,7 +68,8 @@ def _patients(source: Path) -> list[_Patient]:
             )
         frames = [info.parent / f"{name}_frame{int(values[key]):02d}.nii.gz" for key in ("ED", "ES")]
         require_files(info.parent, frames, table="Info.cfg", none="no frame", layout=_LAYOUT)
-        found.append(_Patient(name=name, group=values["Group"], diastole=frames[0], systole=frames[1]))
+        phases = [Phase(file=frame) for frame in frames]
+        found.append(CinePatient(name=name, group=values["Group"], diastole=phases[0], systole=phases[1], more={}))
     if not found:
         raise SiteDataError(f"{source}: found no Info.cfg below it, expected {_LAYOUT}; give the unpacked release")
     names = [patient.name for patient in found]
@@ -93,7 +79,7 @@ def _patients(source: Path) -> list[_Patient]:
     return found
 
 
-def _of(site: str, patients: list[_Patient]) -> list[_Patient]:
+def _of(site: str, patients: list[CinePatient]) -> list[CinePatient]:
     """Return a site's patients: all, or every third of each group in the order of a hash."""
     if site not in SIMULATED:
         return patients
@@ -104,47 +90,19 @@ def _of(site: str, patients: list[_Patient]) -> list[_Patient]:
     return sorted(dealt, key=lambda patient: patient.name)
 
 
-def _write(target: Path, patients: list[_Patient], overwrite: bool, progress: Progress | None) -> Path:
-    cases = [
-        ClassedCase(
-            file=f"{patient.name}.nii.gz",
-            patient=patient.name,
-            truth=int(patient.group != "NOR"),
-            write=partial(_write_stack, patient),
-            more={"group": patient.group},
-            stratum=patient.group,
-        )
-        for patient in patients
-    ]
-    simulated = target.name in SIMULATED
-    source: Mapping[str, str] = {
-        "made_by": NAME,
-        "cite": "Bernard et al. 2018, IEEE TMI 37:2514-2525",
-        "spacing": "as in the files; in the 8-bit copy, cropped to 160 x 160, it is nominal",
-        **({"simulated": "one hospital's patients dealt out; not a hospital of its own"} if simulated else {}),
-    }
-    hospital = "University Hospital of Dijon, France"
-    return write_cases(
+def _write(target: Path, patients: list[CinePatient], overwrite: bool, progress: Progress | None) -> Path:
+    hospital, simulated = "University Hospital of Dijon, France", target.name in SIMULATED
+    return write_patients(
         target,
-        split_patients(cases, (NAME, target.name)),
+        patients,
+        seed=(NAME, target.name),
         overwrite=overwrite,
         progress=progress,
         hospital=f"Simulated site {target.name[-1]} of {len(SIMULATED)} ({hospital})" if simulated else hospital,
-        labels=LABELS,
-        modality="cine MRI",
-        source=source,
+        source={
+            "made_by": NAME,
+            "cite": "Bernard et al. 2018, IEEE TMI 37:2514-2525",
+            "spacing": "as in the files; in the 8-bit copy, cropped to 160 x 160, it is nominal",
+            **({"simulated": "one hospital's patients dealt out; not a hospital of its own"} if simulated else {}),
+        },
     )
-
-
-def _write_stack(patient: _Patient, path: Path) -> None:
-    """Write both phases as one file ``[X, Y, Z, 2]``, values of the release's own type."""
-    diastole, systole = read_pixels(patient.diastole), read_pixels(patient.systole)
-    shapes = (diastole.values.shape, systole.values.shape)
-    affine, other = diastole.affine, systole.affine
-    apart = affine is None or other is None or not np.allclose(affine, other, atol=1e-2)
-    if shapes[0] != shapes[1] or len(shapes[0]) != 3 or apart or affine is None:
-        raise SiteDataError(
-            f"{patient.systole}: found shape {shapes[1]} beside {shapes[0]} of {patient.diastole.name}"
-            f"{', in another place' if apart else ''}; expected two phases [X, Y, Z] on one grid; export them again"
-        )
-    write_nifti(path, np.stack([diastole.values, systole.values], -1), affine)
