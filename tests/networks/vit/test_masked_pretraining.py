@@ -1,6 +1,7 @@
 """The scripts that made cine_tiny and vit_tiny: drawings with seeds of their own, a task, a run that survives."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +113,17 @@ def test_an_interrupted_run_ends_as_one_that_was_not(tmp_path, monkeypatch):
     log = [json.loads(line) for line in (tmp_path / "broken" / "log.jsonl").read_text().splitlines()]
     assert log == [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("make", "shape"), [(cine, (2, 24, 24, 3)), (partial(picture, arch="toy_mean"), (3, 20, 20))])
+def test_a_settled_network_tells_images_apart_as_much_in_every_channel(make, shape):
+    from export import settle
+
+    network = make()
+    images = torch.rand(40, *shape, generator=torch.Generator().manual_seed(0))
+    before = network.encoder(network.ready(images))[1].mean(1).std(0)
+    settle(network, images)
+    read = network.encoder(network.ready(images))[1].mean(1)
+    torch.testing.assert_close(read.mean(0), torch.zeros(24), atol=1e-3, rtol=0)
+    torch.testing.assert_close(read.std(0), torch.ones(24), atol=1e-2, rtol=0)
+    assert before.max() < 0.5
