@@ -14,6 +14,8 @@ from sitelora.networks.vit.positions import sines
 
 WIDTH, DEPTH, HEADS = 96, 2, 3
 """Of the decoder, which is thrown away."""
+_LEAST_SPREAD = 0.05
+"""Deviation below which a patch is not blown up to 1: it shows noise."""
 
 
 def cut(image: Tensor, patch: int) -> Tensor:
@@ -48,7 +50,7 @@ class Across(nn.Module):
 
 
 class MaskedAutoencoder(nn.Module):
-    """Predicts the pixels of hidden patches; the squared error over them is the loss.
+    """Predicts hidden patches, each standardised; the squared error over them is the loss.
 
     Args:
         network: whose encoder is trained. grid: of its tokens. patch: pixels of a token's side. channels: of an image.
@@ -73,7 +75,20 @@ class MaskedAutoencoder(nn.Module):
         for block in self.blocks:
             x = block(x, seen)
         predicted = self.out(x).flatten(0, 1).float()
-        return (predicted - cut(image, self.patch)[hidden]).square().mean()
+        return (predicted - standardised(cut(image, self.patch)[hidden])).square().mean()
+
+
+def standardised(patches: Tensor) -> Tensor:
+    """Return patches of mean 0 and deviation about 1, as He et al. ask for them: shapes count, brightness does not."""
+    spread = patches.std(-1, keepdim=True).clamp(min=_LEAST_SPREAD)
+    return (patches - patches.mean(-1, keepdim=True)) / spread
+
+
+def start(module: nn.Module) -> None:
+    """Give a linear layer the values that He et al. start with: at torch's own, attention stays blind for long."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
 
 
 def learning_rate(step: int, steps: int, peak: float, warm_up: int) -> float:

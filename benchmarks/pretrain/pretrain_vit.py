@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from banks import MATRIX, PICTURE_PX, SLICES, bank, batch
-from masked import MaskedAutoencoder, hide, learning_rate
+from masked import MaskedAutoencoder, hide, learning_rate, start
 
 from sitelora.networks.precision import autocast
 from sitelora.networks.vit.cine import CineClassifier
@@ -38,12 +38,14 @@ def network_of(arch: str, seed: int) -> VitClassifier:
 
 
 def autoencoder_of(network: VitClassifier, seed: int) -> MaskedAutoencoder:
-    """Return the autoencoder around it, its decoder seeded."""
+    """Return the autoencoder around it, its linear layers seeded anew."""
     torch.manual_seed(seed)
     if isinstance(network, CineClassifier):
-        return MaskedAutoencoder(network, network.encoder.stem.grid, 16, 2)
-    side = network.encoder.side
-    return MaskedAutoencoder(network, (side, side), PICTURE_PX // side, 3)
+        model = MaskedAutoencoder(network, network.encoder.stem.grid, 16, 2)
+    else:
+        side = network.encoder.side
+        model = MaskedAutoencoder(network, (side, side), PICTURE_PX // side, 3)
+    return model.apply(start)
 
 
 def train(run: Path, settings: dict) -> None:

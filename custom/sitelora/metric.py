@@ -81,3 +81,8 @@ class Metric:
 
 UNKNOWN = Metric(name="score", title="Score")
 """Of a record that does not say what its scores are."""
+
+
+def primary_of(name: str, metrics: Sequence[Metric]) -> Metric:
+    """Return the metric of a name, or one of which nothing is known."""
+    return next((metric for metric in metrics if metric.name == name), UNKNOWN)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sitelora.metric import UNKNOWN, Metric
+from sitelora.metric import UNKNOWN, Metric, primary_of
 from sitelora.typed_json import OMIT, REST, TypedJsonError, from_json, to_json
 
 FORMAT = 2
@@ -289,11 +289,6 @@ class RunResult:
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``result.json``."""
         return dict(to_json(self))
-
-
-def primary_of(name: str, metrics: Sequence[Metric]) -> Metric:
-    """Return the metric of a name, or one of which nothing is known."""
-    return next((metric for metric in metrics if metric.name == name), UNKNOWN)
 
 
 def natural(name: str) -> list[tuple[int, str]]:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sitelora.metric import Metric
-from sitelora.run_result import primary_of
+from sitelora.metric import Metric, primary_of
 from sitelora.task_registry import find_task
 from sitelora.typed_json import from_json, to_json
 

@@ -17,9 +17,9 @@ from typing import Any
 from sitelora.evaluation.scores import summarise
 from sitelora.federation.events import read_events
 from sitelora.federation.run_folder import RunFolder
-from sitelora.metric import UNKNOWN, Metric
+from sitelora.metric import UNKNOWN, Metric, primary_of
 from sitelora.report.style import MODELS
-from sitelora.run_result import ModelScore, Round, RunResult, RunResultError, ServedModel, natural, primary_of
+from sitelora.run_result import ModelScore, Round, RunResult, RunResultError, ServedModel, natural
 from sitelora.task import Task
 from sitelora.task_registry import find_task
 from sitelora.typed_json import REST, TypedJsonError, from_json

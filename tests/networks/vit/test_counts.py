@@ -12,7 +12,7 @@ def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cinema():
     with torch.device("meta"):
         return CineClassifier(arch="cinema", image_size=192, slices=16)

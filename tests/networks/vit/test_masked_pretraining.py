@@ -56,7 +56,7 @@ def test_patches_are_the_tokens_in_their_order():
 @pytest.mark.parametrize(("make", "shape", "patch"), [(cine, (2, 24, 24, 3), 8), (picture, (3, 20, 20), 4)])
 def test_the_loss_is_of_what_is_hidden_alone(make, shape, patch):
     """With a decoder that says one grey whatever it sees, the loss is how far the hidden pixels are from it."""
-    from masked import MaskedAutoencoder, cut, hide
+    from masked import MaskedAutoencoder, cut, hide, standardised
 
     network = make()
     image = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
@@ -69,7 +69,7 @@ def test_the_loss_is_of_what_is_hidden_alone(make, shape, patch):
     with torch.no_grad():
         model.out[1].weight.zero_()
         model.out[1].bias.fill_(0.25)
-        asked = cut(image, patch)[hidden]
+        asked = standardised(cut(image, patch)[hidden])
         torch.testing.assert_close(model(image, hidden), (asked - 0.25).square().mean())
 
 
