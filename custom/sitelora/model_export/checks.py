@@ -12,6 +12,7 @@ from pathlib import Path
 
 from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
 
+from sitelora.data.endings import PICTURES, VOLUMES
 from sitelora.model_export.golden import FOLDER, IMAGE, differing
 from sitelora.model_export.model_of_run import ExportError
 from sitelora.model_export.versions import INFERENCE, METADATA
@@ -58,7 +59,7 @@ def check_bundle(folder: Path, predictions: Sequence[Path]) -> list[str]:
 
 
 def _segment(folder: Path, out: Path) -> None:
-    (image,) = (folder / FOLDER).glob(f"{IMAGE}.*")
+    (image,) = (path for path in (folder / FOLDER).glob(f"{IMAGE}.*") if path.name.endswith(VOLUMES + PICTURES))
     run = ConfigWorkflow(
         workflow_type="inference",
         config_file=str(folder / INFERENCE),

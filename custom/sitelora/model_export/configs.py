@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from sitelora.model_export.versions import OURS
 from sitelora.report.format_values import count_text
 from sitelora.run_result import ModelScore
 from sitelora.serving.inference_config import installed_config
+from sitelora.serving.model_file import MADE
 from sitelora.serving.open_model import OpenModel
 from sitelora.value_kinds import require_plain
 
@@ -29,7 +31,10 @@ def frozen_inference(model: OpenModel, *, origin: ModelOfRun) -> dict[str, Any]:
         model: opened. origin: where the model is from.
     """
     config = model.content
-    frozen: dict[str, Any] = {key: _frozen(value, key, model) for key, value in config.items() if key != "made"}
+    frozen: dict[str, Any] = {key: _frozen(value, key, model) for key, value in config.items() if key != MADE}
+    if f'"@{MADE}"' in json.dumps(frozen):  # a handler that wants to know how answers are named and decided
+        frozen = {MADE: {key: model.made[key] for key in ("labels", "decision") if key in model.made}, **frozen}
+        require_plain(frozen[MADE], f"{origin.file}: names of classes")
     frozen["imports"] = [line for line in config["imports"] if not line.endswith("made_of")]
     frozen["output_dir"] = f"$str(home() / 'runs' / '{origin.line}' / 'inference')"
     if origin.run.result.dataset:
@@ -49,7 +54,7 @@ def metadata(model: OpenModel, *, origin: ModelOfRun, model_sha256: str) -> dict
     score = _score_text(origin)
     told.update(
         name=whose,
-        task=f"{origin.task} of {', '.join(name for value, name in sorted(model.labels.items()) if value)}",
+        task=f"{origin.task}: {labels}",
         description=f"{whose}, run {origin.uid}, method {made.get('method', '?')}"
         + (f", at {made['hospital']}" if made.get("hospital") else "")
         + (f". {score}" if score else ". Not scored on test cases")
@@ -91,7 +96,7 @@ def _frozen(value: Any, id: str, model: OpenModel) -> Any:
         return {key: _frozen(inner, f"{id}#{key}", model) for key, inner in value.items()}
     if isinstance(value, list):
         return [_frozen(inner, f"{id}#{place}", model) for place, inner in enumerate(value)]
-    if isinstance(value, str) and _SAID_BY_THE_MODEL.search(value):
+    if isinstance(value, str) and value != f"@{MADE}" and _SAID_BY_THE_MODEL.search(value):
         return model.config.get_parsed_content(id)
     return value
 
@@ -103,9 +108,9 @@ def _data_format(told: Mapping[str, Any], model: OpenModel) -> dict[str, Any]:
     if model.made.get("modality"):
         image["modality"] = str(model.made["modality"])
     if model.trained_on is not None:
-        count = max(model.trained_on.channels)
-        image["num_channels"] = count
-        image["channel_def"] = {str(place): "image" if count == 1 else "RGB"[place] for place in range(count)}
+        image["num_channels"] = count = max(model.trained_on.channels)
+        if count in (1, 3):
+            image["channel_def"] = {str(place): "image" if count == 1 else "RGB"[place] for place in range(count)}
     pred: dict[str, Any] = {**told["outputs"]["pred"], "num_channels": len(model.labels)}
     pred["channel_def"] = {str(value): name for value, name in sorted(model.labels.items())}
     if "spatial_shape" in pred and len(pred["spatial_shape"]) == len(told["inputs"]["image"]["spatial_shape"]):
@@ -120,6 +125,7 @@ def _metrics(score: ModelScore | None, primary: str) -> dict[str, float]:
     found = {f"mean_{primary}": score.score}
     for label, values in score.labels.items():
         found.update({f"{label}_{name}": value for name, value in values.items() if value is not None})
+    found.update({name: value for name, value in score.set_scores.items() if value is not None})
     return {name: round(value, 4) for name, value in found.items()}
 
 

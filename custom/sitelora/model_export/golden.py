@@ -5,6 +5,7 @@ No patient is behind the image. It lies between the intensities and has the voxe
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,14 @@ from sitelora.data.endings import PICTURES, VOLUMES
 from sitelora.data.nifti import write_nifti
 from sitelora.data.reading import read_pixels
 from sitelora.model_export.model_of_run import ExportError
-from sitelora.serving.many_images import predict_many
+from sitelora.serving.many_images import TABLE, predict_many
 from sitelora.serving.open_model import OpenModel
 from sitelora.serving.outputs import Wanted
 
 FOLDER, IMAGE = "golden", "image"
 _SIDE, _SLICES = 96, 7
+_PLACE = "image"
+"""Key of an answer under which its image's file stands."""
 
 
 def draw_golden(model: OpenModel, folder: Path) -> Path:
@@ -58,15 +61,25 @@ def keep_golden(model: Path, opened: OpenModel, folder: Path) -> list[Path]:
     (case,) = predict_many(model, [image], out=folder, wanted=Wanted(), device="cpu")
     if case.refused:
         raise ExportError(f"the drawn case is refused: {case.refused}")
-    return list(case.files)
+    kept = []
+    for file in case.files:
+        if file.suffix == TABLE:
+            file.unlink()  # one row of what stands in the case's own file
+            continue
+        if file.suffix == ".json":
+            told = json.loads(file.read_text(encoding="utf-8"))
+            file.write_text(json.dumps({**told, _PLACE: image.name}, indent=2) + "\n", encoding="utf-8")
+        kept.append(file)
+    return kept
 
 
 def differing(one: Path, other: Path) -> int:
-    """Return how many voxels of two predictions differ; of files that are no images, 1 where their bytes do."""
+    """Return how many voxels of two predictions differ; of answers, 1 where they do; where the image lay counts not."""
     if one.name.endswith(VOLUMES + PICTURES):
         first, second = (read_pixels(file).values for file in (one, other))
     else:
-        return int(one.read_bytes() != other.read_bytes())
+        told = [json.loads(file.read_text(encoding="utf-8")) | {_PLACE: ""} for file in (one, other)]
+        return int(told[0] != told[1])
     return int(first.size) if first.shape != second.shape else int((first != second).sum())
 
 

@@ -44,7 +44,10 @@ class MaskNames:
 
     def case(self, metadict: Mapping[str, Any] | None) -> str:
         """Return the name of the case whose image has these metadata."""
-        file = str((metadict or {}).get(ImageMetaKey.FILENAME_OR_OBJ))
+        return self.name(str((metadict or {}).get(ImageMetaKey.FILENAME_OR_OBJ)))
+
+    def name(self, file: str) -> str:
+        """Return the name of the case whose image is in this file."""
         return self._names.get(_plain(file), stem(Path(file)))
 
 

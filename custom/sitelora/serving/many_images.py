@@ -6,6 +6,7 @@ is there: an older mask may be another patient's.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import os
 import tempfile
@@ -19,6 +20,9 @@ from sitelora.data.site_folder import DATALIST
 from sitelora.serving.open_model import open_model
 from sitelora.serving.outputs import Wanted
 from sitelora.serving.predict import Predictor, Progress
+
+TABLE = ".csv"
+"""The ending of a table with a row a case, which grows with every case; its first column names the case."""
 
 
 class CallError(ValueError):
@@ -126,10 +130,28 @@ def _hand_over(staging: Path, out: Path, *, replace: bool) -> list[Path]:
         FileExistsError: something of that name is there.
     """
     new = sorted(staging.iterdir())
-    there = [path.name for path in new if (out / path.name).exists()]
+    tables = [path for path in new if path.suffix == TABLE and (out / path.name).exists()]
+    there = [path.name for path in new if path not in tables and (out / path.name).exists()]
     if there and not replace:
         raise FileExistsError(f"{out / there[0]} is there already: name another folder with --out, or say --replace")
+    for table in tables:
+        _add_rows(table, out / table.name)
     return [path.replace(out / path.name) for path in new]
+
+
+def _add_rows(new: Path, old: Path) -> None:
+    """Put the rows of a table that is there before those of a new one, but for those of the same case.
+
+    Raises:
+        FileExistsError: it has other columns.
+    """
+    rows = [list(csv.reader(path.read_text(encoding="utf-8").splitlines())) for path in (old, new)]
+    if rows[0][:1] != rows[1][:1]:
+        raise FileExistsError(f"{old} is there already, with other columns: name another folder with --out")
+    again = {row[0] for row in rows[1][1:]}
+    kept = [row for row in rows[0][1:] if row and row[0] not in again]
+    with new.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([rows[1][0], *kept, *rows[1][1:]])
 
 
 def _may_be_image(path: Path, folder: Path) -> bool:

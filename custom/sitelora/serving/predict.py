@@ -6,13 +6,16 @@ transforms a stack of slices at a time (`serving.in_parts`), as far as nothing i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from monai.data.utils import list_data_collate
+from monai.engines.evaluator import SupervisedEvaluator
+from monai.handlers.stats_handler import StatsHandler
 from monai.transforms import AsDiscreted, Compose, SaveImaged
 from torch import Tensor
 
@@ -97,6 +100,14 @@ class Predictor:
         data = loader({"image": str(image)})
         facts = facts_of(data["image"], image, pictures=self.model.pictures)
         data = Compose(others)(data)
+        if any(isinstance(step, SaveImaged) for step in part("postprocessing").transforms):
+            self._write_mask(data)
+        else:
+            self._answer(data)
+        return facts
+
+    def _write_mask(self, data: Mapping[Hashable, Any]) -> None:
+        part = self.model.config.get_parsed_content
         with torch.no_grad():
             pixels = data["image"].as_subclass(Tensor)[None].to(self.model.device)
             logits = part("inferer")(pixels, self.model.network).cpu()
@@ -107,7 +118,18 @@ class Predictor:
             if isinstance(step, SaveImaged) and self.wanted.largest_component:
                 keep_largest(after["pred"].numpy()[0])
             after = Compose([step])(after)
-        return facts
+
+    def _answer(self, data: Mapping[Hashable, Any]) -> None:
+        """Let the bundle's evaluator give its answer, whose handlers write it."""
+        part = self.model.config.get_parsed_content
+        SupervisedEvaluator(
+            device=self.model.device,
+            val_data_loader=[list_data_collate([data])],
+            network=self.model.network,
+            inferer=part("inferer"),
+            postprocessing=part("postprocessing"),
+            val_handlers=[each for each in part("handlers") if not isinstance(each, StatsHandler)],
+        ).run()
 
 
 def facts_of(loaded: Any, image: Path, *, pictures: bool) -> Facts:

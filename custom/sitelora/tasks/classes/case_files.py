@@ -17,6 +17,7 @@ from monai.utils import CommonKeys, ImageMetaKey
 from numpy.typing import NDArray
 
 from sitelora.data.case_names import unique_names
+from sitelora.serving.bundle_parts import MaskNames
 from sitelora.tasks.classes.decision import Answer, decide
 
 TABLE = "predictions.csv"
@@ -28,10 +29,11 @@ class CaseFiles:
     Args:
         output_dir: where the files go; made where it is missing.
         made: what the model's file says of how it was made: the classes' names and the site's decision.
+        names: of the cases, where they are not to come from the images of this run alone.
     """
 
-    def __init__(self, *, output_dir: str | Path, made: Mapping[str, Any]) -> None:
-        self._folder = Path(output_dir)
+    def __init__(self, *, output_dir: str | Path, made: Mapping[str, Any], names: MaskNames | None = None) -> None:
+        self._folder, self._case_names = Path(output_dir), names
         self._names: Mapping[str, str] = made.get("labels", {})
         self._decision: Mapping[str, Any] = made.get("decision", {})
         self._answers: dict[str, tuple[Answer, int | None]] = {}
@@ -55,7 +57,8 @@ class CaseFiles:
 
     def _write(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        names = unique_names(list(self._answers))
+        own = self._case_names
+        names = {file: own.name(file) for file in self._answers} if own else unique_names(list(self._answers))
         rows = []
         for file, (answer, truth) in self._answers.items():
             told = {
