@@ -81,7 +81,7 @@ JOBS["med_duallora_cine"] = {
     "dataset": "cine",
     "sites": ["vendor-a", "vendor-b", "vendor-c"],
     "rounds": 8,
-    "settings": {"epochs": 2, "schedule_rounds": 8},
+    "settings": {"epochs": 4, "schedule_rounds": 8, "learning_rate": 0.004, "method#blocks": 0},
 }
 for name, dataset, hospitals, classes in (
     # Tuberculosis in the chest X-rays of two hospitals, and the blood cells of two laboratories by their type.

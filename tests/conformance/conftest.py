@@ -43,6 +43,9 @@ VARIANTS = ("flap_sam+adapter=dora", "flap_sam+adapter=mixture")
 """Methods whose arguments put something else into the network."""
 BUNDLES = {"segmentation": "iat_segmentation", "classification": "fedopal_classification"}
 """Whose network the methods are tried on, by task."""
+AT_EVERY_COMMIT = ("fedopal", "med_duallora", "fedavg_lora", "flora", "ditto")
+"""Methods that `make test` tries on classification: its own two, and of each kind of server rule and pass one. All the
+others are tried on it by `make soak` and by `pytest tests/conformance`."""
 
 
 def attends(site: str, round_number: int) -> bool:
@@ -168,7 +171,8 @@ def tried_on(names: list[str], bundle: str | None) -> Iterator[Any]:
             continue
         for task, its_bundle in BUNDLES.items():
             if task == "segmentation" or fits(name, its_bundle):
-                yield pytest.param((name, its_bundle), id=f"{name}-{task}")
+                late = task != "segmentation" and name not in AT_EVERY_COMMIT
+                yield pytest.param((name, its_bundle), id=f"{name}-{task}", marks=[pytest.mark.soak] if late else [])
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,153 @@
+"""Does the adapted model of `med_duallora_cine` beat the base's linear probe at every vendor?
+
+    python benchmarks/diagnosis.py --data data --choose   the settings from which the job's was chosen, by validation
+    python benchmarks/diagnosis.py --data data            the job as it is shipped, three seeds, on test cases
+    python benchmarks/diagnosis.py --only-table           from the files that are there
+
+`--data` holds `cine`, the drawn hearts (`sitelora prepare cine_phantom`). One JSON a run in `results/diagnosis`: a
+stopped command goes on with the runs that are missing. What is scored is what a vendor is served, and the probe is that
+of `sitelora probe`: both are chosen by validation cases and scored on the same test cases. Runs of `--choose` are never
+scored on test cases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "diagnosis"
+JOB = "med_duallora_cine"
+SEEDS = (0, 1, 2)
+TRIED: Mapping[str, Mapping[str, Any]] = {
+    "tried_rate0.004_blocks2": {"learning_rate": 0.004, "method#blocks": 2},
+    "tried_rate0.004_blocks0": {"learning_rate": 0.004, "method#blocks": 0},
+    "tried_rate0.01_blocks0": {"learning_rate": 0.01, "method#blocks": 0},
+}
+"""Settings from which the job's was chosen, with seed 0; 0 blocks are all."""
+SHIPPED: Mapping[str, Mapping[str, Any]] = {f"seed{seed}": {"seed": seed} for seed in SEEDS}
+
+
+def file_of(run: str) -> Path:
+    return RESULTS / f"{JOB}_{run}.json"
+
+
+def read(run: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file_of(run).read_text(encoding="utf-8"))
+    return found
+
+
+def record(data: Path, values: Mapping[str, Any], *, test: bool) -> dict[str, Any]:
+    """Run the job in this process and return every vendor's scores; those of test cases only where asked for."""
+    from sitelora.comparison.run import commit
+    from sitelora.data.site_folder import SiteFolder, find_site_folder
+    from sitelora.evaluation.linear_probe import LinearProbe
+    from sitelora.federation.in_process import run_in_process
+    from sitelora.federation.job_folder import JobFolder
+    from sitelora.settings import read_settings
+    from sitelora.typed_json import to_json
+
+    job = JobFolder.read(HERE.parent / "jobs" / JOB).job
+    given = {**job.settings, "torch_threads": 1, **values}
+    sites: dict[str, dict[str, Any]] = {}
+
+    def score(members: Mapping[str, Any], packet: Any) -> None:
+        for name, site in members.items():
+            served, models = site.served(packet(name)), site.served_models(packet(name))
+            sites[name] = {"served": served.to_json()}
+            for kind, model in models.items() if test else ():
+                if not isinstance(model, str):
+                    scores = site.scores.test(model, site.folder, fitted=kind != "unseen")
+                    sites[name][kind] = {key: scores[key] for key in ("score", "score_ci95", "set_scores")}
+
+    with tempfile.TemporaryDirectory(prefix="sitelora-diagnosis-") as place:
+        result = run_in_process(
+            bundle=job.bundle,
+            dataset=job.dataset,
+            sites=job.sites,
+            rounds=job.rounds,
+            overrides=given,
+            data=data,
+            home_folder=Path(place),
+            evaluate=False,
+            afterwards=score,
+        )
+    if test:
+        probe = LinearProbe(read_settings(job.bundle, given, sites=job.sites))
+        for name, entry in sites.items():
+            found = probe.of(SiteFolder.read(find_site_folder(job.dataset, name, data)))
+            entry["probe"] = {key: (found.test or {}).get(key) for key in ("score", "score_ci95")}
+    return {
+        "format": 1,
+        "job": JOB,
+        "command": "python benchmarks/diagnosis.py --data data",
+        "commit": commit(),
+        "settings": given,
+        "rounds": job.rounds,
+        "image_size": result.image_size,
+        "base": to_json(result.base),
+        "versions": result.versions,
+        "hardware": result.hardware,
+        "sites": sites,
+    }
+
+
+def validation(found: Mapping[str, Any]) -> float:
+    """Return the served models' validation score, each vendor counting alike."""
+    return statistics.fmean(site["served"]["validation"] for site in found["sites"].values())
+
+
+def make(run: str, data: Path) -> None:
+    """Make one run and write its file."""
+    found = record(data, {"seed": 0, **TRIED.get(run, {}), **SHIPPED.get(run, {})}, test=run in SHIPPED)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    partial = file_of(run).with_suffix(".partial")
+    partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    partial.replace(file_of(run))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="root of the site folders")
+    parser.add_argument("--at-a-time", type=int, default=1, help="runs that share the machine")
+    parser.add_argument("--only-table", action="store_true", help="run nothing")
+    parser.add_argument("--choose", action="store_true", help="run the settings from which the job's was chosen")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        make(args.one, args.data)
+        return 0
+    wanted = () if args.only_table else TRIED if args.choose else SHIPPED
+    waiting = [run for run in wanted if not file_of(run).is_file()]
+    while waiting:
+        some, waiting = waiting[: args.at_a_time], waiting[args.at_a_time :]
+        command = [sys.executable, __file__, "--data", str(args.data), "--one"]
+        going = [subprocess.Popen([*command, run], env={**os.environ, "OMP_NUM_THREADS": "1"}) for run in some]
+        if any([process.wait() for process in going]):
+            return 1
+    table()
+    return 0
+
+
+def table() -> None:
+    """Print the validation score of what was tried, and every vendor's test scores by seed."""
+    for run in filter(lambda one: file_of(one).is_file(), TRIED):
+        print(f"{run}: validation {validation(read(run)):.3f}")
+    print("balanced accuracy on test cases: probe of the base, personal model, model of an unseen vendor")
+    for run in filter(lambda one: file_of(one).is_file(), SHIPPED):
+        for name, site in sorted(read(run)["sites"].items()):
+            probe, personal, unseen = (site[kind]["score"] for kind in ("probe", "personal", "unseen"))
+            above = "above" if personal > probe else "not above"
+            print(f"{run}  {name}  {probe:.3f}  {personal:.3f}  {unseen:.3f}  {above} the probe")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
