@@ -187,6 +187,8 @@ class Method:
     def on(self, parts: Parts) -> Method:
         """Return the method in a network's own names: parts in its patterns (``@heads``) written out.
 
+        Where its adapters go is judged too, so that a seventh block of six is told before a network is built.
+
         Raises:
             PartsError: a part that the network does not have, or one that is empty and without which the method has no
                 meaning.
@@ -194,6 +196,9 @@ class Method:
         for part, why in self.needs.items():
             if not parts.members.get(part):
                 raise PartsError(f"this network has no {part}. {why}")
+        for spec in self.adapters:
+            where = getattr(spec, "where", ())
+            parts.expand_all((where,) if isinstance(where, str) else where)
         return replace(
             self,
             share=self.share.on(parts),

@@ -117,6 +117,8 @@ class RunSettings:
 
         Raises:
             SettingsError: says which file to give and where it is published.
+            FileNotFoundError: there is no file of that name; of another type, because a site answers a job with the
+                same code whether its path leads to nothing or to something else (``federation/refusals.py``).
         """
         try:
             require_base(self.parser())

@@ -107,6 +107,17 @@ def test_what_no_model_says_of_itself_is_told_in_one_sentence(key: str, value: A
     assert len(str(said.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("decision", [[1], {"temperature": 0}, {"offsets": [1.0]}, {"threshold": "0.5"}, {"limit": 1}])
+def test_a_decision_that_no_site_fits_is_told_before_a_case_is_answered(decision: Any, tmp_path: Path) -> None:
+    bundle = "fedopal_classification"
+    made = {**described(**MADE), "bundle": bundle, "arch": "vit_tiny", "classes": 2, "labels": {"0": "a", "1": "b"}}
+    require_model(saved(tmp_path / "good.pt", {"model": {}, "made": made}), bundle=bundle)
+    file = saved(tmp_path / "personal.pt", {"model": {}, "made": {**made, "decision": decision}})
+    with pytest.raises(SystemExit, match=r"personal\.pt says decision=") as said:
+        require_model(file, bundle=bundle)
+    assert len(str(said.value).splitlines()) == 1
+
+
 def test_a_value_that_is_missing_is_told(tmp_path: Path) -> None:
     made = {key: value for key, value in described(**MADE).items() if key != "slices"}
     file = saved(tmp_path / "personal.pt", {"model": {}, "made": made})

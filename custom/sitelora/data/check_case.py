@@ -96,7 +96,7 @@ class CaseCheck:
         if "class" not in self.entry:
             remedy = "annotate it or take it out of the list"
             expected = '"label" or "class"' if self.needs is None else f'"{self.needs.truth}"'
-            found = "an image without label"
+            found = f"an image without {'label' if self.needs is None else self.needs.truth}"
         else:
             value = self.entry["class"]
             if is_class(value, self.folder.labels):

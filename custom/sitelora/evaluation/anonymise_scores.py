@@ -79,6 +79,8 @@ def from_columns(report: Mapping[str, Any], labels: Mapping[str, str], task: Tas
         cases = metrics.setdefault(kind, [{} for _ in patients])
         for case, score in zip(cases, scores[number * len(patients) :], strict=False):
             case.setdefault(labels[value], {})[metric] = score
+    names = [labels[value] for value in sorted(labels, key=int)]  # in whichever order columns come: the second counts
+    metrics = {kind: [{n: case[n] for n in names if n in case} for case in cases] for kind, cases in metrics.items()}
     for kind, cases in metrics.items():
         for number, case in enumerate(cases, start=1):
             if why := _out_of_bounds(case, task) or task.wrong(case):

@@ -2,7 +2,8 @@
 
 A network's class may answer two questions by static methods, each with the arguments that the bundle gives it:
 ``parts_for`` returns its parts, ``require_base`` refuses a base that it cannot stand on. Both raise ValueError for what
-cannot be. A class without ``parts_for`` is built without values, on the meta device, and its attribute ``parts`` read.
+cannot be, the second FileNotFoundError for a file that is not there.
+A class without ``parts_for`` is built without values, on the meta device, and its attribute ``parts`` read.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def require_base(config: ConfigParser) -> None:
 
     Raises:
         ValueError: says which one to give.
+        FileNotFoundError: its file is not there.
     """
     network, arguments = _network(config)
     if hasattr(network, "require_base"):

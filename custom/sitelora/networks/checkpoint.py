@@ -42,14 +42,27 @@ def read_base(network: nn.Module, base: str, *, arch: str, shape: Architecture) 
         FileNotFoundError: the file does not exist; says where Meta publishes it.
         CheckpointError: not a checkpoint of this architecture: unreadable, damaged, wrong names or wrong shapes.
     """
-    path = file_of(base, arch)
-    if not path.is_file():
-        raise FileNotFoundError(_where_to_get(path, arch, shape))
+    path = checkpoint_there(base, arch=arch, shape=shape)
     tensors, made_as = read_tensors(path)
     ours = made_as == OUR_FORMAT
     if not ours:
         _warn_if_unknown(path, shape)
     return _fit(network, tensors, path=path, arch=arch, shape=shape, ours=ours)
+
+
+def checkpoint_there(base: str, *, arch: str, shape: Architecture) -> Path:
+    """Return where the checkpoint ``base`` lies.
+
+    Args:
+        base, arch, shape: as for `read_base`.
+
+    Raises:
+        FileNotFoundError: nowhere; says where Meta publishes it.
+    """
+    path = file_of(base, arch)
+    if not path.is_file():
+        raise FileNotFoundError(_where_to_get(path, arch, shape))
+    return path
 
 
 def resize_table(value: Tensor, shape: torch.Size, name: str) -> Tensor:

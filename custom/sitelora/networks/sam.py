@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, architecture
 from .attention import AUTO, use_attention
-from .checkpoint import read_base
+from .checkpoint import checkpoint_there, read_base
 from .decoder import FlapMaskDecoder
 from .initial import fill_network
 from .parts import Parts
@@ -89,17 +89,21 @@ class SamSegmenter(nn.Module):
 
     @staticmethod
     def require_base(*, arch: str, base: str | None, **_: Any) -> None:
-        """Refuse the embedded weights for another architecture than theirs.
+        """Refuse the embedded weights for another architecture than theirs, and a file that is not there.
 
         Raises:
             ValueError: says which file to give and where it is published.
+            FileNotFoundError: no checkpoint there.
         """
-        file = architecture(arch).meta_file
+        shape = architecture(arch)
+        file = shape.meta_file
         if base == EMBEDDED and file is not None:
             raise ValueError(
                 f"arch is {arch!r} and base is {EMBEDDED!r}, which holds sam_tiny only; set base to the path of {file} "
                 "(https://github.com/facebookresearch/segment-anything#model-checkpoints), or to null for random values"
             )
+        if base not in (None, EMBEDDED):
+            checkpoint_there(base, arch=arch, shape=shape)
 
     def _build(self, shape: Architecture, attention: str) -> None:
         grid = self.image_size // shape.patch

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile, is_zipfile
 
+import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from sitelora.bundle import bundle_names, bundle_path, require_checkpoint
 from sitelora.data.trained_on import TrainedOn
 from sitelora.networks.before_built import parts_before
 from sitelora.networks.tensor_file import unusable
+from sitelora.task_registry import find_task
 from sitelora.value_kinds import require_plain
 
 MADE = "made"
@@ -28,11 +30,18 @@ NEEDED = ("bundle", "arch", "image_size", "classes", "labels", "pictures", "slic
 RANGES = "trained_on"
 """What most models also say: between which numbers the images lie that they were trained on."""
 _OF_THE_NETWORK = ("arch", "image_size", "classes")
+DECISION = "decision"
+"""What a classification's model also says: how its logits become probabilities and a class."""
 _WHOLE = {"image_size": (8, 1024), "classes": (1, 255), "slices": (1, 128)}
 """Bounds of settings.json."""
 LABELS = "labels"
 _WORDS = ("hospital", "modality")
 """What people called something: shown, and put into no config."""
+_KINDS: Mapping[Any, type] = {
+    **dict.fromkeys(("bundle", "arch", *_WORDS), str),
+    "pictures": bool,
+    DECISION: dict,
+}
 _AGAIN = "expected a personal.pt of a site or a model.pt of this bundle, whole: copy it again"
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -82,8 +91,8 @@ def made_of(path: str | Path, *, bundle: str | None = None) -> dict[str, Any]:
         raise ValueError(
             f"{file} was made with the bundle {bundle!r:.80}, which this SiteLoRA does not have: update it"
         )
-    if made and (why := _unbuildable(made, bundle)):
-        spoken_of = [said[key] for key in _OF_THE_NETWORK if key in why] or [said["arch"]]
+    if made and (why := _unanswerable(made, bundle)):
+        spoken_of = [said[key] for key in (*_OF_THE_NETWORK, DECISION) if key in why] or [said["arch"]]
         raise ValueError(f"{file} says {', '.join(spoken_of)} of how it was made ({why}); {_AGAIN}")
     return dict(made)
 
@@ -162,8 +171,8 @@ def _damaged_part(file: Path, written_ns: int, size: int) -> str | None:
         return archive.testzip()
 
 
-def _unbuildable(made: Mapping[str, Any], bundle: str) -> str:
-    """Return why the bundle's network cannot be built as a model says that it was made; empty where it can."""
+def _unanswerable(made: Mapping[str, Any], bundle: str) -> str:
+    """Return why a model cannot answer as it says that it was made: no such network or decision; empty where it can."""
     config = ConfigParser()
     config.read_config(str(bundle_path(bundle) / "configs" / "train.json"))
     for key in _OF_THE_NETWORK:
@@ -172,6 +181,10 @@ def _unbuildable(made: Mapping[str, Any], bundle: str) -> str:
         parts_before(config)
     except ValueError as error:
         return str(error)
+    try:
+        find_task(config["task"]).decide(np.zeros(int(made["classes"])), made.get(DECISION, {}))
+    except ValueError as error:
+        return f"{DECISION}: {error}"
     return ""
 
 
@@ -192,8 +205,7 @@ def _sound(made: Mapping[str, Any], key: Any) -> bool:
     if key in _WHOLE:
         least, most = _WHOLE[key]
         return type(value) is int and least <= value <= most
-    kinds: dict[str, type] = {"bundle": str, "arch": str, "pictures": bool, **dict.fromkeys(_WORDS, str)}
-    return isinstance(value, kinds.get(key, object))
+    return isinstance(value, _KINDS.get(key, object))
 
 
 def _plain(key: str, value: Any) -> Any:

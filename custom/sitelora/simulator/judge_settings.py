@@ -60,6 +60,6 @@ def _judge(asked: Mapping[str, Any]) -> dict[str, Any]:
 if __name__ == "__main__":
     try:
         result: dict[str, Any] = {"values": _judge(json.load(sys.stdin))}
-    except (ValueError, LookupError) as error:
+    except (ValueError, LookupError, FileNotFoundError) as error:
         result = {"refused": str(error)}
     sys.stdout.write(f"{json.dumps(result)}\n")

@@ -152,6 +152,8 @@ def score_case(prediction: Answer, truth: int, labels: Labels, *, primary_only: 
 
 def wrong(metrics: CaseMetrics) -> str:
     """Return why no case has such numbers: one true class, one chosen, probabilities that add up to one."""
+    if len(metrics) < 2:
+        return f"{len(metrics)} class, expected two or more"
     found = {name: [values.get(name) for values in metrics.values()] for name in (RIGHT, CHOSEN)}
     told = [value for value in found[RIGHT] if value is not None]
     if len(told) != 1 or sorted({0.0, *(value or 0.0 for value in found[CHOSEN])}) != [0.0, 1.0]:

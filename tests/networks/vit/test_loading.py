@@ -229,7 +229,9 @@ def test_a_missing_file_says_where_it_is_published(tmp_path):
 def test_embedded_weights_are_refused_for_somebody_elses_network_before_it_is_built(network, arch, said):
     with pytest.raises(ValueError, match=said):
         network.require_base(arch=arch, base="embedded")
-    network.require_base(arch=arch, base="/there/is/a/file")
+    network.require_base(arch=arch, base=__file__)
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        network.require_base(arch=arch, base="/there/is/no/file")
     network.require_base(arch=arch, base=None)
 
 

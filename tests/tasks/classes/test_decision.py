@@ -82,3 +82,27 @@ def test_what_is_decided_is_what_the_file_says() -> None:
     assert decide([0.0, 2.0, 1.0], {"offsets": [3.0, 0.0, 0.0]}).chosen == 0
     with pytest.raises(TypedJsonError, match="temperature"):
         decide([0.0, 1.0], {"temperature": "warm"})
+
+
+def test_a_threshold_far_below_the_last_place_of_a_rounded_one_still_tells_the_classes_apart() -> None:
+    truth = np.arange(20) % 2
+    logits = np.stack([np.zeros(20), -180.0 + 30 * truth - 0.01 * np.arange(20)], axis=1)
+    found = fit(logits, truth.tolist(), by=BALANCED_ACCURACY)
+    assert 0 < found.threshold < 1e-6
+    assert [decide(one, found.to_json()).chosen for one in logits] == truth.tolist()
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"temperature": 0}, "temperature of 0"),
+        ({"temperature": -1.0}, "temperature of -1"),
+        ({"temperature": 1e-320}, "temperature"),
+        ({"threshold": 5}, "threshold of 5"),
+        ({"offsets": [0.0, 1e9, 0.0]}, "an offset of 1e"),
+        ({"offsets": [1.0]}, "1 offsets in a decision, expected none or 3"),
+    ],
+)
+def test_a_decision_that_no_site_fits_is_refused(told: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        decide([1.0, 2.0, 3.0], told)

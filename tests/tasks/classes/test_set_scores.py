@@ -56,6 +56,11 @@ def test_equal_probabilities_are_half_a_pair_each() -> None:
     assert scored([(1, (0.5, 0.5)), (0, (0.5, 0.5)), (0, (0.9, 0.1))])["auc"] == pytest.approx(0.75)
 
 
+def test_probabilities_of_a_very_sure_model_are_told_apart_in_an_area() -> None:
+    rows: list[Row] = [(truth, (1.0, 10.0 ** -(20 - truth))) for truth in (0, 1)]
+    assert scored(rows)["auc"] == 1.0
+
+
 def test_three_classes_are_each_against_the_rest() -> None:
     rows: list[Row] = [(0, (0.7, 0.2, 0.1)), (0, (0.3, 0.6, 0.1)), (1, (0.2, 0.5, 0.3)), (2, (0.1, 0.1, 0.8))]
     found = scored(rows, classes=3)

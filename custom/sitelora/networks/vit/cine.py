@@ -114,10 +114,11 @@ class CineClassifier(VitClassifier):
 
     @staticmethod
     def require_base(*, arch: str, base: str | None, **_: Any) -> None:
-        """Refuse the embedded weights for another architecture than theirs.
+        """Refuse the embedded weights for another architecture than theirs, and a file that is not there.
 
         Raises:
             ValueError: says which file to give and where it is published.
+            FileNotFoundError: no checkpoint there.
         """
         require_published(arch, base, CINE_SHAPES)
 

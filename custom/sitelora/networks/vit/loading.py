@@ -78,10 +78,11 @@ _OURS = Layout(kind="a transformer of ours", ours={"": ""})
 
 
 def require_published(arch: str, base: str | None, shapes: Mapping[str, VitShape]) -> None:
-    """Refuse the embedded weights for an architecture whose weights somebody else publishes.
+    """Refuse the embedded weights for an architecture whose weights somebody else publishes, and an absent file.
 
     Raises:
         ValueError: says which file to give.
+        FileNotFoundError: no checkpoint there.
     """
     published = shapes[arch].published if arch in shapes else ""
     if base == EMBEDDED and published:
@@ -89,6 +90,8 @@ def require_published(arch: str, base: str | None, shapes: Mapping[str, VitShape
             f"arch is {arch!r} and base is {EMBEDDED!r}, which holds small networks of ours; set base to the path of "
             f"{published}, or to null for random values"
         )
+    if base not in (None, EMBEDDED):
+        _there(base, arch=arch, published=published)
 
 
 def read_base(
@@ -110,15 +113,20 @@ def read_base(
         FileNotFoundError: the file does not exist; says where it is published.
         CheckpointError: not a file of this architecture; lists what it has too much and what too little.
     """
-    path = file_of(base, arch)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no checkpoint at {path}; {arch} needs {shape.published or f'base={EMBEDDED!r} or a file made here'}. "
-            "Nothing is downloaded: fetch it once and name its path as base."
-        )
+    path = _there(base, arch=arch, published=shape.published)
     tensors, made_as = read_tensors(path, tables=TRAINING_TABLES)
     fits = (each for each in layouts if not each.marked_by or each.marked_by in tensors)
     return _fit(network, tensors, _OURS if made_as == OUR_FORMAT else next(fits), path=path, arch=arch)
+
+
+def _there(base: str, *, arch: str, published: str) -> Path:
+    path = file_of(base, arch)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no checkpoint at {path}; {arch} needs {published or f'base={EMBEDDED!r} or a file made here'}. "
+            "Nothing is downloaded: fetch it once and name its path as base."
+        )
+    return path
 
 
 def _fit(

@@ -124,10 +124,11 @@ class PictureClassifier(VitClassifier):
 
     @staticmethod
     def require_base(*, arch: str, base: str | None, **_: Any) -> None:
-        """Refuse the embedded weights for another architecture than theirs.
+        """Refuse the embedded weights for another architecture than theirs, and a file that is not there.
 
         Raises:
             ValueError: says which file to give and where it is published.
+            FileNotFoundError: no checkpoint there.
         """
         require_published(arch, base, PICTURE_SHAPES)
 

@@ -87,6 +87,8 @@ class CaseFiles:
 
 def _flat(told: Mapping[str, Any]) -> dict[str, Any]:
     """Return one line of the table: a column for every class's probability, and nothing of how it was decided."""
-    columns = {key: value if isinstance(value, dict) else {"": value} for key, value in told.items()}
-    del columns["decision"]
-    return {f"{key}_{name}".rstrip("_"): one for key, inner in columns.items() for name, one in inner.items()}
+    line: dict[str, Any] = {}
+    for key, value in told.items():
+        if key != "decision":
+            line |= {f"{key}_{name}": one for name, one in value.items()} if isinstance(value, dict) else {key: value}
+    return line

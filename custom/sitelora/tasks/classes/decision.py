@@ -43,6 +43,9 @@ class Decision:
         temperature: that logits are divided by. threshold: of the second of two classes' probability, above which it
             is chosen. offsets: added to the log probabilities of three classes or more before the largest is chosen.
         why: how it came about, in a few words.
+
+    Raises:
+        ValueError: numbers that no site fits; a model's file may come from anywhere.
     """
 
     temperature: float = 1.0
@@ -50,12 +53,21 @@ class Decision:
     offsets: Sequence[float] = ()
     why: str = "not fitted"
 
+    def __post_init__(self) -> None:
+        for name, found, (low, high) in (
+            ("temperature", self.temperature, TEMPERATURES),
+            ("threshold", self.threshold, (0.0, 1.0)),
+            *(("an offset", offset, (OFFSETS[0], OFFSETS[-1])) for offset in self.offsets),
+        ):
+            if not low <= found <= high:
+                raise ValueError(f"found {name} of {found:g} in a decision, expected {low:g} to {high:g}")
+
     @classmethod
     def read(cls, told: Mapping[str, Any]) -> Decision:
         """Return what a model's file says of it; nothing is the plain one.
 
         Raises:
-            TypedJsonError: it says something else.
+            ValueError: it says something else.
         """
         return from_json(cls, dict(told))
 
@@ -83,8 +95,13 @@ def decide(logits: Any, decision: Mapping[str, Any]) -> Answer:
 
     Args:
         logits: ``[K]``, any values of which the softmax are the probabilities. decision: as a model's file has it.
+
+    Raises:
+        ValueError: a decision that says something else, or is of another number of classes.
     """
     values, how = np.asarray(logits, dtype=np.float64).reshape(-1), Decision.read(decision)
+    if len(how.offsets) not in (0, len(values)):
+        raise ValueError(f"found {len(how.offsets)} offsets in a decision, expected none or {len(values)}, one a class")
     probabilities = softmax(values / how.temperature)
     chosen = _chosen(probabilities[None], how.threshold, how.offsets)[0]
     return Answer(probabilities=probabilities, uncalibrated=softmax(values), chosen=int(chosen))
@@ -101,7 +118,7 @@ def fit(logits: Logits, truth: Sequence[int], *, by: Metric) -> Decision:
     if len(truth) < FEWEST or len(counts) < 2:
         return Decision(why=f"not fitted: {cases}, fewer than {FEWEST} of 2")
     truths = np.asarray(truth)
-    temperature = fitted_temperature(logits, truths)
+    temperature = round(fitted_temperature(logits, truths), 6)
     probabilities = softmax(logits / temperature, axis=1)
     enough = [value for value in range(classes) if counts[value] >= FEWEST_OF_A_CLASS]
     threshold, offsets = 0.5, np.zeros(classes)
@@ -113,8 +130,8 @@ def fit(logits: Logits, truth: Sequence[int], *, by: Metric) -> Decision:
     after = _case_scores(_chosen(probabilities, threshold, tuple(offsets)), truths)
     moved = by.clearly_better(after.tolist(), before.tolist())
     found = Decision(
-        temperature=round(temperature, 6),
-        threshold=round(threshold, 6) if moved else 0.5,
+        temperature=temperature,
+        threshold=threshold if moved else 0.5,  # never rounded: all probabilities may be smaller than its last place
         offsets=tuple(np.round(offsets, 4).tolist()) if moved and classes > 2 else (),
     )
     several = "offsets by class" if found.offsets else "no offsets"

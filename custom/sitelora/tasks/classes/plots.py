@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sitelora.plot import Counts, Curves, Line, Plot
 from sitelora.run_result import CaseScore
-from sitelora.tasks.classes.set_scores import BINS, Answers, bin_of, confusion
+from sitelora.tasks.classes.set_scores import BINS, Answers, bin_of, confusion, in_order
 
 MOST_CLASSES = 6
 """ROC curves in one plot: of more classes those with the most cases are drawn (our choice)."""
@@ -78,7 +78,7 @@ def _roc(answers: Answers) -> list[Line]:
 
 def _curve(answers: Answers, value: int) -> Line:
     """Return the corners of a curve, from no case found to all; equal probabilities are one step."""
-    scores, own = answers.probability[:, value].round(12), answers.truth == value
+    scores, own = in_order(answers.probability[:, value]), answers.truth == value
     limits = np.unique(scores)[::-1]
     return Line(
         name=answers.names[value],

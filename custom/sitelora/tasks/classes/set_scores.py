@@ -113,7 +113,7 @@ def _areas(answers: Answers, weights: Values) -> Values:
     """Return for every class the share of pairs, it and another, that its probability orders rightly; ``[R, K]``."""
     found = []
     for value in range(len(answers.names)):
-        scores, place = np.unique(answers.probability[:, value].round(12), return_inverse=True)
+        scores, place = np.unique(in_order(answers.probability[:, value]), return_inverse=True)
         groups = np.zeros((len(place), len(scores)))
         groups[np.arange(len(place)), place] = 1
         own = answers.truth == value
@@ -146,6 +146,12 @@ def _calibration_error(answers: Answers, probability: Values, weights: Values) -
     bins = np.zeros((len(sure), BINS))
     bins[np.arange(len(sure)), bin_of(sure)] = 1
     return np.asarray(np.abs(weights @ (bins * (right - sure)[:, None])).sum(axis=1) / weights.sum(axis=1))
+
+
+def in_order(probability: Values) -> Values:
+    """Return numbers in the order of probabilities, equal where these are to twelve digits, however small they are."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(probability).round(12))
 
 
 def bin_of(sure: Values) -> NDArray[np.integer]:
