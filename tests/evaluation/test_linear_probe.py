@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -132,3 +135,18 @@ def test_the_probes_path_is_the_data_of_the_job(tmp_path: Path, capsys: pytest.C
     assert title == "Balanced accuracy of a linear probe on the frozen base"
     assert head.split() == ["site", "decay", "validation", "test", "95", "%"]
     assert [row.split()[0] for row in rows] == list(SITES)
+
+
+def test_what_a_check_lets_pass_is_probed(probe: LinearProbe, folder: SiteFolder, tmp_path: Path) -> None:
+    """A picture in colours among grey ones outside of training, and no validation case of the one class trained."""
+    shutil.copytree(folder.path, tmp_path / folder.name)
+    site = SiteFolder.read(tmp_path / folder.name)
+    with Image.open(site.cases("test")[0]["image"]) as grey:
+        grey.convert("RGB").save(site.cases("test")[0]["image"])
+    splits = dict(site.splits)
+    for split, value in (("training", 0), ("validation", 1)):
+        splits[split] = tuple(case for case in splits[split] if case["class"] == value)
+    found = probe.of(replace(site, splits=splits))
+    assert found.decay == WITHOUT_VALIDATION
+    assert found.test is not None
+    assert found.test["case_count"] == len(splits["test"])

@@ -28,9 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one line a site."""
+    from sitelora.data.check import check_site_folder
     from sitelora.data.site_folder import SiteFolder, find_site_folder
     from sitelora.evaluation.linear_probe import LinearProbe
-    from sitelora.federation.bundle_config import set_torch_threads
+    from sitelora.federation.bundle_config import data_needs, set_torch_threads
     from sitelora.federation.job_folder import JobFolder
     from sitelora.report.format_values import columns
     from sitelora.settings import read_settings
@@ -40,6 +41,9 @@ def run(args: argparse.Namespace) -> int:
     folders = {site: SiteFolder.read(find_site_folder(job.dataset, site, args.data)) for site in job.sites}
     settings = read_settings(job.bundle, {**job.settings, **as_overrides(args.values)}, sites=job.sites)
     set_torch_threads(settings)
+    needs = data_needs(settings.bundle, settings.parser())
+    for folder in folders.values():
+        check_site_folder(folder.path, needs=needs).raise_if_bad()
     probe = LinearProbe(settings)
     results = {site: probe.of(folder) for site, folder in folders.items()}
     if args.json:

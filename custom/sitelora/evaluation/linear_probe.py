@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -86,7 +87,8 @@ class LinearProbe:
         if "validation" in logits:
             target = torch.tensor(classes["validation"])
             losses = {d: functional.cross_entropy(x, target, weight=weights) for d, x in logits["validation"].items()}
-            decay = min(losses, key=lambda one: float(losses[one]))
+            told = {d: float(loss) for d, loss in losses.items() if loss.isfinite()}  # none of classes never trained
+            decay = min(told, key=lambda one: told[one], default=WITHOUT_VALIDATION)
             answers = zip(logits["validation"][decay].numpy(), classes["validation"], strict=True)
             decision = dict(self._fit_decision(list(answers), folder.labels))
         scores = {
@@ -100,9 +102,10 @@ class LinearProbe:
         cases, found = folder.cases(split), []
         for first in range(0, len(cases), _AT_ONCE):
             some = [self._preprocessing({"image": str(case["image"])}) for case in cases[first : first + _AT_ONCE]]
-            images = torch.stack([one["image"].as_subclass(Tensor) for one in some])
-            with torch.no_grad():
-                found.append(self._network.features(images.to(self._device)).double().cpu())
+            images = [one["image"].as_subclass(Tensor) for one in some]
+            for _, alike in groupby(images, key=lambda image: image.shape):  # a grey picture may stand among colours
+                with torch.no_grad():
+                    found.append(self._network.features(torch.stack(list(alike)).to(self._device)).double().cpu())
         return torch.cat(found), [int(self._task.read_truth(case, folder.labels)) for case in cases]
 
     def _scores(
