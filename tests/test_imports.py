@@ -40,7 +40,7 @@ LAYER = {
     "sharing": 1,
     "server": 1,
     "regularizers": 1,
-    "serving": 1,  # from a model file to masks, without a federation
+    "serving": 3,  # from a model file to masks and classes, without a federation
     "networks": 0,
     "data": 0,
 }

@@ -89,7 +89,7 @@ def test_classes_that_are_none(site):
 def test_a_case_without_a_class(site):
     edit_list(site, lambda split, n, case: case.pop("class") if (split, n) == ("training", 1) else None)
     problem = only(check_site_folder(site, needs=NEEDS))
-    assert (problem.found, problem.expected) == ("an image without label", '"class"')
+    assert (problem.found, problem.expected) == ("an image without class", '"class"')
 
 
 def test_masks_do_not_do_where_a_task_reads_classes_and_are_not_opened_beside_them(site):

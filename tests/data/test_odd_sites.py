@@ -19,7 +19,7 @@ from sitelora.federation.bundle_config import data_needs, read_bundle
 from sitelora.federation.in_process import run_in_process
 from sitelora.run_result import RunResult
 from sitelora.serving.bundle_parts import MaskNames, judge_images
-from sitelora.tasks.classes.case_files import TABLE
+from sitelora.serving.case_files import TABLE
 
 sys.path.insert(0, str(Path(__file__).with_name("odd")))
 from drawing import CLASS_KINDS, KINDS, draw_site
