@@ -81,6 +81,7 @@ def seeded(network, seed):
     return MaskedAutoencoder(network, network.encoder.stem.grid, 8, 2)
 
 
+@pytest.mark.soak
 def test_an_interrupted_run_ends_as_one_that_was_not(tmp_path, monkeypatch):
     import pretrain_vit
 
