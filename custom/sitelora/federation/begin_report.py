@@ -63,13 +63,11 @@ def served_model(
     network: nn.Module,
     *,
     served: Mapping[str, Any],
-    decision: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return what a served model's file says of how it was made.
+    """Return what the files of a site's models say of how they were made; reads every training image for it.
 
     Args:
         settings, folder, parser, network: of the site. served: which model it is (``Served.to_json``).
-        decision: what the site has fitted of how its answers become decisions, where the task asks for it.
     """
     channels = data_needs(settings.bundle, parser).channels
     ranges = ranges_of((Path(case["image"]) for case in folder.cases("training")), channels)
@@ -86,7 +84,6 @@ def served_model(
         hospital=folder.hospital,
         modality=folder.modality,
         served=served,
-        **({} if decision is None else {"decision": decision}),
         **({RANGES: ranges.to_plain()} if ranges is not None else {}),
         **identity_of(settings, network),
     )

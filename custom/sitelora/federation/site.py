@@ -38,6 +38,7 @@ from sitelora.federation.state import SiteState, SiteStore
 from sitelora.federation.turns import Turns
 from sitelora.method import Model
 from sitelora.server.types import ANY_SITE
+from sitelora.serving.model_file import DECISION
 from sitelora.sharing.wire import Packet, difference, packet_sha256
 from sitelora.typed_json import to_json
 
@@ -206,17 +207,12 @@ class Site:
             )
             write_json(new / EVALUATION, {**to_json(self.task.scoring), **results, "overlays": drawn})
         others = {kind: model for kind, model in models.items() if kind in EXPORTED and isinstance(model, Model)}
+        made = served_model(self.settings, self.folder, self._parser, self.network, served=served.to_json())
         for kind, model in {**others, "personal": personal}.items():  # the personal one last: it stays loaded
-            made = served_model(
-                self.settings,
-                self.folder,
-                self._parser,
-                self.network,
-                served=served.to_json(),
-                decision=self.scores.decision(model) if kind != UNSEEN else None,
-            )
+            decision = self.scores.decision(model) if kind != UNSEEN else None
+            fitted = {} if decision is None else {DECISION: decision}
             load_model(self.network, model)
-            save_merged(self.network, place.model(site, kind), made={**made, "kind": kind})
+            save_merged(self.network, place.model(site, kind), made={**made, **fitted, "kind": kind})
         report = {**to_columns(results, self.folder.labels), "seconds": round(time.monotonic() - started, 2)}
         answer = self.border.scores(self.turns.evaluation_round, report)
         self.turns.keep_scores(answer.report, *key)

@@ -31,6 +31,7 @@ class SiteScores:
         self._tested: dict[tuple[str, Path, bool], dict[str, Any]] = {}
         self._decided: dict[str, Decision | None] = {}
         self._validated: tuple[str, tuple[float, ...]] | None = None
+        self._inside = ""
 
     def test(
         self, model: Model, folder: SiteFolder, *, keep_predictions: Path | None = None, fitted: bool = True
@@ -111,10 +112,13 @@ class SiteScores:
         A method of another bundle may leave tensors that this network has no place for; then it cannot be served by
         this bundle either, and is scored as it was trained.
         """
-        state, network = merged_state(self._loaded(model)), self._inference_network
-        if state.keys() != network.state_dict().keys():
-            return self._network
-        network.load_state_dict(state)
+        network, key = self._inference_network, model_sha256(model)
+        if self._inside != key:  # a model is fitted, scored and explained: it is merged once
+            state = merged_state(self._loaded(model))
+            if state.keys() != network.state_dict().keys():
+                return self._network
+            network.load_state_dict(state)
+            self._inside = key
         return network
 
     @cached_property

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
+
+Shape = TypeVar("Shape")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,28 @@ def architecture(name: str) -> Architecture:
     Raises:
         ValueError: no such architecture.
     """
-    if name not in ARCHITECTURES:
-        raise ValueError(f"found arch={name!r}, expected one of {sorted(ARCHITECTURES)}")
-    return ARCHITECTURES[name]
+    return shape_called(name, ARCHITECTURES)
+
+
+def shape_called(arch: str, shapes: Mapping[str, Shape]) -> Shape:
+    """Return the shape that ``arch`` names.
+
+    Raises:
+        ValueError: no such architecture; lists those that there are.
+    """
+    if arch not in shapes:
+        raise ValueError(f"found arch={arch!r}, expected one of {sorted(shapes)}")
+    return shapes[arch]
+
+
+def require_patches(arch: str, image_size: int, patch: int) -> None:
+    """Refuse a size that an architecture's patches do not fill.
+
+    Raises:
+        ValueError: names the nearest size that they fill.
+    """
+    if image_size <= 0 or image_size % patch:
+        raise ValueError(
+            f"image_size is {image_size}, expected a multiple of {patch}, the patch of {arch}; for example "
+            f"{max(1, round(image_size / patch)) * patch}"
+        )

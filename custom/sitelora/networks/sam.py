@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .architecture import Architecture, architecture
+from .architecture import Architecture, architecture, require_patches
 from .attention import AUTO, use_attention
 from .checkpoint import checkpoint_there, read_base
 from .decoder import FlapMaskDecoder
@@ -238,9 +238,5 @@ def base_fingerprint(network: SamSegmenter) -> str:
 
 def _shape(arch: str, image_size: int) -> Architecture:
     shape = architecture(arch)
-    if image_size <= 0 or image_size % shape.patch:
-        raise ValueError(
-            f"image_size is {image_size}, expected a multiple of {shape.patch}, the patch of {arch}; for example "
-            f"{max(1, round(image_size / shape.patch)) * shape.patch}"
-        )
+    require_patches(arch, image_size, shape.patch)
     return shape

@@ -19,7 +19,7 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, each ``[B, N, d]``."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not say how its tokens become queries, keys and values")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[B, N, d]``."""

@@ -79,11 +79,11 @@ class VitClassifier(nn.Module):
 
     def ready(self, image: Tensor) -> Tensor:
         """Return what the encoder reads of images with intensities from 0 to 1."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not say what its encoder reads")
 
     def read_out(self, token: Tensor, others: Tensor) -> Tensor:
         """Return what the head reads of the class token ``[B, d]`` and the other tokens ``[B, N, d]``."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not say what its head reads")
 
     def features(self, image: Tensor) -> Tensor:
         """Return what the head reads of images as for `ready`, in fp32: what a linear probe is fitted on."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sitelora.networks.architecture import require_patches, shape_called
+
 TOKEN = "token"
 MEAN = "mean"
 
@@ -115,12 +117,10 @@ def cine_shape(arch: str, image_size: int, slices: int) -> CineShape:
     Raises:
         ValueError: no such architecture, or a size that its patches do not fill.
     """
-    shape = CINE_SHAPES.get(arch)
-    if shape is None:
-        raise ValueError(f"found arch={arch!r}, expected one of {sorted(CINE_SHAPES)}")
+    shape = shape_called(arch, CINE_SHAPES)
     if slices < 1:
         raise ValueError(f"slices is {slices}, expected at least 1")
-    _fill(arch, image_size, shape.patch)
+    require_patches(arch, image_size, shape.patch)
     return shape
 
 
@@ -130,16 +130,6 @@ def picture_shape(arch: str, image_size: int) -> PictureShape:
     Raises:
         ValueError: no such architecture, or a size that its patches do not fill.
     """
-    shape = PICTURE_SHAPES.get(arch)
-    if shape is None:
-        raise ValueError(f"found arch={arch!r}, expected one of {sorted(PICTURE_SHAPES)}")
-    _fill(arch, image_size, shape.patch)
+    shape = shape_called(arch, PICTURE_SHAPES)
+    require_patches(arch, image_size, shape.patch)
     return shape
-
-
-def _fill(arch: str, image_size: int, patch: int) -> None:
-    if image_size <= 0 or image_size % patch:
-        raise ValueError(
-            f"image_size is {image_size}, expected a multiple of {patch}, the patch of {arch}; for example "
-            f"{max(1, round(image_size / patch)) * patch}"
-        )
