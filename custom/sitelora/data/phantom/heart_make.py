@@ -8,7 +8,6 @@ Every voxel is the same on every processor: see :mod:`sitelora.data.phantom.arit
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,8 @@ from sitelora.data.phantom.arithmetic import Array, Draws, blur, power
 from sitelora.data.phantom.heart import Heart
 from sitelora.data.phantom.heart_painting import paint_heart
 from sitelora.data.phantom.heart_vendors import VENDORS, Vendor, coil_field, place_stack
-from sitelora.data.site_folder import SPLITS, Progress, SiteDataError, SiteFolder
-from sitelora.data.site_writer import write_site_folder
+from sitelora.data.phantom.writing import Drawn, DrawnSize, chosen_sites, require_no_source, require_size, write_site
+from sitelora.data.site_folder import Progress
 from sitelora.seeding import derive_seed
 
 NAME = "cine_phantom"
@@ -41,26 +40,14 @@ _GROUPS: Mapping[str, str] = {
 }
 """Who comes to a vendor's scanner, over and over: 6, 5 and 10 of 16 are normal."""
 
-_log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, kw_only=True)
-class CineSize:
-    """How much to draw: stacks of a split and, for tests, another matrix and slice count at equal extent.
-
-    Attributes:
-        training: stacks of the training split.
-        validation: stacks of the validation split.
-        test: stacks of the test split.
-        matrix: pixels along each in-plane axis, ``None`` for each vendor's own.
-        slices: slices of a stack, ``None`` for each vendor's own.
-    """
+class CineSize(DrawnSize):
+    """How many stacks to draw."""
 
     training: int = 40
     validation: int = 16
     test: int = 40
-    matrix: int | None = None
-    slices: int | None = None
 
 
 TINY_CINE = CineSize(training=4, validation=2, test=2, matrix=32, slices=4)
@@ -93,15 +80,12 @@ def make_cine(
         SiteDataError: an unknown site, a size that is too small, or other data at a site folder's place.
     """
     size = size or CineSize()
-    chosen = tuple(SITES if sites is None else sites)
-    unknown = [site for site in chosen if site not in VENDORS]
-    if unknown:
-        raise SiteDataError(f"{NAME}: no site {', '.join(unknown)}; expected some of {', '.join(SITES)}")
-    small = min(size.training - 1, size.validation, size.test, (size.matrix or 16) - 16, (size.slices or 2) - 2)
-    if small < 0:
-        raise SiteDataError(f"{NAME}: {size}: expected 1 training stack, a matrix of 16 and 2 slices at least")
+    chosen = chosen_sites(NAME, sites, SITES)
+    require_size(NAME, size, case="stack", matrix=16)
+    drawn = _drawn(seed, size)
     for site in chosen:
-        _write_site(Path(out) / DATASET / site, seed, size, overwrite, progress)
+        target = Path(out) / DATASET / site
+        write_site(target, drawn, seed=seed, size=size, overwrite=overwrite, progress=progress)
     return Path(out) / DATASET
 
 
@@ -159,44 +143,25 @@ def convert(
     Raises:
         SiteDataError: a source is given (there is nothing to convert), or as for :func:`make_cine`.
     """
-    if source is not None:
-        raise SiteDataError(f"{NAME} is drawn, not converted: found the source {source}, expected none; leave it out")
+    require_no_source(NAME, source)
     folder = make_cine(out, sites=sites, overwrite=overwrite, progress=progress)
     return [folder / site for site in (SITES if sites is None else sites)]
 
 
-def _write_site(target: Path, seed: int, size: CineSize, overwrite: bool, progress: Progress | None) -> None:
-    site = target.name
-    counts = [getattr(size, split) for split in SPLITS]
-    drawn = [f"case-{number:03d}" for number in range(sum(counts))]
-    splits: dict[str, tuple[Mapping[str, Any], ...]] = {}
-    for split, first, count in zip(SPLITS, (0, counts[0], counts[0] + counts[1]), counts, strict=True):
-        splits[split] = tuple(_entry(site, number, drawn[number]) for number in range(first, first + count))
-    folder = SiteFolder(
-        path=target,
-        name=site,
-        hospital=f"Phantom hospital with {site.replace('-', ' ').upper()}",
+def _drawn(seed: int, size: CineSize) -> Drawn:
+    def write(folder: Path, site: str, number: int, name: str) -> None:
+        image, affine, _ = draw_patient(site, number, seed=seed, size=size)
+        write_nifti(folder / "images" / f"{name}.nii.gz", image, affine)
+
+    return Drawn(
+        name=NAME,
+        version=VERSION,
         labels=LABELS,
-        splits=splits,
         modality="cine MRI (artificial)",
-        source={
-            "made_by": NAME,
-            "version": VERSION,
-            "seed": seed,
-            "matrix": size.matrix,
-            "slices": size.slices,
-        },
+        hospital=lambda site: f"Phantom hospital with {site.replace('-', ' ').upper()}",
+        entry=_entry,
+        write=write,
     )
-
-    def fill(path: Path) -> None:
-        for number, name in enumerate(drawn):
-            image, affine, _ = draw_patient(site, number, seed=seed, size=size)
-            write_nifti(path / "images" / f"{name}.nii.gz", image, affine)
-            if progress is not None:
-                progress(site, number + 1, len(drawn))
-
-    if write_site_folder(folder, fill, overwrite=overwrite):
-        _log.info("%s: wrote %d stacks to %s", NAME, len(drawn), target)
 
 
 def _entry(site: str, case: int, name: str) -> Mapping[str, Any]:

@@ -8,7 +8,6 @@ Every voxel is the same on every processor: see :mod:`sitelora.data.phantom.arit
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,8 @@ from sitelora.data.phantom.anatomy import Patient
 from sitelora.data.phantom.arithmetic import Array, Draws, power
 from sitelora.data.phantom.painting import paint
 from sitelora.data.phantom.sites import PROFILES, annotate, blur_in_plane, coil_field, place_slices
-from sitelora.data.site_folder import SPLITS, Progress, SiteDataError, SiteFolder
-from sitelora.data.site_writer import write_site_folder
+from sitelora.data.phantom.writing import Drawn, DrawnSize, chosen_sites, require_no_source, require_size, write_site
+from sitelora.data.site_folder import Progress
 from sitelora.seeding import derive_seed
 
 NAME = "prostate_phantom"
@@ -34,26 +33,14 @@ _PATIENTS = 8  # out of forty draws one where no site has much larger organs tha
 
 SITES = tuple(PROFILES)
 
-_log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, kw_only=True)
-class PhantomSize:
-    """How much to draw: volumes of a split and, for tests, another matrix and slice count at equal extent.
-
-    Attributes:
-        training: volumes of the training split.
-        validation: volumes of the validation split.
-        test: volumes of the test split.
-        matrix: pixels along each in-plane axis, ``None`` for each site's own.
-        slices: slices of a volume, ``None`` for each site's own.
-    """
+class PhantomSize(DrawnSize):
+    """How many volumes to draw."""
 
     training: int = 8
     validation: int = 4
     test: int = 8
-    matrix: int | None = None
-    slices: int | None = None
 
 
 TINY = PhantomSize(training=2, validation=1, test=1, matrix=32, slices=6)
@@ -86,15 +73,12 @@ def make_phantom(
         SiteDataError: an unknown site, a size that is too small, or other data at a site folder's place.
     """
     size = size or PhantomSize()
-    chosen = tuple(SITES if sites is None else sites)
-    unknown = [site for site in chosen if site not in PROFILES]
-    if unknown:
-        raise SiteDataError(f"phantom: no site {', '.join(unknown)}; expected some of {', '.join(SITES)}")
-    small = min(size.training - 1, size.validation, size.test, (size.matrix or 8) - 8, (size.slices or 2) - 2)
-    if small < 0:
-        raise SiteDataError(f"phantom: {size}: expected 1 training volume, a matrix of 8 and 2 slices at least")
+    chosen = chosen_sites("phantom", sites, SITES)
+    require_size("phantom", size, case="volume", matrix=8)
+    drawn = _drawn(seed, size)
     for site in chosen:
-        _write_site(Path(out) / DATASET / site, seed, size, overwrite, progress)
+        target = Path(out) / DATASET / site
+        write_site(target, drawn, seed=seed, size=size, overwrite=overwrite, progress=progress)
     return Path(out) / DATASET
 
 
@@ -136,46 +120,27 @@ def convert(
     Raises:
         SiteDataError: a source is given (there is nothing to convert), or as for :func:`make_phantom`.
     """
-    if source is not None:
-        raise SiteDataError(f"{NAME} is drawn, not converted: found the source {source}, expected none; leave it out")
+    require_no_source(NAME, source)
     folder = make_phantom(out, sites=sites, overwrite=overwrite, progress=progress)
     return [folder / site for site in (SITES if sites is None else sites)]
 
 
-def _write_site(target: Path, seed: int, size: PhantomSize, overwrite: bool, progress: Progress | None) -> None:
-    site = target.name
-    splits: dict[str, tuple[Mapping[str, Any], ...]] = {}
-    names: list[str] = []
-    for split in SPLITS:
-        count = getattr(size, split)
-        cases = [f"case-{len(names) + n:03d}" for n in range(count)]
-        names += cases
-        splits[split] = tuple(
-            {"image": f"images/{c}.nii.gz", "label": f"labels/{c}.nii.gz", "patient": f"{site}-{c}"} for c in cases
-        )
-    folder = SiteFolder(
-        path=target,
-        name=site,
-        hospital=f"Phantom hospital {site.removeprefix('site-')} ({PROFILES[site][1].name})",
+def _drawn(seed: int, size: PhantomSize) -> Drawn:
+    def write(folder: Path, site: str, number: int, name: str) -> None:
+        image, label, affine = draw_case(site, number, seed=seed, size=size)
+        write_nifti(folder / "images" / f"{name}.nii.gz", image, affine)
+        write_nifti(folder / "labels" / f"{name}.nii.gz", label, affine)
+
+    return Drawn(
+        name=NAME,
+        version=VERSION,
         labels=LABELS,
-        splits=splits,
         modality="MRI T2 (artificial)",
-        source={
-            "made_by": NAME,
-            "version": VERSION,
-            "seed": seed,
-            "matrix": size.matrix,
-            "slices": size.slices,
-        },
+        hospital=lambda site: f"Phantom hospital {site.removeprefix('site-')} ({PROFILES[site][1].name})",
+        entry=_entry,
+        write=write,
     )
 
-    def fill(path: Path) -> None:
-        for number, name in enumerate(names):
-            image, label, affine = draw_case(site, number, seed=seed, size=size)
-            write_nifti(path / "images" / f"{name}.nii.gz", image, affine)
-            write_nifti(path / "labels" / f"{name}.nii.gz", label, affine)
-            if progress is not None:
-                progress(site, number + 1, len(names))
 
-    if write_site_folder(folder, fill, overwrite=overwrite):
-        _log.info("phantom: wrote %d volumes to %s", len(names), target)
+def _entry(site: str, number: int, name: str) -> Mapping[str, Any]:
+    return {"image": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz", "patient": f"{site}-{name}"}
