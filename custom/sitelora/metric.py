@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from sitelora.typed_json import OMIT
@@ -86,3 +87,9 @@ UNKNOWN = Metric(name="score", title="Score")
 def primary_of(name: str, metrics: Sequence[Metric]) -> Metric:
     """Return the metric of a name, or one of which nothing is known."""
     return next((metric for metric in metrics if metric.name == name), UNKNOWN)
+
+
+def balanced_weights(labels: Sequence[Hashable]) -> list[float]:
+    """Return a weight a case, mean 1, under which labels that occur count the same: ``n / (C n_c)`` for C of them."""
+    counts = Counter(labels)
+    return [len(labels) / (len(counts) * counts[label]) for label in labels]

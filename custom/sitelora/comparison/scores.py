@@ -21,7 +21,8 @@ from scipy.stats import permutation_test, wilcoxon
 
 from sitelora.comparison.run_file import ComparisonError, primary_metric
 from sitelora.comparison.runs import REFERENCE, Run, Runs
-from sitelora.evaluation.scores import FEWEST_PATIENTS, SiteCases, balanced_weights, sites_interval
+from sitelora.evaluation.scores import FEWEST_PATIENTS, SiteCases, sites_interval
+from sitelora.metric import balanced_weights
 
 PERSONAL, ALL_SITES = "personal", "all sites"
 TOO_FEW = "too few patients for a test"

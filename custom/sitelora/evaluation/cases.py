@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from monai.transforms import Compose, SaveImaged
-from torch import nn
+from torch import Tensor, nn
 
 from sitelora.data.errors import behind
 from sitelora.data.site_folder import SiteFolder
 from sitelora.evaluation.scores import summarise
 from sitelora.run_result import CaseScore
+from sitelora.serving.answer import Pipeline, answered
 from sitelora.task import Decision, Task
-
-Pipeline = Callable[[str], Any]
-"""Gives the parts of a bundle's inference config by id: "preprocessing", "inferer", "postprocessing"."""
 
 
 def predict(network: nn.Module, image: Path, task: Task, pipeline: Pipeline) -> Any:
@@ -32,7 +28,7 @@ def predict(network: nn.Module, image: Path, task: Task, pipeline: Pipeline) -> 
         SiteDataError: the file is unreadable or unfit; it was not when the check read it.
     """
     data = prepared(image, pipeline)
-    logits = answered(network, data["image"].as_subclass(torch.Tensor)[None], pipeline)
+    logits = answered(network, data["image"].as_subclass(Tensor)[None], pipeline)
     steps = [step for step in pipeline("postprocessing").transforms if not _writes(step)]
     return task.prediction(Compose(steps)({"image": data["image"], "pred": logits[0]})["pred"].cpu())
 
@@ -50,19 +46,6 @@ def prepared(image: Path, pipeline: Pipeline) -> dict[str, Any]:
             raise
         raise unfit from None
     return data
-
-
-def answered(network: nn.Module, pixels: torch.Tensor, pipeline: Pipeline) -> torch.Tensor:
-    """Return what a network says of a batch of images, on the CPU; it is left in evaluation mode.
-
-    Args:
-        network: in any mode. pixels: a plain tensor, because metadata has no business on another device.
-        pipeline: the bundle's inference parts.
-    """
-    network.eval()
-    with torch.no_grad():
-        logits: torch.Tensor = pipeline("inferer")(pixels.to(next(network.parameters()).device), network).cpu()
-    return logits
 
 
 def _writes(step: Any) -> bool:

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sitelora.metric import Metric
+from sitelora.metric import Metric, balanced_weights
 from sitelora.run_result import CaseScore
 from sitelora.task import ScoreSet
 from sitelora.typed_json import to_json
@@ -103,12 +102,6 @@ def labels_of(cases: Sequence[CaseScore], primary: Metric) -> list[str]:
             raise ValueError(f"case {case.case} has a {primary.title} for {len(labels)} labels, expected one")
         found += labels
     return found
-
-
-def balanced_weights(labels: Sequence[str]) -> list[float]:
-    """Return a weight a case, mean 1, under which every label that occurs counts the same."""
-    counts = Counter(labels)
-    return [len(labels) / (len(counts) * counts[label]) for label in labels]
 
 
 class SiteCases(NamedTuple):

@@ -10,11 +10,12 @@ from typing import Any
 from torch import nn
 
 from sitelora.data.site_folder import SiteFolder
-from sitelora.evaluation.cases import answered, evaluate_cases, fitted_decision, prepared
+from sitelora.evaluation.cases import evaluate_cases, fitted_decision, prepared
 from sitelora.evaluation.scores import case_scores
 from sitelora.federation.build_network import load_model, merged_state, model_sha256
 from sitelora.method import Model
 from sitelora.run_result import CaseScore
+from sitelora.serving.answer import answered
 from sitelora.settings import RunSettings
 from sitelora.task import Decision
 

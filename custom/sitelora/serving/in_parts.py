@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from monai.bundle import ConfigParser
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import (
@@ -38,6 +37,7 @@ from sitelora.data.rules import refuse_one_value
 from sitelora.data.site_reader import SiteReader
 from sitelora.data.stored_volume import StoredVolume, forget
 from sitelora.data.trained_on import Facts
+from sitelora.serving.answer import answered
 from sitelora.serving.open_model import OpenModel
 from sitelora.serving.outputs import Wanted, keep_largest, probability_file, write_volume
 
@@ -133,9 +133,7 @@ def predict_in_parts(
         reader: Any = _PartReader(piece)
         data = LoadImaged(keys="image", reader=reader, image_only=True)({"image": str(image)})
         data = Compose(others)(data)
-        with torch.no_grad():
-            pixels = data["image"].as_subclass(Tensor)[None].to(model.device)
-            logits = part("inferer")(pixels, model.network).cpu()
+        logits = answered(model.network, data["image"].as_subclass(Tensor)[None], part)
         result: dict[str, Any] = {"image": data["image"], "pred": logits[0]}
         for step in after:
             if isinstance(step, AsDiscreted):

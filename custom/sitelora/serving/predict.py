@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from monai.data.utils import list_data_collate
 from monai.engines.evaluator import SupervisedEvaluator
 from monai.handlers.stats_handler import StatsHandler
@@ -23,6 +22,7 @@ from sitelora.data.errors import behind
 from sitelora.data.rules import refuse_one_value
 from sitelora.data.stored_volume import extent_of
 from sitelora.data.trained_on import Facts
+from sitelora.serving.answer import answered
 from sitelora.serving.bundle_parts import MaskNames
 from sitelora.serving.in_parts import goes_in_parts, predict_in_parts
 from sitelora.serving.open_model import OpenModel
@@ -108,9 +108,7 @@ class Predictor:
 
     def _write_mask(self, data: Mapping[Hashable, Any]) -> None:
         part = self.model.config.get_parsed_content
-        with torch.no_grad():
-            pixels = data["image"].as_subclass(Tensor)[None].to(self.model.device)
-            logits = part("inferer")(pixels, self.model.network).cpu()
+        logits = answered(self.model.network, data["image"].as_subclass(Tensor)[None], part)
         after: dict[str, Any] = {"image": data["image"], "pred": logits[0]}
         for step in part("postprocessing").transforms:
             if isinstance(step, AsDiscreted) and self.wanted.probabilities:

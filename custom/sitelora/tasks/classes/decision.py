@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from sitelora.metric import Metric
+from sitelora.metric import Metric, balanced_weights
 from sitelora.typed_json import from_json, to_json
 
 Logits = NDArray[np.float64]
@@ -117,17 +117,17 @@ def fit(logits: Logits, truth: Sequence[int], *, by: Metric) -> Decision:
     cases = f"{len(truth)} validation cases of {len(counts)} class{'es' if len(counts) > 1 else ''}"
     if len(truth) < FEWEST or len(counts) < 2:
         return Decision(why=f"not fitted: {cases}, fewer than {FEWEST} of 2")
-    truths = np.asarray(truth)
+    truths, weights = np.asarray(truth), np.asarray(balanced_weights(truth))
     temperature = round(fitted_temperature(logits, truths), 6)
     probabilities = softmax(logits / temperature, axis=1)
     enough = [value for value in range(classes) if counts[value] >= FEWEST_OF_A_CLASS]
     threshold, offsets = 0.5, np.zeros(classes)
     if classes == 2 and len(enough) == 2:
-        threshold = _fitted_threshold(probabilities[:, 1], truths)
+        threshold = _fitted_threshold(probabilities[:, 1], truths, weights)
     elif classes > 2 and len(enough) > 1:
-        offsets = _fitted_offsets(probabilities, truths, enough)
-    before = _case_scores(_chosen(probabilities, 0.5, ()), truths)
-    after = _case_scores(_chosen(probabilities, threshold, tuple(offsets)), truths)
+        offsets = _fitted_offsets(probabilities, truths, weights, enough)
+    before = (_chosen(probabilities, 0.5, ()) == truths) * weights  # their means are balanced accuracy
+    after = (_chosen(probabilities, threshold, tuple(offsets)) == truths) * weights
     moved = by.clearly_better(after.tolist(), before.tolist())
     found = Decision(
         temperature=temperature,
@@ -161,27 +161,23 @@ def _chosen(probabilities: Logits, threshold: float, offsets: Sequence[float]) -
     return np.asarray((logs + np.asarray(offsets) if len(offsets) else logs).argmax(axis=1))
 
 
-def _case_scores(chosen: NDArray[np.integer], truth: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Return numbers whose mean is balanced accuracy over the classes that are there; ``[N]``."""
-    counts = np.bincount(truth)
-    return np.asarray((chosen == truth) * len(truth) / ((counts > 0).sum() * counts[truth]))
-
-
-def _fitted_threshold(positive: NDArray[np.float64], truth: NDArray[np.integer]) -> float:
+def _fitted_threshold(positive: NDArray[np.float64], truth: NDArray[np.integer], weights: NDArray[np.float64]) -> float:
     """Return the middle of two neighbouring probabilities with the best score; of equal ones the nearest to 0.5."""
     values = np.unique(positive)
     tried = [0.5, *((values[1:] + values[:-1]) / 2)]
-    scores = [_case_scores((positive > limit).astype(np.int64), truth).mean() for limit in tried]
+    scores = [(((positive > limit) == truth) * weights).mean() for limit in tried]
     return float(min(zip(tried, scores, strict=True), key=lambda one: (-round(one[1], 9), abs(one[0] - 0.5)))[0])
 
 
-def _fitted_offsets(probabilities: Logits, truth: NDArray[np.integer], enough: Sequence[int]) -> NDArray[np.float64]:
+def _fitted_offsets(
+    probabilities: Logits, truth: NDArray[np.integer], weights: NDArray[np.float64], enough: Sequence[int]
+) -> NDArray[np.float64]:
     """Return an offset a class, found for one after another; of equal ones the smallest."""
     offsets = np.zeros(probabilities.shape[1])
     for _ in range(SWEEPS):
         for value in enough:
             tried = [np.where(np.arange(len(offsets)) == value, offset, offsets) for offset in OFFSETS]
-            scores = [_case_scores(_chosen(probabilities, 0.5, one.tolist()), truth).mean() for one in tried]
+            scores = [((_chosen(probabilities, 0.5, one.tolist()) == truth) * weights).mean() for one in tried]
             best = min(range(len(tried)), key=lambda place: (-round(scores[place], 9), abs(OFFSETS[place])))
             offsets = tried[best]
     return offsets

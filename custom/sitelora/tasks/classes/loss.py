@@ -7,12 +7,13 @@ batch's mean is over its cases, and the weights' mean over the site's cases is 1
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+
+from sitelora.metric import balanced_weights
 
 MOST = 10.0
 """Bound of a weight, before their mean over cases is made 1 again."""
@@ -29,13 +30,11 @@ def class_weights(truth: Sequence[int], classes: int, *, most: float = MOST) -> 
     Raises:
         ValueError: a class beyond K.
     """
-    counts = Counter(truth)
-    beyond = sorted(value for value in counts if not 0 <= value < classes)
+    beyond = sorted(value for value in truth if not 0 <= value < classes)
     if beyond:
         raise ValueError(f"found a case of class {beyond[0]}, expected 0 to {classes - 1}: set classes to their number")
-    weights = [
-        min(most, len(truth) / (len(counts) * counts[value])) if counts[value] else 0.0 for value in range(classes)
-    ]
+    of_class = dict(zip(truth, balanced_weights(truth), strict=True))
+    weights = [min(most, of_class.get(value, 0.0)) for value in range(classes)]
     mean = sum(weights[value] for value in truth) / max(len(truth), 1)
     return torch.tensor([weight / (mean or 1.0) for weight in weights])
 
