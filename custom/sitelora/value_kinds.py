@@ -10,7 +10,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -37,6 +37,21 @@ def key_value(text: str) -> tuple[str, Any] | None:
         return key.strip(), json.loads(value)
     except (ValueError, RecursionError):
         return key.strip(), value
+
+
+def require_choices(where: str, **given: tuple[object, Iterable[object]]) -> None:
+    """Refuse an argument that is none of its choices, where a function is called by itself and no settings judge it.
+
+    Args:
+        where: at the head of the message. given: by the argument's name, its value and what it may be.
+
+    Raises:
+        ValueError: names the first that is not.
+    """
+    for argument, (value, choices) in given.items():
+        allowed = tuple(choices)
+        if value not in allowed:
+            raise ValueError(f"{where}: {argument} is {value!r}; expected one of {allowed}")
 
 
 @dataclass(frozen=True)

@@ -196,6 +196,11 @@ class LoRA:
         }
 
 
+def last_blocks(count: int) -> str:
+    """Return the pattern of an encoder's last blocks; of all of them where ``count`` is 0."""
+    return f"@blocks[-{count}:]" if count else "@blocks"
+
+
 def projections_of(network: nn.Module, parts: Parts) -> Iterator[tuple[str, nn.Linear, Projection]]:
     """Yield name, module and declaration of every linear projection that a network declares, in its order."""
     for name, module in network.named_modules():

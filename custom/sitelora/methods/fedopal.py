@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import LoRA, last_blocks
 from sitelora.method import INEXACT, Method, ServingRule
 from sitelora.regularizers.orthogonality import MOVES, VARIANTS, WEIGHTS, DualOrthogonality
 from sitelora.server.mean import WeightedMean
-from sitelora.sharing.rule import ShareRule
-from sitelora.value_kinds import Choices, Range, Rank, Scale, Weight
+from sitelora.sharing.rule import ShareRule, heads_as
+from sitelora.value_kinds import Choices, Range, Rank, Scale, Weight, require_choices
 
 NORMALISE: dict[str, bool | None] = {"as_usual": None, "yes": True, "no": False}
 PROJECTIONS = ("q,v", "q,kv", "q,k,v")
@@ -45,16 +45,10 @@ def fedopal(
         blocks: how many of the encoder's last blocks are adapted; 0 adapts all.
         on: the projections; "kv" is one pair over the rows of both.
     """
-    for argument, value, allowed in (
-        ("on", on, PROJECTIONS),
-        ("head", head, ("shared", "local")),
-        ("normalise", normalise, NORMALISE),
-    ):
-        if value not in allowed:
-            raise ValueError(f"fedopal: {argument} is {value!r}; expected one of {tuple(allowed)}")
-    heads = {kind: ("@heads",) if head == kind else () for kind in ("shared", "local")}
+    require_choices("fedopal", on=(on, PROJECTIONS), head=(head, ("shared", "local")), normalise=(normalise, NORMALISE))
+    heads = heads_as(head)
     penalty = DualOrthogonality(of=orthogonal, weight=weight, normalise=NORMALISE[normalise], moves=moves)
-    where = f"@blocks[-{blocks}:]" if blocks else "@blocks"
+    where = last_blocks(blocks)
     return Method(
         name="fedopal",
         paper="arXiv:2510.12741",

@@ -11,7 +11,7 @@ from typing import Annotated
 from sitelora.adapters.lora import LoRA
 from sitelora.method import NO_MEAN, Method
 from sitelora.server.mean import WeightedMean
-from sitelora.sharing.rule import ShareRule
+from sitelora.sharing.rule import ShareRule, heads_as
 from sitelora.value_kinds import Choices, Rank, Scale
 
 
@@ -31,8 +31,8 @@ def fedsa_lora(
         paper="arXiv:2410.01463",
         adapters=(LoRA(rank=rank, scale=scale),),
         share=ShareRule(
-            shared=("**.A", *(("@heads",) if heads == "shared" else ())),
-            local=("**.B", *(("@heads",) if heads == "local" else ())),
+            shared=("**.A", *heads_as(heads)["shared"]),
+            local=("**.B", *heads_as(heads)["local"]),
         ),
         server=WeightedMean(),
         mean_product=NO_MEAN,

@@ -19,7 +19,7 @@ from sitelora.method import BEST_RANK, NO_MEAN, Method
 from sitelora.server.mean import WeightedMean
 from sitelora.server.product import SPLITS, ProductMeanSVD
 from sitelora.sharing.rule import REST_OF_BASE, ShareRule
-from sitelora.value_kinds import Choices, Range, Rank, Scale
+from sitelora.value_kinds import Choices, Range, Rank, Scale, require_choices
 
 FACTORS = ("**.A", "**.B")
 MODES: dict[str, tuple[str, ...]] = {
@@ -64,14 +64,13 @@ def flap_sam(
         split: which factor takes the singular values: "A" (the paper's), "B" or "symmetric".
         moments: "keep" or "reset" the optimiser's moments of the factors that the server has replaced.
     """
-    for argument, value, allowed in (
-        ("mode", mode, tuple(MODES)),
-        ("adapter", adapter, tuple(ADAPTERS)),
-        ("setting", setting, ("federated", "local")),
-        ("moments", moments, ("keep", "reset")),
-    ):
-        if value not in allowed:
-            raise ValueError(f"flap_sam: {argument} is {value!r}; expected one of {allowed}")
+    require_choices(
+        "flap_sam",
+        mode=(mode, MODES),
+        adapter=(adapter, ADAPTERS),
+        setting=(setting, ("federated", "local")),
+        moments=(moments, ("keep", "reset")),
+    )
     with_lora = mode in WITH_LORA
     if adapter != "lora" and not with_lora:
         raise ValueError(f"flap_sam: mode {mode!r} has no adapter, found adapter={adapter!r}; leave it at 'lora'")

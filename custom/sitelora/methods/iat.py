@@ -13,8 +13,8 @@ from sitelora.adapters.lora import LoRA
 from sitelora.method import NO_MEAN, Method
 from sitelora.regularizers.subspace import SubspaceOrthogonality
 from sitelora.server.mean import WeightedMean
-from sitelora.sharing.rule import ShareRule
-from sitelora.value_kinds import Choices, Rank, Scale, Weight
+from sitelora.sharing.rule import ShareRule, heads_as
+from sitelora.value_kinds import Choices, Rank, Scale, Weight, require_choices
 
 WITHOUT_DECODER = (
     "IAT shares B in an encoder and A in a decoder; on an encoder alone it would be share_b (or fedsa_lora, which "
@@ -42,15 +42,14 @@ def iat(
         sor_norm: "proxy" or "effective".
         heads: "shared" or "local": upscaling, hyper-networks and mask tokens.
     """
-    for argument, value, allowed in (
-        ("encoder_shares", encoder_shares, ("A", "B")),
-        ("decoder_shares", decoder_shares, ("A", "B")),
-        ("heads", heads, ("shared", "local")),
-    ):
-        if value not in allowed:
-            raise ValueError(f"iat: {argument} is {value!r}; expected one of {allowed}")
+    require_choices(
+        "iat",
+        encoder_shares=(encoder_shares, ("A", "B")),
+        decoder_shares=(decoder_shares, ("A", "B")),
+        heads=(heads, ("shared", "local")),
+    )
     other = {"A": "B", "B": "A"}
-    head_patterns = {kind: ("@heads",) if heads == kind else () for kind in ("shared", "local")}
+    head_patterns = heads_as(heads)
     return Method(
         name="iat",
         paper="arXiv:2606.08687",

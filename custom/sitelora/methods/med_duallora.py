@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sitelora.adapters.lora import LoRA
+from sitelora.adapters.lora import LoRA, last_blocks
 from sitelora.method import BEST_RANK, INEXACT, NO_MEAN, Method, ServingRule
 from sitelora.server.mean import WeightedMean
 from sitelora.server.product import ProductMeanSVD
 from sitelora.server.types import ServerRule
-from sitelora.sharing.rule import ShareRule
-from sitelora.value_kinds import Choices, Range, Rank, Scale
+from sitelora.sharing.rule import ShareRule, heads_as
+from sitelora.value_kinds import Choices, Range, Rank, Scale, require_choices
 
 MODES: dict[str, tuple[str, ...]] = {"dual": ("global", "local"), "global": ("global",), "local": ("local",)}
 """The adapters of every mode, by role."""
@@ -47,20 +47,18 @@ def med_duallora(
         head: "shared" or "local".
         aggregation: "factors" averages each by itself; "product" refactors the mean product by SVD to rank r.
     """
-    for argument, value, allowed in (
-        ("mode", mode, MODES),
-        ("on", on, PROJECTIONS),
-        ("head", head, ("shared", "local")),
-        ("aggregation", aggregation, AGGREGATIONS),
-    ):
-        if value not in allowed:
-            raise ValueError(f"med_duallora: {argument} is {value!r}; expected one of {tuple(allowed)}")
+    require_choices(
+        "med_duallora",
+        mode=(mode, MODES),
+        on=(on, PROJECTIONS),
+        head=(head, ("shared", "local")),
+        aggregation=(aggregation, AGGREGATIONS),
+    )
     roles, travels = MODES[mode], mode != "local"
-    head = head if travels else "local"
-    heads = {kind: ("@heads",) if head == kind else () for kind in ("shared", "local")}
+    heads = heads_as(head if travels else "local")
     server, claim = AGGREGATIONS[aggregation]
     alone = {"local": 0.0} if mode == "dual" else {}
-    where = f"@blocks[-{blocks}:]" if blocks else "@blocks"
+    where = last_blocks(blocks)
     return Method(
         name="med_duallora",
         paper="arXiv:2603.10967",

@@ -127,3 +127,8 @@ def _problem(what: str, names: list[str], remedy: str, limit: int = 12) -> list[
     shown = "".join(f"\n    {name}" for name in names[:limit])
     more = f"\n    ... and {len(names) - limit} more" if len(names) > limit else ""
     return [f"  {what} ({len(names)}):{shown}{more}\n  -> {remedy}"]
+
+
+def heads_as(kind: str) -> dict[str, tuple[str, ...]]:
+    """Return a network's heads as patterns under what becomes of them, "shared" or "local"; the other is empty."""
+    return {each: ("@heads",) if each == kind else () for each in ("shared", "local")}
