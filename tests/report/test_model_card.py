@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from served_models import MADE_WITH
 from sitelora.report.model_card import model_card
 from sitelora.report.results import Run, read_run
 from sitelora.run_result import Base, Egress, RunResult
@@ -23,13 +24,7 @@ MADE: dict[str, Any] = {
     "arguments": {"rank": 8},
     "hospital": "St. Mary | <b>North</b>",
     "base_sha256": "b" * 64,
-    "trained_on": {
-        "channels": [1],
-        "lower": [0.0, 20.0],
-        "upper": [300.0, 800.0],
-        "narrowest": 250.0,
-        "voxel_mm": [[0.5, 1.0], [0.5, 1.0], [2.0, 4.0]],
-    },
+    "trained_on": MADE_WITH["trained_on"],
 }
 
 
