@@ -8,7 +8,8 @@
 prostate_phantom`). First a job's small grid runs with seed 0 in this processor's own precision; the setting is chosen
 by the served model's validation score, each site counting alike, among the settings in none of whose runs a model
 falls; of settings less than 0.005 apart the one that falls least. Test cases play no part. Then the chosen setting runs
-with three seeds, first in this precision, then in the other; where a model falls in one of these (by validation,
+with three seeds, first in this precision, then in the other (a processor without bf16 computes its products in fp32 and
+rounds them: `rounded_bf16.py`; the page says so); where a model falls in one of these (by validation,
 again), the setting is passed over and the next one has its turn. One JSON a run in `results/recipes`: stopped at any
 moment, the same command goes on. The table is `results/recipes.json`; it names what does not hold.
 """
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,12 +120,13 @@ def largest_fall(record: Mapping[str, Any]) -> float:
     return worst
 
 
-def choose(recipe: Recipe, own: str) -> Mapping[str, Any] | None:
+def choose(recipe: Recipe) -> Mapping[str, Any] | None:
     """Return the setting that validation prefers among those in which nothing falls; None while a run is missing.
 
     Where validation does not tell settings apart, the one that falls least: its last model is its best one, so what a
     site is served does not hang on which early round was lucky.
     """
+    own = grid_precision(recipe)
     records = [(setting, Run(job=recipe.job, setting=setting, precision=own, seed=0).read()) for setting in recipe.grid]
     if any(record is None for _, record in records):
         return None
@@ -134,27 +137,32 @@ def choose(recipe: Recipe, own: str) -> Mapping[str, Any] | None:
     return min(alike, key=lambda pair: largest_fall(pair[1]))[0]
 
 
-def missing(recipes: Sequence[Recipe], own: str) -> Iterator[Run]:
+def missing(recipes: Sequence[Recipe]) -> Iterator[Run]:
     """Yield the runs that have no file, the choices first."""
     for recipe in recipes:
         for setting in recipe.grid:
-            run = Run(job=recipe.job, setting=setting, precision=own, seed=0)
+            run = Run(job=recipe.job, setting=setting, precision=grid_precision(recipe), seed=0)
             if run.read() is None:
                 yield run
-    for precision, seed in [(p, s) for p in sorted(PRECISIONS, key=lambda p: p != own) for s in SEEDS]:
+    for in_grids, seed in [(i, s) for i in (True, False) for s in SEEDS]:
         for recipe in recipes:
-            chosen = choose(recipe, own)
+            chosen = choose(recipe)
             if chosen is not None:
-                run = Run(job=recipe.job, setting=chosen or {}, precision=precision, seed=seed)
+                precision = next(p for p in PRECISIONS if (p == grid_precision(recipe)) is in_grids)
+                run = Run(job=recipe.job, setting=chosen, precision=precision, seed=seed)
                 if run.read() is None:
                     yield run
 
 
 def make(run: Run, data: Path) -> None:
     """Run one federation in this process and write its file."""
+    import torch
+    from rounded_bf16 import rounded_bf16
+
     from sitelora.comparison.run import commit
     from sitelora.federation.in_process import run_in_process
     from sitelora.federation.job_folder import JobFolder
+    from sitelora.networks.precision import has_bf16
     from sitelora.typed_json import to_json
 
     job = JobFolder.read(HERE.parent / "jobs" / run.job).job
@@ -177,7 +185,9 @@ def make(run: Run, data: Path) -> None:
                 "served": served.to_json(),
             }
 
-    with tempfile.TemporaryDirectory(prefix="sitelora-recipes-") as place:
+    rounded = run.precision == "bf16" and not has_bf16(torch.device("cpu"))
+    computed = rounded_bf16() if rounded else nullcontext()
+    with tempfile.TemporaryDirectory(prefix="sitelora-recipes-") as place, computed:
         result = run_in_process(
             bundle=job.bundle,
             dataset=job.dataset,
@@ -213,7 +223,7 @@ def make(run: Run, data: Path) -> None:
         "image_size": result.image_size,
         "base": to_json(result.base),
         "versions": result.versions,
-        "hardware": result.hardware,
+        "hardware": {**result.hardware, **({"bf16": "products in fp32, rounded"} if rounded else {})},
         "sites": dict(sorted(sites.items())),
         "warnings": list(result.warnings),
     }
@@ -226,16 +236,15 @@ def make(run: Run, data: Path) -> None:
 def table() -> dict[str, Any]:
     """Return what the files say: the choice, every site's spread over seeds and precisions, and what does not hold."""
     found: dict[str, Any] = {"command": COMMAND, "jobs": {}}
-    own = own_precision()
     for name, recipe in RECIPES.items():
-        chosen = choose(recipe, own)
+        own, chosen = grid_precision(recipe), choose(recipe)
         if chosen is None:
             continue
         tried, grid_by = [], set[str]()
         for setting in recipe.grid:
             record = Run(job=name, setting=setting, precision=own, seed=0).read()
             assert record is not None
-            grid_by.add(f"{record['commit']} on {record['hardware']['processor']}")
+            grid_by.add(f"{record['commit']} on {kind(record)}")
             tried.append(
                 {**setting, "validation": round(validation(record), 4), "fall": round(largest_fall(record), 4)}
             )
@@ -269,7 +278,10 @@ def table() -> dict[str, Any]:
             "tried_in": own,
             "runs": f"{len(done)} of {len(cells)}",
             "tried_by": sorted(grid_by),
-            "processors": sorted({record["hardware"]["processor"] for record in done.values()}),
+            "bf16_by": sorted(
+                {record["hardware"].get("bf16", "instructions") for (p, _), record in done.items() if p == "bf16"}
+            ),
+            "processors": sorted({kind(record) for record in done.values()}),
             "sites": rows,
             "largest_fall": falls,
             "largest_fall_allowed": LARGEST_FALL,
@@ -278,18 +290,25 @@ def table() -> dict[str, Any]:
     return found
 
 
-def own_precision() -> str:
-    """Return the precision of the grid: that of the files that are there, else this processor's own."""
-    names = [path.stem for path in RESULTS.glob("*_seed0.json")]
-    for recipe in RECIPES.values():
-        files = [Run(job=recipe.job, setting=s, precision=p, seed=0).file.stem for s in recipe.grid for p in ("bf16",)]
-        if any(name in names for name in files):
-            return "bf16"
+def grid_precision(recipe: Recipe) -> str:
+    """Return the precision in which a job's grid runs: that of most of its files, else this processor's own."""
+    there = {
+        p: sum(Run(job=recipe.job, setting=s, precision=p, seed=0).file.exists() for s in recipe.grid)
+        for p in PRECISIONS
+    }
+    if any(there.values()):
+        return max(PRECISIONS, key=lambda precision: there[precision])
     import torch
 
     from sitelora.networks.precision import AUTO, resolve_precision
 
     return resolve_precision(AUTO, torch.device("cpu"))
+
+
+def kind(record: Mapping[str, Any]) -> str:
+    """Return the kind of processor of a run: models of one name differ in their vector instructions."""
+    hardware = record["hardware"]
+    return f"{hardware['processor']} ({hardware['instructions']})"
 
 
 def main() -> int:
@@ -317,7 +336,7 @@ def main() -> int:
 
 def run_missing(recipes: Sequence[Recipe], args: argparse.Namespace) -> int:
     """Make the missing runs, each in a process of its own; return how many failed."""
-    own, began, failed = own_precision(), time.monotonic(), 0
+    began, failed = time.monotonic(), 0
     going: dict[str, tuple[subprocess.Popen[bytes], Run]] = {}
     tried: set[str] = set()
     while True:
@@ -331,7 +350,7 @@ def run_missing(recipes: Sequence[Recipe], args: argparse.Namespace) -> int:
                     flush=True,
                 )
         late = time.monotonic() - began > args.minutes * 60
-        waiting = [] if late else [run for run in missing(recipes, own) if run.file.stem not in tried]
+        waiting = [] if late else [run for run in missing(recipes) if run.file.stem not in tried]
         if not waiting and not going:
             return failed
         for run in waiting[: max(0, args.at_a_time - len(going))]:

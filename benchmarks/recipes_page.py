@@ -38,9 +38,10 @@ def _words(job: Mapping[str, Any]) -> str:
         for one in job["tried"]
     )
     made = f"seed 0, {job['tried_in']}, by {'; '.join(job['tried_by'])}"
+    by = "".join(f", bf16 by {by}" for by in job["bf16_by"] if by != "instructions")
     return (
         f"Chosen: {chosen}. Validation of what was tried ({made}): {tried}. {job['runs']} runs, on "
-        f"{', '.join(job['processors'])}. Largest fall: {max(job['largest_fall'].values()):.3f}."
+        f"{', '.join(job['processors'])}{by}. Largest fall: {max(job['largest_fall'].values()):.3f}."
     )
 
 
