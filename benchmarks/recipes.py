@@ -33,6 +33,7 @@ from recipes_page import page
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "recipes"
+PASSED_OVER = RESULTS / "passed_over"
 TABLE = HERE / "results" / "recipes.json"
 PAGE = HERE.parent / "docs" / "results" / "recipes.md"
 COMMAND = "python benchmarks/recipes.py --data data"
@@ -49,29 +50,31 @@ class Recipe:
     """A job, and what is tried for it.
 
     Args:
-        job: name of its folder in `jobs/`. grid: settings to choose from. fixed: settings of all its runs.
+        job: name of its folder in `jobs/`. grid: settings to choose from. otherwise: those that are tried only where a
+            model falls in each of the grid. fixed: settings of all its runs.
     """
 
     job: str
     grid: tuple[Mapping[str, Any], ...]
+    otherwise: tuple[Mapping[str, Any], ...] = ()
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _grid(
-    rates: Sequence[float], *scaled: tuple[float, float], scale: float | None = None
-) -> tuple[dict[str, Any], ...]:
-    plain = [{"learning_rate": rate} | ({"method#scale": scale} if scale else {}) for rate in rates]
-    return (*plain, *({"learning_rate": rate, "method#scale": other} for rate, other in scaled))
+def _grid(rates: Sequence[float], *, scale: float | None = None) -> tuple[dict[str, Any], ...]:
+    return tuple({"learning_rate": rate} | ({"method#scale": scale} if scale else {}) for rate in rates)
 
 
+RATES = (0.004, 0.002)
 RECIPES = {
     recipe.job: recipe
     for recipe in (
-        Recipe(job="iat_lungs", grid=_grid((0.004, 0.002), (0.004, 2.0), scale=4.0), fixed={"batch_size": 4}),
-        Recipe(job="iat_cells", grid=_grid((0.004, 0.002), (0.004, 2.0), (0.002, 2.0), scale=4.0)),
-        Recipe(job="iat_prostate", grid=_grid((0.004, 0.002), scale=4.0)),
+        Recipe(
+            job="iat_lungs", grid=_grid(RATES, scale=4.0), otherwise=_grid(RATES, scale=2.0), fixed={"batch_size": 4}
+        ),
+        Recipe(job="iat_cells", grid=_grid(RATES, scale=4.0), otherwise=_grid(RATES, scale=2.0)),
+        Recipe(job="iat_prostate", grid=_grid(RATES, scale=4.0)),
         Recipe(job="flap_sam_prostate", grid=_grid((0.001, 0.0015)), fixed={"max_gradient_norm": 1.0}),
-        Recipe(job="fedsca_prostate", grid=_grid((0.004, 0.002))),
+        Recipe(job="fedsca_prostate", grid=_grid(RATES)),
     )
 }
 
@@ -102,10 +105,15 @@ def validation(record: Mapping[str, Any]) -> float:
     return sum(scores) / len(scores)
 
 
-def falls_anywhere(recipe: Recipe, setting: Mapping[str, Any]) -> bool:
-    """Return whether a model fell in any run of this setting that there is, whatever its seed and precision."""
-    runs = (Run(job=recipe.job, setting=setting, precision=p, seed=s).read() for p in PRECISIONS for s in SEEDS)
-    return any(largest_fall(record) > LARGEST_FALL for record in runs if record is not None)
+def falls_anywhere(recipe: Recipe, setting: Mapping[str, Any]) -> float:
+    """Return the largest fall of a model in any run of this setting, of whatever seed, precision and processor.
+
+    A block stands on one kind of processor; runs of another kind in which a model fell are kept in `passed_over`.
+    """
+    runs = [Run(job=recipe.job, setting=setting, precision=p, seed=s) for p in PRECISIONS for s in SEEDS]
+    files = [folder / run.file.name for run in runs for folder in (RESULTS, PASSED_OVER)]
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+    return max(map(largest_fall, found), default=0.0)
 
 
 def largest_fall(record: Mapping[str, Any]) -> float:
@@ -120,30 +128,33 @@ def largest_fall(record: Mapping[str, Any]) -> float:
     return worst
 
 
+def to_try(recipe: Recipe) -> tuple[Mapping[str, Any], ...]:
+    """Return the settings among which is chosen: the grid, and the others where a model falls in each of it."""
+    steady = any(falls_anywhere(recipe, setting) <= LARGEST_FALL for setting in recipe.grid)
+    return recipe.grid if steady else recipe.grid + recipe.otherwise
+
+
 def choose(recipe: Recipe) -> Mapping[str, Any] | None:
     """Return the setting that validation prefers among those in which nothing falls; None while a run is missing.
 
     Where validation does not tell settings apart, the one that falls least: its last model is its best one, so what a
     site is served does not hang on which early round was lucky.
     """
-    own = grid_precision(recipe)
-    records = [(setting, Run(job=recipe.job, setting=setting, precision=own, seed=0).read()) for setting in recipe.grid]
-    if any(record is None for _, record in records):
+    steady = [s for s in to_try(recipe) if falls_anywhere(recipe, s) <= LARGEST_FALL] or to_try(recipe)
+    records = [(s, grid_run(recipe, s).read()) for s in steady]
+    found = [(s, record) for s, record in records if record is not None]
+    if len(found) < len(records):
         return None
-    steady = [(s, r) for s, r in records if r is not None and not falls_anywhere(recipe, s)]
-    every = steady or [(s, r) for s, r in records if r is not None]
-    best = max(validation(record) for _, record in every)
-    alike = [(s, r) for s, r in every if validation(r) >= best - NOT_TOLD_APART]
+    best = max(validation(record) for _, record in found)
+    alike = [(s, record) for s, record in found if validation(record) >= best - NOT_TOLD_APART]
     return min(alike, key=lambda pair: largest_fall(pair[1]))[0]
 
 
 def missing(recipes: Sequence[Recipe]) -> Iterator[Run]:
-    """Yield the runs that have no file, the choices first."""
+    """Yield the runs that have no file, the choices first; a setting in which a model has fallen needs none."""
     for recipe in recipes:
-        for setting in recipe.grid:
-            run = Run(job=recipe.job, setting=setting, precision=grid_precision(recipe), seed=0)
-            if run.read() is None:
-                yield run
+        if choose(recipe) is None:
+            yield from (run for run in (grid_run(recipe, s) for s in to_try(recipe)) if run.read() is None)
     for in_grids, seed in [(i, s) for i in (True, False) for s in SEEDS]:
         for recipe in recipes:
             chosen = choose(recipe)
@@ -241,13 +252,13 @@ def table() -> dict[str, Any]:
         if chosen is None:
             continue
         tried, grid_by = [], set[str]()
-        for setting in recipe.grid:
-            record = Run(job=name, setting=setting, precision=own, seed=0).read()
-            assert record is not None
-            grid_by.add(f"{record['commit']} on {kind(record)}")
-            tried.append(
-                {**setting, "validation": round(validation(record), 4), "fall": round(largest_fall(record), 4)}
-            )
+        for setting in to_try(recipe):
+            record, fall = grid_run(recipe, setting).read(), falls_anywhere(recipe, setting)
+            entry: dict[str, Any] = {**setting, "validation": None, "fall": round(fall, 4)}
+            if record is not None:
+                grid_by.add(f"{record['commit']} on {kind(record)}")
+                entry["validation"] = round(validation(record), 4)
+            tried.append(entry)
         cells = {(p, s): Run(job=name, setting=chosen, precision=p, seed=s).read() for s in SEEDS for p in PRECISIONS}
         done = {key: record for key, record in cells.items() if record is not None}
         first = next(iter(done.values()))
@@ -288,6 +299,11 @@ def table() -> dict[str, Any]:
             "does_not_hold": broken,
         }
     return found
+
+
+def grid_run(recipe: Recipe, setting: Mapping[str, Any]) -> Run:
+    """Return the run by which a setting is judged."""
+    return Run(job=recipe.job, setting=setting, precision=grid_precision(recipe), seed=0)
 
 
 def grid_precision(recipe: Recipe) -> str:

@@ -33,7 +33,8 @@ def page(found: Mapping[str, Any], *, command: str) -> str:
 def _words(job: Mapping[str, Any]) -> str:
     chosen = _setting({**job["chosen"], **job["fixed"]})
     tried = "; ".join(
-        f"{_setting({k: v for k, v in one.items() if k not in ('validation', 'fall')})}: {one['validation']:.3f}"
+        f"{_setting({k: v for k, v in one.items() if k not in ('validation', 'fall')})}: "
+        + ("not run again" if one["validation"] is None else f"{one['validation']:.3f}")
         + (f" (a model falls by {one['fall']:.2f})" if one["fall"] > job["largest_fall_allowed"] else "")
         for one in job["tried"]
     )
