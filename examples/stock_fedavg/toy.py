@@ -28,6 +28,29 @@ class ToyLoRA(nn.Module):
         return nn.functional.linear(x, weight, self.bias)
 
 
+class ToyDualLoRA(nn.Module):
+    """``y = (W + B_g A_g + B_l A_l) x``: one pair for all sites, one for its own site, as in Med-DualLoRA."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.register_buffer("frozen", torch.randn(WIDTH, WIDTH, generator=generator), persistent=False)
+        self.pairs = nn.ModuleDict()
+        for role in ("global", "local"):
+            pair = nn.Module()
+            pair.A = nn.Parameter(torch.randn(RANK, WIDTH, generator=generator) / WIDTH**0.5)
+            pair.B = nn.Parameter(torch.zeros(WIDTH, RANK))
+            self.pairs[role] = pair
+
+    def change(self, *roles: str) -> Tensor:
+        """Return what the pairs of some roles add to W ``[WIDTH, WIDTH]``."""
+        return torch.stack([self.pairs[role].B @ self.pairs[role].A for role in roles]).sum(dim=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``[n, WIDTH]`` for ``x [n, WIDTH]``."""
+        return nn.functional.linear(x, self.frozen + self.change("global", "local"))
+
+
 def wanted_change(site: str) -> Tensor:
     """Return what a site's data wants beside W ``[WIDTH, WIDTH]``: one part that all share, one of its own."""
     parts = []
@@ -44,7 +67,7 @@ def mean_change() -> Tensor:
     return torch.stack([count / total * wanted_change(site) for site, count in CASES.items()]).sum(dim=0)
 
 
-def train(model: ToyLoRA, site: str, *, steps: int = 60, rate: float = 0.05) -> float:
+def train(model: ToyLoRA | ToyDualLoRA, site: str, *, steps: int = 60, rate: float = 0.05) -> float:
     """Train a model on one site's data, the same way whenever it is done, and return the loss before."""
     generator = torch.Generator().manual_seed(1 + sorted(CASES).index(site))
     x = torch.randn(CASES[site], WIDTH, generator=generator)
@@ -60,7 +83,8 @@ def train(model: ToyLoRA, site: str, *, steps: int = 60, rate: float = 0.05) -> 
     return first
 
 
-def error(model: ToyLoRA) -> float:
+def error(model: ToyLoRA | ToyDualLoRA) -> float:
     """Return ``||B A - mean change|| / ||mean change||``: how far the model is from what the sites want on average."""
     wanted = mean_change()
-    return float((model.layer.B @ model.layer.A - wanted).detach().norm() / wanted.norm())
+    found = model.change("global") if isinstance(model, ToyDualLoRA) else model.layer.B @ model.layer.A
+    return float((found - wanted).detach().norm() / wanted.norm())

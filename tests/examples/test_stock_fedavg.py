@@ -76,7 +76,26 @@ def test_the_examples_network_sends_its_adapter_and_bias_only(
     assert toy.error(toy.ToyLoRA()) == pytest.approx(1.0)
 
 
-def test_the_example_needs_nothing_of_sitelora_but_the_aggregators(repository: Path) -> None:
+def test_the_examples_need_nothing_of_sitelora_but_the_component_they_show(repository: Path) -> None:
     for path in sorted((repository / "examples" / "stock_fedavg").glob("*.py")):
         used = set(re.findall(r"^\s*(?:from|import) (sitelora\S*)", path.read_text(encoding="utf-8"), re.MULTILINE))
-        assert used <= {"sitelora.flare.aggregators"}, path
+        assert used <= {"sitelora.flare.aggregators", "sitelora.flare.dual_lora_filter"}, path
+
+
+@pytest.mark.soak
+def test_the_dual_example_learns_together_and_the_server_never_sees_a_local_pair(
+    repository: Path, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, str(repository / "examples" / "stock_fedavg" / "dual_job.py"), "--rounds", str(ROUNDS)]
+    run = subprocess.run(
+        [*command, "--workspace", str(tmp_path / "workspace")],
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    found = re.search(
+        r"^toy_dual: error (\S+) before, (\S+) after 3 rounds; the server never saw", run.stdout, re.MULTILINE
+    )
+    assert found is not None, run.stdout
+    assert float(found[2]) < 0.7
+    assert run.stdout.count("2 tensors leave, 2 stay") + run.stderr.count("2 tensors leave, 2 stay") == 2 * ROUNDS
