@@ -54,7 +54,7 @@ def numbers(folder, split):
 
 def test_converters_are_found_and_alike():
     found = converters()
-    masks = {"cells", "ixi", "kits19", "prostate", "prostate_phantom", "lungs", "nuclei"}
+    masks = {"cells", "fundus", "histology", "ixi", "kits19", "prostate", "prostate_phantom", "lungs", "nuclei"}
     classes = {"acdc", "cell_types", "cine_phantom", "isic2019", "mnms", "mnms2", "tuberculosis"}
     assert set(found) == masks | classes
     for name, converter in found.items():
