@@ -133,7 +133,7 @@ def _training(run: Run, made: Mapping[str, Any]) -> list[Pair]:
         "Took part": f"{len(run.sites)} sites with {sum(known)} training cases" if known else _UNKNOWN,
         "Rounds": f"{told.rounds_done} of {told.rounds_planned} done" if told.rounds_planned else _UNKNOWN,
         "Method": f"{method}; {arguments}" if arguments else method,
-        "Settings": ", ".join(f"{key} {value}" for key, value in told.overrides.items()),
+        "Settings": ", ".join(f"{key} {value}" for key, value in told.overrides.items() if key != "base"),
         "Seed": "" if told.seed is None else str(told.seed),
         "Base": f"{base}; {_licence(base)}",
         "Input": f"{made['image_size']} x {made['image_size']} pixels"
