@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +12,15 @@ from typing import Any
 import pytest
 
 from served_models import MADE_WITH
+from served_models import model as model
+from sitelora.networks.tensor_file import file_sha256
+from sitelora.report.card_facts import card_facts
+from sitelora.report.facts import page_facts
 from sitelora.report.model_card import model_card
+from sitelora.report.page import rendered
 from sitelora.report.results import Run, read_run
 from sitelora.run_result import Base, Egress, RunResult
+from sitelora.serving.model_file import made_of
 
 MADE: dict[str, Any] = {
     "labels": {"0": "background", "1": "prostate"},
@@ -81,3 +89,35 @@ def test_privacy_settings_are_told_or_said_to_be_unknown(egress: Egress | None, 
 )
 def test_the_base_has_its_licence(base: str, said: str, run: Run) -> None:
     assert said in card(with_result(run, base=Base(name=base)))
+
+
+@pytest.fixture
+def with_model(run_dir: Path, tmp_path: Path, model: Path) -> Run:
+    """A run of which one site's model is at hand, and another's is damaged."""
+    shutil.copytree(run_dir, tmp_path / "run")
+    for site in ("site-1", "site-2"):
+        (tmp_path / "run" / site / "models").mkdir()
+    shutil.copyfile(model, tmp_path / "run" / "site-1" / "models" / "personal.pt")
+    (tmp_path / "run" / "site-2" / "models" / "personal.pt").write_bytes(b"half a model")
+    return read_run(tmp_path / "run")
+
+
+def test_the_page_has_the_card_of_the_models_at_hand_from_the_same_facts(with_model: Run) -> None:
+    page = rendered(page_facts(with_model))
+    section = " ".join(page.split("<h2>Model card</h2>")[1].split("<h2>")[0].split()).replace("\N{NO-BREAK SPACE}", " ")
+    made = made_of(with_model.served_files["site-1"])
+    facts = card_facts(with_model, made, "site-1", "personal", "c" * 64, "a_bundle")
+    for pair in (*facts["facts"], *facts["ranges"]):
+        if pair.name not in ("Served", "Hospital", "Modality", "Run", "Federation"):
+            assert html.escape(pair.name).replace("&#x27;", "&#39;") in section, pair
+            assert html.escape(pair.value) in section, pair
+    for line in (facts["research"], *facts["limits"], *facts["privacy"]):
+        assert html.escape(line).replace("&#x27;", "&#39;") in section
+    assert file_sha256(with_model.served_files["site-1"]) in section
+    assert section.count("<tbody>") == 1
+    assert "site-2" not in section.split("<tbody>")[1].split("</tbody>")[0]
+
+
+def test_without_a_model_at_hand_the_page_has_no_card(run: Run) -> None:
+    assert page_facts(run)["card"] is None
+    assert "Model card" not in rendered(page_facts(run))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sitelora.value_kinds import key_value, short
@@ -39,6 +41,16 @@ def add_bundle_values(parser: argparse.ArgumentParser) -> None:
 def as_overrides(values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """Return the collected ``--set`` values as bundle overrides; the last one of an id counts."""
     return dict(values)
+
+
+def from_here(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with every file that is there by its whole path: processes are started in another folder."""
+    return {
+        key: os.path.abspath(value)
+        if isinstance(value, str) and Path(value).suffix and os.path.isfile(value)
+        else value
+        for key, value in values.items()
+    }
 
 
 def positive(text: str) -> int:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sitelora.commands import CommandError
-from sitelora.commands._values import add_bundle_values, as_overrides, positive
+from sitelora.commands._values import add_bundle_values, as_overrides, from_here, positive
 
 HELP = "run a job folder in NVFlare's simulator on this machine, and say truly whether it worked"
 EXAMPLES = """\
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads,
         gpus=args.gpu,
         rounds=args.rounds,
-        overrides=as_overrides(args.values),
+        overrides=from_here(as_overrides(args.values)),
         method=args.method,
         uid=args.uid,
         resume=args.resume,

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import ARCHITECTURES, Architecture
-from .tensor_file import EMBEDDED, CheckpointError, file_of, file_sha256, read_tensors
+from .tensor_file import A_MODEL, EMBEDDED, CheckpointError, file_of, file_sha256, read_tensors, require_merged
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def read_base(network: nn.Module, base: str, *, arch: str, shape: Architecture) 
 
     Of a Meta file everything is taken but the mask tokens, hyper-networks and quality head, which depend on
     the classes and are always seeded anew; of our own file everything that fits, per class as far as its
-    classes go.
+    classes go. A model that a federation left is such a file of ours: the next one goes on from it.
 
     Args:
         network: the network to be filled; only its names and shapes are read, so it may be on the meta
@@ -44,9 +44,11 @@ def read_base(network: nn.Module, base: str, *, arch: str, shape: Architecture) 
     """
     path = checkpoint_there(base, arch=arch, shape=shape)
     tensors, made_as = read_tensors(path)
-    ours = made_as == OUR_FORMAT
+    ours = made_as in (OUR_FORMAT, A_MODEL)
     if not ours:
         _warn_if_unknown(path, shape)
+    if made_as == A_MODEL:
+        require_merged(tensors, network, path)
     return _fit(network, tensors, path=path, arch=arch, shape=shape, ours=ours)
 
 

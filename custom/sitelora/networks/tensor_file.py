@@ -6,14 +6,19 @@ import hashlib
 import json
 import os
 import pickle
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 EMBEDDED = "embedded"
+MADE = "made"
+"""Key of a served model's file under which it says how it was made, beside the tensors under ``model``."""
+A_MODEL = "sitelora-model"
+"""Format of a file that a federation left: the whole state of the network, adapters merged, under its own names."""
 
 _SUFFIX = ".safetensors"
 _UNREADABLE = (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError)
@@ -65,6 +70,8 @@ def embedded_file(arch: str) -> Path:
 def read_tensors(path: Path, *, tables: tuple[str, ...] = ()) -> tuple[dict[str, Tensor], str]:
     """Return the tensors of a checkpoint in fp32, and the format that a safetensors file says it has.
 
+    A model that a federation left, exported or not, is a checkpoint too, of the format ``A_MODEL``.
+
     Args:
         path: of a file that is there.
         tables: names under which a file of training may keep the tensors, beside other things.
@@ -83,7 +90,9 @@ def read_tensors(path: Path, *, tables: tuple[str, ...] = ()) -> tuple[dict[str,
     except _UNREADABLE as error:
         why = str(error).split(". ")[0]  # torch goes on to advise loading it unsafely
         raise CheckpointError(f"{path} is not a readable checkpoint ({why}); fetch it again") from error
-    if isinstance(loaded, dict):
+    if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict) and isinstance(loaded.get(MADE), dict):
+        loaded, made_as = loaded["model"], A_MODEL
+    elif isinstance(loaded, dict):
         loaded = next((loaded[name] for name in tables if isinstance(loaded.get(name), dict)), loaded)
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         found = sorted(map(str, loaded))[:5] if isinstance(loaded, dict) else type(loaded).__name__
@@ -98,6 +107,25 @@ def read_tensors(path: Path, *, tables: tuple[str, ...] = ()) -> tuple[dict[str,
             "dtype, as they are published: fetch the file again, or convert it"
         )
     return {name: value.to(torch.float32) for name, value in loaded.items()}, made_as
+
+
+def require_merged(tensors: Mapping[str, Tensor], network: nn.Module, path: Path) -> None:
+    """Refuse as a base a model that keeps adapters, because its method's cannot be merged into the network.
+
+    Args:
+        tensors: of the model. network: that is to stand on it, without adapters. path: of the model, for the message.
+
+    Raises:
+        CheckpointError: it has all the network's tensors, and more.
+    """
+    expected = network.state_dict().keys()
+    more = sorted(tensors.keys() - expected)
+    if more and expected <= tensors.keys():
+        raise CheckpointError(
+            f"{path} is a model with {len(more)} tensors beside the network's own ({more[0]} and others), expected one "
+            "whose adapters are merged: this method's cannot be, so no federation can go on from its models. Give "
+            "the base that it stood on"
+        )
 
 
 def unusable(value: Tensor) -> str:

@@ -6,22 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sitelora.report import costs, egress, figures, findings, server_figures, set_scores, tables
+from sitelora.report import card_facts, costs, egress, figures, findings, server_figures, set_scores, tables
 from sitelora.report.compare_two_runs import beside_pairs
 from sitelora.report.format_values import bytes_text, listed, seconds_text
 from sitelora.report.overlay_image import inlined_png
 from sitelora.report.results import Overlay, Run
 from sitelora.report.style import model_style
+from sitelora.report.table import Pair
 from sitelora.report.warnings_of_run import warnings
 from sitelora.run_result import SiteFacts
-
-
-class Pair(NamedTuple):
-    """A name and its value, with a small remark below."""
-
-    name: str
-    value: str
-    remark: str = ""
 
 
 class Mark(NamedTuple):
@@ -93,6 +86,7 @@ def page_facts(run: Run) -> dict[str, Any]:
         ],
         "main_model": findings.main_model(run),
         "case_table": tables.case_table(run),
+        "card": card_facts.page_card(run),
     }
 
 

@@ -65,6 +65,7 @@ class Run:
         primary: what scores are of. metrics: all that the run may tell.
         rounds, evaluation: from it and from the sites' own files, sites in natural order.
         artificial: sites whose data was drawn.
+        served_files: the models that sites are served, of the sites that are at hand.
         beside: name in ``evaluation`` of the model of another run; empty without one.
         beside_notes: what makes the comparison with that run unfair.
     """
@@ -81,6 +82,7 @@ class Run:
     notes: Sequence[str]
     written: str = ""
     artificial: Sequence[str] = ()
+    served_files: Mapping[str, Path] = field(default_factory=dict)
     beside: str = ""
     beside_notes: Sequence[str] = ()
 
@@ -179,6 +181,7 @@ def read_run(run_dir: Path) -> Run:
         notes=notes,
         written=_written(result),
         artificial=_artificial(run, told),
+        served_files={site: file for site in at_hand if (file := run.personal_model(site)).is_file()},
     )
 
 

@@ -1,10 +1,18 @@
-"""A table as facts: columns that say what stands in them, cells, a last row; page and terminal show the same one."""
+"""Tables as facts: columns that say what stands in them, cells, a last row; page and terminal show the same one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+
+class Pair(NamedTuple):
+    """A name and its value, with a small remark below."""
+
+    name: str
+    value: str
+    remark: str = ""
 
 
 class Cell(NamedTuple):

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from sitelora.bundle import bundle_names, bundle_path, require_checkpoint
 from sitelora.data.trained_on import TrainedOn
 from sitelora.networks.before_built import parts_before
+from sitelora.networks.tensor_file import MADE as MADE
 from sitelora.networks.tensor_file import unusable
 from sitelora.task_registry import find_task
 from sitelora.value_kinds import require_plain
 
-MADE = "made"
 NEEDED = ("bundle", "arch", "image_size", "classes", "labels", "pictures", "slices")
 """What every model says of itself, beside what the run that made it adds."""
 RANGES = "trained_on"

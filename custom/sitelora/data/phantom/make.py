@@ -19,7 +19,7 @@ from sitelora.data.nifti import write_nifti
 from sitelora.data.phantom.anatomy import Patient
 from sitelora.data.phantom.arithmetic import Array, Draws, power
 from sitelora.data.phantom.painting import paint
-from sitelora.data.phantom.sites import PROFILES, annotate, blur_in_plane, coil_field, place_slices
+from sitelora.data.phantom.sites import PROFILES, Scanner, annotate, blur_in_plane, coil_field, place_slices
 from sitelora.data.phantom.writing import Drawn, DrawnSize, chosen_sites, require_no_source, require_size, write_site
 from sitelora.data.site_folder import Progress
 from sitelora.seeding import derive_seed
@@ -82,15 +82,21 @@ def make_phantom(
     return Path(out) / DATASET
 
 
-def draw_case(site: str, case: int, *, seed: int = 0, size: PhantomSize | None = None) -> tuple[Array, Array, Array]:
+def draw_case(
+    site: str, case: int, *, seed: int = 0, size: PhantomSize | None = None, scanner: Scanner | None = None
+) -> tuple[Array, Array, Array]:
     """Draw one volume of one site.
+
+    Args:
+        site: of :data:`SITES`. case: number of the patient. seed, size: as of :func:`make_phantom`.
+        scanner: another one than the site's own, with which its annotators see the patient.
 
     Returns:
         the image ``[X, Y, Z]`` int16, the label ``[X, Y, Z]`` uint8 as this site annotates it, and the affine
         ``[4, 4]`` from voxel index to RAS+ mm.
     """
-    scanner, habit = PROFILES[site]
-    size = size or PhantomSize()
+    own, habit = PROFILES[site]
+    scanner, size = scanner or own, size or PhantomSize()
     rng = Draws(derive_seed("prostate phantom", _PATIENTS, seed, site, case))
     patient = Patient.draw(rng, endorectal_coil=scanner.endorectal_coil)
     grid = place_slices(scanner, rng, matrix=size.matrix, slices=size.slices)

@@ -15,7 +15,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sitelora.networks.tensor_file import EMBEDDED, CheckpointError, file_of, read_tensors
+from sitelora.networks.tensor_file import (
+    A_MODEL,
+    EMBEDDED,
+    CheckpointError,
+    file_of,
+    read_tensors,
+    require_merged,
+)
 
 from .positions import resized
 from .shapes import VitShape
@@ -115,8 +122,11 @@ def read_base(
     """
     path = _there(base, arch=arch, published=shape.published)
     tensors, made_as = read_tensors(path, tables=TRAINING_TABLES)
+    if made_as == A_MODEL:
+        require_merged(tensors, network, path)
     fits = (each for each in layouts if not each.marked_by or each.marked_by in tensors)
-    return _fit(network, tensors, _OURS if made_as == OUR_FORMAT else next(fits), path=path, arch=arch)
+    ours = made_as in (OUR_FORMAT, A_MODEL)
+    return _fit(network, tensors, _OURS if ours else next(fits), path=path, arch=arch)
 
 
 def _there(base: str, *, arch: str, published: str) -> Path:
