@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from sitelora.adapters.base import AdapterSpec, adapter_tensor_names, insert_adapters
 from sitelora.networks.parts import Parts, PartsError, parts_of
 from sitelora.regularizers.base import Regularizer, SiteView
+from sitelora.server.aggregation import CENTRES, MEAN, Aggregation
+from sitelora.server.robust import with_aggregation
 from sitelora.server.types import LowRank, ServerRule
 from sitelora.sharing.patterns import clean_name, matches_any
 from sitelora.sharing.ranks import SiteRanks
@@ -168,6 +170,25 @@ class Method:
                 f"{self.name} cannot be trained by {len(sites)} sites: {self.only_alone}. `sitelora compare` trains it "
                 "on all sites' images in one folder, for public data only"
             )
+
+    def why_no(self, aggregation: Aggregation) -> str:
+        """Return why a robust rule has no meaning for the method, in one sentence; empty where it has one."""
+        if aggregation.rule == MEAN:
+            return ""
+        if not self.share.shared:
+            return f"{self.name} shares nothing, so there is nothing to aggregate"
+        reason = getattr(self.server, "no_centre", "") if aggregation.rule in CENTRES else ""
+        return f"{self.name} has no {aggregation.rule}: {reason}" if reason else ""
+
+    def server_rule(self, aggregation: Aggregation) -> ServerRule:
+        """Return the method's server rule with what the job asks for before it.
+
+        Raises:
+            ValueError: the method does not average; says why.
+        """
+        if why := self.why_no(aggregation):
+            raise ValueError(f"aggregation: {why}")
+        return with_aggregation(self.server, aggregation, lambda site, ones: self.ranks.kept(ones, site))
 
     def passes(self, round_number: int) -> tuple[Pass, ...]:
         """Return the passes of a round, the travelling copy first."""

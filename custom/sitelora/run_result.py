@@ -209,6 +209,7 @@ class RunResult:
 
     Attributes:
         error: why it is not completed. overrides: the bundle's values. fingerprint: of the server's last tensors.
+        aggregation: what stood before the method's server rule; empty where nothing did.
         versions, hardware: of the first site. egress: None where no site has begun. evaluation: by site and kind.
         task: name of it. primary: of the score that scores are of, one of ``metrics``: all that this run may tell.
     """
@@ -222,6 +223,7 @@ class RunResult:
     paper: str = ""
     bundle: str = ""
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    aggregation: Mapping[str, str | float] = field(default_factory=dict, metadata=OMIT)
     dataset: str = ""
     task: str = ""
     primary: str = UNKNOWN.name

@@ -179,6 +179,20 @@ def kind_of(annotation: Any) -> Kind:
     raise TypeError(f"found the annotation {annotation}, expected int, float, bool, str, a mapping by site, or a union")
 
 
+def read_section(where: str, content: Any, kinds: Mapping[str, Kind]) -> dict[str, Any]:
+    """Return the values of one part of a job's file, all of them judged; what is absent stays so.
+
+    Raises:
+        SettingsError: no object, a key that there is none of, or a value that does not fit.
+    """
+    if not isinstance(content, Mapping):
+        raise SettingsError(f"{where} is {short(content)}, expected a JSON object")
+    for key in content:
+        if key not in kinds:
+            raise SettingsError(f"{where}: nothing is called {key}{did_you_mean(key, kinds)}; there are {list(kinds)}")
+    return {key: kinds[key].read(f"{where}, {key}", value) for key, value in content.items()}
+
+
 def require_plain(value: Any, where: str, *, depth: int = 0) -> None:
     """Refuse what a config parser would act on, at any depth: values are never code.
 

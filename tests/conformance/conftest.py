@@ -21,6 +21,7 @@ from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 from torch import Tensor
 
+from drawn_updates import Adapted
 from sitelora.federation.build_network import trained_parameters
 from sitelora.federation.bundle_config import load_method
 from sitelora.federation.coordinator import Coordinator
@@ -228,3 +229,10 @@ def run(
     name, bundle = request.param
     home = tmp_path_factory.mktemp(f"conformance_{name}")
     return Drive(name, data_of(bundle), home, bundle=bundle)
+
+
+@pytest.fixture(scope="module")
+def adapted(request: pytest.FixtureRequest) -> Adapted:
+    """One method on a small network, with drawn updates for its server rule."""
+    name, arguments = with_arguments(request.param)
+    return Adapted(find_method(name)(**arguments), bundle=request.config.getoption("--bundle") or "iat_segmentation")

@@ -148,10 +148,11 @@ def test_a_stranger_is_rejected(tmp_path: Path) -> None:
 def test_differences_are_added_to_the_servers_own_fp32_copy(tmp_path: Path) -> None:
     """After many rounds the copy has moved by steps that bf16 values alone would have lost."""
     coordinator = make(tmp_path, rounds=30)
-    small = {name: torch.full(shape, 2.0**-12).to(BF16) for name, shape in SHAPES.items()}
-    for _ in range(30):
+    for number in range(30):
+        size = (1 + 2 * (number % 2)) * 2.0**-13  # no site ends two rounds at the same bits
+        small = {name: torch.full(shape, size).to(BF16) for name, shape in SHAPES.items()}
         for site in SITES:
-            coordinator.receive(site, small, trained())
+            assert coordinator.receive(site, small, trained())
         coordinator.close_round(0.0)
     assert coordinator.state is not None
     for name, tensor in coordinator.state.message_for(ANY_SITE).values.items():
@@ -181,7 +182,10 @@ def test_the_rule_sees_sorted_sites_their_companions_and_its_own_state(tmp_path:
     coordinator = make(tmp_path, replace(METHOD, server=spy, program=WithControl()), cases=(3, 3, 3))
     for round_number in range(2):
         for site in reversed(SITES):
-            packet = {**values(1), **{f"@control/{name}": tensor for name, tensor in values(2).items()}}
+            packet = {
+                **values(1 + 8 * round_number),
+                **{f"@control/{name}": tensor for name, tensor in values(2).items()},
+            }
             assert coordinator.receive(site, packet, trained(cases=3))
         coordinator.close_round(0.0)
         assert coordinator.message_for("site-1")["@control/head.w"].tolist() == [round_number + 1.0] * 3

@@ -62,6 +62,7 @@ def answers(**changes: Any) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]
 
 def make(home: Path, *, resume: bool = False, shared: str = "**", **plan: Any) -> Coordinator:
     settings = {"federation": "f", "uid": "u", "bundle": "b", "dataset": "d", "sites": SITES, "rounds": 3, "home": home}
+    settings["min_sites"] = 3  # so that nobody may be left out
     method = Method(name="m", paper="none", adapters=(), share=ShareRule(shared=(shared,)), server=WeightedMean())
     return Coordinator(FederationPlan(**{**settings, **plan}), method, TASK, resume=resume)
 
@@ -78,7 +79,7 @@ def test_sites_that_disagree_are_named_with_what_they_have(tmp_path: Path, key: 
 
 
 def test_a_site_that_did_not_answer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FederationError, match="no answer to begin from site-1, site-3; nothing was trained"):
+    with pytest.raises(FederationError, match="nothing was trained: no answer to begin from site-1, site-3"):
         make(tmp_path).begin({"site-2": (initial(), report())})
 
 
@@ -143,6 +144,55 @@ def test_the_first_message_is_the_initial_tensors(tmp_path: Path) -> None:
 def test_begin_comes_first(tmp_path: Path) -> None:
     with pytest.raises(FederationError, match="begin comes first"):
         make(tmp_path).message_for("site-1")
+
+
+ODD: dict[str, tuple[Any, str]] = {
+    "silent": (None, "site-2: no answer to begin"),
+    "no report": ((initial(), {}), "site-2: its report: site is missing"),
+    "other labels": ((initial(), report(labels={"1": "other"})), "site-2: most sites have another labels"),
+    "other values": ((initial(2.0), report()), "site-2: most sites have another initial tensors"),
+    "NaN": ((initial(float("nan")), report()), "site-2: enc.B: 3 values are NaN"),
+    "other job": (
+        (initial(), report(agreed={"rounds": "f" * 16})),
+        "site-2: has read another job than the server, they differ in rounds",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(ODD))
+def test_one_odd_answer_is_left_out_by_name_where_enough_sites_remain(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer, reason = ODD[kind]
+    good = {"agreed": {"rounds": "a" * 16}} if kind == "other job" else {}
+    told = {**answers(**good), "site-2": answer}
+    coordinator = make(tmp_path, min_sites=2, agreed=good.get("agreed", {}))
+    left_out = coordinator.begin({site: one for site, one in told.items() if one is not None})
+    assert list(left_out) == ["site-2"]
+    assert left_out["site-2"].startswith(reason)
+    assert coordinator.sites == ("site-1", "site-3")
+    assert reason in caplog.text
+    assert reason in coordinator.finish({}, completed=False).warnings[0]
+    assert packet_sha256(coordinator.message_for("site-1")) == packet_sha256(initial())
+    strict = make(tmp_path / "strict", agreed=good.get("agreed", {}))
+    with pytest.raises(FederationError, match="nothing was trained"):
+        strict.begin({site: one for site, one in told.items() if one is not None})
+
+
+def test_of_two_sites_that_disagree_nobody_knows_who_is_right(tmp_path: Path) -> None:
+    coordinator = make(tmp_path, sites=SITES[:2], min_sites=1)
+    with pytest.raises(FederationError, match="do not agree, nothing was trained"):
+        coordinator.begin({"site-1": (initial(), report()), "site-2": (initial(), report(seed=1))})
+
+
+def test_who_was_left_out_is_there_again_when_the_run_is_resumed(tmp_path: Path) -> None:
+    first = make(tmp_path, min_sites=2)
+    first.begin({**answers(), "site-2": (initial(), report(seed=1))})
+    assert not first.receive("site-2", {}, {})
+    assert "took no part in the begin" in first.record.reason(0, "site-2")
+    again = make(tmp_path, min_sites=2, resume=True)
+    assert again.begin(answers()) == {}
+    assert again.sites == SITES
 
 
 @pytest.mark.parametrize(("plan", "found"), [({"rounds": 0}, "rounds is 0"), ({"min_sites": 4}, "expected 1 to 3")])

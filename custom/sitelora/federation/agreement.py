@@ -15,6 +15,25 @@ def disagreements(reports: Reports) -> list[str]:
     return [line for key in MUST_AGREE for line in _disagreement(key, reports)]
 
 
+def outvoted(reports: Reports, keys: Sequence[str] = MUST_AGREE) -> dict[str, list[str]] | None:
+    """Return the sites that say something else than most do, with what it is about; None without a majority.
+
+    Args:
+        reports: by site. keys: what all must say alike.
+    """
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for site, report in reports.items():
+        groups.setdefault(tuple(str(report.get(key)) for key in keys), []).append(site)
+    said, members = max(groups.items(), key=lambda group: len(group[1]))
+    if 2 * len(members) <= len(reports):
+        return None
+    return {
+        site: [key for key, expected in zip(keys, said, strict=True) if str(report.get(key)) != expected]
+        for site, report in reports.items()
+        if site not in members
+    }
+
+
 def other_jobs(agreed: Mapping[str, str], reports: Reports) -> list[str]:
     """Return a line for the sites that read another job than the server: a job that was edited at one side only.
 
@@ -35,7 +54,7 @@ def changed_since(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     changed = disagreements({"all sites now": now, "all sites when it began": began})
     before, after = _digests(began), _digests(now)
     both = {**before, **after} if before and after else {}
-    keys = sorted(key for key in both if key.startswith("settings."))
+    keys = sorted(key for key in both if key.startswith("settings.") or key == "aggregation")
     return changed + [f"{key} has another value now" for key in keys if before.get(key) != after.get(key)]
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from sitelora.evaluation.anonymise_scores import from_columns
-from sitelora.federation.reports import SCORES, TRAINED
+from sitelora.federation.reports import COUNTS, SCORES, TRAINED
 from sitelora.method import Method
 from sitelora.run_result import ModelScore
 from sitelora.server.types import Update
@@ -19,6 +21,8 @@ from sitelora.sharing.schema import SchemaError
 from sitelora.sharing.wire import Packet, PacketError, WireFormat
 from sitelora.task import Task
 from sitelora.typed_json import from_json
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +43,9 @@ class Arrivals:
         Raises:
             PacketError: something else.
         """
-        layout = {name: Form(plain_shape(tensor)) for name, tensor in packet.items()}
-        values = decode(packet, initial_codecs(self.wire), layout, sender=site)
+        with _readable(site):
+            layout = {name: Form(plain_shape(tensor)) for name, tensor in packet.items()}
+            values = decode(packet, initial_codecs(self.wire), layout, sender=site)
         strangers = [name for name in sorted(values) if not self.method.share.is_shared(name)]
         if strangers:
             raise PacketError(
@@ -69,7 +74,9 @@ class Arrivals:
         Raises:
             PacketError, SchemaError: it is not what the method declares for this round.
         """
-        said = TRAINED.read(report, sender=site)
+        with _readable(site):
+            said = TRAINED.read(report, sender=site)
+        self._judge_scores(site, said["metrics"])
         if said["cases"] != began["cases"]["training"]:
             raise SchemaError(
                 f"{site}: reports {said['cases']} training cases, said {began['cases']['training']} at begin"
@@ -77,7 +84,8 @@ class Arrivals:
         values = self.method.ranks.kept(sent_to_it, site)
         base = {name: values[name] for name in self.method.sent_in(round_number, tuple(sorted(values)))}
         layout = with_companions(layout_of(base), self.method.program.companions)
-        change = decode(packet, codecs_of(self.method.ranks, self.wire, site), layout, sender=site)
+        with _readable(site):
+            change = decode(packet, codecs_of(self.method.ranks, self.wire, site), layout, sender=site)
         update = Update(
             values={name: base[name] + change[name] for name in base},
             received=base,
@@ -93,7 +101,8 @@ class Arrivals:
         Raises:
             SchemaError: the report is none.
         """
-        said = SCORES.read(report, sender=site)
+        with _readable(site):
+            said = SCORES.read(report, sender=site)
         if len(said["patients"]) != began["cases"]["test"]:
             found, expected = len(said["patients"]), began["cases"]["test"]
             raise SchemaError(f"{site}: its report: patients: found {found} cases, said {expected} at begin")
@@ -102,3 +111,33 @@ class Arrivals:
             return {kind: from_json(ModelScore, score, kind) for kind, score in told.items()}
         except ValueError as error:
             raise SchemaError(f"{site}: its report: {error}") from error
+
+    def _judge_scores(self, site: str, metrics: Mapping[str, float]) -> None:
+        primary = self.task.primary
+        lowest, highest = primary.lowest, primary.highest
+        for name, value in metrics.items():
+            out = (lowest is not None and value < lowest) or (highest is not None and value > highest)
+            if name.startswith("score_") and out:
+                raise SchemaError(
+                    f"{site}: its report: metrics.{name}: found {value:g}, expected {primary.title} from {lowest} to "
+                    f"{highest}"
+                )
+        for name in sorted(COUNTS & metrics.keys()):
+            if metrics[name] < 0:
+                raise SchemaError(f"{site}: its report: metrics.{name}: found {metrics[name]:g}, expected 0 or more")
+
+
+@contextmanager
+def _readable(site: str) -> Iterator[None]:
+    """Name the site whatever a stranger's object does when it is looked at: none of it may end the run.
+
+    Raises:
+        PacketError: anything but the errors that already say whose they are.
+    """
+    try:
+        yield
+    except (PacketError, SchemaError):
+        raise
+    except Exception as error:
+        logger.exception("%s: its answer cannot be read", site)
+        raise PacketError(f"{site}: its answer cannot be read ({type(error).__name__})") from error

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from sitelora.federation.agreement import changed_since, disagreements, other_jobs, worth_saying
+from sitelora.federation.agreement import changed_since, worth_saying
 from sitelora.federation.arrivals import Arrivals
+from sitelora.federation.bounds import OutOfBounds
+from sitelora.federation.departures import require_sendable
 from sitelora.federation.packets import pack_evaluation, pack_message
 from sitelora.federation.plan import FederationPlan
 from sitelora.federation.record import FederationRecord
-from sitelora.federation.reports import BEGIN
+from sitelora.federation.roll_call import RollCallError, call_the_roll
 from sitelora.federation.run_folder import RunFolder
 from sitelora.federation.server_state import ServerState, ServerStore
 from sitelora.method import Method
 from sitelora.run_result import ModelScore, RunResult
 from sitelora.server.aggregation_error import round_numbers
-from sitelora.server.types import ANY_SITE, Message, Update
+from sitelora.server.robust import norms_of
+from sitelora.server.types import ANY_SITE, Message, Messages, Update
 from sitelora.sharing.codecs import codecs_of
 from sitelora.sharing.schema import SchemaError
 from sitelora.sharing.wire import Packet, PacketError, cast, packet_bytes, packet_sha256
@@ -48,6 +52,8 @@ class Coordinator:
         method.require_federated(plan.sites)
         self.plan = plan
         self.method, self.task = method, task
+        self.rule = method.server_rule(plan.aggregation)
+        self.sites = plan.sites
         self.store = ServerStore(RunFolder(plan.run_folder).server)
         self.state = self.store.load() if resume else None
         self._resumed = self.state is not None
@@ -60,6 +66,10 @@ class Coordinator:
             self.record.restore(self.state.history)
         self._arrivals = Arrivals(method=method, task=task, wire=plan.wire)
         self._updates: dict[str, Update] = {}
+        self._norms: dict[str, dict[str, float]] = {}
+        self._hashes: dict[str, str] = {}
+        self._taken_before: dict[str, str] = {}
+        self._cut: set[str] = set()
         self._bytes_down: dict[str, int] = {}
 
     @property
@@ -67,51 +77,40 @@ class Coordinator:
         """The first round that is not written yet."""
         return self.state.round_number + 1 if self.state is not None else 0
 
-    def begin(self, answers: Mapping[str, tuple[Packet, Mapping[str, Any]]]) -> None:
-        """Require that all sites agree, and keep one copy of the initial shared tensors.
+    def begin(
+        self, answers: Mapping[str, tuple[Packet, Mapping[str, Any]]], failed: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """Take the sites that agree, leave the others out by name, and keep one copy of the initial shared tensors.
 
         Args:
             answers: by site: the initial packet as it came over the wire, and the site's report.
+            failed: why other sites have no answer.
+
+        Returns:
+            Why sites are left out, by name; they take no part until the run is resumed.
 
         Raises:
-            FederationError: a missing site, one whose answer is not what a site says, or sites that disagree; says on
-                what and which.
+            FederationError: fewer than ``min_sites`` are left, or no majority says alike; with what is wrong and whose.
         """
-        missing = sorted(set(self.plan.sites) - set(answers))
-        if missing:
-            raise FederationError(f"no answer to begin from {', '.join(missing)}; nothing was trained")
         try:
-            reports = {site: BEGIN.read(answers[site][1], sender=site) for site in sorted(answers)}
-            initial = {site: self._arrivals.initial(site, answers[site][0]) for site in sorted(answers)}
-        except (SchemaError, PacketError) as error:
-            raise FederationError(f"nothing was trained: {error}") from error
-        others = other_jobs(self.plan.agreed, reports)
-        if others:
-            raise FederationError(
-                "server and sites have read different jobs, nothing was trained; these differ from the server's:\n  "
-                + "\n  ".join(others)
-                + "\n  -> one app with one config/sitelora.json for all of them; change values there and nowhere else"
-            )
-        disagreeing = disagreements(reports)
-        if disagreeing:
-            raise FederationError(
-                "the sites do not agree, nothing was trained:\n  "
-                + "\n  ".join(disagreeing)
-                + "\n  -> install the same SiteLoRA version, bundle and base checkpoint at all of them"
-            )
+            called = call_the_roll(self.plan, self._arrivals, answers, failed or {})
+        except RollCallError as error:
+            raise FederationError(str(error)) from error
+        reports, initial = called.reports, called.initial
         if self._resumed:
             self._require_same_run(reports)
-        first = sorted(answers)[0]
-        packets = {site: packet_sha256(answers[site][0]) for site in sorted(answers)}
-        if len(set(packets.values())) > 1:
-            raise FederationError(f"the sites' initial tensors differ although their hashes agree: {packets}")
-        shapes = {name: list(tensor.shape) for name, tensor in initial[first].items()}
-        self.record.note_begin(reports, {site: packet_bytes(answers[site][0]) for site in answers}, shapes)
+        shapes = {name: list(tensor.shape) for name, tensor in initial.items()}
+        self.record.note_begin(reports, {site: packet_bytes(answers[site][0]) for site in reports}, shapes)
+        for site, reason in called.left_out.items():
+            logger.warning("begin: left out: %s", reason)
+            self.record.warn(f"begin: {site} left out of this run: {reason}")
+        self.sites = tuple(reports)
         if self.state is None:
             self.state = ServerState(
-                round_number=-1, messages={ANY_SITE: Message(values=initial[first])}, history=self.record.history()
+                round_number=-1, messages={ANY_SITE: Message(values=initial)}, history=self.record.history()
             )
             self.store.write(self.state)
+        return called.left_out
 
     def message_for(self, site: str) -> dict[str, Tensor]:
         """Return the packet that a site must load before the next round; ``ANY_SITE`` for one never seen."""
@@ -141,14 +140,17 @@ class Coordinator:
             update, said = self._arrivals.update(
                 site, packet, report, round_number=round_number, sent_to_it=sent_to_it, began=began
             )
-        except (PacketError, SchemaError) as error:
+            norms = norms_of(update)
+            self.plan.bounds.require_norm(site, norms)
+            self._require_new(site, packet, norms)
+        except (PacketError, SchemaError, OutOfBounds) as error:
             logger.warning("round %d: update rejected: %s", round_number, error)
-            if site not in self._updates:
+            if site in self.plan.sites and site not in self._updates:
                 self.record.note_site(round_number, site, "rejected", str(error), {}, 0)
             else:
                 self.record.warn(f"round {round_number + 1}: {error}")
             return False
-        self._updates[site] = update
+        self._updates[site], self._norms[site] = update, norms
         # Before the site's base deltas count as received: the message that it trained from held them.
         self._bytes_down.setdefault(site, packet_bytes(self.message_for(site)))
         state.acknowledge(site)
@@ -159,7 +161,7 @@ class Coordinator:
         """Return a site's evaluation, by model kind; None if what it reports is none, which the record then says."""
         try:
             return self._arrivals.scores(site, report, began=self.record.began(site))
-        except SchemaError as error:
+        except (SchemaError, PacketError) as error:
             self.note_no_scores(site, str(error))
             return None
 
@@ -173,31 +175,49 @@ class Coordinator:
         logger.warning("round %d: no update from %s: %s", self.next_round, site, reason)
         self.record.note_site(self.next_round, site, "missing", reason, {}, 0)
 
-    def close_round(self, seconds: float) -> None:
-        """Aggregate what came in, write the round and make it current.
+    def close_round(self, seconds: float) -> dict[str, str]:
+        """Judge the updates beside each other, aggregate what stays, write the round and make it current.
+
+        Returns:
+            Why updates were rejected only now, by site.
 
         Raises:
-            FederationError: fewer updates than ``min_sites``; the rounds before stay written.
+            FederationError: fewer updates than ``min_sites``, or a server rule that made what no site would take; the
+                rounds before stay written.
         """
         state = self._begun()
         round_number = self.next_round
-        if len(self._updates) < self.plan.min_sites:
+        for site in sorted({*self.plan.sites} - {*self.sites}):
+            if not self.record.reason(round_number, site):
+                self.record.note_site(round_number, site, "missing", f"{site}: left out when the run began", {}, 0)
+        outliers = self.plan.bounds.outliers(self._norms)
+        for site, reason in outliers.items():
+            logger.warning("round %d: update rejected: %s", round_number, reason)
+            self.record.note_site(round_number, site, "rejected", reason, {}, 0)
+        updates = {site: self._updates[site] for site in sorted(self._updates) if site not in outliers}
+        if len(updates) < self.plan.min_sites:
             reasons = self.record.reasons(round_number)
             raise FederationError(
-                f"round {round_number + 1}: {len(self._updates)} usable updates, min_sites is {self.plan.min_sites}"
+                f"round {round_number + 1}: {len(updates)} usable updates, min_sites is {self.plan.min_sites}"
                 f"{': ' + reasons if reasons else ''}. Rounds before it are written: mend the sites and resume "
                 f"uid {self.plan.uid!r}"
             )
-        updates = {site: self._updates[site] for site in sorted(self._updates)}
-        messages, rule_state = self.method.server(updates, state.rule_state, round_number)
-        down = {site: self._bytes_down.get(site) or packet_bytes(self.message_for(site)) for site in self.plan.sites}
-        numbers, details = round_numbers(self.method.server, updates, messages)
-        self.record.close_round(round_number, seconds, down, server=numbers, details=details)
+        counted = self.plan.bounds.counted({site: update.cases for site, update in updates.items()})
+        self._say_cut(counted)
+        updates = {site: replace(update, cases=counted[site]) for site, update in updates.items()}
+        messages, rule_state = self.rule(updates, state.rule_state, round_number)
+        self._require_sendable(messages, round_number)
+        down = {site: self._bytes_down.get(site) or packet_bytes(self.message_for(site)) for site in self.sites}
+        numbers, details = round_numbers(self.rule, updates, messages)
+        norms = {site: float(f"{self._norms[site]['']:.4g}") for site in updates}
+        self.record.close_round(round_number, seconds, down, server=numbers, details={**details, "norms": norms})
         self.state = state.after(round_number, messages, rule_state, history=self.record.history())
-        self.state.forget_deltas(self.plan.sites)
+        self.state.forget_deltas(self.sites)
         self.store.write(self.state)
-        self._updates = {}
+        self._taken_before.update({site: self._hashes[site] for site in updates})
+        self._updates, self._norms, self._hashes = {}, {}, {}
         self._bytes_down = {}
+        return outliers
 
     def finish(
         self, evaluations: Mapping[str, Mapping[str, ModelScore]], *, completed: bool, error: str = ""
@@ -209,6 +229,35 @@ class Coordinator:
         result = self.record.result(evaluations, completed=completed, error=error, fingerprint=fingerprint)
         self.store.write_result(result)
         return result
+
+    def _say_cut(self, counted: Mapping[str, int]) -> None:
+        """Say once whose cases count less than the site said, and why."""
+        for site in sorted(counted.keys() - self._cut):
+            if counted[site] < self._updates[site].cases:
+                self._cut.add(site)
+                share = self.plan.bounds.largest_share
+                said = self._updates[site].cases
+                self.record.warn(
+                    f"{site}: of its {said} cases {counted[site]} count: bounds.largest_share is {share}, so that no "
+                    "site has more of the weight"
+                )
+
+    def _require_new(self, site: str, packet: Packet, norms: Mapping[str, float]) -> None:
+        """Refuse the tensors of the site's last update: training from another message does not end at the same bits."""
+        self._hashes[site] = packet_sha256(packet)
+        if self._hashes[site] == self._taken_before.get(site) and any(norms.values()):
+            raise PacketError(f"{site}: the very tensors of its last update again; expected those of this round")
+
+    def _require_sendable(self, messages: Messages, round_number: int) -> None:
+        before, companions = self._begun().message_for(ANY_SITE), self.method.program.companions
+        wire = self.plan.wire.torch_dtype
+        try:
+            require_sendable(messages, before, companions=companions, rule=self.rule, wire=wire)
+        except PacketError as error:
+            raise FederationError(
+                f"round {round_number + 1}: the server rule of {self.method.name} made what no site would take, "
+                f"nothing was sent: {error}. Rounds before it are written"
+            ) from error
 
     def _require_same_run(self, reports: Mapping[str, Mapping[str, Any]]) -> None:
         began = self.record.history()["begin"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.data.site_folder import find_site_folder
+from sitelora.federation.bounds import Bounds
 from sitelora.federation.bundle_config import set_torch_threads
 from sitelora.federation.coordinator import Coordinator
 from sitelora.federation.events import EventLog
@@ -22,6 +23,7 @@ from sitelora.federation.site import Site
 from sitelora.federation.site_settings import SiteError, SiteSettings
 from sitelora.home import data_root, home
 from sitelora.run_result import ModelScore, Round, RunResult
+from sitelora.server.aggregation import Aggregation
 from sitelora.settings import RunSettings
 from sitelora.sharing.wire import Packet, WireFormat
 
@@ -42,6 +44,8 @@ def run_in_process(
     resume: bool = False,
     min_sites: int = 1,
     wire: WireFormat | None = None,
+    aggregation: Aggregation | None = None,
+    bounds: Bounds | None = None,
     attends: Callable[[str, int], bool] = lambda site, round_number: True,
     on_round: Callable[[Round], None] | None = None,
     evaluate: bool = True,
@@ -58,6 +62,7 @@ def run_in_process(
         federation: name of the federation; by default ``<bundle>_<dataset>``.
         home_folder: where state is kept; by default the site's own configuration.
         uid: of the run; a new one by default. resume: go on with that uid.
+        aggregation, bounds: how the server makes one of many updates, and what it takes.
         attends: says whether a site is there in a round.
         on_round: called after each round with the record of it.
         evaluate: score the models after the last round.
@@ -85,6 +90,8 @@ def run_in_process(
         wire_dtype=wire.dtype,
         clip_norm=wire.clip_norm,
         noise_std=wire.noise_std,
+        aggregation=aggregation or Aggregation(),
+        bounds=bounds or Bounds(),
         settings=dict(overrides or {}),
     )
     settings = job.run_settings(own_methods=own_methods, site_values=site_values)

@@ -9,12 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sitelora.federation import bounds as bounds_
+from sitelora.federation.bounds import Bounds
 from sitelora.names import checked_name, checked_sites
-from sitelora.value_kinds import Kind, Range, SettingsError, did_you_mean, require_plain, short
+from sitelora.server import aggregation as aggregation_
+from sitelora.server.aggregation import Aggregation
+from sitelora.value_kinds import Kind, Range, SettingsError, did_you_mean, read_section, require_plain, short
 
 if TYPE_CHECKING:
     from sitelora.settings import RunSettings
@@ -25,7 +29,18 @@ FORMAT = 1
 LARGEST_FILE = 1_000_000
 """Bytes of one of a job's files; a job of a thousand sites has a twentieth of that."""
 LONGEST_TIMEOUT = 30 * 24 * 3600
-AGREED = ("federation", "bundle", "dataset", "sites", "rounds", "min_sites", "evaluate", "wire")
+AGREED = (
+    "federation",
+    "bundle",
+    "dataset",
+    "sites",
+    "rounds",
+    "min_sites",
+    "evaluate",
+    "wire",
+    "aggregation",
+    "bounds",
+)
 """What server and sites must have read alike, beside the bundle values of scope "agreed"."""
 
 _TEXT = Kind(type="text")
@@ -64,6 +79,7 @@ class Job:
         begin_timeout, train_timeout, evaluate_timeout: seconds that a task may take. NVFlare counts from when the
             task is there to be fetched, so with fewer simulator threads than sites it covers all sites in turn.
         wire_dtype, clip_norm, noise_std: how values travel, as of `WireFormat`.
+        aggregation: how the server makes one of many updates. bounds: what it takes from a site.
         settings: bundle values by id.
 
     Raises:
@@ -85,6 +101,8 @@ class Job:
     wire_dtype: str = "bfloat16"
     clip_norm: float | None = None
     noise_std: float = 0.0
+    aggregation: Aggregation = field(default_factory=Aggregation)
+    bounds: Bounds = field(default_factory=Bounds)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -133,7 +151,7 @@ class Job:
         if not isinstance(content, Mapping):
             raise SettingsError(f"found {type(content).__name__}, expected a JSON object")
         require_plain(content, "job")
-        known = ["format", *_KINDS, "sites", "wire", "settings"]
+        known = ["format", *_KINDS, "sites", "wire", "aggregation", "bounds", "settings"]
         for key in content:
             if key not in known:
                 raise SettingsError(f"nothing is called {key}{did_you_mean(key, known)}; there are {', '.join(known)}")
@@ -147,10 +165,10 @@ class Job:
             raise SettingsError(f"sites is {short(sites)}, expected a list of names")
         if not isinstance(wire, Mapping) or not isinstance(settings, Mapping):
             raise SettingsError("wire and settings: expected JSON objects")
-        for key in wire:
-            if key not in _WIRE:
-                raise SettingsError(f"wire: nothing is called {key}{did_you_mean(key, _WIRE)}; there are {list(_WIRE)}")
-        judged = {_WIRE_KEYS[key]: _WIRE[key].read(f"wire, {key}", value) for key, value in wire.items()}
+        judged: dict[str, Any] = {_WIRE_KEYS[key]: value for key, value in read_section("wire", wire, _WIRE).items()}
+        said = read_section("aggregation", content.get("aggregation", {}), aggregation_.KINDS)
+        judged["aggregation"] = Aggregation(**said)
+        judged["bounds"] = Bounds(**read_section("bounds", content.get("bounds", {}), bounds_.KINDS))
         values = {key: _KINDS[key].read(key, value) for key, value in content.items() if key in _KINDS}
         return cls(**values, **judged, sites=tuple(sites), settings=dict(settings))
 
@@ -159,12 +177,16 @@ class Job:
         wire = {name: getattr(self, key) for name, key in _WIRE_KEYS.items()}
         plain = {key: getattr(self, key) for key in _KINDS}
         first = {key: plain.pop(key) for key in ("federation", "bundle", "dataset")}
+        # Left out where nobody chose: a job from before there were any says the same as one from now.
+        chosen = {"aggregation": self.aggregation, "bounds": self.bounds}
+        server = {key: asdict(value) for key, value in chosen.items() if value != type(value)()}
         return {
             "format": FORMAT,
             **first,
             "sites": list(self.sites),
             **plain,
             "wire": wire,
+            **server,
             "settings": dict(self.settings),
         }
 
@@ -185,13 +207,17 @@ class Job:
         """
         from sitelora.settings import read_settings  # torch and MONAI
 
-        return read_settings(
+        settings = read_settings(
             self.bundle, self.settings, sites=self.sites, own_methods=own_methods, site_values=site_values
         )
+        if why := settings.method.why_no(self.aggregation):
+            raise SettingsError(f"aggregation: {why}; take mean, or norm_capped_mean where something is shared")
+        return settings
 
     def agreed(self, settings: RunSettings) -> dict[str, str]:
         """Return a digest of everything that server and sites must have read alike, by key."""
-        content = {key: self.to_json()[key] for key in AGREED}
+        plain = {**self.to_json(), "aggregation": asdict(self.aggregation), "bounds": asdict(self.bounds)}
+        content = {key: plain[key] for key in AGREED}
         content.update({f"settings.{key}": value for key, value in settings.agreed.items()})
         return {key: _digest(value) for key, value in sorted(content.items())}
 

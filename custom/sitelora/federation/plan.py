@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sitelora.federation.bounds import Bounds
 from sitelora.federation.job import Job
+from sitelora.server.aggregation import Aggregation
 from sitelora.settings import RunSettings
 from sitelora.sharing.wire import WireFormat
 
@@ -22,6 +24,7 @@ class FederationPlan:
         sites: names of the sites. rounds: how many. min_sites: fewest updates that a round needs.
         home: where the server keeps its rounds.
         overrides: bundle values that were set. wire: how values travel.
+        aggregation: how many updates become one. bounds: what the server takes.
         agreed: digests of what server and sites must have read alike, by key; empty where nobody compares.
     """
 
@@ -35,6 +38,8 @@ class FederationPlan:
     min_sites: int = 1
     overrides: Mapping[str, Any] = field(default_factory=dict)
     wire: WireFormat = field(default_factory=WireFormat)
+    aggregation: Aggregation = field(default_factory=Aggregation)
+    bounds: Bounds = field(default_factory=Bounds)
     agreed: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -51,6 +56,8 @@ class FederationPlan:
             min_sites=job.min_sites,
             overrides=settings.values,
             wire=job.wire,
+            aggregation=job.aggregation,
+            bounds=job.bounds,
             agreed=job.agreed(settings),
         )
 

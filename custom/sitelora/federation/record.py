@@ -119,6 +119,11 @@ class FederationRecord:
             seconds=round(seconds, 2),
         )
 
+    def reason(self, round_number: int, site: str) -> str:
+        """Return why one site is not in a round; empty where it is."""
+        entry = self._round(round_number).sites.get(site)
+        return entry.reason if entry else ""
+
     def reasons(self, round_number: int) -> str:
         """Return why sites are not in a round."""
         sites = sorted(self._round(round_number).sites.items())
@@ -144,6 +149,7 @@ class FederationRecord:
             paper=self._method.paper,
             bundle=plan.bundle,
             overrides=dict(plan.overrides),
+            aggregation=plan.aggregation.told(),
             dataset=plan.dataset,
             **self._task.scoring,
             seed=first.get("seed"),

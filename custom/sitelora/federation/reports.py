@@ -20,6 +20,8 @@ METRICS = (
     *("regularizer_share", "regularizer_share_unbounded", "gradient_norm", "clipped_steps"),
 )
 """Numbers of a round at a site."""
+COUNTS = frozenset(("steps", "gradient_norm", "clipped_steps"))
+"""Those of ``METRICS`` that are never below 0."""
 LABELS = 256
 """Largest number of labels: what settings allow as classes and a background beside them."""
 SCORED = 4 * LABELS * 5

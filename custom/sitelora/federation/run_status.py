@@ -148,7 +148,8 @@ def _server(events: Sequence[Event], waiting: _Waiting | None) -> Standing:
     for event in events:
         number = event["round"] if event["event"] in ("round_started", "round_finished") else number
     if last["event"] in ("round_started", "update") and waiting is not None:
-        absent = [site for site in _sites(events) if site not in waiting.answered]
+        out = {event.get("site") for event in events if event["event"] == "left_out"}
+        absent = [site for site in _sites(events) if site not in waiting.answered and site not in out]
         doing = f"waits for {', '.join(absent)}" if 0 < len(absent) < 4 else f"waits for {len(absent)} updates"
         since = waiting.began or since
     return Standing(who=SERVER, round_number=number, doing=doing, since=since, seen=last["time"])

@@ -139,25 +139,30 @@ class FederationController(ModelController):
 
     def _begin(self, coordinator: Coordinator) -> None:
         connected = {client.name for client in self.engine.get_clients()}
-        absent = [site for site in coordinator.plan.sites if site not in connected]
-        if absent:
-            raise FederationError(
-                f"not connected: {', '.join(absent)}; connected are {', '.join(sorted(connected)) or 'none'}. "
-                "Start these sites, or leave them out of the job's sites and deploy_map"
-            )
-        nothing: dict[str, Packet] = {site: {} for site in coordinator.plan.sites}
+        there = ", ".join(sorted(connected)) or "none"
+        failed = {
+            site: f"{site}: not connected; connected are {there}. Start it, or leave it out of the job's sites and its "
+            "deploy_map"
+            for site in coordinator.plan.sites
+            if site not in connected
+        }
+        if len(connected & {*coordinator.plan.sites}) < coordinator.plan.min_sites:
+            raise FederationError("nothing was trained: " + "\n  ".join(failed.values()))
+        nothing: dict[str, Packet] = {site: {} for site in coordinator.plan.sites if site in connected}
         replies = list(self._ask(BEGIN, BEGIN_ROUND, nothing, timeout=self.job.begin_timeout))
-        failed = [r.error if r.site in r.error else f"{r.site}: {r.error}" for r in replies if r.error]
-        if failed:
-            raise FederationError("nothing was trained:\n  " + "\n  ".join(sorted(failed)))
-        coordinator.begin({reply.site: (reply.packet, reply.report) for reply in replies})
-        self._note("begun", sites={r.site: {"cases": r.report["cases"]} for r in replies})
+        failed.update({r.site: r.error if r.site in r.error else f"{r.site}: {r.error}" for r in replies if r.error})
+        answers = {reply.site: (reply.packet, reply.report) for reply in replies if not reply.error}
+        left_out = coordinator.begin(answers, failed)
+        for site, reason in left_out.items():
+            self.warning(f"{site} is left out of this run: {reason}")
+            self._note("left_out", site=site, reason=reason)
+        self._note("begun", sites={site: {"cases": answers[site][1]["cases"]} for site in coordinator.sites})
 
     def _round(self, coordinator: Coordinator, number: int) -> None:
         began = time.monotonic()
         self.info(f"round {number + 1} of {self.job.rounds}")
         self._note("round_started", round=number)
-        messages = {site: coordinator.message_for(site) for site in coordinator.plan.sites}
+        messages = {site: coordinator.message_for(site) for site in coordinator.sites}
         for reply in self._ask(TRAIN, number, messages, timeout=self.job.train_timeout):
             if reply.error:
                 coordinator.note_missing(reply.site, reply.error)
@@ -169,10 +174,12 @@ class FederationController(ModelController):
                 round=number,
                 site=reply.site,
                 status="ok" if accepted else "rejected",
+                reason="" if accepted else coordinator.record.reason(number, reply.site),
                 bytes_up=packet_bytes(reply.packet) if accepted else 0,
                 metrics=reply.report["metrics"] if accepted else None,
             )
-        coordinator.close_round(time.monotonic() - began)
+        for site, reason in coordinator.close_round(time.monotonic() - began).items():
+            self._note("update", round=number, site=site, status="rejected", reason=reason, bytes_up=0, metrics=None)
         seconds = round(time.monotonic() - began, 2)
         self.info(f"round {number + 1} of {self.job.rounds} written after {seconds} s")
         self._note("round_finished", round=number, seconds=seconds)
@@ -180,7 +187,7 @@ class FederationController(ModelController):
     def _evaluate(self, coordinator: Coordinator) -> dict[str, Mapping[str, ModelScore]]:
         self.info("evaluation after the last round")
         self._note("evaluation_started")
-        packets: dict[str, Packet] = {s: coordinator.evaluation_packet(s) for s in coordinator.plan.sites}
+        packets: dict[str, Packet] = {s: coordinator.evaluation_packet(s) for s in coordinator.sites}
         evaluations: dict[str, Mapping[str, ModelScore]] = {}
         for reply in self._ask(EVALUATE, self.job.rounds, packets, timeout=self.job.evaluate_timeout):
             if reply.error:

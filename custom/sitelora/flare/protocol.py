@@ -58,7 +58,7 @@ class Ticket:
             ProtocolError: something is missing or is no name or number.
         """
         number = meta.get("round")
-        if not isinstance(number, int) or number < BEGIN_ROUND:
+        if not isinstance(number, int) or isinstance(number, bool) or number < BEGIN_ROUND:
             raise ProtocolError(f"a SiteLoRA task names its round, found {number!r}; is this another framework's job?")
         try:
             federation = checked_name("federation", meta.get("federation"))

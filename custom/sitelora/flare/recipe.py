@@ -15,11 +15,13 @@ from nvflare.job_config.api import FedJob
 from nvflare.job_config.fed_job_config import FedJobConfig
 from nvflare.recipe.spec import Recipe
 
+from sitelora.federation.bounds import Bounds
 from sitelora.federation.job import Job
 from sitelora.federation.job_folder import JobFolder
 from sitelora.federation.task_names import TASKS
 from sitelora.flare.controller import FederationController
 from sitelora.flare.executor import SiteExecutor
+from sitelora.server.aggregation import Aggregation
 
 
 class JobConfig(FedJobConfig):
@@ -48,6 +50,7 @@ class FederationRecipe(Recipe):
         min_sites: fewest updates that a round needs; by default all.
         overrides: bundle values to replace, by id.
         wire_dtype, clip_norm, noise_std: how updates travel.
+        aggregation, bounds: how the server makes one of many updates, and what it takes.
         uid, resume: which run; a new one by default.
         begin_timeout, train_timeout, evaluate_timeout: seconds a task may take, in turn over all sites of a thread.
         evaluate: score the models after the last round.
@@ -69,6 +72,8 @@ class FederationRecipe(Recipe):
         wire_dtype: str = "bfloat16",
         clip_norm: float | None = None,
         noise_std: float = 0.0,
+        aggregation: Aggregation | None = None,
+        bounds: Bounds | None = None,
         uid: str = "",
         resume: bool = False,
         begin_timeout: int = 1800,
@@ -87,6 +92,8 @@ class FederationRecipe(Recipe):
             wire_dtype=wire_dtype,
             clip_norm=clip_norm,
             noise_std=noise_std,
+            aggregation=aggregation or Aggregation(),
+            bounds=bounds or Bounds(),
             uid=uid,
             resume=resume,
             begin_timeout=begin_timeout,

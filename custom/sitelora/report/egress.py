@@ -71,9 +71,15 @@ def shared_table(run: Run) -> Table | None:
 
 
 def stayed(run: Run) -> str:
-    """Return a sentence on how values were sent and one on what never left; empty when the run does not say."""
+    """Return a sentence each on how values were sent, what the server put in a mean's place, and what never left.
+
+    Empty when the run does not say.
+    """
     egress = run.result.egress or Egress()
     sent = f"Sent as {egress.dtype}. " if egress.dtype and egress.shared else ""
+    if rule := run.result.aggregation.get("rule"):
+        numbers = [f"{name} {value}" for name, value in run.result.aggregation.items() if name != "rule"]
+        sent += f"Made one of many by {' with '.join([str(rule), *numbers]).replace('_', ' ')}. "
     parts = []
     if egress.local_count is not None:
         held = f" ({bytes_text(egress.local_bytes)})" if egress.local_bytes is not None else ""

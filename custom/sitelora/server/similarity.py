@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -51,6 +51,9 @@ class SimilarityGuided:
 
     temperature: float = 0.5
     mode: str = PERSONAL
+    no_centre: ClassVar[str] = (
+        "its rule gives every site a mixture by how alike the sites are, and a centre of all would make them one"
+    )
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:

@@ -62,7 +62,7 @@ class ServerRule(Protocol):
     """What the server makes of the sites' updates; a pure function with explicit state.
 
     A rule whose messages hold base deltas says so by an attribute ``sends_base_delta = True``: a site takes none from
-    any other, because they stay beside its base.
+    any other, because they stay beside its base. A rule that does not average says why in ``no_centre``.
     """
 
     def __call__(self, updates: Mapping[str, Update], state: State, round_number: int) -> tuple[Messages, State]:

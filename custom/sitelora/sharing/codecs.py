@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sitelora.sharing.layout import Form, Layout, check_packet
+from sitelora.sharing.layout import Form, Layout, check_memory, check_packet
 from sitelora.sharing.ranks import SiteRanks
 from sitelora.sharing.wire import DELTA, Packet, PacketError, WireFormat, cast
 
@@ -126,6 +126,7 @@ def decode(packet: Packet, codecs: Codecs, layout: Layout, *, sender: str) -> di
     for codec in codecs:
         layouts.append(codec.layout(layouts[-1]))
     check_packet(packet, layouts[-1], sender=sender)
+    check_memory(packet, sender=sender)
     for codec, before in zip(reversed(codecs), reversed(layouts[:-1]), strict=True):
         try:
             packet = codec.decode(packet, before)

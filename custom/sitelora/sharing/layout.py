@@ -22,6 +22,9 @@ class Form:
     dtype: torch.dtype = torch.float32
 
 
+_SLACK = 1 << 16
+"""Bytes that a buffer may have beside its tensors: a header, padding."""
+
 Layout = Mapping[str, Form]
 """Form of every tensor of a packet, by name."""
 
@@ -57,6 +60,33 @@ def check_packet(packet: Packet, layout: Layout, *, sender: str) -> None:
         shown = "; ".join(f"{problem:.200}" for problem in problems[:SHOWN])
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise PacketError(f"{sender}: {shown}{more}")
+
+
+def check_memory(packet: Packet, *, sender: str) -> None:
+    """Check that the tensors of a packet that came are nothing but their own values in memory.
+
+    A few numbers may be a view of gigabytes, one value may be shown a million times, and a subclass may say of itself
+    what it likes. What a packet of this layout needs is room for all of its tensors: they may share one buffer.
+
+    Args:
+        packet: that `check_packet` has passed.
+
+    Raises:
+        PacketError: with the sender and the first tensor at fault.
+    """
+    room = sum(tensor.numel() * tensor.element_size() for tensor in packet.values()) + _SLACK
+    for name in sorted(packet):
+        if problem := _foreign_memory(packet[name], room):
+            raise PacketError(f"{sender}: {name}: {problem}")
+
+
+def _foreign_memory(tensor: Tensor, room: int) -> str:
+    if type(tensor) is not Tensor or tensor.requires_grad:
+        return f"found a {type(tensor).__name__} with requires_grad={tensor.requires_grad}, expected plain values"
+    if not tensor.is_contiguous() or tensor.is_conj() or tensor.is_neg():
+        return f"found a view with strides {tensor.stride()}, expected values one after the other"
+    held = tensor.untyped_storage().nbytes()
+    return f"found a view of {held} bytes, expected at most {room}" if held > room else ""
 
 
 def _problem(tensor: object, form: Form) -> str:
