@@ -1,9 +1,14 @@
 # SiteLoRA: every goal below does its own set-up, from a fresh clone, and asks nothing.
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu    to offer pip a CPU-only torch build
+#   make label MODELS=exported STUDIES=studies PORT=8000          what MONAI Label is to show, and where
 PYTHON      ?= python3
 VENV        ?= .venv
 TORCH_INDEX ?=
 WORKERS     ?= 2
+LABEL_VENV  ?= .venv-label
+MODELS      ?= exported
+STUDIES     ?= studies
+PORT        ?= 8000
 
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.sitelora-installed
@@ -19,7 +24,7 @@ $(2) >>$(LOG) 2>&1 || { code=$$?; tail -n 30 $(LOG); echo "Failed (exit $$code).
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format export pytest soak gpu poc clean distclean
+.PHONY: help setup demo test lint format export pytest soak gpu poc label labelsetup clean distclean
 
 help: ## this list
 	@printf 'SiteLoRA. Each goal does all of its own set-up.\n\n'
@@ -72,10 +77,30 @@ gpu: $(STAMP) ## every method on this machine's CUDA device, in fp32 and bf16; f
 poc: $(STAMP) ## the same job over NVFlare's proof-of-concept system: real processes, TLS, loopback
 	bash poc_workspace/run_poc.sh
 
+# MONAI Label needs older packages than NVFlare (numpy, pydicom, jsonschema), so it lives apart.
+LABEL_STAMP := $(LABEL_VENV)/.sitelora-installed
+$(LABEL_STAMP): BIN := $(LABEL_VENV)/bin
+$(LABEL_STAMP): LOG := $(LABEL_VENV)/install.log
+$(LABEL_STAMP): PIP := $(LABEL_VENV)/bin/python -m pip --disable-pip-version-check --no-input
+
+label: $(LABEL_STAMP) ## the models in MODELS=exported and the images in STUDIES=studies, in MONAI Label on this machine
+	@$(LABEL_VENV)/bin/sitelora label $(MODELS) --studies $(STUDIES) --port $(PORT)
+
+labelsetup: $(LABEL_STAMP) ## the environment of MONAI Label alone: .venv-label
+
+$(LABEL_STAMP): label-requirements.txt setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { \
+	  echo "Found `$(PYTHON) --version 2>&1` as '$(PYTHON)', MONAI Label needs 3.11 or 3.12: make label PYTHON=python3.11 ..."; exit 1; }
+	@mkdir -p $(LABEL_VENV); : >$(LOG)
+	$(call quietly,[1/3] virtual environment in $(LABEL_VENV),test -x $(BIN)/python || $(PYTHON) -m venv $(LABEL_VENV))
+	$(call quietly,[2/3] $(TORCH) (the largest download),$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH))
+	$(call quietly,[3/3] MONAI Label$(comma) MONAI and SiteLoRA,$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --no-deps -r label-requirements.txt -e .)
+	@touch $@
+
 clean: ## what the demo, the POC and builds have left; keeps the virtual environment
 	rm -rf demo_run simulator_workspace poc_workspace/run build dist .pytest_cache .mypy_cache .ruff_cache
 	find custom bundles jobs tests benchmarks poc_workspace -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf *.egg-info custom/*.egg-info
 
-distclean: clean ## clean, and the virtual environment too
-	rm -rf $(VENV)
+distclean: clean ## clean, and the virtual environments too
+	rm -rf $(VENV) $(LABEL_VENV)

@@ -22,6 +22,7 @@ LAYER = {
     "comparison": 4,
     "job_table": 4,
     "model_export": 4,
+    "labelling": 4,
     "bundle_source": 4,
     "federation": 3,
     "evaluation": 3,
@@ -144,6 +145,7 @@ def test_no_circle_between_parts() -> None:
         ("jinja2", {"report", "bundle_source"}),
         ("rich", {"simulator"}),
         ("torchvision", set()),
+        ("monailabel", {"labelling"}),
     ],
 )
 def test_some_libraries_have_one_home(library: str, only_in: set[str]) -> None:
@@ -179,6 +181,8 @@ def test_every_third_party_import_is_declared(repository: Path) -> None:
         "bundle_source": extras["federation"],
         "simulator": extras["federation"],
         "report": extras["report"],
+        # An environment of its own, which `make label` fills.
+        "labelling": declared((repository / "label-requirements.txt").read_text(encoding="utf-8")),
     }
     wrong = []
     for path in modules():
@@ -203,6 +207,7 @@ count = 0
 for module in pkgutil.walk_packages(sitelora.__path__, "sitelora."):
     extras = ("sitelora.flare", "sitelora.simulator", "sitelora.bundle_source.")
     extras += ("sitelora.report.page", "sitelora.report.model_card", "sitelora.model_export.export")
+    extras += ("sitelora.labelling.label_app",)
     if not module.name.startswith(extras):
         importlib.import_module(module.name)
         count += 1

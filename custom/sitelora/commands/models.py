@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sitelora.metric import ABSENT
-
 HELP = "list exported models with date and score, say which is served, or serve another version"
 EXAMPLES = """\
   sitelora models exported                          all versions; * marks the one that is served
@@ -38,11 +36,9 @@ def run(args: argparse.Namespace) -> int:
     served = {each.served_from for each in served_in(args.folder).values()}
     rows = [["", "version", "date", "score", "cases", "method", "run"]]
     for version in versions_in(args.folder):
-        told, score = version.told, version.told.get("score")
-        text = f"{told.get('score_name', '')} {score:.3f}" if isinstance(score, float) else ABSENT
-        mark = "*" if version.name in served else ""
+        told, mark = version.told, "*" if version.name in served else ""
         rows.append(
-            [mark, version.name, str(told["date"]), text]
+            [mark, version.name, str(told["date"]), version.score_text]
             + [str(told.get(key, "")) for key in ("cases", "method", "uid")]
         )
     print(_table(rows) if len(rows) > 1 else f"no exported model in {args.folder}")

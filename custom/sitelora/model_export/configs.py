@@ -42,11 +42,11 @@ def frozen_inference(model: OpenModel, *, origin: ModelOfRun) -> dict[str, Any]:
     return frozen
 
 
-def metadata(model: OpenModel, *, origin: ModelOfRun, model_sha256: str) -> dict[str, Any]:
+def metadata(model: OpenModel, *, origin: ModelOfRun, hashes: Mapping[str, str]) -> dict[str, Any]:
     """Return metadata.json: the installed bundle's, about this very model.
 
     Args:
-        model: opened. origin: where it is from. model_sha256: of the file that is exported.
+        model: opened. origin: where it is from. hashes: of the files that a server has to find as they were exported.
     """
     told, made = installed_config(str(model.made["bundle"]), "metadata"), origin.made
     labels = ", ".join(f"{value} {name}" for value, name in sorted(model.labels.items()))
@@ -84,7 +84,7 @@ def metadata(model: OpenModel, *, origin: ModelOfRun, model_sha256: str) -> dict
         "score": origin.score.score if origin.score is not None else None,
         "score_name": origin.run.primary.title,
         "cases": origin.score.case_count if origin.score is not None else 0,
-        "model_sha256": model_sha256,
+        **hashes,
         **{key: made[key] for key in ("bundle_sha256", "settings_sha256", "base_sha256") if made.get(key)},
     }
     require_plain(told, f"{origin.file}: names of labels, hospital or modality")  # MONAI acts on some signs

@@ -67,7 +67,8 @@ def export_model(origin: ModelOfRun, out: Path, *, served: bool = True) -> Expor
         shutil.copyfile(origin.file, new / MODEL)
         opened = open_model(origin.file, out=new, device="cpu")
         _write(new / INFERENCE, frozen_inference(opened, origin=origin))
-        _write(new / METADATA, metadata(opened, origin=origin, model_sha256=sha256))
+        hashes = {"model_sha256": sha256, "inference_sha256": file_sha256(new / INFERENCE)}
+        _write(new / METADATA, metadata(opened, origin=origin, hashes=hashes))
         card = model_card(origin.run, origin.made, site=origin.site, kind=origin.kind, sha256=sha256, name=name)
         (new / "docs" / "README.md").write_text(card, encoding="utf-8")
         (new / "large_files.yml").write_text(_large_files(sha256), encoding="utf-8")

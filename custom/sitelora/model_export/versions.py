@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.federation.files import make_private, new_file, write_json
+from sitelora.metric import ABSENT
 
 METADATA, MODEL, INFERENCE = "configs/metadata.json", "models/model.pt", "configs/inference.json"
 OURS, FROM = "sitelora", "served_from"
@@ -60,6 +61,12 @@ class Version:
     def model(self) -> Path:
         """The model's file."""
         return self.folder / MODEL
+
+    @property
+    def score_text(self) -> str:
+        """Its score on its site's test cases, with the score's name."""
+        score = self.told.get("score")
+        return f"{self.told.get('score_name', '')} {score:.3f}" if isinstance(score, float) else ABSENT
 
 
 def bundles_in(folder: Path) -> Iterator[Version]:

@@ -1,0 +1,152 @@
+"""MONAI Label's app of exported models, written against its own extension points; runs in its environment alone.
+
+Beside what MONAI Label's app for bundles does: tensors load strictly, a model's description is that of what is served
+now, an image is judged as `sitelora predict` judges it, what went wrong is told to who asked, and a name stays a name.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.config import settings
+from monailabel.datastore.local import LocalDatastore
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore
+from monailabel.tasks.infer.bundle import BundleInferTask
+
+from sitelora.data.errors import behind
+from sitelora.data.trained_on import TrainedOn
+from sitelora.federation.files import json_if_readable
+from sitelora.labelling.app_folder import MODELS, ROOT
+from sitelora.model_export.versions import FROM, METADATA, MODEL, OURS
+from sitelora.serving.model_file import RANGES, made_of
+from sitelora.serving.predict import facts_of
+
+NOT_POSSIBLE, UNKNOWN = 422, 404
+
+
+class ServedModel(BundleInferTask):
+    """One exported model. MONAI Label takes its file anew where its time is another one."""
+
+    def __init__(self, folder: Path, conf: dict[str, str]) -> None:
+        super().__init__(str(folder), conf, load_strict=True)
+        self.folder = folder
+        # One folder, one model: two files of one time would be answered with the first one's masks.
+        self._config.pop("model_filename", None)
+        self._config["result_dtype"] = "uint8"
+        self._judged: tuple[int, TrainedOn | None] = (0, None)
+
+    def info(self) -> dict[str, Any]:
+        """Return what a viewer shows of it, of the version that is served now."""
+        return {**super().info(), "description": self._told().get("description", self.description)}
+
+    def run_pre_transforms(self, data: dict[str, Any], transforms: Sequence[Callable[..., Any]]) -> Any:
+        """Load the image, judge it as `sitelora predict` does, and go on.
+
+        Raises:
+            UnfitFileError: it is of one value only.
+        """
+        loader, *others = transforms
+        data = super().run_pre_transforms(data, [loader])
+        facts = facts_of(data["image"], Path(data["image_path"]), pictures=False)
+        ranges = self._trained_on()
+        data["unlike"] = ranges.unlike(facts) if ranges is not None else []
+        return super().run_pre_transforms(data, others)
+
+    def writer(self, data: Any, *arguments: Any, **named: Any) -> tuple[Any, dict[str, Any]]:
+        """Write the mask, and tell which version gave it and in what its image is unlike the training images."""
+        file, told = super().writer(data, *arguments, **named)
+        served = self._told().get(OURS, {}).get(FROM) or self.folder.name
+        return file, {**told, "version": served, "unlike": data["unlike"]}
+
+    def _told(self) -> dict[str, Any]:
+        return json_if_readable(self.folder / METADATA)
+
+    def _trained_on(self) -> TrainedOn | None:
+        """Return between which numbers the training images of the served version lie; read once a file."""
+        file = self.folder / MODEL
+        written = file.stat().st_mtime_ns
+        if self._judged[0] != written:
+            made = made_of(file)
+            self._judged = (written, TrainedOn.from_plain(made[RANGES]) if RANGES in made else None)
+        return self._judged[1]
+
+
+class StudiesFolder(LocalDatastore):
+    """The folder of images. Names that a viewer gives are names of files, and nothing leads out of the folder."""
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        """Take an image into the folder."""
+        _require_name(image_id)
+        return str(super().add_image(image_id, image_filename, image_info))
+
+    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        """Write a label, ``labels/<tag>/<image>.nii.gz``."""
+        _require_name(image_id)
+        _require_name(label_tag)
+        if not self.get_image_uri(image_id):
+            raise HTTPException(UNKNOWN, f"no image is called {image_id!r} in the folder of studies")
+        return str(super().save_label(image_id, label_filename, label_tag, label_info))
+
+
+class ServedModels(MONAILabelApp):
+    """The app: one inference task a model, no training, no download."""
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        super().__init__(
+            app_dir, studies, conf, name="SiteLoRA", description="Models of this site, exported by `sitelora export`"
+        )
+
+    def init_datastore(self) -> Datastore:
+        """Return the folder of images."""
+        return StudiesFolder(
+            self.studies,
+            extensions=settings.MONAI_LABEL_DATASTORE_FILE_EXT,
+            auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
+            read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
+        )
+
+    def init_infers(self) -> dict[str, ServedModel]:
+        """Return the models by name."""
+        root = Path(self.conf[ROOT])
+        return {name: ServedModel(root / name, self.conf) for name in self.conf[MODELS].split(",")}
+
+    def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> Any:
+        """Return a mask's file and what is told of it.
+
+        Raises:
+            HTTPException: there is no such model or image, or no mask can be made of it; says why.
+        """
+        model, image = request.get("model"), request.get("image")
+        if model not in self._infers:
+            raise HTTPException(UNKNOWN, f"no model is called {model!r}; there are: {', '.join(self._infers)}")
+        if isinstance(image, str) and not self._may_read(image):
+            raise HTTPException(UNKNOWN, f"no image is called {image!r} in the folder of studies")
+        try:
+            return super().infer(request, datastore)
+        except Exception as error:
+            raise HTTPException(NOT_POSSIBLE, _said(error, request)) from error
+
+    def _may_read(self, image: str) -> bool:
+        """Say whether an image is in the folder of studies, or was sent with the request."""
+        if self.datastore().get_image_uri(image):
+            return True
+        path = Path(image)
+        return path.is_absolute() and path.exists() and path.resolve().parent == Path(tempfile.gettempdir()).resolve()
+
+
+def _require_name(text: str) -> None:
+    if text and (text.startswith(".") or any(sign in text for sign in "/\\\0")):
+        raise HTTPException(NOT_POSSIBLE, f"found {text!r} as a name, expected one without / and \\, and no dot first")
+
+
+def _said(error: Exception, request: dict[str, Any]) -> str:
+    """Return what went wrong in one sentence; a path of this machine is no business of a viewer's."""
+    cause: BaseException = behind(error) or error
+    if "load_state_dict" in str(cause) or "state_dict" in str(cause):
+        return "the model that is served now has another network: start `sitelora label` anew"
+    return f"{request['model']}, {request['image']}: {cause or type(cause).__name__}"
