@@ -178,7 +178,7 @@ class Job:
         plain = {key: getattr(self, key) for key in _KINDS}
         first = {key: plain.pop(key) for key in ("federation", "bundle", "dataset")}
         # Left out where nobody chose: a job from before there were any says the same as one from now.
-        chosen = {"aggregation": self.aggregation, "bounds": self.bounds}
+        chosen: dict[str, Aggregation | Bounds] = {"aggregation": self.aggregation, "bounds": self.bounds}
         server = {key: asdict(value) for key, value in chosen.items() if value != type(value)()}
         return {
             "format": FORMAT,

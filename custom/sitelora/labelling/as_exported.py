@@ -52,7 +52,7 @@ def choose(root: Path, names: Sequence[str] = ()) -> Chosen:
     if not root.is_dir():
         raise NotServedError(f"{root} is no folder; `sitelora export RUN --site NAME --out {root}` makes one")
     there = {each.name: each for each in bundles_in(root)}
-    wrong, passed_over = [], []
+    wrong, passed_over = list[str](), list[str]()
     if names:
         models = [there[name] for name in dict.fromkeys(names) if name in there]
         wrong += [_not_there(root, name, there) for name in dict.fromkeys(names) if name not in there]

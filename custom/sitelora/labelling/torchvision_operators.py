@@ -24,9 +24,9 @@ def let_torchvision_load() -> None:
     """Declare what torchvision's Python looks for at import, where its library did not bring it; call it any time."""
     spec = find_spec("torchvision")
     for folder in spec.submodule_search_locations or () if spec is not None else ():
-        for library in Path(folder).glob("_C*.so"):
+        for file in Path(folder).glob("_C*.so"):
             with contextlib.suppress(OSError):
-                torch.ops.load_library(str(library))
+                torch.ops.load_library(str(file))
     missing = [each for each in _OPERATORS if not hasattr(torch.ops.torchvision, each.partition("(")[0])]
     if missing:
         library = torch.library.Library("torchvision", "FRAGMENT")

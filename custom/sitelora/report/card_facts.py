@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sitelora.data.trained_on import TrainedOn
@@ -67,7 +68,7 @@ def page_card(run: Run) -> PageCard | None:
     hashes = {site: file_sha256(run.served_files[site]) for site in made}
     columns = [
         Column("Model of", lambda site: Cell(site, str(made[site].get("hospital", ""))), numeric=False),
-        *(Column(head, lambda site, head=head: _value(ranges[site], head), numeric=False) for head in heads),
+        *(Column(head, partial(_value, ranges, head), numeric=False) for head in heads),
         Column("sha256", lambda site: Cell(hashes[site][:12], hint=hashes[site]), "", "the file's", numeric=False),
     ]
     return PageCard(
@@ -81,8 +82,8 @@ def page_card(run: Run) -> PageCard | None:
     )
 
 
-def _value(pairs: list[Pair], name: str) -> str:
-    return next((pair.value for pair in pairs if pair.name == name), ABSENT)
+def _value(pairs: Mapping[str, list[Pair]], name: str, site: str) -> str:
+    return next((pair.value for pair in pairs[site] if pair.name == name), ABSENT)
 
 
 def card_facts(run: Run, made: Mapping[str, Any], site: str, kind: str, sha256: str, name: str) -> dict[str, Any]:
