@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -193,8 +194,18 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as home:
         for number, (stage, kind) in enumerate(every_kind()):
             outcomes.append(attacked(stage, kind, Path(home) / str(number)))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(table_of(outcomes), indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
     bad = [one for one in outcomes if one.reached or one.ended or not one.named]
-    table = {
+    print(f"{len(outcomes)} kinds, {len(bad)} not held")
+    for one in bad:
+        print(f"  {one.stage}: {one.kind}: reached {one.reached}, ended {one.ended}, named {one.named!r}")
+    return 1 if bad else 0
+
+
+def table_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return what the file says."""
+    return {
         "command": "python benchmarks/attacks/hostile_updates.py --out benchmarks/results/attacks/hostile_updates.json",
         "versions": {"sitelora": sitelora.__version__, "torch": torch.__version__},
         "kinds": len(outcomes),
@@ -204,12 +215,6 @@ def main(arguments: list[str] | None = None) -> int:
         "not_named": sum(not one.named for one in outcomes),
         "outcomes": [asdict(one) for one in outcomes],
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    print(f"{len(outcomes)} kinds, {len(bad)} not held")
-    for one in bad:
-        print(f"  {one.stage}: {one.kind}: reached {one.reached}, ended {one.ended}, named {one.named!r}")
-    return 1 if bad else 0
 
 
 if __name__ == "__main__":

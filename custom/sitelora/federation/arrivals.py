@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from sitelora.evaluation.anonymise_scores import from_columns
-from sitelora.federation.reports import COUNTS, SCORES, TRAINED
+from sitelora.federation.reports import BEGIN, COUNTS, SCORES, TRAINED
 from sitelora.method import Method
 from sitelora.run_result import ModelScore
 from sitelora.server.types import Update
@@ -36,6 +36,15 @@ class Arrivals:
     method: Method
     task: Task
     wire: WireFormat
+
+    def begin(self, site: str, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a site says of itself before the first round.
+
+        Raises:
+            SchemaError, PacketError: the report is none.
+        """
+        with _readable(site):
+            return BEGIN.read(report, sender=site)
 
     def initial(self, site: str, packet: Packet) -> dict[str, Tensor]:
         """Return a site's initial tensors, of any names and shapes that the share rule shares.

@@ -16,7 +16,6 @@ from torch import Tensor
 from sitelora.federation.agreement import MUST_AGREE, Reports, disagreements, other_jobs, outvoted
 from sitelora.federation.arrivals import Arrivals
 from sitelora.federation.plan import FederationPlan
-from sitelora.federation.reports import BEGIN
 from sitelora.sharing.schema import SchemaError
 from sitelora.sharing.wire import Packet, PacketError, packet_sha256
 
@@ -62,7 +61,7 @@ def call_the_roll(plan: FederationPlan, arrivals: Arrivals, answers: Answers, fa
     refused: dict[str, str] = {}
     for site in roll.inside:
         try:
-            reports[site] = BEGIN.read(answers[site][1], sender=site)
+            reports[site] = arrivals.begin(site, answers[site][1])
             initial[site] = arrivals.initial(site, answers[site][0])
         except (SchemaError, PacketError) as error:
             refused[site] = str(error)
