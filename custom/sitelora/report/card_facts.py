@@ -26,7 +26,7 @@ RESEARCH = (
 )
 KNOWS = "{model} knows the kind of image that {site} trained on; another sequence, protocol or organ is outside of it."
 LIMITS = (
-    "Scores are of the hospitals that took part. Elsewhere it is untried.",
+    "Scores are of the hospitals that took part. Elsewhere a model is untried.",
     "A model can remember what it was trained on: treat its file as you treat the images.",
 )
 LEFT = "Images, labels and local tensors left no site. Sending adapters only is no privacy guarantee."
