@@ -24,9 +24,9 @@ from sitelora.serving.model_file import made_of
 RESEARCH = (
     "For research. Not a medical device: no result is to be used for a patient without a physician's own judgement."
 )
-KNOWS = "It knows {whose}; another sequence, protocol or organ is outside of it."
+KNOWS = "{model} knows the kind of image that {site} trained on; another sequence, protocol or organ is outside of it."
 LIMITS = (
-    "Scores are of the hospitals that took part. Elsewhere it is untried.",
+    "Scores are of the hospitals that took part. Elsewhere a model is untried.",
     "A model can remember what it was trained on: treat its file as you treat the images.",
 )
 LEFT = "Images, labels and local tensors left no site. Sending adapters only is no privacy guarantee."
@@ -73,7 +73,7 @@ def page_card(run: Run) -> PageCard | None:
     ]
     return PageCard(
         research=RESEARCH,
-        knows=KNOWS.format(whose="the kind of image that its site trained on"),
+        knows=KNOWS.format(model="Each model", site="its site"),
         limits=LIMITS,
         privacy=_privacy(run),
         facts=_training(run, first),
@@ -93,7 +93,7 @@ def card_facts(run: Run, made: Mapping[str, Any], site: str, kind: str, sha256: 
         "site": site,
         "kind": kind,
         "research": RESEARCH,
-        "knows": KNOWS.format(whose=f"the kind of image that {site} trained on"),
+        "knows": KNOWS.format(model="It", site=site),
         "limits": LIMITS,
         "pictures": bool(made["pictures"]),
         "labels": {value: label for value, label in made["labels"].items()},
