@@ -132,7 +132,7 @@ def _against_events(run: RunFolder, site: str, answers: Sequence[LoggedAnswer]) 
         if event.get("event") == "left":
             told = (event.get("round"), event.get("tensors"), event.get("bytes"))
             if told in logged:
-                logged.remove(told)  # type: ignore[arg-type]
+                logged.remove(told)
             else:
                 yield "events.jsonl says that round {} left, {} tensors of {} bytes, and the log does not".format(*told)
 
