@@ -64,7 +64,7 @@ def make_phantom(layout: Layout, environment: dict[str, str]) -> None:
 
 
 def install_policies(kits: Path, server: str, sites: list[str]) -> None:
-    """Give every site the example policies: its privacy scope, no code in jobs, and the classes that a job may name.
+    """Give every site the example policies: its own policy, its privacy scope, no code in jobs, classes by full name.
 
     The classes replace NVFlare's own 88, and no log is streamed to the server: a log may hold the name of a file. The
     server gets the classes too: it names the controller by the same list.
@@ -73,10 +73,11 @@ def install_policies(kits: Path, server: str, sites: list[str]) -> None:
     for name in (server, *sites):
         local = kits / name / "local"
         resources = json.loads(_file_of(local, "resources.json").read_text(encoding="utf-8"))
-        resources.update(strict)
+        components = [*resources.get("components", []), *strict["components"]]
+        resources.update({**strict, "components": components})
         (local / "resources.json").write_text(json.dumps(resources, indent=2), encoding="utf-8")
         if name != server:
-            for file in ("privacy.json", "authorization.json"):
+            for file in ("sitelora.json", "privacy.json", "authorization.json"):
                 shutil.copy2(HERE / "policies" / file, local / file)
     say(f"policies installed at {len(sites)} sites")
 

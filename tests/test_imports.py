@@ -25,6 +25,7 @@ LAYER = {
     "labelling": 4,
     "bundle_source": 4,
     "federation": 3,
+    "policy": 3,  # what a site allows of it
     "evaluation": 3,
     "report": 3,
     "egress": 3,  # rehearses a federation without data

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from sitelora.value_kinds import did_you_mean
+
 HOME_VARIABLE = "SITELORA_HOME"
 DATA_VARIABLE = "SITELORA_DATA"
 METHODS_VARIABLE = "SITELORA_METHODS"
@@ -61,6 +63,15 @@ def site_values(config: Path | None = None) -> dict[str, Any]:
     return dict(_read(config).get("settings", {})) if config is not None else {}
 
 
+def site_policy(config: Path | None = None) -> dict[str, Any] | None:
+    """Return what the site's file says under ``"policy"``, None where it says nothing.
+
+    Raises:
+        ValueError: as for :func:`home`.
+    """
+    return _read(config).get("policy") if config is not None else None
+
+
 def _resolve(variable: str, key: str, config: Path | None) -> Path | None:
     settings = _read(config) if config is not None else {}
     value = os.environ.get(variable) or settings.get(key)
@@ -88,14 +99,17 @@ def _read(config: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"site configuration {config}: {error}; expected a JSON object with the optional keys "
-            f'"home", "data", "methods", "settings"; write it or leave it out and set {HOME_VARIABLE}, {DATA_VARIABLE}'
+            f'"home", "data", "methods", "settings", "policy"; write it or leave it out and set {HOME_VARIABLE}, '
+            f"{DATA_VARIABLE}"
         ) from error
-    kinds = {"home": str, "data": str, "methods": list, "settings": dict}
+    kinds = {"home": str, "data": str, "methods": list, "settings": dict, "policy": dict}
     if not isinstance(settings, dict) or any(not isinstance(v, kinds.get(k, ())) for k, v in settings.items()):
         found = sorted(settings) if isinstance(settings, dict) else type(settings).__name__
+        near = next((did_you_mean(k, kinds) for k in found if k not in kinds), "") if isinstance(found, list) else ""
         raise ValueError(
-            f"site configuration {config}: found {found}, expected a JSON object with no other keys than home and data "
-            "(each a folder as a string), methods (a list of modules) and settings (values by id); correct the file"
+            f"site configuration {config}: found {found}{near}, expected a JSON object with no other keys than home "
+            "and data (each a folder as a string), methods (a list of modules), settings (values by id) and policy "
+            "(rules by name); correct the file"
         )
     if not all(isinstance(module, str) for module in settings.get("methods", [])):
         raise ValueError(f"site configuration {config}: methods: expected a list of modules' names; correct the file")

@@ -126,3 +126,18 @@ def test_the_sites_own_clip_spares_the_initial_values_that_it_sent_and_no_other(
 def test_whole_numbers_cannot_be_clipped_and_do_not_leave(enforce: Enforce) -> None:
     sent = answer({name: torch.ones(3, dtype=torch.int8) for name in SHARED})
     assert FLModelUtils.from_shareable(enforce(SitePolicy(clip_norm=0.5), sent)).meta == {"error": "policy_refused"}
+
+
+def test_without_bundles_of_its_own_it_takes_those_of_the_sites_file_and_its_bounds(
+    enforce: Enforce, context: Callable[..., FLContext], caplog: pytest.LogCaptureFixture
+) -> None:
+    local = Path(context().get_engine().get_workspace().get_site_config_dir()) / "sitelora.json"
+    for rules, told in (
+        ({"bundles": ["flap_sam_segmentation"]}, f"a job of {BUNDLE}; this site agreed to flap_sam_segmentation"),
+        ({"most_bytes": 10}, "most_bytes: the answer has 192 bytes, allowed are 10"),
+        ({"largest_norm": 0.5}, "largest_norm: the norm of the update"),
+    ):
+        local.write_text(json.dumps({"policy": {"level": "open", **rules}}))
+        left = FLModelUtils.from_shareable(enforce(SitePolicy(), answer()))
+        assert left.meta == {"error": "policy_refused"}
+        assert told in caplog.text

@@ -222,3 +222,11 @@ def test_flap_sams_short_jobs_stop_within_their_plan_and_warm_up_within_the_firs
         assert schedule.rounds == planned * job.rounds
         assert schedule.power == 7
         assert schedule.warmup_steps <= first_round
+
+
+def test_the_command_writes_a_job_for_strict_sites(tmp_path: Path) -> None:
+    words = ["--clip-norm", "5", "--noise-std", "0.0005", "--no-evaluation", "--out", str(tmp_path)]
+    assert main(["job", "iat_prostate", *words]) == 0
+    job = JobFolder.read(tmp_path / "iat_prostate").job
+    assert (job.clip_norm, job.noise_std, job.evaluate) == (5.0, 0.0005, False)
+    assert main(["job", "iat_prostate", "--noise-std", "0.1", "--out", str(tmp_path)]) == 2

@@ -182,6 +182,25 @@ def test_the_example_site_lists_two_classes_by_full_name_and_allows_no_code(repo
     assert {role: own.get("byoc", "none") for role, own in rights.items()} == dict.fromkeys(rights, "none")
 
 
+def test_the_example_site_has_a_policy_and_a_judge_beside_nvflares_own_components(
+    poc: ModuleType, repository: Path, tmp_path: Path
+) -> None:
+    from sitelora.flare.job_judge import JobJudge
+    from sitelora.policy.site_policy import Policy
+
+    for name in ("localhost", "site-1"):
+        (tmp_path / name / "local").mkdir(parents=True)
+        default = {"components": [{"id": "resource_manager", "path": "nvflare.x"}], "class_allow_list": []}
+        (tmp_path / name / "local" / "resources.json.default").write_text(json.dumps(default), encoding="utf-8")
+    poc.install_policies(tmp_path, "localhost", ["site-1"])
+    policy = Policy.read(tmp_path / "site-1" / "local" / "sitelora.json")
+    assert (policy.level, policy.site_code, policy.bundles) == ("consortium", "none", ("iat_segmentation",))
+    assert not (tmp_path / "localhost" / "local" / "sitelora.json").exists()
+    content = json.loads((tmp_path / "site-1" / "local" / "resources.json").read_text(encoding="utf-8"))
+    assert [one["id"] for one in content["components"]] == ["resource_manager", "sitelora_judge"]
+    assert content["components"][1]["path"] == f"{JobJudge.__module__}.{JobJudge.__name__}"
+
+
 def run_script(
     repository: Path, tmp_path: Path, *options: str, job: Path = TINY_JOB
 ) -> subprocess.CompletedProcess[str]:

@@ -19,6 +19,6 @@ def state_hashes(run_folder: Path) -> dict[str, list[str]]:
 
 
 def audited(log: Path) -> list[dict[str, Any]]:
-    """Return the lines of an audit log without what every place has of its own: chain and time."""
+    """Return the lines of an audit log without what every place has of its own: chain, secret and time."""
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("previous", "time")} for line in lines]
+    return [{key: value for key, value in line.items() if key not in ("previous", "time", "mac")} for line in lines]

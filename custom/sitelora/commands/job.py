@@ -18,6 +18,7 @@ EXAMPLES = """\
   sitelora job iat_prostate                                 write ./iat_prostate
   sitelora job iat_lungs --rounds 10 --set learning_rate=0.001 --out jobs
   sitelora job iat_prostate --sites hospital-1,hospital-2 --method fedsa_lora --set method#rank=4
+  sitelora job iat_prostate --clip-norm 5 --noise-std 0.0005              for sites whose policy is strict
   sitelora job iat_prostate --uid 20260101-120000-0a1b2c3d --resume      go on with a run, as a new job
 
 The folder holds no app/custom, so that sites which allow no code in a job take it: they list two classes by full name.
@@ -32,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-sites", type=positive, metavar="N", help="fewest updates that a round needs")
     parser.add_argument("--method", metavar="NAME", help="another method at the same rank: local, MODULE.FUNCTION")
     add_bundle_values(parser)
+    parser.add_argument("--clip-norm", type=float, metavar="X", help="largest norm of an update")
+    parser.add_argument("--noise-std", type=float, metavar="X", help="of noise in an update, in units of the clip norm")
+    parser.add_argument("--no-evaluation", action="store_true", help="do not score the models after the last round")
     parser.add_argument("--uid", default="", help="name of the run (default: a new one when it begins)")
     parser.add_argument("--resume", action="store_true", help="go on after the last round that uid has written")
     parser.add_argument("--simulator", action="store_true", help="with app/custom, for NVFlare's bare simulator")
@@ -90,6 +94,9 @@ def _asked(args: argparse.Namespace, job: Job) -> Job:
         min_sites=args.min_sites or min(job.min_sites, len(sites)),
         uid=args.uid,
         resume=args.resume,
+        evaluate=job.evaluate and not args.no_evaluation,
+        clip_norm=job.clip_norm if args.clip_norm is None else args.clip_norm,
+        noise_std=job.noise_std if args.noise_std is None else args.noise_std,
         settings=settings,
     )
     return replace(asked, settings=dict(asked.run_settings().values))

@@ -57,6 +57,7 @@ class Border:
             wire=settings.wire,
             secret=secret,
             log=AuditLog(path=folder / AUDIT, secret=secret),
+            bounds=settings.bounds,
         )
 
     def read(self, packet: Packet, reader: str, *, before: int = ANY_ROUND) -> Received:

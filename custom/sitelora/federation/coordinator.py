@@ -19,6 +19,7 @@ from sitelora.federation.bounds import OutOfBounds
 from sitelora.federation.departures import require_sendable
 from sitelora.federation.packets import pack_evaluation, pack_message
 from sitelora.federation.plan import FederationPlan
+from sitelora.federation.receipts import note_received
 from sitelora.federation.record import FederationRecord
 from sitelora.federation.roll_call import RollCallError, call_the_roll
 from sitelora.federation.run_folder import RunFolder
@@ -154,6 +155,7 @@ class Coordinator:
         # Before the site's base deltas count as received: the message that it trained from held them.
         self._bytes_down.setdefault(site, packet_bytes(self.message_for(site)))
         state.acknowledge(site)
+        note_received(RunFolder(self.plan.run_folder), site, round_number, packet)
         self.record.note_site(round_number, site, "ok", "", said, packet_bytes(packet))
         return True
 

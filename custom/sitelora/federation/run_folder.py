@@ -11,6 +11,7 @@
             events.jsonl                   what happened, line by line
             round_NNN/                     state after a round: state, update (sites), manifest; the last two are kept
             result.json                    server: the record of the run, written at its end
+            received.jsonl                 server: hash of every update that it accepted
             audit.jsonl  policy.jsonl      site: every tensor that left; each log has a seal, audit.seal.json
             initial.json                   site: hash of its initial values as they left
             evaluation/                    site: evaluation.json, answered.json (what left), overlays/, predictions/
@@ -33,7 +34,7 @@ from sitelora.names import checked_name
 SERVER = "server"
 RESULT, EVENTS, AUDIT, POLICY, LOCK = "result.json", "events.jsonl", "audit.jsonl", "policy.jsonl", "lock.json"
 MANIFEST, STOPPED, EVALUATION = "manifest.json", "stopped.json", "evaluation.json"
-INITIAL, ANSWERED = "initial.json", "answered.json"
+INITIAL, ANSWERED, RECEIVED = "initial.json", "answered.json", "received.jsonl"
 PREDICTIONS, OVERLAYS = "predictions", "overlays"
 KEPT_ROUNDS = 2
 """How many rounds stay on disk: the last, and the one before it in case the last is damaged or asked for again."""

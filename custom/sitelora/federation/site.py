@@ -70,7 +70,7 @@ class Site:
         self.method, self.task = settings.run.method, settings.run.task
         self._served: tuple[str, Served] | None = None
         self.store = SiteStore(settings.run_folder / settings.site)
-        self.turns = Turns(site=settings.site, store=self.store, rounds=settings.rounds)
+        self.turns = Turns(site=settings.site, store=self.store, rounds=settings.rounds, missed=settings.missed)
 
     @cached_property
     def network(self) -> nn.Module:

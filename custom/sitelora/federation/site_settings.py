@@ -14,6 +14,7 @@ from torch import Tensor
 from sitelora.networks.devices import usable_device
 from sitelora.networks.precision import resolve_precision
 from sitelora.settings import RunSettings, read_settings
+from sitelora.sharing.bounds import Bounds
 from sitelora.sharing.wire import WireFormat
 
 
@@ -42,6 +43,8 @@ class SiteSettings:
         wire: how values travel.
         rounds, sites: how many the job plans; a site answers for no later round, and bounds what it takes by them. None
             where nobody planned any (a site that a person drives by hand).
+        missed: most rounds in a row that the site may have been away in before it goes on; None for any number.
+        bounds: of what leaves it, by its own policy.
         own_methods: modules whose functions the site lets a job name as methods; by default `$SITELORA_METHODS`.
         site_values: bundle values that the site itself sets.
         agreed: digests of what this site was told and all must agree on, by key.
@@ -57,6 +60,8 @@ class SiteSettings:
     wire: WireFormat = field(default_factory=WireFormat)
     rounds: int | None = None
     sites: int | None = None
+    missed: int | None = None
+    bounds: Bounds = field(default_factory=Bounds)
     own_methods: tuple[str, ...] | None = None
     site_values: Mapping[str, Any] = field(default_factory=dict)
     agreed: Mapping[str, str] = field(default_factory=dict)

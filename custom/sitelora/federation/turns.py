@@ -2,7 +2,8 @@
 
 A server that asks for more learns more: the same round from five messages is five answers about the same patients. So
 a site answers a round that it has done only from the very message that it did it from, by sending its update again. A
-site that was away in a round may go on with a later one (our choice: it has missed it, the others have not).
+site that was away in a round may go on with a later one (our choice: it has missed it, the others have not), as far as
+its own policy lets it.
 """
 
 from __future__ import annotations
@@ -24,17 +25,20 @@ class Turns:
 
     Args:
         site: its name. store: its finished rounds. rounds: how many the job plans; None where nobody planned any.
+        missed: most rounds in a row that it may have been away in; None for any number.
     """
 
     site: str
     store: SiteStore
     rounds: int | None
+    missed: int | None = None
 
     def require_round(self, number: int) -> None:
         """Refuse a round that is not the next one, nor a later one after rounds that the site was away in.
 
         Raises:
-            SiteError: it was done already (from another message), or was never planned.
+            SiteError: it was done already (from another message), was never planned, or is not the next one and too far
+                from it for the site's own policy.
         """
         if number < 0 or (self.rounds is not None and number >= self.rounds):
             planned = "0 or later" if self.rounds is None else f"0 to {self.rounds - 1}"
@@ -44,6 +48,13 @@ class Turns:
             raise self._refused(
                 f"round {number} from another message than the one it was done from; done are rounds up to {latest}. "
                 f"To do it again, remove the folders of that round and the later ones in {self.store.folder}"
+            )
+
+        skipped = number - (0 if latest is None else latest + 1)
+        if self.missed is not None and skipped > self.missed:
+            raise self._refused(
+                f"round {number}, next is round {number - skipped}, and this site's policy lets it miss {self.missed} "
+                "(most_missed_rounds)"
             )
 
     @property

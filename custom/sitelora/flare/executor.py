@@ -37,7 +37,7 @@ from sitelora.flare.protocol import (
     read_task,
     reply_shareable,
 )
-from sitelora.flare.site_config import SiteConfig, read_job, refuse_arguments
+from sitelora.flare.site_config import SiteConfig, read_job, refuse_arguments, require_allowed_job
 from sitelora.sharing.wire import Packet, packet_bytes
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class SiteExecutor(Executor):
                     f"uid {job.uid or 'as the server says'!r}"
                 )
             run = RunFolder.of(own.home, ticket.federation, ticket.uid)
+            require_allowed_job(fl_ctx, own, run.path)
             stopped = EventLog(run.site(own.name), own.name).stopped
             with working(run.lock(own.name), f"{run.path}, {own.name}", stopped=stopped):
                 return self._do(task_name, ticket, packet, own, job, abort_signal)
@@ -111,12 +112,12 @@ class SiteExecutor(Executor):
             answer = site.begin()
         elif task == TRAIN:
             answer = site.train(number, packet, progress=_Progress(events, number, abort))
-        elif task == EVALUATE and number == site.turns.evaluation_round:
+        elif task == EVALUATE and job.evaluate and number == site.turns.evaluation_round:
             answer = site.evaluate(packet)
         else:
             raise ProtocolError(
                 f"task {task!r} of round {number}; expected {BEGIN} of round {BEGIN_ROUND}, {TRAIN}, or {EVALUATE} "
-                "after the last round"
+                "after the last round where the job plans one"
             )
         if abort.triggered:
             raise TaskAborted
@@ -157,6 +158,8 @@ class SiteExecutor(Executor):
                 agreed=job.agreed(settings),
                 rounds=job.rounds,
                 sites=len(job.sites),
+                missed=own.policy.most_missed_rounds,
+                bounds=own.policy.bounds,
             )
         )
         return self._site

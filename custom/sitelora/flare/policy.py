@@ -8,7 +8,7 @@ done, holds the very answer that is sent next, and no job can remove it.
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from dataclasses import replace
 
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_component import FLComponent
@@ -42,7 +42,8 @@ class SitePolicy(FLComponent):
 
     Args:
         bundles: names of installed bundles; a job of another one is refused, and of a job only what the bundle's own
-            method shares may leave. None leaves it to the job.
+            method shares may leave. None: those of the policy in ``local/sitelora.json``, or whatever the job says
+            where that names none.
         clip_norm: largest L2 norm of an update. noise_std: in units of ``clip_norm``, from the site's secret.
     """
 
@@ -79,25 +80,24 @@ class SitePolicy(FLComponent):
                 raise EgressError("nothing left: an error that is no code of the public list")
             return
         ticket, own = Ticket.read(dxo.meta), SiteConfig.of(fl_ctx)
-        self._allow(dxo.data, fl_ctx)
+        self._allow(dxo.data, fl_ctx, own)
         report = dxo.meta.get("report")
         schema = BEGIN if ticket.round_number == BEGIN_ROUND else TRAINED if dxo.data else SCORES
         schema.read(report, sender=own.name)
         if not dxo.data:
             return
         context, folder = context_of(ticket, own), site_folder_of_run(ticket, own)
-        secret = site_secret(own.home)
-        if self.clip_norm is not None:
-            dxo.data = self._private(dxo.data, secret, folder, **context)
+        secret, noted = site_secret(own.home), folder / INITIAL
+        initial = noted.is_file() and read_json(noted)["packet_sha256"] == packet_sha256(dxo.data)
+        replace(own.policy.bounds, most_answers=None).require(dxo.data, initial=initial, answers=0)
+        if not initial and self.clip_norm is not None:
+            dxo.data = self._private(dxo.data, secret, **context)
             dxo.update_shareable(answer)
         AuditLog(path=folder / POLICY, secret=secret).write(dxo.data, **context)
         EventLog(folder, own.name).write("policy", round=ticket.round_number, tensors=len(dxo.data))
 
-    def _private(self, packet: Packet, secret: bytes, folder: Path, **context: object) -> dict[str, Tensor]:
-        """Return the packet clipped and noised; the site's own initial values, as they left its exit, stay."""
-        noted = folder / INITIAL
-        if noted.is_file() and read_json(noted)["packet_sha256"] == packet_sha256(packet):
-            return dict(packet)
+    def _private(self, packet: Packet, secret: bytes, **context: object) -> dict[str, Tensor]:
+        """Return the packet clipped and noised; of whole numbers none."""
         whole = sorted(name for name, tensor in packet.items() if not tensor.is_floating_point())
         if whole:
             raise EgressError(f"nothing left: {whole[0]} is {packet[whole[0]].dtype}; whole numbers cannot be clipped")
@@ -105,15 +105,14 @@ class SitePolicy(FLComponent):
         private = privatise(floats, self._wire, secret, initial_sha256=None, by="policy", **context)
         return {name: tensor.to(packet[name].dtype) for name, tensor in private.items()}
 
-    def _allow(self, packet: Packet, fl_ctx: FLContext) -> None:
+    def _allow(self, packet: Packet, fl_ctx: FLContext, own: SiteConfig) -> None:
         from sitelora.federation.bundle_config import load_method  # MONAI takes a second to import
 
-        if self.bundles is None:
+        bundles = own.policy.bundles if self.bundles is None else self.bundles
+        if bundles is None:
             return
         bundle = read_job(fl_ctx).bundle
-        if bundle not in self.bundles:
-            raise EgressError(
-                f"nothing left: a job of {bundle}; this site agreed to {', '.join(self.bundles) or 'none'}"
-            )
+        if bundle not in bundles:
+            raise EgressError(f"nothing left: a job of {bundle}; this site agreed to {', '.join(bundles) or 'none'}")
         method = load_method(bundle)
         allow_only_shared(packet, method.share, method.program.companions)

@@ -1,8 +1,10 @@
-"""The audit log: one JSON line a tensor that leaves, each with the hash of the line before it, and a seal.
+"""The audit log: one JSON line a tensor that leaves, each in a chain and under the site's secret, and a seal.
 
-Every line has a sequence number and the sha256 of the previous line, so a line that is changed, removed or repeated
-breaks the chain. What a chain cannot show is that its end is missing: ``<log>.seal.json`` beside it says how many lines
-there are and how the last one hashes, under the site's secret. A restart continues the chain.
+Every line has a sequence number, the number of the answer that it left in, the sha256 of the previous line, and at its
+end an HMAC of itself: a line that is changed, removed or repeated breaks the chain, and nobody without the site's
+secret can make a line, or a chain, anew. What a chain cannot show is that its end is missing: ``<log>.seal.json``
+beside it says, under the secret too, how many lines and answers there are and how the last line hashes. A restart
+continues it.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ import hashlib
 import hmac
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +27,7 @@ from sitelora.sharing.wire import Packet, tensor_sha256
 
 BEGINNING = "0" * 64
 """The previous hash of the first line."""
+_MAC = b', "mac": "'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,28 +46,40 @@ class AuditLog:
         """Where the seal lies."""
         return self.path.with_name(f"{self.path.stem}.seal.json")
 
+    @property
+    def answers(self) -> int:
+        """How many answers have left, with tensors or without."""
+        seal = _seal_of(self.seal_path)
+        if seal is not None:
+            return seal.answers
+        if not self.path.is_file():
+            return 0
+        entry = _entry(self.path.read_bytes().rstrip(b"\n").rpartition(b"\n")[2])
+        return int(entry["answer"]) + 1 if entry is not None else 0
+
     def write(self, packet: Packet, **context: object) -> None:
-        """Append one line a tensor: sequence number, previous hash, time, context, name, form, norm and sha256."""
+        """Append one line a tensor: its numbers, previous hash, time, context, name, form, norm, sha256 and HMAC."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path.touch(mode=0o600)
         with _locked(self.path) as stream:
             number, previous = _end_of(stream)
+            answer = self.answers
             now = datetime.now(UTC).isoformat(timespec="seconds")
             lines = []
             for name in sorted(packet):
-                entry = {"seq": number, "previous": previous, "time": now, **context, **_facts(name, packet[name])}
-                line = json.dumps(entry).encode()
+                entry = {"seq": number, "answer": answer, "previous": previous, "time": now, **context}
+                line = _signed(self.secret, {**entry, **_facts(name, packet[name])})
                 lines.append(line + b"\n")
                 number, previous = number + 1, _sha256(line)
             stream.write(b"".join(lines))
             stream.flush()
             os.fsync(stream.fileno())
-            self._seal(number, previous)
+            self._seal(_Seal(lines=number, answers=answer + 1, last=previous))
 
-    def _seal(self, lines: int, last: str) -> None:
+    def _seal(self, seal: _Seal) -> None:
         temporary = self.seal_path.with_name(f".{self.seal_path.name}.{os.getpid()}")
         temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps({"lines": lines, "last": last, "mac": _mac(self.secret, lines, last)}) + "\n")
+        temporary.write_text(json.dumps({**asdict(seal), "mac": seal.mac_of(self.secret)}) + "\n")
         os.replace(temporary, self.seal_path)
 
 
@@ -72,7 +87,7 @@ def verify_audit(path: Path, secret: bytes | None = None) -> list[str]:
     """Return everything that is wrong with an audit log, line by line; nothing wrong gives an empty list.
 
     Args:
-        path: of the log. secret: the site's own; without it the seal is compared but not proved.
+        path: of the log. secret: the site's own; without it chain and seal are compared but not proved.
     """
     seal_path = AuditLog(path=path, secret=b"").seal_path
     if not path.is_file():
@@ -88,25 +103,60 @@ def verify_audit(path: Path, secret: bytes | None = None) -> list[str]:
             problems.append(f"line {count}: a line before it was changed, removed, repeated or put elsewhere")
         elif entry["seq"] != count - 1:
             problems.append(f"line {count} has the number {entry['seq']}, expected {count - 1}")
+        if entry is not None and secret is not None and not _is_signed(secret, line):
+            problems.append(f"line {count} was changed, or not written with this site's secret")
         previous = _sha256(line)
     if rest:
         problems.append(f"line {count + 1} is cut: it has no end")
     return [*problems, *_seal_problems(seal_path, count, lines, secret)]
 
 
-def _seal_problems(path: Path, count: int, lines: list[bytes], secret: bytes | None) -> Iterator[str]:
+def audit_entries(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a log that are audit lines, in order; `verify_audit` judges whether they are sound."""
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []
+    return [entry for line in lines if (entry := _entry(line)) is not None]
+
+
+def entries_sha256(entries: Iterable[Mapping[str, Any]]) -> str:
+    """Return what ``packet_sha256`` gives of the tensors that these lines tell of, so that a receiver can compare."""
+    total = hashlib.sha256()
+    for one in sorted(entries, key=lambda one: str(one["name"])):
+        total.update(f"{one['name']}|torch.{one['dtype']}|{tuple(one['shape'])}|{one['sha256']}\n".encode())
+    return total.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seal:
+    lines: int
+    answers: int
+    last: str
+
+    def mac_of(self, secret: bytes) -> str:
+        return _mac(secret, f"audit\x1f{self.lines}\x1f{self.answers}\x1f{self.last}".encode())
+
+
+def _seal_of(path: Path) -> _Seal | None:
     try:
-        seal = json.loads(path.read_text(encoding="utf-8"))
-        sealed, last, mac = int(seal["lines"]), str(seal["last"]), str(seal["mac"])
-    except (OSError, ValueError, KeyError, TypeError):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        seal = _Seal(lines=int(told["lines"]), answers=int(told["answers"]), last=str(told["last"]))
+        return seal if seal.lines >= 0 and seal.answers >= 0 else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _seal_problems(path: Path, count: int, lines: list[bytes], secret: bytes | None) -> Iterator[str]:
+    seal = _seal_of(path)
+    if seal is None:
         if count:
             yield f"{path.name} is missing or no seal: lines may have been removed at the end"
         return
-    if secret is not None and not hmac.compare_digest(mac, _mac(secret, sealed, last)):
+    mac = json.loads(path.read_text(encoding="utf-8")).get("mac")
+    if secret is not None and not (isinstance(mac, str) and hmac.compare_digest(mac, seal.mac_of(secret))):
         yield f"{path.name} was not written with this site's secret"
+    sealed = seal.lines
     if sealed > count:
         yield f"{sealed - count} lines are missing at the end: {sealed} are sealed, {count} are there"
-    elif (_sha256(lines[sealed - 1]) if sealed else BEGINNING) != last:
+    elif (_sha256(lines[sealed - 1]) if sealed else BEGINNING) != seal.last:
         yield f"line {sealed} is not the one that was sealed"
     elif sealed < count:
         yield f"lines {sealed + 1} to {count} are not sealed: added by hand, or the process ended while it wrote them"
@@ -128,7 +178,7 @@ def _entry(line: bytes) -> dict[str, Any] | None:
         entry = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return entry if isinstance(entry, dict) and {"seq", "previous", "sha256"} <= entry.keys() else None
+    return entry if isinstance(entry, dict) and {"seq", "answer", "previous", "sha256"} <= entry.keys() else None
 
 
 @contextmanager
@@ -153,5 +203,17 @@ def _sha256(line: bytes) -> str:
     return hashlib.sha256(line).hexdigest()
 
 
-def _mac(secret: bytes, lines: int, last: str) -> str:
-    return hmac.new(secret, f"audit\x1f{lines}\x1f{last}".encode(), hashlib.sha256).hexdigest()
+def _signed(secret: bytes, entry: Mapping[str, Any]) -> bytes:
+    """Return an entry as a line that ends in an HMAC of what stands before it."""
+    body = json.dumps(entry).encode()
+    return body[:-1] + _MAC + _mac(secret, b"line\x1f" + body).encode() + b'"}'
+
+
+def _is_signed(secret: bytes, line: bytes) -> bool:
+    body, found, mac = line.rpartition(_MAC)
+    expected = _mac(secret, b"line\x1f" + body + b"}").encode() + b'"}'
+    return bool(found) and hmac.compare_digest(mac, expected)
+
+
+def _mac(secret: bytes, content: bytes) -> str:
+    return hmac.new(secret, content, hashlib.sha256).hexdigest()

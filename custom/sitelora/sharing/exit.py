@@ -1,4 +1,4 @@
-"""The way out, run by the site itself: report schema, allow-list, clip and noise, codecs, audit, in this order.
+"""The way out, run by the site itself: report schema, allow-list, clip and noise, codecs, the site's bounds, audit.
 
 In-process, under NVFlare and when a stored update is sent again it is the same function, from the bundle that is
 installed at the site; no job can leave a step out. It fails closed: what is not exactly the declared answer is refused.
@@ -7,12 +7,13 @@ installed at the site; no job can leave a step out. It fails closed: what is not
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from sitelora.sharing.audit import AuditLog
+from sitelora.sharing.bounds import Bounds, packet_sets
 from sitelora.sharing.codecs import Codecs, encode, encoded_layout
 from sitelora.sharing.layout import Layout, check_packet, with_companions
 from sitelora.sharing.rule import ShareRule
@@ -41,7 +42,7 @@ class Exit:
         initial_sha256: of the site's own seeded initial values: they hold no data, so nothing else is exempt from clip
             and noise.
         wire: clip and noise. secret: the site's own, for noise that nobody else can take off.
-        log: the site's audit log.
+        log: the site's audit log. bounds: of the site's own policy.
     """
 
     site: str
@@ -52,6 +53,7 @@ class Exit:
     wire: WireFormat
     secret: bytes
     log: AuditLog
+    bounds: Bounds = field(default_factory=Bounds)
 
     def __call__(
         self,
@@ -76,6 +78,7 @@ class Exit:
         Raises:
             EgressError: the packet is not exactly that.
             SchemaError: the report holds something else than its schema says.
+            BoundError: the answer is beyond what the site's own policy allows.
         """
         said = schema.read(report, sender=self.site)
         layout = with_companions({name: self.shared[name] for name in sent}, self.companions if with_sets else ())
@@ -83,6 +86,8 @@ class Exit:
         private = privatise(packet, self.wire, self.secret, initial_sha256=self.initial_sha256, **context)
         leaving = encode(private, codecs)
         self._require(leaving, encoded_layout(layout, codecs))
+        initial = packet_sha256(private) == self.initial_sha256
+        self.bounds.require(leaving, initial=initial, answers=self.log.answers)
         self.log.write(leaving, **context)
         return leaving, said
 
@@ -112,7 +117,7 @@ def privatise(
         return dict(packet)
     parts = tuple(context[key] for key in sorted(context))
     private: dict[str, Tensor] = {}
-    for companion, values in _sets(packet).items():
+    for companion, values in packet_sets(packet).items():
         clipped = clip(values, wire.clip_norm)
         if wire.noise_std:
             named = (companion,) if companion else ()
@@ -120,15 +125,3 @@ def privatise(
             clipped = add_noise(clipped, wire.noise_std * wire.clip_norm, generator)
         private.update(clipped)
     return private
-
-
-def _sets(packet: Packet) -> dict[str, dict[str, Tensor]]:
-    """Return the packet's sets by companion; the weights have the name ``""``.
-
-    One norm over all would scale the weights by the size of the companions (SCAFFOLD's controls are gradients).
-    """
-    sets: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in packet.items():
-        companion = name[1:].partition("/")[0] if name.startswith("@") else ""
-        sets.setdefault(companion, {})[name] = tensor
-    return sets

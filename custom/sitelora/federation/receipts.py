@@ -1,0 +1,55 @@
+"""What the server notes of every update that it accepted, so that a site can compare its own log with it.
+
+The server has the update itself, so its hash tells it nothing new. It gives a site what it has of that site, and of no
+other, where both want to compare: the server's people hand out the file, the site's people name it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sitelora.federation.files import append_line
+from sitelora.federation.run_folder import RECEIVED, RunFolder
+
+if TYPE_CHECKING:
+    from sitelora.sharing.wire import Packet
+
+_KEYS = {"round": int, "packet_sha256": str, "tensors": int, "bytes": int}
+
+
+def note_received(run: RunFolder, site: str, round_number: int, packet: Packet) -> None:
+    """Append one line on an update, as it came over the wire."""
+    from sitelora.sharing.wire import packet_bytes, packet_sha256
+
+    told = {"packet_sha256": packet_sha256(packet), "tensors": len(packet), "bytes": packet_bytes(packet)}
+    append_line(run.server / RECEIVED, json.dumps({"round": round_number, "site": site, **told}))
+
+
+def manifest_for(run: RunFolder, site: str) -> dict[str, Any]:
+    """Return what the server has of one site, for that site's people.
+
+    Raises:
+        ValueError: nothing was noted here: this is no server's run folder, or of an older version.
+    """
+    file = run.server / RECEIVED
+    if not file.is_file():
+        raise ValueError(f"found no {file}, expected it where the server of the run ran")
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    rounds = [{key: line[key] for key in _KEYS} for line in lines if line["site"] == site]
+    return {"federation": run.federation, "uid": run.uid, "site": site, "rounds": rounds}
+
+
+def read_manifest(content: Any) -> dict[str, Any]:
+    """Return a manifest that ``manifest_for`` gave, checked.
+
+    Raises:
+        ValueError: it is none.
+    """
+    expected = {"federation", "uid", "site", "rounds"}
+    if not isinstance(content, dict) or not expected <= content.keys() or not isinstance(content["rounds"], list):
+        raise ValueError("found no manifest, expected what `sitelora audit manifest` prints at the server")
+    for one in content["rounds"]:
+        if not isinstance(one, dict) or any(not isinstance(one.get(key), kind) for key, kind in _KEYS.items()):
+            raise ValueError(f"found {str(one)[:80]} in the manifest, expected {', '.join(_KEYS)}")
+    return content

@@ -1,0 +1,67 @@
+"""What a site's own policy bounds of an answer, judged at its exit on what is about to leave, before it is logged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sitelora.sharing.wire import EgressError, Packet, global_norm, packet_bytes
+
+
+class BoundError(EgressError):
+    """An answer is beyond what the site's own policy allows."""
+
+    code = "policy_refused"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """The largest answers of one site; None bounds nothing.
+
+    Args:
+        largest_norm: L2 norm of an update, and of each set of companion tensors by itself. The site's own initial
+            values are no update and have none.
+        most_bytes: of the tensors of an answer. most_answers: that leave in a run, with tensors or without.
+    """
+
+    largest_norm: float | None = None
+    most_bytes: int | None = None
+    most_answers: int | None = None
+
+    def require(self, leaving: Packet, *, initial: bool, answers: int) -> None:
+        """Refuse an answer that is beyond them.
+
+        Args:
+            leaving: as it travels. initial: whether it is the site's own initial values. answers: that left before.
+
+        Raises:
+            BoundError: says which bound, what was found and what is allowed.
+        """
+        if self.most_answers is not None and answers >= self.most_answers:
+            raise BoundError(
+                f"nothing left: most_answers: {answers} answers of this run have left, allowed are {self.most_answers}"
+            )
+        size = packet_bytes(leaving)
+        if self.most_bytes is not None and size > self.most_bytes:
+            raise BoundError(f"nothing left: most_bytes: the answer has {size} bytes, allowed are {self.most_bytes}")
+        if self.largest_norm is None or initial:
+            return
+        for companion, values in packet_sets(leaving).items():
+            norm = global_norm(values)
+            if not norm <= self.largest_norm:
+                what = f"the norm of {companion or 'the update'} is {norm:.4g}"
+                raise BoundError(f"nothing left: largest_norm: {what}, allowed is {self.largest_norm:g}")
+
+
+def packet_sets(packet: Packet) -> Mapping[str, dict[str, Tensor]]:
+    """Return the packet's sets by companion; the weights have the name ``""``.
+
+    One norm over all would scale the weights by the size of the companions (SCAFFOLD's controls are gradients).
+    """
+    sets: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in packet.items():
+        companion = name[1:].partition("/")[0] if name.startswith("@") else ""
+        sets.setdefault(companion, {})[name] = tensor
+    return sets
