@@ -159,6 +159,15 @@ def page(found: Mapping[str, Any]) -> str:
     told = [", ".join(f"{gain[at]:+.3f}" for gain in gains) for at in (0, 1)]
     lines += ["", f"Other patients, with corrections against the exported model, by seed: {told[0]};"]
     lines += [f"against the control: {told[1]}.", ""]
+    at_site = [[run[name]["usual_test_cases"]["site-1"] for name in ("exported", "corrected")] for run in found["runs"]]
+    same = [str(run["seed"]) for run, (before, after) in zip(found["runs"], at_site, strict=True) if before == after]
+    if same:
+        lines += [
+            f"Seed {', '.join(same)}: **no gain.** After the second federation site-1 is served what it began with (its usual",
+            "test score is the same to the last bit): a site is served what its own validation cases prefer, and these hold",
+            "no image of the protocol. A kind of image that is to get better has to be among the validation cases too.",
+            "",
+        ]
     processors = ", ".join(sorted({run["hardware"]["processor"] for run in found["runs"]}))
     return "\n".join([*lines, f"Made on {processors}.", ""])
 
