@@ -164,8 +164,8 @@ def page(found: Mapping[str, Any]) -> str:
     if same:
         lines += [
             f"Seed {', '.join(same)}: **no gain.** After the second federation site-1 is served what it began with",
-            "(its usual test score is the same to the last bit): a site is served what its own validation cases prefer, and",
-            "these hold no image of the protocol. A kind of image that is to get better has to be among the validation",
+            "(its usual test score is the same to the last bit): a site is served what its own validation cases prefer,",
+            "and these hold no image of the protocol. A kind of image that is to get better has to be among the validation",
             "cases too.",
             "",
         ]
