@@ -163,10 +163,10 @@ def page(found: Mapping[str, Any]) -> str:
     same = [str(run["seed"]) for run, (before, after) in zip(found["runs"], at_site, strict=True) if before == after]
     if same:
         lines += [
-            f"Seed {', '.join(same)}: **no gain.** After the second federation site-1 is served what it began with",
-            "(its usual test score is the same to the last bit): a site is served what its own validation cases prefer,",
-            "and these hold no image of the protocol. A kind of image that is to get better has to be among the validation",
-            "cases too.",
+            f"Seed {', '.join(same)}: **no gain.**",
+            "After the second federation site-1 is served what it began with (its usual test score is the same to",
+            "the last bit): a site is served what its own validation cases prefer, and these hold no image of the",
+            "protocol. A kind of image that is to get better has to be among the validation cases too.",
             "",
         ]
     processors = ", ".join(sorted({run["hardware"]["processor"] for run in found["runs"]}))
