@@ -118,7 +118,14 @@ def test_a_new_site_begins_with_its_annotators_masks(drawn: Path, desk: Desk, tm
     site.mkdir(parents=True)
     (site / "dataset.json").write_text('{"name": "site-7", "labels": {"0": "background", "1": "prostate"}}')
     done = correct_site(desk.studies, tmp_path / "new", folder=site)
-    assert dict(done.counts) == {"added": 3}
+    assert dict(done.counts) == {"added": 2, "added (validation)": 1}
+    assert "what is served is chosen by it too" in done.taken[2].words
+    entries = desk.entries(done.folder)
+    assert {split: [entry["patient"] for entry in some] for split, some in entries.items()} == {
+        "training": ["case-000", "case-001"],
+        "validation": ["case-002"],
+        "test": [],
+    }
     assert not check_site_folder(done.folder).errors
 
 

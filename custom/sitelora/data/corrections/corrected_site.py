@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,16 @@ from sitelora.data.corrections.owners import HELD_OUT, TRAINING, Owners, read_pa
 from sitelora.data.corrections.studies import Refused, read_studies
 from sitelora.data.endings import PICTURES, VOLUMES, stem
 from sitelora.data.errors import SiteDataError, UnfitFileError
+from sitelora.data.site_entries import patient_key
 from sitelora.data.site_folder import FILES, SPLITS, Progress, SiteFolder
 from sitelora.data.site_writer import write_site_folder
 
 NAME = "monailabel"
 DESCRIPTION = "masks that an annotator corrected: the final labels of MONAI Label's --source, into the site --folder"
 ASIDE_FOLDER = "aside"
+EVERY = 3
+"""Of so many new patients one is for validation."""
+VALIDATION = SPLITS[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +43,9 @@ class Corrections:
     @property
     def counts(self) -> Mapping[str, int]:
         """How many labels became what; those kept aside by split."""
-        found = Counter(one.kind if one.kind != ASIDE else f"{ASIDE} ({one.owner.split})" for one in self.taken)
+        found = Counter(
+            one.kind if one.owner.split == TRAINING else f"{one.kind} ({one.owner.split})" for one in self.taken
+        )
         return {**found, **({"refused": len(self.refused)} if self.refused else {})}
 
 
@@ -77,6 +83,7 @@ def correct_site(
             taken.append(judged(final, owners))
         except UnfitFileError as unfit:
             refused.append(Refused(name=final.name, why=str(unfit).removeprefix(f"{final.label}: ")))
+    taken = _dealt(taken)
     new, copies = _with(old, target, taken)
 
     def fill(path: Path) -> None:
@@ -103,6 +110,25 @@ def _site(folder: Path | None) -> SiteFolder:
     return old
 
 
+def _dealt(taken: Sequence[Taken]) -> list[Taken]:
+    """Return the labels with every third new patient in validation, in the order of the studies (our choice).
+
+    A site is served what its validation cases prefer: a kind of image that none of them shows would be learnt in vain.
+    """
+    new = [one.owner.patient for one in taken if one.kind == ADDED and not one.owner.known]
+    held = set(list(dict.fromkeys(map(patient_key, new)))[EVERY - 1 :: EVERY])
+    return [
+        replace(
+            one,
+            owner=replace(one.owner, split=VALIDATION),
+            words=f"a new validation case of a new patient, {one.owner.patient}: what is served is chosen by it too",
+        )
+        if one.kind == ADDED and not one.owner.known and patient_key(one.owner.patient) in held
+        else one
+        for one in taken
+    ]
+
+
 def _with(old: SiteFolder, target: Path, taken: Sequence[Taken]) -> tuple[SiteFolder, dict[str, Path]]:
     """Return the new site folder, and the file that goes to each of its places."""
     splits = {split: [dict(entry) for entry in old.splits.get(split, ())] for split in SPLITS}
@@ -117,7 +143,7 @@ def _with(old: SiteFolder, target: Path, taken: Sequence[Taken]) -> tuple[SiteFo
             image = _free(f"images/{final.id}", _ending(final.image), one.sha256, used)
             label = _free(f"labels/{final.id}", ending, one.sha256, used)
             new = {"image": image, "label": label, "patient": one.owner.patient, "correction": one.sha256}
-            splits[TRAINING].append(new)
+            splits[one.owner.split].append(new)
             copies |= {image: final.image, label: final.label}
         elif one.kind == CORRECTED and one.owner.place is not None:
             entry = splits[TRAINING][one.owner.place]
@@ -131,7 +157,10 @@ def _with(old: SiteFolder, target: Path, taken: Sequence[Taken]) -> tuple[SiteFo
             if key in entry:
                 copies.setdefault(entry[key], old.path / entry[key])
     told: dict[str, Any] = {"made_by": NAME, **{k: sum(one.kind == k for one in taken) for k in (CORRECTED, ADDED)}}
-    told[ASIDE] = {split: {o.final.name: o.sha256 for o in taken if o.owner.split == split} for split in HELD_OUT}
+    told[ASIDE] = {
+        split: {o.final.name: o.sha256 for o in taken if o.kind == ASIDE and o.owner.split == split}
+        for split in HELD_OUT
+    }
     return SiteFolder(
         path=target,
         name=old.name,
