@@ -48,6 +48,9 @@ AT_EVERY_COMMIT = ("fedopal", "med_duallora")
 """Methods that `make test` tries on classification: its own two. All the others are tried on it by `make soak` and by
 `pytest tests/conformance`."""
 
+ROBUST_AT_EVERY_COMMIT = ("fedavg_lora", "scaffold", "hetlora", "flap_sam", "fedex_lora", "flora", "fedsca", "local")
+"""One method of every kind of server rule; the robust rules before the others' equal ones are tried by `make soak`."""
+
 
 def attends(site: str, round_number: int) -> bool:
     return (site, round_number) != ("site-2", 0)
@@ -217,7 +220,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         pairs = list(tried_on(chosen, metafunc.config.getoption("--bundle")))
         metafunc.parametrize("run", pairs, indirect=True, scope="module")
     if "adapted" in metafunc.fixturenames:  # a server rule knows tensors and no task
-        metafunc.parametrize("adapted", chosen, indirect=True, scope="module")
+        robust = metafunc.module.__name__.endswith("test_every_robust_rule")
+        late = {name for name in chosen if robust and name not in ROBUST_AT_EVERY_COMMIT}
+        params = [pytest.param(n, id=n, marks=[pytest.mark.soak] if n in late else []) for n in chosen]
+        metafunc.parametrize("adapted", params, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
