@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -19,11 +20,14 @@ def benchmark() -> dict[str, Any]:
 
 
 @pytest.mark.soak
-def test_the_way_round_is_open_and_costs_the_usual_cases_little(benchmark: dict[str, Any], tmp_path: Path) -> None:
-    """Whether the corrected kind gets better is what the benchmark's page says."""
+def test_the_corrected_kind_gets_better_on_other_patients_and_the_usual_cases_lose_little(
+    benchmark: dict[str, Any], tmp_path: Path
+) -> None:
     found = benchmark["round_trip"](tmp_path, 0)
     assert found["taken"] == {"added": 2, "added (validation)": 1}
     assert [len(found[model]["other_patients"]) for model in ("exported", "control", "corrected")] == [8, 8, 8]
+    means = {model: fmean(found[model]["other_patients"]) for model in ("exported", "control", "corrected")}
+    assert means["corrected"] > max(means["exported"], means["control"]) + 0.1
     for site, before in found["exported"]["usual_test_cases"].items():
         assert found["corrected"]["usual_test_cases"][site] > before - 0.1
 
