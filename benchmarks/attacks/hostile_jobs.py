@@ -1,6 +1,6 @@
 """Hostile jobs against a site at the level strict: what each tries, and the rules by which the site refuses it.
 
-    python benchmarks/attacks/hostile_jobs.py            judges them all and writes hostile_jobs.json beside this file
+    python benchmarks/attacks/hostile_jobs.py    judges them all, writes benchmarks/results/attacks/hostile_jobs.json
 
 Every job is an honest one that strict allows, with one thing changed. The tests take the same jobs from here: at the
 desk, through NVFlare's own builder of components, and through the executor (tests/policy, tests/flare).
@@ -24,7 +24,7 @@ from sitelora.policy.desk import judge_folder
 from sitelora.policy.site_policy import Policy
 
 HERE = Path(__file__).resolve().parent
-TABLE = HERE / "hostile_jobs.json"
+TABLE = HERE.parent / "results" / "attacks" / "hostile_jobs.json"
 LEAD = "lead@sitelora.example"
 AGREED = {
     "bundles": ["iat_segmentation"],

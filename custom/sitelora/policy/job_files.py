@@ -1,7 +1,7 @@
 """What a job brings to a site, read as NVFlare would deploy it and as strictly as anything that strangers wrote.
 
 NVFlare builds an object from every dictionary with ``path``, ``class_path`` or ``name``, at any depth of a component's
-arguments; it finds a configuration by its name without the ending, in any folder below ``config``; and it puts
+arguments; it finds a configuration by its name without the ending, in folders below too; and it puts
 ``app/custom`` on the search path of the process before any component is built.
 """
 
@@ -100,9 +100,7 @@ class JobFiles:
         """
         for name in (CLIENT_CONFIG, SERVER_CONFIG):
             stem = Path(name).stem
-            found = [
-                one for one, _ in self.files() if one.startswith(f"{CONFIG}/") and Path(one).name.split(".")[0] == stem
-            ]
+            found = [one for one, _ in self.files() if Path(one).name.split(".")[0] == stem]
             if found not in ([f"{CONFIG}/{name}"], []):
                 raise ValueError(
                     f"found {', '.join(found)}: NVFlare may read any of them, expected {CONFIG}/{name} alone"
