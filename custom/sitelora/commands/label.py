@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -36,18 +37,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Judge the models, start the server and wait for its end."""
-    from sitelora.labelling.app_folder import AppFolder
-    from sitelora.labelling.as_exported import NotServedError, choose
+    from sitelora.commands import CommandError
+    from sitelora.labelling.app_folder import AppFolder, caches
+
+    for path, what in ((args.studies, "NIfTI images"), (args.folder, "exported models")):
+        if not path.is_dir():
+            raise CommandError(f"{path} is no folder; name the one that holds the {what}")
+    place = args.app or args.folder / ".label"
+    os.environ.update(caches(place))  # before anything is imported that looks for them
+    from sitelora.labelling.as_exported import choose
     from sitelora.labelling.server import require_free, require_label
     from sitelora.labelling.server import run as serve
 
-    if not args.studies.is_dir():
-        raise NotServedError(f"--studies {args.studies} is no folder; name the one that holds the NIfTI images")
     chosen = choose(args.folder, args.model)
     require_label()
     require_free(args.port)
     app = AppFolder.write(
-        args.app or args.folder / ".label",
+        place,
         root=args.folder,
         models=chosen.models,
         studies=args.studies,

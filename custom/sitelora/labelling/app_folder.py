@@ -30,6 +30,18 @@ ROOT, MODELS = "models_root", "models"
 """Keys of the app's settings: the folder of exported bundles, and which of them, by commas."""
 
 
+def caches(path: Path) -> dict[str, str]:
+    """Return the variables that keep libraries' caches in a server's folder, which is made where it is not there.
+
+    Some libraries look at them when they are imported, which judging a model does.
+
+    Raises:
+        DiskError: it cannot be made.
+    """
+    cache = private_folder(path.absolute() / "cache")
+    return dict.fromkeys(("XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCH_HOME"), str(cache))
+
+
 @dataclass(frozen=True, kw_only=True)
 class AppFolder:
     """Where a server lives and what it shows.
@@ -106,7 +118,7 @@ class AppFolder:
             "MONAI_LABEL_TRACKING_ENABLED": "false",
             "SITELORA_HOME": str(self.path),
             "TMPDIR": str(scratch),
-            **dict.fromkeys(("XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCH_HOME"), cache),
+            **caches(self.path),
         }
 
 

@@ -6,11 +6,14 @@ now, an image is judged as `sitelora predict` judges it, what went wrong is told
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 from fastapi import HTTPException
 from monailabel.config import settings
 from monailabel.datastore.local import LocalDatastore
@@ -18,7 +21,8 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.tasks.infer.bundle import BundleInferTask
 
-from sitelora.data.errors import behind
+from sitelora.data.endings import VOLUMES
+from sitelora.data.errors import UnfitFileError, behind
 from sitelora.data.trained_on import TrainedOn
 from sitelora.federation.files import json_if_readable
 from sitelora.labelling.app_folder import MODELS, ROOT
@@ -57,9 +61,18 @@ class ServedModel(BundleInferTask):
         data["unlike"] = ranges.unlike(facts) if ranges is not None else []
         return super().run_pre_transforms(data, others)
 
-    def writer(self, data: Any, *arguments: Any, **named: Any) -> tuple[Any, dict[str, Any]]:
+    def writer(self, data: Any, extension: str | None = None, dtype: Any = None) -> tuple[Any, dict[str, Any]]:
         """Write the mask, and tell which version gave it and in what its image is unlike the training images."""
-        file, told = super().writer(data, *arguments, **named)
+        image = Path(data["image_path"])
+        ending = extension or data.get("result_extension") or "".join(image.suffixes[-2:])
+        if ending.lower().endswith(VOLUMES):  # MONAI Label's own writer turns a sheared affine into another one
+            number, file = tempfile.mkstemp(suffix=ending)
+            os.close(number)
+            mask = np.asarray(data[self.output_label_key]).astype(np.uint8)
+            nib.save(nib.Nifti1Image(mask, nib.load(image).affine), file)
+            told: dict[str, Any] = {}
+        else:
+            file, told = super().writer(data, extension, dtype)
         served = self._told().get(OURS, {}).get(FROM) or self.folder.name
         return file, {**told, "version": served, "unlike": data["unlike"]}
 
@@ -129,7 +142,9 @@ class ServedModels(MONAILabelApp):
         try:
             return super().infer(request, datastore)
         except Exception as error:
-            raise HTTPException(NOT_POSSIBLE, _said(error, request)) from error
+            known = bool(self.datastore().get_image_uri(image)) if isinstance(image, str) else False
+            name = image if known else "the image that was sent"
+            raise HTTPException(NOT_POSSIBLE, f"{model}, {name}: {_said(error)}") from error
 
     def _may_read(self, image: str) -> bool:
         """Say whether an image is in the folder of studies, or was sent with the request."""
@@ -144,9 +159,11 @@ def _require_name(text: str) -> None:
         raise HTTPException(NOT_POSSIBLE, f"found {text!r} as a name, expected one without / and \\, and no dot first")
 
 
-def _said(error: Exception, request: dict[str, Any]) -> str:
-    """Return what went wrong in one sentence; a path of this machine is no business of a viewer's."""
-    cause: BaseException = behind(error) or error
-    if "load_state_dict" in str(cause) or "state_dict" in str(cause):
-        return "the model that is served now has another network: start `sitelora label` anew"
-    return f"{request['model']}, {request['image']}: {cause or type(cause).__name__}"
+def _said(error: Exception) -> str:
+    """Return what went wrong in one sentence; where a file lies on this machine is no business of a viewer's."""
+    cause = behind(error)
+    if isinstance(cause, UnfitFileError):
+        return f"found {cause.found}, expected {cause.expected}; {cause.remedy}"
+    if "state_dict" in str(error):
+        return "what is served now has another network: start `sitelora label` anew"
+    return str(cause or error) or type(error).__name__
