@@ -68,8 +68,9 @@ class ServedModel(BundleInferTask):
         if ending.lower().endswith(VOLUMES):  # MONAI Label's own writer turns a sheared affine into another one
             number, file = tempfile.mkstemp(suffix=ending)
             os.close(number)
-            mask, like = np.asarray(data[self.output_label_key]).astype(np.uint8), nib.Nifti1Image.from_filename(image)
-            nib.save(nib.Nifti1Image(mask, like.affine), file)
+            loaded: Any = nib.load(image)  # NIfTI of either form
+            mask = np.asarray(data[self.output_label_key]).astype(np.uint8)
+            nib.save(nib.Nifti1Image(mask, loaded.affine), file)
             told: dict[str, Any] = {}
         else:
             file, told = super().writer(data, extension, dtype)
