@@ -1,9 +1,9 @@
 """What the server takes from a site, in numbers: norm of an update, share of the weight. Settings of a job; no torch.
 
 How the defaults were chosen: in the conformance runs of eight methods an honest update has a norm from 1 to 12
-(`fedavg_all`, which sends the whole network), in a real run of `iat_cells` up to 5, and of two sites of one round the longer is at
-most 1.8 times the shorter. The bounds leave a factor of three and more beyond that. Raise ``largest_ratio`` where one
-site makes many times the steps of another; ``result.json`` holds the norms of every round.
+(`fedavg_all`, which sends the whole network), in a real run of `iat_cells` up to 5, and of two sites of one round the
+longer is at most 1.8 times the shorter. The bounds leave a factor of three and more beyond that. Raise
+``largest_ratio`` where one site makes many times the steps of another; ``result.json`` holds the norms of every round.
 """
 
 from __future__ import annotations
