@@ -134,6 +134,7 @@ def test_what_is_there_is_not_run_again_and_other_settings_are_refused(
         compare(longer, rates=[0.002], **arguments)
 
 
+@pytest.mark.usefixtures("bf16_anywhere")
 @pytest.mark.parametrize(("key", "value"), [("precision", "bf16"), ("image_size", 64), ("torch_threads", 2)])
 def test_runs_that_no_page_could_compare_are_refused_before_training(
     compared: Path, job_of: Jobs, setup: Setup, key: str, value: object
