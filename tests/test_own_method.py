@@ -81,6 +81,7 @@ def test_its_checkpoint_opens_without_the_file_and_segments_as_it_was_scored(che
     assert dice == pytest.approx(scores[0]["metrics"]["prostate"]["dice"], abs=0.01)
 
 
+@pytest.mark.soak
 def test_nvflare_runs_the_same_file_to_the_same_tensors(stranger: Path, checkpoint: Path, tmp_path: Path) -> None:
     sites = ["site-1", "site-2", "site-3"]
     values = {"bundle": "iat_segmentation", "dataset": "prostate", "rounds": 2}

@@ -54,7 +54,7 @@ def test_nvflares_simulator_ends_with_an_exit_code_and_a_reason(
     require_nothing_done(tmp_path)
 
 
-@pytest.mark.parametrize(("settings", "told"), [pytest.param(*one.values, id=one.id) for one in VALUES])
+@pytest.mark.parametrize(("settings", "told"), VALUES)
 def test_every_command_refuses_them_too(
     settings: dict[str, Any], told: str, job_of: Jobs, tiny_data: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
