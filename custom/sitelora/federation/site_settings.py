@@ -14,7 +14,7 @@ from torch import Tensor
 from sitelora.networks.devices import usable_device
 from sitelora.networks.precision import resolve_precision
 from sitelora.settings import RunSettings, read_settings
-from sitelora.sharing.bounds import Bounds
+from sitelora.sharing.bounds import ExitBounds
 from sitelora.sharing.wire import WireFormat
 
 
@@ -61,7 +61,7 @@ class SiteSettings:
     rounds: int | None = None
     sites: int | None = None
     missed: int | None = None
-    bounds: Bounds = field(default_factory=Bounds)
+    bounds: ExitBounds = field(default_factory=ExitBounds)
     own_methods: tuple[str, ...] | None = None
     site_values: Mapping[str, Any] = field(default_factory=dict)
     agreed: Mapping[str, str] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from nvflare.apis.job_launcher_spec import JobHandleSpec, JobLauncherSpec
 from nvflare.apis.workspace import Workspace
 
 from sitelora.flare.site_config import job_files, site_file
-from sitelora.policy.judge import judge
+from sitelora.policy.judge import refusal
 from sitelora.policy.site_policy import Policy
 
 logger = logging.getLogger(__name__)
@@ -69,8 +69,6 @@ def _reasons(fl_ctx: FLContext, job_id: str | None) -> str:
     try:
         workspace = fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT) or fl_ctx.get_engine().get_workspace()
         assert isinstance(workspace, Workspace)
-        policy = Policy.read(site_file(workspace))
-        found = judge(job_files(workspace, str(job_id)), policy)
+        return refusal(job_files(workspace, str(job_id)), Policy.read(site_file(workspace)))
     except Exception as error:
         return f"the job is refused, because this site could not judge it: {error}"
-    return f"this site's policy ({policy.level}) refuses the job: {'; '.join(map(str, found))}" if found else ""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.federation.job import JOB_FILE, read_job_json
-from sitelora.federation.job_folder import CLIENT_CONFIG, MARKER, SERVER_CONFIG
+from sitelora.federation.job_folder import CLIENT_CONFIG, SERVER_CONFIG
 
 CONFIG, CUSTOM = "config", "custom"
 SUBMITTER, LAUNCHER = "submitter_name", "launcher_spec"
@@ -156,7 +156,3 @@ def _meta_of(path: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
 
 def _only_server(places: Any) -> bool:
     return isinstance(places, list) and set(map(str, places)) == {"server"}
-
-
-MARKER_ENTRY = MARKER
-"""The one file that a ``custom`` folder of this package's own jobs holds."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from sitelora.bundle import bundle_names
 from sitelora.federation.job import JOB_FILE, Job
-from sitelora.federation.job_folder import CLIENT_CONFIG, SERVER_CONFIG
+from sitelora.federation.job_folder import CLIENT_CONFIG, MARKER, SERVER_CONFIG
 from sitelora.federation.run_folder import AUDIT
-from sitelora.policy.job_files import CONFIG, CUSTOM, LAUNCHER, MARKER_ENTRY, JobFiles, named_classes, strange_keys
+from sitelora.policy.job_files import CONFIG, CUSTOM, LAUNCHER, JobFiles, named_classes, strange_keys
 from sitelora.policy.site_policy import ANY_CODE, MARKER_ONLY, NO_CODE, OWN, JobRefusedError, Policy
 from sitelora.value_kinds import SettingsError, short
 
@@ -50,15 +50,20 @@ def judge_values(job: Job, policy: Policy, *, submitter: str) -> list[Reason]:
     return list(_values(job, policy, submitter))
 
 
+def refusal(files: JobFiles, policy: Policy) -> str:
+    """Return in one sentence why a policy refuses a job, with every reason; empty where it is allowed."""
+    reasons = judge(files, policy)
+    return f"this site's policy ({policy.level}) refuses the job: {'; '.join(map(str, reasons))}" if reasons else ""
+
+
 def require_allowed(files: JobFiles, policy: Policy) -> None:
     """Refuse a job that the policy does not allow.
 
     Raises:
         JobRefusedError: names every reason.
     """
-    reasons = judge(files, policy)
-    if reasons:
-        raise JobRefusedError(f"this site's policy ({policy.level}) refuses the job: {'; '.join(map(str, reasons))}")
+    if why := refusal(files, policy):
+        raise JobRefusedError(why)
 
 
 def require_new_run(run: Path, site: str, policy: Policy) -> None:
@@ -86,7 +91,7 @@ def _site_code(files: JobFiles, policy: Policy) -> Iterator[Reason]:
     if policy.site_code == ANY_CODE:
         return
     found = files.custom()
-    extra = [name for name in found or () if name != MARKER_ENTRY]
+    extra = [name for name in found or () if name != MARKER]
     if extra:
         yield Reason("site_code", f"{CUSTOM}/{extra[0]} ({len(extra)} files): this site runs no code of a job")
     elif found is not None and policy.site_code == NO_CODE:
@@ -101,7 +106,7 @@ def _site_code(files: JobFiles, policy: Policy) -> Iterator[Reason]:
 def _other_files(files: JobFiles, policy: Policy) -> Iterator[Reason]:
     if policy.other_files:
         return
-    known = {*_KNOWN, f"{CUSTOM}/{MARKER_ENTRY}"} if policy.site_code == MARKER_ONLY else _KNOWN
+    known = {*_KNOWN, f"{CUSTOM}/{MARKER}"} if policy.site_code == MARKER_ONLY else _KNOWN
     for name, link in files.files():
         if link:
             yield Reason("other_files", f"{name} is a link")

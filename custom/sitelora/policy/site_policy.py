@@ -17,7 +17,7 @@ from sitelora.typed_json import TypedJsonError, from_json
 from sitelora.value_kinds import did_you_mean, require_choices, short
 
 if TYPE_CHECKING:
-    from sitelora.sharing.bounds import Bounds
+    from sitelora.sharing.bounds import ExitBounds
 
 LEVELS = ("open", "consortium", "strict")
 """The shipped ones, the most permissive first."""
@@ -124,11 +124,11 @@ class Policy:
         return cls.of_level(told["level"], {key: value for key, value in told.items() if key != "level"}, where=where)
 
     @property
-    def bounds(self) -> Bounds:
+    def bounds(self) -> ExitBounds:
         """What bounds the answers at the site's exit."""
-        from sitelora.sharing.bounds import Bounds  # torch, which the judge of a job has no use for
+        from sitelora.sharing.bounds import ExitBounds  # torch, which the judge of a job has no use for
 
-        return Bounds(largest_norm=self.largest_norm, most_bytes=self.most_bytes, most_answers=self.most_answers)
+        return ExitBounds(largest_norm=self.largest_norm, most_bytes=self.most_bytes, most_answers=self.most_answers)
 
     def changed(self) -> dict[str, Any]:
         """Return what is not as the level has it, by rule."""

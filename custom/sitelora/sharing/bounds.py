@@ -17,7 +17,7 @@ class BoundError(EgressError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bounds:
+class ExitBounds:
     """The largest answers of one site; None bounds nothing.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from sitelora.sharing.audit import AuditLog
-from sitelora.sharing.bounds import Bounds, packet_sets
+from sitelora.sharing.bounds import ExitBounds, packet_sets
 from sitelora.sharing.codecs import Codecs, encode, encoded_layout
 from sitelora.sharing.layout import Layout, check_packet, with_companions
 from sitelora.sharing.rule import ShareRule
@@ -53,7 +53,7 @@ class Exit:
     wire: WireFormat
     secret: bytes
     log: AuditLog
-    bounds: Bounds = field(default_factory=Bounds)
+    bounds: ExitBounds = field(default_factory=ExitBounds)
 
     def __call__(
         self,
