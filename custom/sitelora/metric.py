@@ -73,6 +73,11 @@ class Metric:
         share = (value - self.lowest) / (self.highest - self.lowest)
         return share if self.more_is_better else 1 - share
 
+    def can_be(self, value: float) -> bool:
+        """Say whether a value lies within the bounds that the score has."""
+        below = self.lowest is not None and value < self.lowest
+        return not below and not (self.highest is not None and value > self.highest)
+
     def limits(self, values: Sequence[float] = ()) -> tuple[float, float]:
         """Return the ends of an axis: the bounds, or where there is none, the lowest and highest of some values."""
         low = self.lowest if self.lowest is not None else min(values, default=0.0)

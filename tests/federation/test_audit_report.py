@@ -44,7 +44,7 @@ class Run:
             left = {"round": number, "tensors": len(sent), "bytes": packet_bytes(sent)}
             EventLog(self.folder.site(SITE), SITE).write("left", **left)
         if number != BEGIN_ROUND:
-            note_received(self.folder, SITE, number, sent)
+            note_received(self.folder, SITE, number, sent, packet_sha256(sent))
 
     def report(self, **arguments: Any) -> AuditReport:
         return audit_report(self.folder, SITE, **{"secret": SECRET, **arguments})

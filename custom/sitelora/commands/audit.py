@@ -60,11 +60,13 @@ def run(args: argparse.Namespace) -> int:
 def _reports(args: argparse.Namespace, found: RunFolder) -> dict[str, list[AuditReport]]:
     from sitelora.commands import CommandError
     from sitelora.federation.audit_report import audit_report, last_log
+    from sitelora.federation.identity import secret_file
     from sitelora.federation.receipts import read_manifest
     from sitelora.federation.run_folder import AUDIT, POLICY, SERVER
+    from sitelora.sharing.audit import seal_beside
 
-    seal = f"{Path(AUDIT).stem}.seal.json"
-    here = sorted({path.parent.name for name in (AUDIT, seal) for path in found.path.glob(f"*/{name}")} - {SERVER})
+    logs = (AUDIT, seal_beside(Path(AUDIT)).name)
+    here = sorted({path.parent.name for name in logs for path in found.path.glob(f"*/{name}")} - {SERVER})
     sites = [args.site] if args.site else here
     if not sites:
         raise CommandError(f"{found.path} holds no site's audit log; expected one at a site that took part in the run")
@@ -73,10 +75,10 @@ def _reports(args: argparse.Namespace, found: RunFolder) -> dict[str, list[Audit
         if len(sites) != 1:
             raise CommandError(f"a manifest is of one site and there are {', '.join(sites)}; say which with --site")
         manifest = read_manifest(json.loads(args.manifest.read_text(encoding="utf-8")))
-    secret_file = args.secret or found.path.absolute().parents[1] / "secret"
+    file = args.secret or secret_file(found.path.absolute().parents[1])
     if args.secret is not None and not args.secret.is_file():
         raise CommandError(f"found no {args.secret}, expected the site's secret, <home>/secret")
-    secret = secret_file.read_bytes() if secret_file.is_file() else None
+    secret = file.read_bytes() if file.is_file() else None
     reports: dict[str, list[AuditReport]] = {}
     for site in sites:
         last = last_log(found, site)

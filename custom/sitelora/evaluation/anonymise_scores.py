@@ -102,9 +102,9 @@ def _out_of_bounds(case: CaseMetrics, task: Task) -> str:
         for name, value in metrics.items():
             if name not in known:
                 return f"{name} of {label}, expected one of {', '.join(known)}"
-            low, high = known[name].lowest, known[name].highest
-            if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
-                return f"{known[name].title} {value:g} of {label}, expected {low} to {high}"
+            metric = known[name]
+            if value is not None and not metric.can_be(value):
+                return f"{metric.title} {value:g} of {label}, expected {metric.lowest} to {metric.highest}"
     return ""
 
 

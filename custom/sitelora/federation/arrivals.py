@@ -123,13 +123,11 @@ class Arrivals:
 
     def _judge_scores(self, site: str, metrics: Mapping[str, float]) -> None:
         primary = self.task.primary
-        lowest, highest = primary.lowest, primary.highest
         for name, value in metrics.items():
-            out = (lowest is not None and value < lowest) or (highest is not None and value > highest)
-            if name.startswith("score_") and out:
+            if name.startswith("score_") and not primary.can_be(value):
                 raise SchemaError(
-                    f"{site}: its report: metrics.{name}: found {value:g}, expected {primary.title} from {lowest} to "
-                    f"{highest}"
+                    f"{site}: its report: metrics.{name}: found {value:g}, expected {primary.title} from "
+                    f"{primary.lowest} to {primary.highest}"
                 )
         for name in sorted(COUNTS & metrics.keys()):
             if metrics[name] < 0:

@@ -87,7 +87,9 @@ def audit_report(
         problems += _against_manifest(manifest, who, rounds)
         accepted = {one["round"] for one in manifest["rounds"]}
         notes += [
-            f"round {number}: the server accepted no update" for number in rounds if number not in accepted | {-1}
+            f"round {number}: the server accepted no update"
+            for number in rounds
+            if number not in accepted | {BEGIN_ROUND}
         ]
     notes += _resumed(rounds)
     return AuditReport(log=log, answers=answers, problems=problems, notes=notes)

@@ -155,7 +155,7 @@ class Coordinator:
         # Before the site's base deltas count as received: the message that it trained from held them.
         self._bytes_down.setdefault(site, packet_bytes(self.message_for(site)))
         state.acknowledge(site)
-        note_received(RunFolder(self.plan.run_folder), site, round_number, packet)
+        note_received(RunFolder(self.plan.run_folder), site, round_number, packet, self._hashes[site])
         self.record.note_site(round_number, site, "ok", "", said, packet_bytes(packet))
         return True
 

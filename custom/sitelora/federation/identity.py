@@ -19,12 +19,17 @@ def new_uid() -> str:
     return datetime.now(UTC).strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(4)
 
 
+def secret_file(root: Path) -> Path:
+    """Return where a site keeps its secret, below its home."""
+    return root / "secret"
+
+
 def site_secret(root: Path) -> bytes:
     """Return this site's secret, made at first use and readable by its owner only.
 
     Processes that need it at the same moment agree on one: it appears whole, by a link that only one can make.
     """
-    path = root / "secret"
+    path = secret_file(root)
     if not path.exists():
         private_folder(root)
         temporary = root / f".secret.{secrets.token_hex(8)}"

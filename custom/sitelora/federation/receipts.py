@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 _KEYS = {"round": int, "packet_sha256": str, "tensors": int, "bytes": int}
 
 
-def note_received(run: RunFolder, site: str, round_number: int, packet: Packet) -> None:
-    """Append one line on an update, as it came over the wire."""
-    from sitelora.sharing.wire import packet_bytes, packet_sha256
+def note_received(run: RunFolder, site: str, round_number: int, packet: Packet, sha256: str) -> None:
+    """Append one line on an update, as it came over the wire; ``sha256`` is what ``packet_sha256`` gives of it."""
+    from sitelora.sharing.wire import packet_bytes
 
-    told = {"packet_sha256": packet_sha256(packet), "tensors": len(packet), "bytes": packet_bytes(packet)}
+    told = {"packet_sha256": sha256, "tensors": len(packet), "bytes": packet_bytes(packet)}
     append_line(run.server / RECEIVED, json.dumps({"round": round_number, "site": site, **told}))
 
 

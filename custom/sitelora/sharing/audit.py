@@ -44,7 +44,7 @@ class AuditLog:
     @property
     def seal_path(self) -> Path:
         """Where the seal lies."""
-        return self.path.with_name(f"{self.path.stem}.seal.json")
+        return seal_beside(self.path)
 
     @property
     def answers(self) -> int:
@@ -83,13 +83,18 @@ class AuditLog:
         os.replace(temporary, self.seal_path)
 
 
+def seal_beside(log: Path) -> Path:
+    """Return where the seal of a log lies."""
+    return log.with_name(f"{log.stem}.seal.json")
+
+
 def verify_audit(path: Path, secret: bytes | None = None) -> list[str]:
     """Return everything that is wrong with an audit log, line by line; nothing wrong gives an empty list.
 
     Args:
         path: of the log. secret: the site's own; without it chain and seal are compared but not proved.
     """
-    seal_path = AuditLog(path=path, secret=b"").seal_path
+    seal_path = seal_beside(path)
     if not path.is_file():
         return [f"{path}: there is a seal but no log"] if seal_path.is_file() else [f"{path}: there is no such log"]
     problems: list[str] = []
