@@ -113,14 +113,32 @@ def relabel(path: Path, mapping: Mapping[int, int]) -> Pixels:
         SiteDataError: the mask is unreadable or holds a value that ``mapping`` lacks.
     """
     mask = read_pixels(path)
-    values, inverse = np.unique(mask.values, return_inverse=True)
+    return Pixels(values=relabelled(mask.values, mapping, path), affine=mask.affine)
+
+
+def relabelled(mask: np.ndarray, mapping: Mapping[int, int], path: Path) -> np.ndarray:
+    """Return a mask that has been read with other label values, uint8; as for ``relabel``."""
+    values, inverse = np.unique(mask, return_inverse=True)
     unknown = [f"{float(value):g}" for value in values if value not in mapping]
     if unknown:
         raise SiteDataError(
             f"{path}: found value(s) {first_few(unknown)}, expected only {sorted(mapping)}; is it a mask?"
         )
     table = np.array([mapping[int(value)] for value in values], np.uint8)
-    return Pixels(values=table[inverse].reshape(mask.values.shape), affine=mask.affine)
+    return table[inverse].reshape(mask.shape)
+
+
+def read_rgb(picture: Path) -> np.ndarray:
+    """Return a picture ``[H, W, 3]``, uint8.
+
+    Raises:
+        SiteDataError: it is unreadable or not 8-bit RGB.
+    """
+    values = read_pixels(picture).values
+    if values.shape[2:] != (3,) or values.dtype != "uint8":
+        found = f"shape {values.shape} of {values.dtype}"
+        raise SiteDataError(f"{picture}: found {found}, expected [H, W, 3] of uint8; export it as 8-bit RGB")
+    return values
 
 
 def repeated(images: Sequence[Path], *, dataset: str) -> dict[str, str]:
@@ -132,10 +150,7 @@ def repeated(images: Sequence[Path], *, dataset: str) -> dict[str, str]:
     first: dict[str, str] = {}
     repeats: dict[str, str] = {}
     for image in images:
-        values = read_pixels(image).values
-        if values.shape[2:] != (3,) or values.dtype != "uint8":
-            found = f"shape {values.shape} of {values.dtype}"
-            raise SiteDataError(f"{image}: found {found}, expected [H, W, 3] of uint8; export it as 8-bit RGB")
+        values = read_rgb(image)
         kept = first.setdefault(hashlib.sha256(f"{values.shape}".encode() + values.tobytes()).hexdigest(), image.name)
         if kept != image.name:
             repeats[image.name] = kept

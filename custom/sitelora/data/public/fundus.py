@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sitelora.data.public.converting import choose_sites, find_sources
+from sitelora.data.public.converting import choose_sites, find_sources, read_rgb, relabelled
 from sitelora.data.public.masked import MaskedPicture, whole_patients, write_pictures
 from sitelora.data.reading import read_pixels
 from sitelora.data.site_folder import Progress, SiteDataError, first_few
@@ -101,20 +101,9 @@ def _splits(site: str, folder: Path) -> dict[str, list[MaskedPicture]]:
 
 
 def _read(image: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
-    picture, values = read_pixels(image).values, read_pixels(mask).values
-    if picture.dtype != np.uint8 or picture.shape[2:] != (3,):
-        found = f"shape {picture.shape} of {picture.dtype}"
-        raise SiteDataError(f"{image}: found {found}, expected [H, W, 3] of uint8; export it as 8-bit RGB")
+    picture, values = read_rgb(image), read_pixels(mask).values
     if values.ndim == 3:
         if (values != values[..., :1]).any():
             raise SiteDataError(f"{mask}: found channels that differ, expected a grey mask; is it a mask?")
         values = values[..., 0]
-    unknown = [str(value) for value in np.unique(values).tolist() if value not in _MASK]
-    if unknown:
-        raise SiteDataError(
-            f"{mask}: found value(s) {first_few(unknown)}, expected only {sorted(_MASK)}; is it a mask?"
-        )
-    labels = np.zeros(values.shape, np.uint8)
-    for value, label in _MASK.items():
-        labels[values == value] = label
-    return picture, labels
+    return picture, relabelled(values, _MASK, mask)

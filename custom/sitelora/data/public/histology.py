@@ -34,6 +34,8 @@ ORGANS: Mapping[str, tuple[int, str]] = {
 TNBC = "tnbc"
 SITES = (*ORGANS, TNBC)
 
+_ARRAYS = (("images", "images"), ("images", "types"), ("masks", "masks"))
+"""Part of a fold and name of the array in it."""
 _LAYOUT = (
     "'Fold 2' and 'Fold 3' of PanNuke (images/fold2/images.npy, images/fold2/types.npy, masks/fold2/masks.npy) and "
     "TNBC_NucleiSegmentation (Slide_01/*.png, GT_01/*.png)"
@@ -114,9 +116,6 @@ def _organ(folder: Path, site: str) -> list[MaskedPicture]:
         )
         for row in rows
     ]
-
-
-_ARRAYS = (("images", "images"), ("images", "types"), ("masks", "masks"))
 
 
 def _array(path: Path) -> np.ndarray:

@@ -70,10 +70,8 @@ def write_pictures(
 def whole_patients(cases: Mapping[str, Sequence[MaskedPicture]]) -> dict[str, list[MaskedPicture]]:
     """Return the splits with every patient in one of them: in the test where a picture of the patient is there."""
     tested = {one.patient for one in cases.get("test", ())}
-    moved = [one for split, some in cases.items() if split != "test" for one in some if one.patient in tested]
-    return {
-        split: sorted(
-            [*(one for one in some if one not in moved), *(moved if split == "test" else ())], key=lambda one: one.file
-        )
-        for split, some in cases.items()
-    }
+    found: dict[str, list[MaskedPicture]] = {split: [] for split in cases}
+    for split, some in cases.items():
+        for one in some:
+            found["test" if one.patient in tested else split].append(one)
+    return {split: sorted(some, key=lambda one: one.file) for split, some in found.items()}
