@@ -27,7 +27,7 @@ from sitelora.data.trained_on import TrainedOn
 from sitelora.federation.files import json_if_readable
 from sitelora.labelling.app_folder import MODELS, ROOT
 from sitelora.model_export.versions import FROM, METADATA, MODEL, OURS
-from sitelora.serving.model_file import RANGES, made_of
+from sitelora.serving.model_file import made_of, trained_on
 from sitelora.serving.predict import facts_of
 
 NOT_POSSIBLE, UNKNOWN = 422, 404
@@ -85,8 +85,7 @@ class ServedModel(BundleInferTask):
         file = self.folder / MODEL
         written = file.stat().st_mtime_ns
         if self._judged[0] != written:
-            made = made_of(file)
-            self._judged = (written, TrainedOn.from_plain(made[RANGES]) if RANGES in made else None)
+            self._judged = (written, trained_on(made_of(file)))
         return self._judged[1]
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sitelora.data.trained_on import TrainedOn
 from sitelora.networks.tensor_file import file_sha256
 from sitelora.report import findings, tables
 from sitelora.report.egress import shared_table, stayed
@@ -19,7 +18,7 @@ from sitelora.report.format_values import ABSENT, bytes_text
 from sitelora.report.results import Run
 from sitelora.report.table import Cell, Column, Pair, Table, table_of
 from sitelora.report.warnings_of_run import warnings
-from sitelora.serving.model_file import made_of
+from sitelora.serving.model_file import made_of, trained_on
 
 RESEARCH = (
     "For research. Not a medical device: no result is to be used for a patient without a physician's own judgement."
@@ -166,9 +165,9 @@ def _privacy(run: Run) -> list[str]:
 
 
 def _ranges(made: Mapping[str, Any]) -> list[Pair]:
-    if "trained_on" not in made:
+    ranges = trained_on(made)
+    if ranges is None:
         return []
-    ranges = TrainedOn.from_plain(made["trained_on"])
     sides = " x ".join(f"{low:g} to {high:g}" for low, high in ranges.voxel_mm)
     found = {
         "Intensities (1st to 99th percentile)": f"{ranges.lower[0]:g} to {ranges.upper[1]:g}",

@@ -97,6 +97,11 @@ def made_of(path: str | Path, *, bundle: str | None = None) -> dict[str, Any]:
     return dict(made)
 
 
+def trained_on(made: Mapping[str, Any]) -> TrainedOn | None:
+    """Return between which numbers a model's training images lie; None where its file is older than this."""
+    return TrainedOn.from_plain(made[RANGES]) if RANGES in made else None
+
+
 def require_model(path: str | Path, *, bundle: str) -> None:
     """End the command where a file is no model for this bundle: its last line is one sentence that says why.
 

@@ -16,7 +16,7 @@ from torch import nn
 from sitelora.bundle import bundle_path
 from sitelora.data.trained_on import TrainedOn
 from sitelora.serving.inference_config import inference_config
-from sitelora.serving.model_file import RANGES, made_of, require_fit
+from sitelora.serving.model_file import made_of, require_fit, trained_on
 
 SEED = 123
 """As in the bundles' inference.json."""
@@ -98,8 +98,14 @@ def open_model(path: Path, *, out: Path, device: str | None = None) -> OpenModel
     except SystemExit as misfit:
         raise ValueError(str(misfit)) from misfit
     network.load_state_dict(state)
-    ranges = TrainedOn.from_plain(made[RANGES]) if RANGES in made else None
-    return OpenModel(file=file, made=made, network=network.eval(), config=config, content=content, trained_on=ranges)
+    return OpenModel(
+        file=file,
+        made=made,
+        network=network.eval(),
+        config=config,
+        content=content,
+        trained_on=trained_on(made),
+    )
 
 
 def _device(name: str) -> torch.device:
