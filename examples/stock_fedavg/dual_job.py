@@ -23,7 +23,8 @@ def recipe(rounds: int) -> FedAvgRecipe:
         model=ToyDualLoRA(),
         min_clients=len(CASES),
         num_rounds=rounds,
-        train_script=str(HERE / "dual_client.py"),
+        train_script=str(HERE / "client.py"),
+        train_args="--dual",
         key_metric="loss",
         key_metric_mode="min",
     )
