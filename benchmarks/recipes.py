@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -352,7 +353,7 @@ def main() -> int:
 
 def run_missing(recipes: Sequence[Recipe], args: argparse.Namespace) -> int:
     """Make the missing runs, each in a process of its own; return how many failed."""
-    began, failed = time.monotonic(), 0
+    began, failed, ended = time.monotonic(), 0, True
     going: dict[str, tuple[subprocess.Popen[bytes], Run]] = {}
     tried: set[str] = set()
     while True:
@@ -360,22 +361,24 @@ def run_missing(recipes: Sequence[Recipe], args: argparse.Namespace) -> int:
             code = process.poll()
             if code is not None:
                 del going[name]
+                ended = True
                 failed += bool(code)
                 print(
                     f"[{(time.monotonic() - began) / 60:4.0f} min] {run.file.stem}: {'failed' if code else 'done'}",
                     flush=True,
                 )
         late = time.monotonic() - began > args.minutes * 60
-        waiting = [] if late else [run for run in missing(recipes) if run.file.stem not in tried]
-        if not waiting and not going:
-            return failed
-        for run in waiting[: max(0, args.at_a_time - len(going))]:
+        waiting = (run for run in missing(recipes) if run.file.stem not in tried) if ended and not late else ()
+        ended = False  # nothing else is missing until another run is done
+        for run in list(islice(waiting, args.at_a_time - len(going))):
             tried.add(run.file.stem)
             one = json.dumps(
                 {"job": run.job, "setting": dict(run.setting), "precision": run.precision, "seed": run.seed}
             )
             command = [sys.executable, __file__, "--data", str(args.data), "--one", one]
             going[run.file.stem] = (subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}), run)
+        if not going:
+            return failed
         time.sleep(1.0)
 
 
