@@ -21,6 +21,7 @@ EXAMPLES = """\
   sitelora site show hospital-1                            certificates, policy, what is not as installed
   sitelora site start hospital-1
   sitelora site stop hospital-1
+  sitelora site why results/JOB                            why a job failed: a downloaded one, or a kit and its job_id
   sitelora site renew --project project.yml --workspace federation hospital-1
   sitelora site take hospital-1 renewed/hospital-1
 
@@ -53,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     stop = _kit(below, "stop", "stop it, and the job that runs there")
     stop.add_argument("--patience", type=float, default=30, metavar="S", help="after which processes are killed (30)")
+    why = below.add_parser("why", help="why a job did not run, from a downloaded job or from a kit's log")
+    why.add_argument("place", type=Path, metavar="FOLDER", help="what `nvflare job download` has written, or a kit")
+    why.add_argument("job", nargs="?", default="", metavar="JOB", help="the job_id, for a kit")
     renew = below.add_parser("renew", help="make kits with new certificates under the same root, where they were made")
     renew.add_argument("names", nargs="+", metavar="NAME", help="sites, the server, people")
     renew.add_argument("--project", type=Path, required=True, metavar="FILE", help="the project.yml")
@@ -205,6 +209,16 @@ def _stop(args: argparse.Namespace) -> int:
     how = f"{there} processes ended" + (f", {killed} of them killed" if killed else "")
     print(f"{kit.kind} {kit.name}: {how if there else 'nothing ran'}")
     return 0
+
+
+def _why(args: argparse.Namespace) -> int:
+    from sitelora.commands.status import one_line
+    from sitelora.site_kit.why import reasons
+
+    found = reasons(args.place, args.job)
+    lines = [one_line(line) for text in found for line in text.splitlines()]
+    print("\n".join(lines or ["nothing there says why"]))
+    return 0 if found else 1
 
 
 def _renew(args: argparse.Namespace) -> int:
