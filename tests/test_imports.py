@@ -57,6 +57,7 @@ IMPORT_NAME = {
     "pytorch-ignite": "ignite",
     "segment-anything": "segment_anything",
     "pillow": "PIL",
+    "pyyaml": "yaml",
     "scikit-image": "skimage",
 }
 
