@@ -24,11 +24,11 @@ $(2) >>$(LOG) 2>&1 || { code=$$?; tail -n 30 $(LOG); echo "Failed (exit $$code).
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format export pytest soak gpu poc label labelsetup clean distclean
+.PHONY: help setup demo test lint format export pytest soak gpu poc prod-local label labelsetup clean distclean
 
 help: ## this list
 	@printf 'SiteLoRA. Each goal does all of its own set-up.\n\n'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## the virtual environment, with everything the other goals need
 
@@ -76,6 +76,9 @@ gpu: $(STAMP) ## every method on this machine's CUDA device, in fp32 and bf16; f
 
 poc: $(STAMP) ## the same job over NVFlare's proof-of-concept system: real processes, TLS, loopback
 	bash poc_workspace/run_poc.sh
+
+prod-local: $(STAMP) ## every command of docs/operations.md, on this machine: kits, mutual TLS, a report, a clean stop
+	@$(BIN)/python poc_workspace/prod_local.py
 
 # MONAI Label needs older packages than NVFlare (numpy, pydicom, jsonschema), so it lives apart.
 LABEL_STAMP := $(LABEL_VENV)/.sitelora-installed

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -15,11 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-import yaml
+from sitelora.site_kit import project
+from sitelora.site_kit.processes import end_all, processes_of
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
+# A server named localhost listens on 127.0.0.1 only; any other name makes it listen on every interface.
+PROJECT, SERVER = "sitelora_poc", "localhost"
+ADMIN, LEAD = "admin@sitelora.example", "lead@sitelora.example"
+SIX = [f"site-{number}" for number in range(1, 7)]
 
 
 class PocError(RuntimeError):
@@ -98,23 +100,11 @@ def sites_of(job: Path) -> list[str]:
     return [name for name in dict.fromkeys(targets) if name not in ("server", "@ALL")]
 
 
-def write_project(target: Path, *, sites: Sequence[str], port: int) -> tuple[str, str, list[str]]:
-    """Write project.yml for these sites and ports; without sites its own six stay.
-
-    Returns:
-        The server's name, the name of the person who submits, and the sites' names.
-    """
-    project = yaml.safe_load((HERE / "project.yml").read_text(encoding="utf-8"))
-    others = [one for one in project["participants"] if one["type"] != "client"]
-    clients = [one for one in project["participants"] if one["type"] == "client"]
-    if sites:
-        clients = [{"name": site, "type": "client", "org": re.sub(r"\W", "_", site)} for site in sites]
-    (server,) = (one for one in others if one["type"] == "server")
-    server.update(fed_learn_port=port, admin_port=port + 1)
-    project["participants"] = [*others, *clients]
-    target.write_text(yaml.safe_dump(project, sort_keys=False), encoding="utf-8")
-    admin = next(one for one in others if one.get("role") == "project_admin")
-    return server["name"], admin["name"], [one["name"] for one in clients]
+def write_project(target: Path, *, sites: Sequence[str], port: int) -> list[str]:
+    """Write project.yml for these sites and ports, without any for six of them; return the sites' names."""
+    named = list(sites) or SIX
+    project.write_project(target, name=PROJECT, server=SERVER, sites=named, admin=ADMIN, lead=LEAD, port=port)
+    return named
 
 
 def require_free_ports(ports: Sequence[int]) -> None:
@@ -135,40 +125,12 @@ def require_free_ports(ports: Sequence[int]) -> None:
                 ) from error
 
 
-def processes_below(folder: Path) -> list[psutil.Process]:
-    """Return NVFlare's live processes of the system in ``folder``, and their descendants.
-
-    They are known by their command lines: a start script of a kit there, or an NVFlare program given a kit.
-    Another program that only looks at a file there, an editor or a pager, is not one of them.
-    """
-    prefix = f"{folder}{os.sep}"
-    found: dict[int, psutil.Process] = {}
-    for process in psutil.process_iter():
-        try:
-            words = process.cmdline()
-            below = [word for word in words if word.startswith(prefix)]
-            script = any(word.endswith(("/startup/start.sh", "/startup/sub_start.sh")) for word in below)
-            flare = any(word.startswith("nvflare.private.") or Path(word).name == "nvflare" for word in words)
-            if script or (below and flare):
-                found.update({one.pid: one for one in (process, *process.children(recursive=True))})
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue
-    return list(found.values())
-
-
 def end_leftovers(folder: Path, *, patience_s: float) -> list[int]:
     """Wait for this run's processes, then end those that stayed, by their id; return these ids."""
     began = time.monotonic()
-    while processes_below(folder) and time.monotonic() - began < patience_s:
+    while processes_of(folder) and time.monotonic() - began < patience_s:
         time.sleep(0.5)
-    ended: list[int] = []
-    while stayed := processes_below(folder):
-        for process in stayed:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(stayed, timeout=10)
-        ended += [process.pid for process in stayed]
-    return ended
+    return end_all(folder)
 
 
 class Flare:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from poc_system import (
+    ADMIN,
     HERE,
     REPOSITORY,
+    SERVER,
     Flare,
     Layout,
     PocError,
@@ -30,6 +32,11 @@ from poc_system import (
     write_project,
 )
 
+from sitelora.site_kit.install import install
+from sitelora.site_kit.site_files import own_file
+from sitelora.site_kit.startup_kit import SITE, StartupKit
+
+NOTHING: dict[str, Any] = {"data": None, "level": None, "rules": {}}
 PHANTOM = "prostate_phantom"
 START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 90
@@ -45,7 +52,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help=f"root of the sites' data; without it the {PHANTOM} is made")
     parser.add_argument("--timeout", type=float, default=1800, metavar="S", help="seconds for the job (1800)")
     parser.add_argument("--port", type=int, default=8002, help="the server's port; the next one is used too (8002)")
-    parser.add_argument("--policies", action="store_true", help="install policies/ at every site: see README.md")
+    parser.add_argument("--policies", action="store_true", help="install every kit with a policy: see README.md")
     parser.add_argument("--run-folder", type=Path, default=HERE / "run", help="where everything goes (run/)")
     return parser.parse_args()
 
@@ -63,28 +70,14 @@ def make_phantom(layout: Layout, environment: dict[str, str]) -> None:
         raise PocError(f"The phantom could not be made (exit {made.returncode}); give --data ROOT to use other data.")
 
 
-def install_policies(kits: Path, server: str, sites: list[str]) -> None:
-    """Give every site the example policies: its own policy, its privacy scope, no code in jobs, classes by full name.
-
-    The classes replace NVFlare's own 88, and no log is streamed to the server: a log may hold the name of a file. The
-    server gets the classes too: it names the controller by the same list.
-    """
-    strict = json.loads((HERE / "policies" / "resources.json").read_text(encoding="utf-8"))
-    for name in (server, *sites):
-        local = kits / name / "local"
-        resources = json.loads(_file_of(local, "resources.json").read_text(encoding="utf-8"))
-        components = [*resources.get("components", []), *strict["components"]]
-        resources.update({**strict, "components": components})
-        (local / "resources.json").write_text(json.dumps(resources, indent=2), encoding="utf-8")
-        if name != server:
-            for file in ("sitelora.json", "privacy.json", "authorization.json"):
-                shutil.copy2(HERE / "policies" / file, local / file)
-    say(f"policies installed at {len(sites)} sites")
-
-
-def _file_of(local: Path, name: str) -> Path:
-    """Return a participant's file, or the default beside it that NVFlare reads where there is none."""
-    return local / name if (local / name).is_file() else local / f"{name}.default"
+def install_policies(kits: Path, layout: Layout, data: Path, sites: list[str]) -> None:
+    """Install every kit as `sitelora site install` does, with a policy that allows IAT on masks and no code."""
+    rules = {"bundles": ["iat_segmentation"], "site_code": "none"}
+    for name in (SERVER, *sites):
+        kit = StartupKit.read(kits / name)
+        at_site = {"data": data, "level": "consortium", "rules": rules} if kit.kind == SITE else NOTHING
+        install(kit, own_file(home=layout.root / "sitelora", settings={}, **at_site))
+    say(f"the server and {len(sites)} sites are installed with a policy")
 
 
 def follow(process: subprocess.Popen[str], log: Path, *, timeout_s: float) -> None:
@@ -155,8 +148,9 @@ def run(options: argparse.Namespace, layout: Layout) -> None:
     require_free_ports([options.port, options.port + 1])
     layout.renew()
     project = layout.root / "project.yml"
-    server, admin, sites = write_project(project, sites=named, port=options.port)
-    environment = layout.environment(options.data.resolve() if options.data else layout.data)
+    sites = write_project(project, sites=named, port=options.port)
+    data = options.data.resolve() if options.data else layout.data
+    environment = layout.environment(data)
     if not options.data:
         make_phantom(layout, environment)
 
@@ -164,15 +158,15 @@ def run(options: argparse.Namespace, layout: Layout) -> None:
     flare.run("poc", "prepare", "-i", str(project), "--force", timeout_s=120)
     (kits,) = layout.system.glob("*/prod_00")
     if options.policies:
-        install_policies(kits, server, sites)
-    kit = ("--startup-kit", str(kits / admin))
+        install_policies(kits, layout, data, sites)
+    kit = ("--startup-kit", str(kits / ADMIN))
     clean = False
     try:
         flare.run("poc", "start", "--timeout", str(START_TIMEOUT_S), timeout_s=START_TIMEOUT_S + 60)
         say(f"server and {len(sites)} sites are ready: {', '.join(sites)}")
         job_id = flare.run("job", "submit", "-j", str(job), *kit, timeout_s=120)["job_id"]
         waiting = flare.start("job", "wait", job_id, "--timeout", str(int(options.timeout)), *kit)
-        follow(waiting, kits / server / job_id / "log.txt", timeout_s=options.timeout + 60)
+        follow(waiting, kits / SERVER / job_id / "log.txt", timeout_s=options.timeout + 60)
         finish(flare, waiting, kit=kit, downloaded=layout.download / job_id)
         say(check_result(layout.download / job_id, sites))
     finally:

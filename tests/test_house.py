@@ -68,9 +68,9 @@ def test_the_readmes_first_screen_is_two_commands(repository: Path) -> None:
 
 def test_every_make_goal_that_documents_name_exists(repository: Path, tracked: list[Path]) -> None:
     makefile = (repository / "Makefile").read_text(encoding="utf-8")
-    goals = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    goals = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
     assert {"demo", "test", "soak", "lint", "clean", "help", "setup"} <= goals
     for path in tracked:
         if path.suffix == ".md":
-            named = re.findall(r"(?:^ {4}|`)make ([a-z]+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            named = re.findall(r"(?:^ {4}|`)make ([a-z-]+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
             assert set(named) <= goals, path

@@ -19,6 +19,7 @@ LAYER = {
     "commands": 4,
     "flare": 4,
     "simulator": 4,
+    "site_kit": 4,
     "comparison": 4,
     "job_table": 4,
     "model_export": 4,
@@ -56,6 +57,7 @@ IMPORT_NAME = {
     "pytorch-ignite": "ignite",
     "segment-anything": "segment_anything",
     "pillow": "PIL",
+    "pyyaml": "yaml",
     "scikit-image": "skimage",
 }
 
@@ -145,6 +147,7 @@ def test_no_circle_between_parts() -> None:
         ("segment_anything", {"networks"}),
         ("jinja2", {"report", "bundle_source"}),
         ("rich", {"simulator"}),
+        ("cryptography", {"site_kit"}),
         ("torchvision", set()),
         ("monailabel", {"labelling"}),
     ],
@@ -181,6 +184,7 @@ def test_every_third_party_import_is_declared(repository: Path) -> None:
         "flare": extras["federation"],
         "bundle_source": extras["federation"],
         "simulator": extras["federation"],
+        "site_kit": extras["federation"],
         "report": extras["report"],
         # An environment of its own, which `make label` fills.
         "labelling": declared((repository / "label-requirements.txt").read_text(encoding="utf-8")),
@@ -199,7 +203,7 @@ import importlib, pkgutil, sys
 
 class NoExtras:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("nvflare", "jinja2", "rich"):
+        if name.split(".")[0] in ("nvflare", "jinja2", "rich", "cryptography"):
             raise ImportError(name + " is not installed here")
 
 sys.meta_path.insert(0, NoExtras())
@@ -208,7 +212,7 @@ count = 0
 for module in pkgutil.walk_packages(sitelora.__path__, "sitelora."):
     extras = ("sitelora.flare", "sitelora.simulator", "sitelora.bundle_source.")
     extras += ("sitelora.report.page", "sitelora.report.model_card", "sitelora.model_export.export")
-    extras += ("sitelora.labelling.label_app",)
+    extras += ("sitelora.labelling.label_app", "sitelora.site_kit.")
     if not module.name.startswith(extras):
         importlib.import_module(module.name)
         count += 1

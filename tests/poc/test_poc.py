@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +15,6 @@ import yaml
 
 from sitelora.data.phantom.make import TINY as SMALLEST
 from sitelora.data.phantom.make import make_phantom
-from sitelora.federation.job_folder import CONTROLLER, EXECUTOR
 
 SITES = [f"site-{number}" for number in range(1, 7)]
 TINY_JOB = Path(__file__).parent / "tiny_job"
@@ -49,13 +47,13 @@ def test_a_folder_without_a_job_is_refused(system: ModuleType, tmp_path: Path, m
 
 def test_project_takes_the_jobs_sites_and_the_port(system: ModuleType, tmp_path: Path) -> None:
     target = tmp_path / "project.yml"
-    server, admin, sites = system.write_project(target, sites=["montgomery", "shenzhen"], port=9000)
-    assert (server, sites) == ("localhost", ["montgomery", "shenzhen"])
+    assert system.write_project(target, sites=["montgomery", "shenzhen"], port=9000) == ["montgomery", "shenzhen"]
     people = {one["name"]: one for one in yaml.safe_load(target.read_text(encoding="utf-8"))["participants"]}
-    assert (people[server]["fed_learn_port"], people[server]["admin_port"]) == (9000, 9001)
-    assert people[admin]["role"] == "project_admin"
-    assert {name for name, one in people.items() if one["type"] == "client"} == set(sites)
-    assert system.write_project(target, sites=[], port=8002)[2] == SITES
+    server = people[system.SERVER]
+    assert (server["fed_learn_port"], server["admin_port"]) == (9000, 9001)
+    assert people[system.ADMIN]["role"] == "project_admin"
+    assert {name for name, one in people.items() if one["type"] == "client"} == {"montgomery", "shenzhen"}
+    assert system.write_project(target, sites=[], port=8002) == SITES
 
 
 def test_a_taken_port_is_named(system: ModuleType) -> None:
@@ -115,13 +113,13 @@ def test_only_the_systems_own_processes_are_ended(system: ModuleType, tmp_path: 
     other = subprocess.Popen(["tail", "-f", str(log)])
     try:
         deadline = time.monotonic() + 30
-        while len(system.processes_below(tmp_path / "poc")) < 2 and time.monotonic() < deadline:
+        while len(system.processes_of(tmp_path / "poc")) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         ended = system.end_leftovers(tmp_path / "poc", patience_s=0)
         assert own.pid in ended
         assert len(ended) == 2  # the script and what it had started
         assert other.poll() is None
-        assert system.processes_below(tmp_path / "poc") == []
+        assert system.processes_of(tmp_path / "poc") == []
     finally:
         for process in (own, other):
             process.kill()
@@ -140,65 +138,35 @@ def test_everything_is_written_below_the_run_folder(system: ModuleType, tmp_path
     assert not layout.system.exists(), "a system is made anew"
 
 
-def test_project_provisions_six_sites_on_loopback(repository: Path, tmp_path: Path) -> None:
-    nvflare = Path(sys.executable).parent / "nvflare"
-    project = repository / "poc_workspace" / "project.yml"
-    command = [str(nvflare), "provision", "-p", str(project), "-w", str(tmp_path), "--force"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert run.returncode == 0, run.stdout + run.stderr
-    kits = tmp_path / "sitelora_poc" / "prod_00"
+def test_policies_are_what_site_install_writes(poc: ModuleType, system: ModuleType, tmp_path: Path) -> None:
+    from sitelora.policy.site_policy import Policy
+    from sitelora.site_kit.install import differences
+    from sitelora.site_kit.startup_kit import StartupKit
+
+    layout = system.Layout(root=tmp_path / "run")
+    layout.renew()
+    kits = provisioned(system, layout.root)
+    poc.install_policies(kits, layout, layout.data, ["site-1"])
+    policy = Policy.read(kits / "site-1" / "local" / "sitelora.json")
+    assert (policy.level, policy.site_code, policy.bundles) == ("consortium", "none", ("iat_segmentation",))
+    assert [differences(StartupKit.read(kits / name)) for name in ("localhost", "site-1")] == [[], []]
+
+
+def test_project_provisions_six_sites_on_loopback(system: ModuleType, tmp_path: Path) -> None:
+    kits = provisioned(system, tmp_path)
     people = {"localhost", *SITES, "admin@sitelora.example", "lead@sitelora.example"}
     assert {path.name for path in kits.iterdir()} == people
     server = json.loads((kits / "localhost" / "startup" / "fed_server.json").read_text(encoding="utf-8"))
     assert server["servers"][0]["service"]["target"] == "localhost:8002"
 
 
-def test_nvflare_builds_the_sites_own_policy(repository: Path, tmp_path: Path) -> None:
-    from nvflare.apis.workspace import Workspace
-    from nvflare.private.fed.app.fl_conf import create_privacy_manager
-
-    from sitelora.bundle import bundle_path
-    from sitelora.flare.policy import SitePolicy
-
-    for folder in ("startup", "local"):
-        (tmp_path / folder).mkdir()
-    shutil.copy2(repository / "poc_workspace" / "policies" / "privacy.json", tmp_path / "local")
-    manager = create_privacy_manager(Workspace(str(tmp_path), "site-1"), names_only=False)
-    assert manager.is_policy_defined(), "without a scope, NVFlare ignores the components too"
-    (policy,) = manager.components.values()
-    assert isinstance(policy, SitePolicy)
-    for bundle in policy.bundles:
-        assert bundle_path(bundle).is_dir()
-
-
-def test_the_example_site_lists_two_classes_by_full_name_and_allows_no_code(repository: Path) -> None:
-    policies = repository / "poc_workspace" / "policies"
-    listed = json.loads((policies / "resources.json").read_text(encoding="utf-8"))["class_allow_list"]
-    assert listed == [CONTROLLER, EXECUTOR]
-    for path in listed:
-        module, _, name = path.rpartition(".")
-        assert hasattr(importlib.import_module(module), name)
-    rights = json.loads((policies / "authorization.json").read_text(encoding="utf-8"))["permissions"]
-    assert {role: own.get("byoc", "none") for role, own in rights.items()} == dict.fromkeys(rights, "none")
-
-
-def test_the_example_site_has_a_policy_and_a_judge_beside_nvflares_own_components(
-    poc: ModuleType, repository: Path, tmp_path: Path
-) -> None:
-    from sitelora.flare.job_judge import JobJudge
-    from sitelora.policy.site_policy import Policy
-
-    for name in ("localhost", "site-1"):
-        (tmp_path / name / "local").mkdir(parents=True)
-        default = {"components": [{"id": "resource_manager", "path": "nvflare.x"}], "class_allow_list": []}
-        (tmp_path / name / "local" / "resources.json.default").write_text(json.dumps(default), encoding="utf-8")
-    poc.install_policies(tmp_path, "localhost", ["site-1"])
-    policy = Policy.read(tmp_path / "site-1" / "local" / "sitelora.json")
-    assert (policy.level, policy.site_code, policy.bundles) == ("consortium", "none", ("iat_segmentation",))
-    assert not (tmp_path / "localhost" / "local" / "sitelora.json").exists()
-    content = json.loads((tmp_path / "site-1" / "local" / "resources.json").read_text(encoding="utf-8"))
-    assert [one["id"] for one in content["components"]] == ["resource_manager", "sitelora_judge"]
-    assert content["components"][1]["path"] == f"{JobJudge.__module__}.{JobJudge.__name__}"
+def provisioned(system: ModuleType, folder: Path) -> Path:
+    system.write_project(folder / "project.yml", sites=[], port=8002)
+    nvflare = Path(sys.executable).parent / "nvflare"
+    command = [str(nvflare), "provision", "-p", "project.yml", "-w", ".", "--force"]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return folder / "sitelora_poc" / "prod_00"
 
 
 def run_script(
@@ -231,7 +199,7 @@ def test_a_whole_run_ends_by_itself_and_leaves_nothing(
     before, home_before = status(), sorted(test_home.iterdir())
     run = run_script(repository, tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert system.processes_below(tmp_path / "run") == []
+    assert system.processes_of(tmp_path / "run") == []
     assert status() == before
     assert sorted(test_home.iterdir()) == home_before
     (found,) = (tmp_path / "run" / "download").glob("*/workspace/result.json")
@@ -277,7 +245,7 @@ def test_the_commands_job_runs_at_strict_sites_arrives_as_written_and_is_reporte
     told = subprocess.run([sys.executable, "-m", "sitelora.cli", *command], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     assert list(report.rglob("*.html"))
-    assert system.processes_below(tmp_path / "run") == []
+    assert system.processes_of(tmp_path / "run") == []
 
 
 @pytest.mark.soak
@@ -309,4 +277,4 @@ def test_strict_sites_refuse_what_is_not_ours_and_execute_nothing(
     assert "FAILED" in run.stdout
     assert not payload.exists()
     assert not list((tmp_path / "run" / "sitelora").glob("*/*/*/round_*"))
-    assert system.processes_below(tmp_path / "run") == []
+    assert system.processes_of(tmp_path / "run") == []

@@ -55,17 +55,24 @@ def _policy(args: argparse.Namespace) -> Policy:
 
 def _show(args: argparse.Namespace) -> int:
     from sitelora.commands.status import table
-    from sitelora.policy.words import level_table, rule_text, rules
+    from sitelora.policy.words import level_table
 
     if args.policy is None and args.level is None:
         print(table(level_table()))
-        return 0
-    policy = _policy(args)
+    else:
+        print(policy_table(_policy(args)))
+    return 0
+
+
+def policy_table(policy: Policy) -> str:
+    """Return what a policy allows, a line a rule."""
+    from sitelora.commands.status import table
+    from sitelora.policy.words import rule_text, rules
+
     changed = policy.changed()
     rows = [["rule", "allows", ""]]
     rows += [[name, rule_text(policy, name), "the site's own" if name in changed else ""] for name in rules()]
-    print(f"level {policy.level}\n{table(rows)}")
-    return 0
+    return f"level {policy.level}\n{table(rows)}"
 
 
 def _check(args: argparse.Namespace) -> int:

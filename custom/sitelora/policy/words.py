@@ -8,7 +8,7 @@ from typing import Any
 from sitelora.policy.site_policy import ANY_CODE, LEVELS, MARKER_ONLY, NO_CODE, OWN, Policy
 
 _CODE = {NO_CODE: "none", MARKER_ONLY: "none; the simulator's folder may be there", ANY_CODE: "any"}
-_NAMED = "none until the site names them"
+NOTHING_NAMED = "none until the site names them"
 _FREE = {"least_noise_std": "any", "largest_clip_norm": "any, or none"}
 _BYTES = {"most_bytes"}
 
@@ -31,7 +31,7 @@ def rule_text(policy: Policy, rule: str) -> str:
         names = ["the bundle's own" if rule == "methods" and one == OWN else one for one in value]
         if rule == "components":
             names = [name.rpartition(".")[2] for name in names]
-        return ", ".join(names) or ("none" if rule == "filters" else _NAMED)
+        return ", ".join(names) or ("none" if rule == "filters" else NOTHING_NAMED)
     if rule in _BYTES:
         return f"{value:,} bytes"
     if rule == "largest_clip_norm":
