@@ -104,5 +104,6 @@ def _emptied(module: nn.Module) -> nn.Module:
     for part in copied.modules():
         for name, tensor in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
             empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
-            setattr(part, name, nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty)
+            trained = tensor.requires_grad
+            setattr(part, name, nn.Parameter(empty, trained) if isinstance(tensor, nn.Parameter) else empty)
     return copied
