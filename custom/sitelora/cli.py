@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from sitelora import __version__
 from sitelora.commands import commands
+from sitelora.late_imports import import_late
 
 NOT_POSSIBLE = 2
 """Exit code of an error; a command itself returns 0, or 1 when its answer is no (a check with errors)."""
@@ -54,6 +55,7 @@ def readable(error: BaseException) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    import_late()  # before a command imports MONAI
     args = parser().parse_args(argv)
     logging.basicConfig(
         level=logging.INFO if args.debug else logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr

@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..seeding import derive_seed
 from .tensor_file import fingerprint
 
 _TABLES = ("pos_embed", "rel_pos_h", "rel_pos_w")
 _FREQUENCIES = "positional_encoding_gaussian_matrix"
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Build modules without values, on the meta device.
+
+    Their constructors' initial values are left out: torch draws values that are not there by way of its compiler, and
+    imports dynamo and sympy for it, a second before the first step of a process.
+    """
+    with torch.device("meta"), _NoInitialValues():
+        yield
+
+
+class _NoInitialValues(TorchFunctionMode):
+    """Leaves a tensor without values as it is where ``torch.nn.init`` would fill it."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            tensor: Tensor = kwargs["tensor"] if "tensor" in kwargs else args[0]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **kwargs)
 
 
 def fill_network(network: nn.Module, provided: Mapping[str, Tensor], *, seed: int) -> str:
@@ -62,10 +89,21 @@ def draw(network: nn.Module, name: str, *, seed: int) -> Tensor:
         if leaf == _FREQUENCIES:
             return torch.randn(shape, device="cpu")
         if hasattr(module, "reset_parameters"):
-            fresh: Any = copy.deepcopy(module).to_empty(device="cpu")
+            fresh: Any = _emptied(module)
             fresh.reset_parameters()
             value: Tensor = getattr(fresh, leaf).detach()
             return value
     if type(module).__name__ == "LayerNorm2d":
         return torch.ones(shape) if leaf == "weight" else torch.zeros(shape)
     raise ValueError(f"{name}: no initial distribution is known for a {type(module).__name__}; add it to {__name__}")
+
+
+def _emptied(module: nn.Module) -> nn.Module:
+    """Return a copy of a module with memory for its values; ``to_empty`` would import sympy (see `shapes_only`)."""
+    copied = copy.deepcopy(module)
+    for part in copied.modules():
+        for name, tensor in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
+            empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+            trained = tensor.requires_grad
+            setattr(part, name, nn.Parameter(empty, trained) if isinstance(tensor, nn.Parameter) else empty)
+    return copied

@@ -13,7 +13,7 @@ from .architecture import Architecture, architecture, require_patches
 from .attention import AUTO, use_attention
 from .checkpoint import checkpoint_there, read_base
 from .decoder import FlapMaskDecoder
-from .initial import fill_network
+from .initial import fill_network, shapes_only
 from .parts import Parts
 from .precision import autocast, resolve_precision
 from .sam_parts import sam_parts
@@ -72,7 +72,7 @@ class SamSegmenter(nn.Module):
         device = torch.get_default_device()
         resolve_precision(precision, device)
         self.compute_precision = precision
-        with torch.device("meta"):
+        with shapes_only():
             self._build(shape, attention)
         if device.type != "meta":
             self._fill(base, seed, shape, quiet)
@@ -120,12 +120,16 @@ class SamSegmenter(nn.Module):
             global_attn_indexes=shape.global_blocks,
         )
         use_attention(self.image_encoder, attention)
-        self.prompt_encoder = _modeling.PromptEncoder(
-            embed_dim=shape.embedding,
-            image_embedding_size=(grid, grid),
-            input_image_size=(self.image_size, self.image_size),
-            mask_in_chans=16,
-        )
+        # Its constructor multiplies a table by a number, which is no initial value to be left out (`shapes_only`): this
+        # small part is made with values, which are then forgotten.
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            prompt_encoder = _modeling.PromptEncoder(
+                embed_dim=shape.embedding,
+                image_embedding_size=(grid, grid),
+                input_image_size=(self.image_size, self.image_size),
+                mask_in_chans=16,
+            )
+        self.prompt_encoder = prompt_encoder.to("meta")
         self.mask_decoder = FlapMaskDecoder(
             embedding=shape.embedding,
             heads=shape.decoder_heads,

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sitelora.late_imports import import_late
 from sitelora.simulator.processes import environment
 from sitelora.value_kinds import SettingsError
 
@@ -58,6 +59,7 @@ def _judge(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    import_late()
     try:
         result: dict[str, Any] = {"values": _judge(json.load(sys.stdin))}
     except (ValueError, LookupError, FileNotFoundError) as error:

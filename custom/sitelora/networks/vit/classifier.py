@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sitelora.networks.initial import fill_network
+from sitelora.networks.initial import fill_network, shapes_only
 from sitelora.networks.parts import Parts
 from sitelora.networks.precision import autocast, resolve_precision
 
@@ -66,7 +66,7 @@ class VitClassifier(nn.Module):
         device = torch.get_default_device()
         resolve_precision(precision, device)
         self.compute_precision = precision
-        with torch.device("meta"):
+        with shapes_only():
             self.encoder, self.head = encoder(), head()
         if device.type != "meta":
             if base is None and not quiet:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,8 +22,6 @@ GRID = 6
 AT_ONCE = 6
 FAINT = 0.02
 """A largest change of probability below which nothing is coloured: then no patch counts."""
-HEAT = LinearSegmentedColormap.from_list("speaks", [TRUTH, PREDICTION])
-"""From what speaks against the answer to what speaks for it."""
 
 
 def occluded(answer: Callable[[Tensor], Tensor], pixels: Tensor) -> tuple[int, NDArray[np.float64]]:
@@ -65,6 +62,9 @@ def draw_occlusion(
         answer, pixels: as for `occluded`. file: to write. names: of the classes. title: one short line.
         affine: of a volume, for the same hanging as its other picture; None of a picture.
     """
+    from matplotlib.colors import LinearSegmentedColormap
+
+    heat_map = LinearSegmentedColormap.from_list("speaks", [TRUTH, PREDICTION])  # against the answer, and for it
     chosen, falls = occluded(answer, pixels)
     rows, columns = pixels.shape[1:3]
     places = (
@@ -83,7 +83,7 @@ def draw_occlusion(
         for place in range(len(planes) if strongest >= FAINT else 0):
             axes.imshow(
                 (heat / strongest + 1) / 2,
-                cmap=HEAT,
+                cmap=heat_map,
                 vmin=0,
                 vmax=1,
                 alpha=0.55 * np.abs(heat) / strongest,

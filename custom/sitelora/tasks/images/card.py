@@ -1,20 +1,23 @@
-"""The card that a case's picture is drawn on: black, one width, a title above the image and a strip of words below."""
+"""The card that a case's picture is drawn on: black, one width, a title above the image and a strip of words below.
+
+matplotlib is imported where something is drawn: a site's every process imports its task, and few draw.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 
 from sitelora.tasks.images.hanging import window_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TRUTH, PREDICTION = "#7cc8f5", "#ff8a1f"
 WORDS, MUTED = "#e4e8ec", "#c9d1d9"
@@ -25,6 +28,8 @@ WIDTH_PX, STRIP_PX = 480, 38  # shown at about 270 on a phone: letters of 17 px 
 
 def write_on(axes: Axes, x: float, y: float, words: str, *, ha: str = "left", va: str = "center") -> None:
     """Write on an image, in shares of it, with a dark halo that holds on bright tissue too."""
+    from matplotlib.patheffects import Normal, Stroke
+
     halo = [Stroke(linewidth=1.8, foreground="#000000"), Normal()]
     axes.text(x, y, words, transform=axes.transAxes, color=MUTED, path_effects=halo, ha=ha, va=va)
 
@@ -49,6 +54,10 @@ def card(
         pixel_mm: height and width of a pixel, for the true proportions.
         left_letter: side of the body at the left edge, ``R`` in radiological display.
     """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     rows, columns = image.shape[:2]
     height_px = round(WIDTH_PX * rows * float(pixel_mm[0]) / (columns * float(pixel_mm[1])))
     height_px = min(max(height_px, WIDTH_PX // 4), WIDTH_PX * 2)

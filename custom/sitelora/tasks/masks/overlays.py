@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes
-from skimage.measure import find_contours
 
 from sitelora.task import LegendLine
 from sitelora.tasks.images.card import MUTED, PREDICTION, TEXT_PT, TRUTH, WIDTH_PX, card
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 LineStyle = tuple[float, tuple[float, ...]]
 LINE_STYLES: tuple[LineStyle, ...] = ((0, ()), (0, (4, 1.6)), (0, (1.2, 1.4)), (0, (4, 1.4, 1.2, 1.4)))
@@ -97,6 +96,9 @@ def _region(labels: NDArray[np.integer], value: int) -> NDArray[np.bool_]:
 
 def _outline(axes: Axes, mask: NDArray[np.bool_], colour: str, *, width: float, style: LineStyle) -> None:
     """Draw the border of a mask, closed also where it touches the picture's edge."""
+    from matplotlib.patheffects import Normal, Stroke
+    from skimage.measure import find_contours
+
     if not mask.any():
         return
     halo = [Stroke(linewidth=width + 1.4, foreground="#000000", alpha=0.4), Normal()]
@@ -106,6 +108,9 @@ def _outline(axes: Axes, mask: NDArray[np.bool_], colour: str, *, width: float, 
 
 def _legend(figure: Figure, classes: Mapping[int, str]) -> None:
     """Say below the picture which line is which."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.lines import Line2D
+
     handles = [
         Line2D([], [], color=TRUTH, linewidth=3.0, label="Truth"),
         Line2D([], [], color=PREDICTION, linewidth=2.0, label="Prediction"),
