@@ -1,4 +1,4 @@
-"""Time and peak memory of segment_anything's attention and of its folded form, at the shapes that SAM meets.
+"""Time and peak memory of segment_anything's attention and of its packed and folded forms, at the shapes of SAM.
 
     python benchmarks/attention.py --out benchmarks/results/attention.json
 
@@ -20,7 +20,8 @@ from pathlib import Path
 
 import torch
 
-from sitelora.networks.attention import FOLDED, SEGMENT_ANYTHING, FoldedAttention
+from sitelora.networks.attention import FOLDED, PACKED, SEGMENT_ANYTHING, FoldedAttention
+from sitelora.networks.packed_attention import PackedAttention
 from sitelora.networks.upstream import load_modeling
 
 # name, width, heads, windows or pictures in the batch, side in tokens
@@ -39,7 +40,8 @@ CASES = (
 def measure(width: int, heads: int, batch: int, side: int, kind: str, dtype: str, seconds: float, threads: int) -> dict:
     """Return milliseconds of a forward and backward pass (processor time, best of several) and the memory."""
     torch.set_num_threads(threads)
-    make = FoldedAttention if kind == FOLDED else load_modeling().image_encoder.Attention
+    ours = {FOLDED: FoldedAttention, PACKED: PackedAttention}
+    make = ours.get(kind) or load_modeling().image_encoder.Attention
     torch.manual_seed(0)
     module = make(width, num_heads=heads, use_rel_pos=True, input_size=(side, side)).requires_grad_(False)
     if dtype == "bf16":
@@ -70,12 +72,13 @@ def main() -> None:
     for name, width, heads, batch, side in CASES:
         for dtype in ("fp32", "bf16"):
             row: dict = {"case": name, "dtype": dtype, "tokens": side * side, "batch": batch}
-            for kind in (SEGMENT_ANYTHING, FOLDED):
+            for kind in (SEGMENT_ANYTHING, PACKED, FOLDED):
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
                     row[kind] = pool.apply(
                         measure, (width, heads, batch, side, kind, dtype, args.seconds, args.threads)
                     )
-            row["folded_speedup"] = round(row[SEGMENT_ANYTHING]["train_ms"] / row[FOLDED]["train_ms"], 2)
+            for kind in (PACKED, FOLDED):
+                row[f"{kind}_speedup"] = round(row[SEGMENT_ANYTHING]["train_ms"] / row[kind]["train_ms"], 2)
             rows.append(row)
             print(row, file=sys.stderr, flush=True)
     result = {

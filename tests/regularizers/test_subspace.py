@@ -209,3 +209,29 @@ def test_only_pairs_with_one_shared_and_one_local_factor_count() -> None:
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], found: str) -> None:
     with pytest.raises(ValueError, match=found):
         SubspaceOrthogonality(**settings)
+
+
+def one_by_one(site: SiteView, before: dict[str, Tensor], drift: dict[str, Tensor], adapter: str) -> Tensor:
+    """The definition, adapter by adapter, with the norms of the proxies and the bound in eps."""
+    shared, local = ("B", "A") if f"{adapter}.B" in site.shared else ("A", "B")
+    a0, b0 = before[f"{adapter}.A"], before[f"{adapter}.B"]
+    change, moved = site.parameters[f"{adapter}.{shared}"] - before[f"{adapter}.{shared}"], drift[f"{adapter}.{local}"]
+    one, other = (b0.T @ change, moved @ a0.T) if shared == "B" else (change @ a0.T, b0.T @ moved)
+    bound = a0.norm() * b0.norm() * change.detach().norm() * moved.norm()
+    return ((one * other).sum() / (one.norm() * other.norm() + 1e-6 * bound)).square()
+
+
+def test_adapters_of_one_shape_side_by_side_give_what_each_gives_with_its_gradient() -> None:
+    encoder = tuple(f"enc{number}.lora.q" for number in range(3))
+    site = view(adapters=(*encoder, DECODER))
+    shared = {f"{name}.B" for name in encoder} | {f"{DECODER}.A"}
+    site.shared, site.local = frozenset(shared), frozenset(set(site.parameters) - shared)
+    penalty = SubspaceOrthogonality(weight=1.0).start(site)
+    before = one_step(penalty, site)
+    drift = {name: 0.1 * (p.detach() - before[name]) for name, p in site.parameters.items()}
+    plain = torch.stack([one_by_one(site, before, drift, name) for name in (*encoder, DECODER)]).sum()
+    names = sorted(shared)
+    found = [torch.autograd.grad(value, [site.parameters[name] for name in names]) for value in (penalty(), plain)]
+    torch.testing.assert_close(penalty(), plain, rtol=1e-5, atol=1e-7)
+    for name, ours, theirs in zip(names, *found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6 * float(theirs.abs().max()), msg=name)

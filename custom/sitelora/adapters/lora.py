@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sitelora.adapters.base import LinearAdapter, adapters_of, attach
-from sitelora.adapters.low_rank import LowRankPair, joined
+from sitelora.adapters.low_rank import LowRankPair, add_products
 from sitelora.networks.parts import Parts, Projection, parts_of
 from sitelora.sharing.patterns import matches, matches_any
 
@@ -46,6 +46,13 @@ class LoRAModule(LinearAdapter):
         """Return what a pair adds to its rows of the host's weight when merged, ``[d_out, d_in]`` fp32."""
         return pair.product()
 
+    def before(self, host: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Cast what the projection reads, once for it and for the pairs, where autocast would do so for each."""
+        kind = inputs[0].device.type
+        if not self.joins or self._merged or not torch.is_autocast_enabled(kind):
+            return inputs
+        return inputs[0].to(torch.get_autocast_dtype(kind)), *inputs[1:]
+
     def after(self, host: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         """Add every pair's output to its rows of the projection's output ``[..., d_out]``.
 
@@ -53,24 +60,23 @@ class LoRAModule(LinearAdapter):
         """
         if self._merged:
             return output
-        width = output.shape[-1]
+        if self.joins:
+            together = self._together(host)
+            pairs = [pair for one in together for pair in one.pairs() if pair.strength != 0]
+            return add_products(output, inputs[0], pairs) if pairs and together[0] is self else output
         for pair in self.pairs():
-            together = self._together(host, pair)
-            if pair.strength == 0 or together[0] is not pair:
+            if pair.strength == 0:
                 continue
-            change = self.change(host, pair, inputs[0]) if len(together) == 1 else joined(together, inputs[0])
-            if pair.rows == slice(0, width):
+            change = self.change(host, pair, inputs[0])
+            if pair.rows == slice(0, output.shape[-1]):
                 output = output + change
             else:
                 output[..., pair.rows] += change
         return output
 
-    def _together(self, host: nn.Module, pair: LowRankPair) -> list[LowRankPair]:
-        """Return the pairs that act on the same rows of a host and are joined, in its order; a pair by itself else."""
-        if not self.joins:
-            return [pair]
-        acting = [m for m in host.children() if isinstance(m, LoRAModule) and m.joins and not m._merged]
-        return [one for m in acting for one in m.pairs() if one.rows == pair.rows and one.strength != 0] or [pair]
+    def _together(self, host: nn.Module) -> list[LoRAModule]:
+        """Return the modules of a host that act in one product, in its order; this one is among them."""
+        return [m for m in host.children() if isinstance(m, LoRAModule) and m.joins and not m._merged]
 
     def weight_changes(self, host: nn.Module) -> Iterator[tuple[slice, Tensor]]:
         """Yield every pair's rows and what it adds to them."""
@@ -177,12 +183,12 @@ class LoRA:
             what: self.pair(**self.sizes(f"{name}.{self.role}.{what}", linear, its_rows, seed))
             for what, its_rows in rows.items()
         }
-        attach(linear, self.role, self.fused(pairs))
+        _attach(linear, self.role, self.fused(pairs))
 
     def into_single(self, owner: nn.Module, name: str, linear: nn.Linear, seed: int) -> None:
         """Attach a pair to all rows ``[d_out, d_in]`` of a projection of ``owner``."""
         rows = slice(0, linear.out_features)
-        attach(linear, self.role, self.single(**self.sizes(f"{name}.{self.role}", linear, rows, seed)))
+        _attach(linear, self.role, self.single(**self.sizes(f"{name}.{self.role}", linear, rows, seed)))
 
     def sizes(self, name: str, linear: nn.Linear, rows: slice, seed: int) -> dict[str, Any]:
         """Return the arguments of the pair called ``name``."""
@@ -194,6 +200,11 @@ class LoRA:
             "seed": seed,
             "name": name,
         }
+
+
+def _attach(linear: nn.Linear, role: str, adapter: LoRAModule) -> None:
+    attach(linear, role, adapter)
+    linear.register_forward_pre_hook(adapter.before)
 
 
 def last_blocks(count: int) -> str:

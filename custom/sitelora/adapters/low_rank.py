@@ -1,16 +1,19 @@
-"""The factors of one low-rank pair, ``s B A x``, and the product of several pairs that read and change the same.
+"""The factors of one low-rank pair, ``s B A x``, and the product of several pairs of one projection.
 
-Two pairs of one projection are one pair of twice the rank, their factors side by side: ``s1 B1 A1 x + s2 B2 A2 x =
-[s1 B1, s2 B2] [A1; A2] x``. So a dual adapter reads x once and writes once, and costs about what one adapter does.
+Two pairs of the same rows are one pair of twice the rank, their factors side by side: ``s1 B1 A1 x + s2 B2 A2 x =
+[s1 B1, s2 B2] [A1; A2] x``. Pairs of other rows (q and v of a fused projection) share the product ``[A1; A2] x``. So a
+dual adapter reads x once and writes once, and costs about what one adapter does.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from sitelora.seeding import fill_gaussian
@@ -75,7 +78,63 @@ class LowRankPair(nn.Module):
         return full * (self.scale * self.strength)
 
 
-def joined(pairs: Sequence[LowRankPair], x: Tensor) -> Tensor:
-    """Return the sum of what pairs of the same rows give for ``x [..., d_in]``, ``[..., d_out]``, as one product."""
-    lefts, rights = zip(*(block for pair in pairs for block in pair.blocks()), strict=True)
-    return functional.linear(functional.linear(x, torch.cat(rights)), torch.cat(lefts, dim=1))
+def add_products(output: Tensor, x: Tensor, pairs: Sequence[LowRankPair]) -> Tensor:
+    """Return a projection's output ``[..., d_out]`` with what pairs give for ``x [..., d_in]`` added to their rows.
+
+    All pairs read x in one product, and those of the same rows write in one. ``output`` is written over: it must be
+    fresh from the projection, which keeps none of it for its gradient.
+    """
+    by_rows: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
+    for pair in pairs:
+        by_rows.setdefault((pair.rows.start, pair.rows.stop), []).extend(pair.blocks())
+    rights = [right for blocks in by_rows.values() for _, right in blocks]
+    lefts = [_beside([left for left, _ in blocks], 1).to(output.dtype) for blocks in by_rows.values()]
+    right = _beside(rights, 0).to(output.dtype)
+    added: Tensor = _Products.apply(output, x.to(output.dtype), right, tuple(by_rows), *lefts)
+    return added
+
+
+def _beside(tensors: Sequence[Tensor], dim: int) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim=dim)
+
+
+class _Products(torch.autograd.Function):
+    """``output[rows_i] += left_i right_i x`` for stacked right factors ``[R, d_in]`` and lefts ``[d_out_i, r_i]``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, output: Tensor, x: Tensor, right: Tensor, rows: tuple[tuple[int, int], ...], *lefts: Tensor
+    ) -> Tensor:
+        x = x.flatten(0, -2)
+        with torch.autocast(output.device.type, enabled=False):
+            read = functional.linear(x, right)
+            written = output.detach()  # the same storage, without the history of a change in place
+            flat = written.view(-1, output.shape[-1])
+            for part, columns, left in zip(rows, _columns(lefts), lefts, strict=True):
+                flat[:, slice(*part)].addmm_(read[:, columns], left.T)
+        ctx.save_for_backward(x, right, read, *lefts)
+        ctx.rows = rows
+        return written
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, right, read, *lefts = ctx.saved_tensors
+        flat = gradient.reshape(-1, gradient.shape[-1])
+        of_read = torch.empty_like(read)
+        of_lefts: list[Tensor | None] = []
+        for place, (part, columns, left) in enumerate(zip(ctx.rows, _columns(lefts), lefts, strict=True)):
+            of_part = flat[:, slice(*part)]
+            of_read[:, columns] = of_part @ left
+            of_lefts.append(of_part.T @ read[:, columns] if ctx.needs_input_grad[4 + place] else None)
+        of_x = (of_read @ right).view(*gradient.shape[:-1], -1) if ctx.needs_input_grad[1] else None
+        of_right = of_read.T @ x if ctx.needs_input_grad[2] else None
+        return gradient, of_x, of_right, None, *of_lefts
+
+
+def _columns(lefts: Sequence[Tensor]) -> Iterator[slice]:
+    """Yield which of the stacked products belong to every left factor."""
+    end = 0
+    for left in lefts:
+        start, end = end, end + left.shape[1]
+        yield slice(start, end)

@@ -19,8 +19,15 @@ from sitelora.method import Method
 from sitelora.settings import RunSettings, read_settings
 from sitelora.task_registry import find_task
 
-FEDERATED: dict[str, Any] = {"train#handlers": [], "validate#handlers": []}
-"""What a round replaces in a bundle's train.json: the round has handlers of its own and writes elsewhere."""
+FEDERATED: dict[str, Any] = {
+    "train#handlers": [],
+    "validate#handlers": [],
+    "train#trainer#postprocessing": None,
+    "train#trainer#key_train_metric": None,
+    "train#trainer#decollate": False,
+}
+"""What a round replaces in a bundle's train.json: the round has handlers of its own and writes elsewhere, and nobody
+reads a metric of its training predictions, for which every step would be taken apart and made one-hot."""
 
 
 def read_bundle(

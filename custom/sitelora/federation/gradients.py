@@ -136,4 +136,4 @@ class Gradients:
 
 def _norm(tensors: Sequence[Tensor]) -> float:
     """Return the L2 norm over all values."""
-    return float(torch.stack([t.norm() for t in tensors]).norm()) if tensors else 0.0
+    return float(torch.cat([t.flatten() for t in tensors]).norm()) if tensors else 0.0

@@ -16,6 +16,7 @@ from sitelora.federation.coordinator import Coordinator
 from sitelora.federation.events import EventLog
 from sitelora.federation.identity import new_uid
 from sitelora.federation.job import Job
+from sitelora.federation.one_base import OneBase
 from sitelora.federation.plan import FederationPlan
 from sitelora.federation.run_folder import SERVER, RunFolder
 from sitelora.federation.run_lock import working
@@ -131,6 +132,7 @@ def _run(
     set_torch_threads(settings)
     coordinator = Coordinator(plan, settings.method, settings.task, resume=job.resume)
     members: dict[str, Site] = {}
+    one_base = OneBase()
     for name in plan.sites:
         folder = find_site_folder(dataset, name, data)
         members[name] = Site(
@@ -148,7 +150,8 @@ def _run(
                 own_methods=own_methods,
                 site_values=site_values or {},
                 agreed=agreed,
-            )
+            ),
+            one_base=one_base,
         )
     begun = {name: site.begin() for name, site in members.items()}
     coordinator.begin({name: (answer.tensors, answer.report) for name, answer in begun.items()})

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from sitelora.adapters.lora import set_base_delta, set_strengths
 from sitelora.federation.build_network import load_values, partition_of, trained_parameters
 from sitelora.federation.gradients import Gradients
+from sitelora.federation.light_step import lighten
 from sitelora.federation.moments import load_moments, on_cpu, save_moments
 from sitelora.federation.schedules import RateSetter, Schedule
 from sitelora.federation.state import SiteState
@@ -100,6 +101,7 @@ class LocalRound:
         self._trainer = trainer
         # With it, ignite goes on with the dead run after an exception: the next round would end without a step.
         self._trainer.interrupt_resume_enabled = False
+        lighten(trainer)
         self._seed = seed
         self._site = site
         self._rate = RateSetter(trainer.optimizer, schedule or Schedule())

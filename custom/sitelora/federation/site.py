@@ -20,6 +20,7 @@ from sitelora.federation.bundle_config import FEDERATED, data_needs
 from sitelora.federation.files import file_sha256, new_folder, write_json
 from sitelora.federation.local_round import LocalRound, Progress
 from sitelora.federation.model_kinds import UNSEEN, personal_model, serve
+from sitelora.federation.one_base import OneBase
 from sitelora.federation.packets import Received, accumulate, unpack_evaluation
 from sitelora.federation.run_folder import EVALUATION, OVERLAYS, PREDICTIONS, RunFolder
 from sitelora.federation.served import (
@@ -53,14 +54,18 @@ AFTER_THE_LAST = 10**9
 class Site:
     """A site as plain Python; NVFlare's executor and the in-process federation both hold one.
 
+    Args:
+        settings: of the site. one_base: what it holds together with other sites of this process.
+
     Raises:
         SiteDataError: the site folder is missing or its data is not fit for training.
         ValueError, FileNotFoundError: the bundle or its base checkpoint is not usable.
         SiteError: the device, or the precision on it, is not there.
     """
 
-    def __init__(self, settings: SiteSettings) -> None:
+    def __init__(self, settings: SiteSettings, *, one_base: OneBase | None = None) -> None:
         self.settings = settings
+        self._one_base = one_base or OneBase()
         self.folder = SiteFolder.read(settings.data)
         settings.run.require_base()
         self._parser = settings.run.parser(ours={**FEDERATED, "dataset_dir": str(settings.data)})
@@ -77,12 +82,12 @@ class Site:
         """The adapted network, built at first use."""
         network = self._parser.get_parsed_content("network")
         assert isinstance(network, nn.Module)
-        return network
+        return self._one_base.adopt(network)
 
     @cached_property
     def scores(self) -> SiteScores:
         """What scores models here, over the network."""
-        return SiteScores(self.network, self.folder, self.settings.run)
+        return SiteScores(self.network, self.folder, self.settings.run, one_base=self._one_base)
 
     @cached_property
     def local_round(self) -> LocalRound:

@@ -13,6 +13,7 @@ from sitelora.data.site_folder import SiteFolder
 from sitelora.evaluation.cases import evaluate_cases, fitted_decision, prepared
 from sitelora.evaluation.scores import case_scores
 from sitelora.federation.build_network import load_model, merged_state, model_sha256
+from sitelora.federation.one_base import OneBase
 from sitelora.method import Model
 from sitelora.run_result import CaseScore
 from sitelora.serving.answer import answered
@@ -25,14 +26,17 @@ class SiteScores:
 
     Args:
         network: adapted. folder: the site's own data. run: the values of the run.
+        one_base: holds the inference network, for all sites of a process.
     """
 
-    def __init__(self, network: nn.Module, folder: SiteFolder, run: RunSettings) -> None:
+    def __init__(
+        self, network: nn.Module, folder: SiteFolder, run: RunSettings, *, one_base: OneBase | None = None
+    ) -> None:
         self._network, self._folder, self._run = network, folder, run
+        self._one_base = one_base or OneBase()
         self._tested: dict[tuple[str, Path, bool], dict[str, Any]] = {}
         self._decided: dict[str, Decision | None] = {}
         self._validated: tuple[str, tuple[float, ...]] | None = None
-        self._inside = ""
 
     def test(
         self, model: Model, folder: SiteFolder, *, keep_predictions: Path | None = None, fitted: bool = True
@@ -113,13 +117,14 @@ class SiteScores:
         A method of another bundle may leave tensors that this network has no place for; then it cannot be served by
         this bundle either, and is scored as it was trained.
         """
-        network, key = self._inference_network, model_sha256(model)
-        if self._inside != key:  # a model is fitted, scored and explained: it is merged once
+        network = self._one_base.serving(lambda: self._pipeline("network"))
+        key = f"{model_sha256(model)} on {getattr(self._network, 'base_fingerprint', id(self._network))}"
+        if self._one_base.inside != key:  # a model is fitted, scored and explained: it is merged once
             state = merged_state(self._loaded(model))
             if state.keys() != network.state_dict().keys():
                 return self._network
             network.load_state_dict(state)
-            self._inside = key
+            self._one_base.inside = key
         return network
 
     @cached_property
@@ -128,8 +133,3 @@ class SiteScores:
         inference = self._run.parser("inference", ours={"made": {}})  # no file: the run's own values
         inference["device"] = str(next(self._network.parameters()).device)
         return inference.get_parsed_content
-
-    @cached_property
-    def _inference_network(self) -> nn.Module:
-        network: nn.Module = self._pipeline("network")
-        return network

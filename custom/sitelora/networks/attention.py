@@ -1,8 +1,9 @@
-"""SAM's attention with its relative positions folded into longer queries and keys (MViTv2, eq. 4; exact).
+"""SAM's attention with its relative positions inside the product of longer queries and keys (MViTv2, eq. 4; exact).
 
-The logits of segment_anything's encoder are ``s q.k + q.Rh[i, k_row] + q.Rw[j, k_col]``. The two last terms
-are themselves a dot product: append ``q.Rh[i, :]`` and ``q.Rw[j, :]`` to the query and the one-hot row and
-column to the key. What is left needs no mask, so `scaled_dot_product_attention` never stores the N x N map.
+The logits of segment_anything's encoder are ``s q.k + q.Rh[i, k_row] + q.Rw[j, k_col]``. The two last terms are
+themselves a dot product: append ``q.Rh[i, :]`` and ``q.Rw[j, :]`` to the query and the one-hot row and column to the
+key. So one product gives the logits, and nothing of the map's size is added to it. ``packed`` keeps the N x N map once,
+after its softmax; ``folded`` gives the longer queries and keys to `scaled_dot_product_attention` and never stores it.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .packed_attention import PackedAttention
 from .upstream import load_modeling
 
 _image_encoder: Any = load_modeling().image_encoder
 _Attention: Any = _image_encoder.Attention
 
 SEGMENT_ANYTHING = "segment_anything"
+PACKED = "packed"
 FOLDED = "folded"
 AUTO = "auto"
-CHOICES = (AUTO, SEGMENT_ANYTHING, FOLDED)
+CHOICES = (AUTO, SEGMENT_ANYTHING, PACKED, FOLDED)
 
 
 class FoldedAttention(_Attention):
@@ -60,27 +63,30 @@ def use_attention(encoder: nn.Module, choice: str) -> None:
 
     Args:
         encoder: segment_anything's `ImageEncoderViT`, still on the meta device.
-        choice: ``segment_anything``, ``folded``, or ``auto``: folded where `benchmarks/attention.py` found it to win
-            at the size.
+        choice: ``segment_anything``, ``packed``, ``folded``, or ``auto``: folded where the map is too large to be kept,
+            packed below that.
 
     Raises:
         ValueError: an unknown choice.
     """
     if choice not in CHOICES:
         raise ValueError(f"found attention={choice!r}, expected one of {CHOICES}")
+    if choice == SEGMENT_ANYTHING:
+        return
     for block in encoder.blocks:  # type: ignore[union-attr]
         old = block.attn
         side = (old.rel_pos_h.shape[0] + 1) // 2
-        if choice == FOLDED or (choice == AUTO and side * side >= AUTO_FOLDS_FROM_TOKENS):
-            block.attn = FoldedAttention(
-                old.qkv.in_features, num_heads=old.num_heads, use_rel_pos=True, input_size=(side, side)
-            )
+        folds = choice == FOLDED or (choice == AUTO and side * side >= AUTO_FOLDS_FROM_TOKENS)
+        block.attn = (FoldedAttention if folds else PackedAttention)(
+            old.qkv.in_features, num_heads=old.num_heads, use_rel_pos=True, input_size=(side, side)
+        )
 
 
 AUTO_FOLDS_FROM_TOKENS = 4096
 """Tokens in one attention (a window or the image) from which `auto` folds: SAM at 1024 px.
 
 Our choice from benchmarks/results/attention.json (one AMD EPYC core, one picture, one block, training): at 4,096
-tokens folding keeps 0.3 GB instead of 1.3 (bf16) and 0.5 instead of 2.5 (fp32) and takes 1.8 and 1.3 times as long;
-below, what it saves is small beside the network, and in bf16 segment_anything's own is always faster.
+tokens folding keeps 0.3 GB instead of 1.3 (bf16) and 0.5 instead of 2.5 (fp32) and takes 1.8 and 1.3 times as long
+as segment_anything's own; below, what it saves is small beside the network. There packed takes 0.76 to 0.85 of
+segment_anything's time in bf16 and as much in fp32, whose products are nearly all of it.
 """

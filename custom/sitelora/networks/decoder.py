@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .upstream import load_modeling
@@ -68,9 +70,34 @@ class FlapMaskDecoder(_MaskDecoder):
         tokens = torch.cat([tokens, sparse], dim=1)
         queries, keys = self.transformer(image + dense, position.expand(batch, -1, -1, -1), tokens)
 
-        upscaled = self.output_upscaling(keys.transpose(1, 2).reshape(image.shape))
         hyper = torch.stack(
             [mlp(queries[:, 1 + index]) for index, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )
-        masks = (hyper @ upscaled.flatten(2)).unflatten(2, upscaled.shape[2:])
-        return masks, self.iou_prediction_head(queries[:, 0])
+        masks = hyper @ upscaled_places(self.output_upscaling, keys).transpose(1, 2)
+        return in_order(masks, image.shape[2:]), self.iou_prediction_head(queries[:, 0])
+
+
+def upscaled_places(layers: nn.Sequential, tokens: Tensor) -> Tensor:
+    """Return what `upscaling` gives, place by place: tokens ``[B, h * w, D]`` to ``[B, h * w * 4^stages, channels]``.
+
+    A transposed convolution of kernel and stride 2 makes four places of one and sees no neighbour; norm and GELU see
+    one place each. So every stage is a product over channels, and nothing is put in order but the masks (`in_order`).
+    """
+    for layer in layers:
+        if isinstance(layer, nn.ConvTranspose2d):
+            weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)  # [2 * 2 * out, in]
+            bias = None if layer.bias is None else layer.bias.repeat(4)
+            tokens = F.linear(tokens, weight, bias).unflatten(2, (4, -1)).flatten(1, 2)
+        elif isinstance(layer, _LayerNorm2d):
+            tokens = F.layer_norm(tokens, layer.weight.shape, layer.weight, layer.bias, layer.eps)
+        else:
+            tokens = layer(tokens)
+    return tokens
+
+
+def in_order(masks: Tensor, grid: Sequence[int]) -> Tensor:
+    """Return masks ``[B, M, h * w * 4^stages]``, four places of each place in turn, as pictures ``[B, M, H, W]``."""
+    stages = (masks.shape[2] // (grid[0] * grid[1])).bit_length() // 2
+    places = masks.unflatten(2, (*grid, *(2,) * (2 * stages)))
+    rows, cols = [2, *range(4, 4 + 2 * stages, 2)], [3, *range(5, 4 + 2 * stages, 2)]
+    return places.permute(0, 1, *rows, *cols).reshape(*masks.shape[:2], grid[0] << stages, grid[1] << stages)

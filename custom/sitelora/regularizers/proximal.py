@@ -32,14 +32,15 @@ class _ProximalPenalty:
     def __init__(self, weight: float, view: SiteView) -> None:
         self._weight = weight
         names = sorted(view.shared & set(view.parameters))
-        self._pairs = [(view.parameters[name], view.received[name].detach().clone()) for name in names]
+        self._now = [view.parameters[name] for name in names]
+        self._then = torch.cat([view.received[name].detach().flatten() for name in names]) if names else None
 
     def __call__(self) -> Tensor:
         """Return the fp32 scalar penalty; zero where nothing is shared."""
-        if not self._pairs:
+        if self._then is None:
             return torch.zeros(())
-        terms = [(now - then).square().sum() for now, then in self._pairs]
-        return 0.5 * self._weight * torch.stack(terms).sum()
+        now = torch.cat([parameter.flatten() for parameter in self._now])
+        return 0.5 * self._weight * (now - self._then).square().sum()
 
     def after_step(self) -> None:
         """Nothing to note."""

@@ -17,6 +17,7 @@ bounded by a share of the task's gradient over the same tensors (our choice), an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,21 +65,22 @@ class SubspaceOrthogonality:
 class _SubspacePenalty:
     def __init__(self, rule: SubspaceOrthogonality, view: SiteView) -> None:
         self._rule = rule
-        self.pairs = [
-            _AnchoredPair(rule, view.parameters[prefix + ".A"], view.parameters[prefix + ".B"], shares_b=shares_b)
-            for prefix, shares_b in split_pairs(view)
-        ]
+        groups: dict[tuple[object, ...], list[tuple[nn.Parameter, nn.Parameter]]] = {}
+        for prefix, shares_b in split_pairs(view):
+            a, b = view.parameters[prefix + ".A"], view.parameters[prefix + ".B"]
+            groups.setdefault((shares_b, a.shape, b.shape), []).append((a, b))
+        self.groups = [_AnchoredPairs(rule, pairs, shares_b=bool(key[0])) for key, pairs in groups.items()]
 
     def __call__(self) -> Tensor:
         """Return the fp32 scalar penalty; zero at the first step of a round."""
-        if not self.pairs:
+        if not self.groups:
             return torch.zeros(())
-        return self._rule.weight * torch.stack([pair.squared_cosine() for pair in self.pairs]).sum()
+        return self._rule.weight * torch.stack([group.squared_cosines().sum() for group in self.groups]).sum()
 
     def after_step(self) -> None:
         """Move the averages of the local drift."""
-        for pair in self.pairs:
-            pair.note_drift()
+        for group in self.groups:
+            group.note_drift()
 
 
 def split_pairs(view: SiteView) -> list[tuple[str, bool]]:
@@ -96,53 +98,69 @@ def split_pairs(view: SiteView) -> list[tuple[str, bool]]:
     return found
 
 
-class _AnchoredPair:
-    """One adapter with its anchors; ``A [r, d_in]``, ``B [d_out, r]``."""
+class _AnchoredPairs:
+    """Adapters of one shape with their anchors, side by side; ``A [L, r, d_in]``, ``B [L, d_out, r]``."""
 
-    def __init__(self, rule: SubspaceOrthogonality, a: nn.Parameter, b: nn.Parameter, *, shares_b: bool) -> None:
+    def __init__(
+        self, rule: SubspaceOrthogonality, pairs: Sequence[tuple[nn.Parameter, nn.Parameter]], *, shares_b: bool
+    ) -> None:
         self._rule = rule
         self._shares_b = shares_b
-        self._shared, self._local = (b, a) if shares_b else (a, b)
-        self._a0, self._b0 = a.detach().clone(), b.detach().clone()
-        self._gram_a = self._a0 @ self._a0.T  # [r, r]
-        self._gram_b = self._b0.T @ self._b0  # [r, r]
-        self._local0 = self._local.detach().clone()
+        factors_a: list[Tensor] = [a for a, _ in pairs]
+        factors_b: list[Tensor] = [b for _, b in pairs]
+        self._shared, self._local = (factors_b, factors_a) if shares_b else (factors_a, factors_b)
+        self._a0, self._b0 = torch.stack(factors_a).detach(), torch.stack(factors_b).detach()
+        self._gram_a = self._a0 @ self._a0.mT  # [L, r, r]
+        self._gram_b = self._b0.mT @ self._b0  # [L, r, r]
+        self._local0 = self._a0 if shares_b else self._b0
         self._drift = torch.zeros_like(self._local0)
-        self._anchors = self._a0.norm() * self._b0.norm()
+        self._anchors = _norms(self._a0) * _norms(self._b0)
 
     def note_drift(self) -> None:
         decay = self._rule.decay
-        self._drift.mul_(decay).add_(self._local.detach() - self._local0, alpha=1 - decay)
+        self._drift.mul_(decay).add_(torch.stack(self._local).detach() - self._local0, alpha=1 - decay)
 
-    def squared_cosine(self) -> Tensor:
+    def squared_cosines(self) -> Tensor:
+        """Return the squared cosine of every adapter, ``[L]``."""
+        shared_now = torch.stack(self._shared)
         if self._shares_b:
-            change = self._shared - self._b0
-            shared, local = self._b0.T @ change, self._drift @ self._a0.T
+            change = shared_now - self._b0
+            shared, local = self._b0.mT @ change, self._drift @ self._a0.mT
         else:
-            change = self._shared - self._a0
-            shared, local = change @ self._a0.T, self._b0.T @ self._drift
-        inner = (shared * local).sum()
+            change = shared_now - self._a0
+            shared, local = change @ self._a0.mT, self._b0.mT @ self._drift
+        inner = _sums(shared * local)
         if self._rule.norm == "proxy":
-            norms = _norm(shared.square().sum()) * local.norm()
+            norms = _root(_sums(shared.square())) * _norms(local)
         else:
             norms = self._effective_norms(change)
         return (inner / (norms + self._rule.eps * self._bound(change) + _TINY)).square()
 
     def _bound(self, change: Tensor) -> Tensor:
         """Return ``||A0|| ||B0|| ||dA|| ||dB||``, the largest product that the norms can have; no gradient."""
-        return self._anchors * change.detach().norm() * self._drift.norm()
+        return self._anchors * _norms(change.detach()) * _norms(self._drift)
 
     def _effective_norms(self, change: Tensor) -> Tensor:
         """Return ``||shared-induced update||_F ||local-induced update||_F`` from r x r products."""
         if self._shares_b:
-            shared = ((change.T @ change) * self._gram_a).sum()
-            local = ((self._drift @ self._drift.T) * self._gram_b).sum()
+            shared = _sums((change.mT @ change) * self._gram_a)
+            local = _sums((self._drift @ self._drift.mT) * self._gram_b)
         else:
-            shared = ((change @ change.T) * self._gram_b).sum()
-            local = ((self._drift.T @ self._drift) * self._gram_a).sum()
-        return _norm(shared) * local.clamp_min(0).sqrt()
+            shared = _sums((change @ change.mT) * self._gram_b)
+            local = _sums((self._drift.mT @ self._drift) * self._gram_a)
+        return _root(shared) * local.clamp_min(0).sqrt()
 
 
-def _norm(squared: Tensor) -> Tensor:
+def _sums(values: Tensor) -> Tensor:
+    """Return the sum of every matrix of ``[L, m, n]``."""
+    return values.sum((1, 2))
+
+
+def _norms(values: Tensor) -> Tensor:
+    """Return the Frobenius norm of every matrix of ``[L, m, n]``."""
+    return torch.linalg.vector_norm(values, dim=(1, 2))
+
+
+def _root(squared: Tensor) -> Tensor:
     """Return the root of a sum of squares with a finite gradient at zero."""
     return (squared.clamp_min(0) + torch.finfo(torch.float32).tiny).sqrt()
