@@ -1,7 +1,7 @@
 """Every server rule, and what the record tells of it, on SAM ViT-B's 38 LoRA pairs from many sites.
 
-    git worktree add /tmp/before COMMIT
-    python benchmarks/server_rules.py --before /tmp/before --out benchmarks/results/server_rules.json
+    git worktree add ../before COMMIT
+    python benchmarks/server_rules.py --before ../before --out benchmarks/results/server_rules.json
 
 Sites moved a tenth away from a common start ("agreeing", what a round gives), or share nothing ("independent", the
 worst case: no singular value stands out). With ``--before`` another checkout does the same rule in turn, in a process
@@ -182,7 +182,17 @@ def main() -> None:
         return
     root = Path(__file__).resolve().parent.parent
     checkouts = {"after": root, **({"before": args.before} if args.before else {})}
-    rows = []
+    result: dict[str, Any] = {
+        "what": "server rules on the 38 LoRA pairs of SAM ViT-B, and the record's numbers of the round; the best of "
+        "the repeats",
+        "command": f"python benchmarks/server_rules.py --before CHECKOUT --threads {args.threads} --out FILE",
+        "seed": 0,
+        "threads": args.threads,
+        "commits": {name: commit(path) for name, path in checkouts.items()},
+        "hardware": {"processor": processor(), "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 1)},
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "settings": [],
+    }
     for sites, rank, spread, both in SETTINGS:
         if args.only not in (None, sites):
             continue
@@ -192,23 +202,13 @@ def main() -> None:
         workers = {name: Worker(checkouts[name] / "custom", args.threads) for name in versions}
         for worker in workers.values():
             worker.ask(told)
-        rows.append({**told, "target_seconds": TARGETS[sites], "rules": measure(workers, args.rules, args.repeats)})
+        rules = measure(workers, args.rules, args.repeats)
+        result["settings"].append({**told, "target_seconds": TARGETS[sites], "rules": rules})
         for worker in workers.values():
             worker.close()
-    result = {
-        "what": "server rules on the 38 LoRA pairs of SAM ViT-B, and the record's numbers of the round; the best of "
-        "the repeats",
-        "command": f"python benchmarks/server_rules.py --before CHECKOUT --threads {args.threads} --out FILE",
-        "seed": 0,
-        "threads": args.threads,
-        "commits": {name: commit(path) for name, path in checkouts.items()},
-        "hardware": {"processor": processor(), "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 1)},
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
-        "settings": rows,
-    }
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        if args.out:  # after every setting: the whole takes a while
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
