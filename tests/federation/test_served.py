@@ -174,3 +174,22 @@ def test_where_nothing_is_shared_nothing_is_said_to_be_received(
         assert served.model in (TRAINED, PREVIOUS)
         assert served.round_number in (0, 1)
         assert "validation_received" not in served.candidates
+
+
+def test_validation_every_few_rounds_chooses_in_the_first_in_those_and_in_the_last(
+    tmp_path: Path, federate: Callable[..., RunResult]
+) -> None:
+    values = {"learning_rate": 0.3, "validate_every": 3}
+    result = federate(tmp_path, rounds=5, evaluate=True, overrides=values, sites=("site-1", "site-2"))
+    for site, evaluation in result.evaluation.items():
+        metrics = [entry.sites[site].metrics for entry in result.rounds]
+        for key in ("score_received", "score_personal"):
+            assert [number for number, one in enumerate(metrics, start=1) if key in one] == [1, 3, 5]
+        course = [one["score_served"] for one in metrics]
+        assert course == sorted(course)
+        assert course[1] == course[0]
+        assert course[3] == course[2]
+        served = evaluation["personal"].served
+        seen = [one[key] for one in metrics for key in ("score_received", "score_personal") if key in one]
+        assert served.validation == max([*seen, served.candidates["validation_received"]])
+        assert served.round_number in (0, 2, 4, 5)

@@ -126,3 +126,42 @@ def test_sites_that_agree_leave_no_residual() -> None:
     b, a = torch.randn(9, 2, generator=torch.Generator().manual_seed(0)), torch.ones(2, 7)
     left, right = residual({"s1": (b, a), "s2": (b, a)}, {"s1": 0.25, "s2": 0.75})
     assert float((left @ right).abs().max()) < 1e-6
+
+
+def drawn_pairs(
+    sites: int, rank: int, spread: float, d_out: int = 96, d_in: int = 80
+) -> dict[str, tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(sites)
+    b, a = torch.randn(d_out, rank, generator=generator), torch.randn(rank, d_in, generator=generator)
+    return {
+        f"s{number:02d}": (
+            b + spread * torch.randn(b.shape, generator=generator),
+            a + spread * torch.randn(a.shape, generator=generator),
+        )
+        for number in range(sites)
+    }
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize(
+    ("sites", "rank", "shapes"),
+    [(5, 4, (16, 16)), (25, 3, (72, 72)), (20, 4, (76, 76)), (24, 4, (80, 80)), (100, 2, (80, 80))],
+)
+def test_the_residual_of_many_sites_is_exact_and_rounds_no_worse_than_that_of_an_svd(
+    sites: int, rank: int, shapes: tuple[int, int], spread: float
+) -> None:
+    for d_out, d_in in ((96, 80), (80, 96)):
+        pairs = drawn_pairs(sites, rank, spread, d_out, d_in)
+        counts = {site: 1.0 + number % 5 for number, site in enumerate(pairs)}
+        weights = {site: count / sum(counts.values()) for site, count in counts.items()}
+        left, right = residual(pairs, weights)
+        assert (left.shape[1], right.shape[0]) == shapes
+        mean = sum(weights[s] * (b.double() @ a.double()) for s, (b, a) in pairs.items())
+        b, a = (torch.stack([weights[s] * pair[n].double() for s, pair in pairs.items()]).sum(dim=0) for n in (0, 1))
+        exact = mean - b @ a
+        assert distance(left.double() @ right.double(), exact) < 1e-5 * max(1.0, float(mean.norm() / exact.norm()) / 10)
+        u, s, vh = torch.linalg.svd(exact, full_matrices=False)
+        n, root = shapes[0], s.sqrt()
+        usual = (u * root)[:, :n].bfloat16().double() @ (root[:, None] * vh)[:n].bfloat16().double()
+        rounded = left.bfloat16().double() @ right.bfloat16().double()
+        assert distance(rounded, exact) < 1.2 * distance(usual, exact)

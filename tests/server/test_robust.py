@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -52,6 +55,53 @@ def test_only_sites_that_have_a_coordinate_are_asked() -> None:
     }
     owned = {"a": torch.tensor([1.0, 1.0, 0.0]), "b": torch.tensor([1.0, 0.0, 0.0]), "c": torch.tensor([1.0, 0.0, 0.0])}
     assert centre_of(values, owned, coordinate_median).tolist() == [2.0, 5.0, 0.0]
+
+
+def plain_centre(values: dict[str, Tensor], owned: dict[str, Tensor], share: float | None) -> Tensor:
+    """Coordinate by coordinate; ``share`` of a trimmed mean, None of a median."""
+    shape = next(iter(values.values())).shape
+    centre = torch.zeros(shape).flatten()
+    for place in range(centre.numel()):
+        there = sorted(float(v.flatten()[place]) for s, v in values.items() if owned[s].flatten()[place] > 0)
+        out = 0 if share is None or len(there) < 3 else max(1, int(len(there) * share + 1e-9))
+        kept = there[out : len(there) - out]
+        if there:
+            centre[place] = statistics.median(there) if share is None else statistics.fmean(kept)
+    return centre.reshape(shape)
+
+
+@pytest.mark.parametrize("sites", [1, 2, 3, 24, 100])
+@pytest.mark.parametrize("uneven", [False, True])
+def test_of_many_sites_it_is_the_plain_one(sites: int, uneven: bool) -> None:
+    generator = torch.Generator().manual_seed(sites)
+    values = {f"s{n}": torch.randn(3, 2, 4, generator=generator) for n in range(sites)}
+    owned = {
+        s: (torch.rand(3, 2, 4, generator=generator) < 0.6).float() if uneven else torch.ones(3, 2, 4) for s in values
+    }
+    before = {site: value.clone() for site, value in values.items()}
+    for share in (None, 0.2):
+        rule = coordinate_median if share is None else partial(trimmed_mean, share=share)
+        torch.testing.assert_close(centre_of(values, owned, rule), plain_centre(values, owned, share))
+    assert all(torch.equal(values[site], before[site]) for site in values)
+
+
+def test_sites_that_became_one_are_stacked_once() -> None:
+    """After a robust rule all sites hold the very same tensors: FLoRA's base delta has one rank, not that of all."""
+    generator = torch.Generator().manual_seed(0)
+    received = {"x.lora.A": torch.randn(2, 7, generator=generator), "x.lora.B": torch.zeros(5, 2)}
+    updates = {
+        f"site-{n}": Update(
+            values={name: t + torch.randn(t.shape, generator=generator) for name, t in received.items()},
+            received=received,
+            cases=n,
+        )
+        for n in range(1, 6)
+    }
+    rule = find_method("flora")(rank=2).server_rule(Aggregation(rule=MEDIAN))
+    left, right = rule(updates, {}, 0)[0][ANY_SITE].base_delta["x.lora"]
+    assert left.shape[1] == 2
+    centre = {n: torch.stack([u.values[n] for u in updates.values()]).median(dim=0).values for n in received}
+    torch.testing.assert_close(left @ right, centre["x.lora.B"] @ centre["x.lora.A"])
 
 
 def test_a_site_of_a_lower_rank_has_no_say_beyond_it() -> None:

@@ -23,16 +23,20 @@ def directions() -> Tensor:
     return torch.randn(3, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
+def weights_of(differences: Tensor, cases: Tensor, temperature: float) -> Tensor:
+    return similarity_weights(differences @ differences.T, cases, temperature)
+
+
 @pytest.mark.parametrize("temperature", [1e-3, 0.1, 0.5, 10.0])
 def test_rows_are_weights(temperature: float) -> None:
-    weights = similarity_weights(directions(), CASES, temperature)
+    weights = weights_of(directions(), CASES, temperature)
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(3, dtype=torch.float64))
     assert bool((weights >= 0).all())
 
 
 def test_it_is_the_formula() -> None:
     d = directions()
-    found = similarity_weights(d, CASES, 0.5)
+    found = weights_of(d, CASES, 0.5)
     for i in range(3):
         terms = [float(CASES[j] * (torch.cosine_similarity(d[i], d[j], dim=0) / 0.5).exp()) for j in range(3)]
         assert found[i].tolist() == pytest.approx([term / sum(terms) for term in terms], rel=1e-10)
@@ -52,21 +56,19 @@ def test_a_high_temperature_is_fedavg_and_a_low_one_is_local_training(make_updat
 def test_identical_sites_share_equally_even_when_cold() -> None:
     same = directions()[:1].expand(3, -1)
     equal = torch.ones(3, dtype=torch.float64)
-    torch.testing.assert_close(similarity_weights(same, equal, 1e-3), torch.full((3, 3), 1 / 3, dtype=torch.float64))
+    torch.testing.assert_close(weights_of(same, equal, 1e-3), torch.full((3, 3), 1 / 3, dtype=torch.float64))
     by_cases = (CASES / 8).expand(3, 3)
-    torch.testing.assert_close(similarity_weights(same, CASES, 1e-3), by_cases)
+    torch.testing.assert_close(weights_of(same, CASES, 1e-3), by_cases)
 
 
 def test_only_the_direction_of_an_update_counts() -> None:
     scale = torch.tensor([[1e-12], [1.0], [1e12]], dtype=torch.float64)
-    torch.testing.assert_close(
-        similarity_weights(directions() * scale, CASES, 0.5), similarity_weights(directions(), CASES, 0.5)
-    )
+    torch.testing.assert_close(weights_of(directions() * scale, CASES, 0.5), weights_of(directions(), CASES, 0.5))
 
 
 def test_an_opposite_site_weighs_least_and_a_like_one_most() -> None:
     d = directions()[0]
-    weights = similarity_weights(torch.stack([d, d + 0.1 * directions()[1], -d]), torch.ones(3).double(), 0.5)
+    weights = weights_of(torch.stack([d, d + 0.1 * directions()[1], -d]), torch.ones(3).double(), 0.5)
     assert weights[0, 0] > weights[0, 1] > weights[0, 2]
     assert float(weights[0, 2] / weights[0, 0]) == pytest.approx(float(torch.tensor(-4.0).exp()))
 
@@ -95,8 +97,8 @@ def test_an_unknown_mode_is_refused() -> None:
 
 @pytest.mark.parametrize("order", [[2, 0, 1], [1, 0, 2]])
 def test_sites_may_come_in_any_order(order: list[int], make_updates: Make) -> None:
-    weights = similarity_weights(directions(), CASES, 0.5)
-    permuted = similarity_weights(directions()[order], CASES[order], 0.5)
+    weights = weights_of(directions(), CASES, 0.5)
+    permuted = weights_of(directions()[order], CASES[order], 0.5)
     torch.testing.assert_close(permuted, weights[order][:, order], atol=1e-14, rtol=0)
     updates = make_updates(s1=1, s2=2, s3=5)
     sites = list(updates)
@@ -106,9 +108,7 @@ def test_sites_may_come_in_any_order(order: list[int], make_updates: Make) -> No
 
 
 def test_without_any_update_the_weights_are_the_case_shares(make_updates: Make) -> None:
-    torch.testing.assert_close(
-        similarity_weights(torch.zeros_like(directions()), CASES, 0.01), (CASES / 8).expand(3, 3)
-    )
+    torch.testing.assert_close(weights_of(torch.zeros_like(directions()), CASES, 0.01), (CASES / 8).expand(3, 3))
     updates = {site: replace(u, values=u.received) for site, u in make_updates(s1=1, s2=3).items()}
     messages, state = SimilarityGuided()(updates, {}, 0)
     assert state["similarity_weights"].tolist() == [[0.25, 0.75]] * 2
@@ -120,7 +120,7 @@ def test_without_any_update_the_weights_are_the_case_shares(make_updates: Make) 
 def test_a_site_without_an_update_gets_the_case_shares_and_the_others_keep_theirs() -> None:
     d = directions()
     d[1] = 0
-    weights = similarity_weights(d, CASES, 0.1)
+    weights = weights_of(d, CASES, 0.1)
     torch.testing.assert_close(weights[1], CASES / 8)
     similar = float((torch.cosine_similarity(d[0], d[2], dim=0) / 0.1).exp())
     own = float(torch.tensor(10.0).exp())
@@ -156,3 +156,24 @@ def test_the_record_keeps_the_cosines_and_the_weights_of_the_round(make_updates:
     expected = rule(updates, {}, 0)[1]["similarity_weights"].double()
     torch.testing.assert_close(weights, expected, atol=1e-6, rtol=0)
     assert json.loads(json.dumps(told)) == told
+
+
+@pytest.mark.parametrize("sites", [3, 24, 100])
+def test_one_product_gives_what_site_after_site_does(sites: int, make_updates: Make) -> None:
+    """Mixtures and cosines are those of the plain formula, whatever the number of sites."""
+    updates = make_updates(**{f"s{number}": 1 + number % 7 for number in range(sites)})
+    names, order = sorted(updates["s0"].values), sorted(updates)
+    flat = torch.stack(
+        [torch.cat([(u.values[n] - u.received[n]).double().flatten() for n in names]) for u in updates.values()]
+    )
+    flat = flat[[list(updates).index(site) for site in order]]
+    unit = flat / flat.norm(dim=1, keepdim=True)
+    cases = torch.tensor([float(updates[site].cases) for site in order], dtype=torch.float64)
+    plain = torch.softmax(unit @ unit.T / 0.5 + cases.log(), dim=1)
+    messages, state = SimilarityGuided()(updates, {}, 0)
+    torch.testing.assert_close(state["similarity_weights"], plain.float())
+    for row, site in list(zip(plain, order, strict=True))[:: max(1, sites // 5)]:
+        for name, found in messages[site].values.items():
+            mixed = sum(float(w) * updates[s].values[name].double() for w, s in zip(row, order, strict=True))
+            assert found.shape == updates[site].values[name].shape
+            assert float((found.double() - mixed).norm() / mixed.norm()) < 1e-7

@@ -10,17 +10,36 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Mapping
 
+import numpy as np
 import torch
 from monai.config import KeysCollection, NdarrayOrTensor
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, ScaleIntensityRange
-from monai.transforms.utils_pytorch_numpy_unification import percentile
 from monai.utils import convert_to_dst_type, convert_to_tensor
 
 from sitelora.data.errors import SiteDataError
 
 LOWER, UPPER = 1.0, 99.0
 logger = logging.getLogger(__name__)
+
+
+MANY = 1_000_000
+"""Number of values above which MONAI asks NumPy for percentiles and not torch, which rounds otherwise."""
+
+
+def percentiles(image: torch.Tensor, lower: float, upper: float) -> tuple[float, float]:
+    """Return two percentiles of all values of an fp32 image: MONAI's bits, from one partition in place of two sorts."""
+    values = image.reshape(-1).numpy()
+    if values.size > MANY:
+        low, high = np.percentile(values, np.array([lower, upper])).astype(np.float32).tolist()
+        return low, high
+    if bool(np.isnan(values.max())):
+        return float("nan"), float("nan")
+    places = (torch.tensor([lower, upper], dtype=torch.float64) / 100).float() * (values.size - 1)
+    below, above = places.floor().long(), places.ceil().long()
+    ordered = torch.from_numpy(np.partition(values, sorted({*below.tolist(), *above.tolist()})))
+    low, high = torch.lerp(ordered[below], ordered[above], places - below).tolist()
+    return low, high
 
 
 class ScalePercentilesd(MapTransform):
@@ -78,5 +97,5 @@ class ScalePercentilesd(MapTransform):
         """Return what becomes 0 and 1; equal where the image has one value."""
         if self._known is not None:
             return self._known
-        low, high = float(percentile(plain, self.lower)), float(percentile(plain, self.upper))
+        low, high = percentiles(plain, self.lower, self.upper)
         return (low, high) if high > low else (float(plain.min()), float(plain.max()))

@@ -27,7 +27,7 @@ LABELS = 256
 SCORED = 4 * LABELS * 5
 """Largest number of columns of an evaluation: kinds of model times labels times numbers of a case."""
 MOST_CASES = 100_000
-OWN = ("device", "precision", "batch_size", "torch_threads", "num_workers", "val_interval")
+OWN = ("device", "precision", "batch_size", "torch_threads", "num_workers", "val_interval", "validate_every")
 """Values that a site may set for itself and that leave it; ``base`` may be a path, and does not."""
 MOST_NUMBERS = 10_000_000
 

@@ -142,9 +142,9 @@ class Site:
         started = time.monotonic()
         received = self.border.read(packet, self.settings.site, before=round_number)
         state = self._state_before(round_number, received)
-        had = self._kept(state, PREVIOUS)
-        model = personal_model(self.method, received.values, state)
-        before = self._received(model, round_number)
+        had, before = self._kept(state, PREVIOUS), None
+        if self._validates(round_number) or not had:
+            before = self._received(personal_model(self.method, received.values, state), round_number)
         rounds = self.local_round
         outcome = rounds.run(
             round_number,
@@ -153,16 +153,18 @@ class Site:
             state=state,
             progress=progress,
         )
-        after_values = {**received.values, **outcome.trained}
-        model = personal_model(self.method, after_values, outcome.state)
-        after = Candidate(kind=TRAINED, model=model, round_number=round_number, cases=self.scores.validation(model))
-        served = choose([after, before, *had], primary=self.task.primary, best=state.served_as.get("best", ()))
-        outcome.state.served = to_tensors(served.candidate.model)
-        outcome.state.served_as = served.kept()
+        metrics: dict[str, float | None] = dict(outcome.metrics)
+        if before is not None:
+            model = personal_model(self.method, {**received.values, **outcome.trained}, outcome.state)
+            cases = self.scores.validation(model)
+            after = Candidate(kind=TRAINED, model=model, round_number=round_number, cases=cases)
+            served = choose([after, before, *had], primary=self.task.primary, best=state.served_as.get("best", ()))
+            outcome.state.served = to_tensors(served.candidate.model)
+            outcome.state.served_as = served.kept()
+            metrics.update(score_received=before.score, score_personal=after.score)
+        metrics["score_served"] = outcome.state.served_as["score"]
         tensors = difference(outcome.trained, received.values)
         tensors.update({f"@{name}": tensor for name, tensor in outcome.companions.items()})
-        scores = {"score_received": before.score, "score_personal": after.score, "score_served": served.candidate.score}
-        metrics = {**outcome.metrics, **scores}
         report = {
             "cases": self.folder.case_counts()["training"],
             "metrics": {name: value for name, value in metrics.items() if value is not None},
@@ -256,6 +258,11 @@ class Site:
             kept = [candidate for candidate in kept if candidate.kind != last.kind]
             self._served = (key, choose([last, *kept], primary=self.task.primary, best=state.served_as.get("best", ())))
         return self._served[1]
+
+    def _validates(self, round_number: int) -> bool:
+        """Say whether a round's models are scored on the validation cases: every so many rounds, and in the last."""
+        every, rounds = int(self._parser.get("validate_every", 1)), self.settings.rounds
+        return rounds is None or round_number + 1 >= rounds or (round_number + 1) % every == 0
 
     def _received(self, model: Model, number: int) -> Candidate:
         """Return what a site has before a round as a candidate; where nothing is shared it was trained here before."""

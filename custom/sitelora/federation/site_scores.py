@@ -11,6 +11,7 @@ from torch import nn
 
 from sitelora.data.site_folder import SiteFolder
 from sitelora.evaluation.cases import evaluate_cases, fitted_decision, prepared
+from sitelora.evaluation.kept_cases import KeptCases
 from sitelora.evaluation.scores import case_scores
 from sitelora.federation.build_network import load_model, merged_state, model_sha256
 from sitelora.federation.one_base import OneBase
@@ -22,7 +23,7 @@ from sitelora.task import Decision
 
 
 class SiteScores:
-    """Loads models into a site's network and scores them; a model that was scored on the same cases is not again.
+    """Loads models into a site's network and scores them; neither a model nor a case is scored or prepared twice.
 
     Args:
         network: adapted. folder: the site's own data. run: the values of the run.
@@ -37,6 +38,7 @@ class SiteScores:
         self._tested: dict[tuple[str, Path, bool], dict[str, Any]] = {}
         self._decided: dict[str, Decision | None] = {}
         self._validated: tuple[str, tuple[float, ...]] | None = None
+        self._kept = KeptCases()  # of one pipeline, which is made once
 
     def test(
         self, model: Model, folder: SiteFolder, *, keep_predictions: Path | None = None, fitted: bool = True
@@ -66,7 +68,12 @@ class SiteScores:
         key = model_sha256(model)
         if key not in self._decided:
             self._decided[key] = fitted_decision(
-                self._as_served(model), self._folder, "validation", self._run.task, pipeline=self._pipeline
+                self._as_served(model),
+                self._folder,
+                "validation",
+                self._run.task,
+                pipeline=self._pipeline,
+                kept=self._kept,
             )
         return self._decided[key]
 
@@ -104,7 +111,7 @@ class SiteScores:
         return self._validated[1]
 
     def _score(self, network: nn.Module, folder: SiteFolder, split: str, **how: Any) -> dict[str, Any]:
-        return evaluate_cases(network, folder, split, self._run.task, pipeline=self._pipeline, **how)
+        return evaluate_cases(network, folder, split, self._run.task, pipeline=self._pipeline, kept=self._kept, **how)
 
     def _loaded(self, model: Model) -> nn.Module:
         """Return the network that trains, with a model in it: at hand between rounds."""

@@ -5,7 +5,9 @@ Per adapter and in all, relative to the Frobenius norm of ``M = sum_k p_k B_k A_
     averaging_error  ||Bbar Abar - M|| / ||M||    whatever the rule: a meter of how different the sites' factors are
     product_error    ||B' A' + delta - M|| / ||M||    of what was broadcast; 0 for a rule that keeps the mean product
 
-Both are differences of squares and bottom out near 1e-7. Nothing of it is a d x d matrix.
+``M = Bbar Abar + sum_k p_k (B_k - Bbar) (A_k - Abar)``, so that the first error is formed by itself and not as a
+difference of two products. In fp32, which four digits need no more than: both bottom out near 1e-7. Nothing of it is a
+d x d matrix: the products are looked at some rows at a time.
 """
 
 from __future__ import annotations
@@ -15,10 +17,15 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
-from sitelora.server.lowrank import frobenius, pair_prefixes, pairs_of, relative_error, stack
+from sitelora.server.lowrank import pair_prefixes, pairs_of
+from sitelora.server.mean import weighted_mean
 from sitelora.server.types import ANY_SITE, LowRank, Message, Messages, ServerRule, Update, site_weights
 
+ERRORS = ("averaging_error", "product_error")
+ROWS = 256
+"""Of a product, how many are held at a time."""
 TRUNCATION = "truncation_lost"
 """The largest ``product_error`` of a rule that truncates a rank; its square is the share of the energy lost."""
 
@@ -43,20 +50,16 @@ def round_numbers(
     message, weights = messages[ANY_SITE], site_weights(updates)
     names = sorted(set(updates[min(updates)].values) & set(message.values))
     layers: dict[str, dict[str, float]] = {}
-    squares = {"averaging_error": 0.0, "product_error": 0.0}
+    squares = dict.fromkeys(ERRORS, 0.0)
     total = 0.0
     for prefix in pair_prefixes(names):
-        pairs = pairs_of(updates, prefix)
-        mean = stack(pairs, weights)
-        norm = frobenius(*mean)
-        errors = {
-            "averaging_error": relative_error(mean, _mean_of_factors(pairs, weights)),
-            "product_error": relative_error(mean, _broadcast(message, prefix)),
+        norm, *errors = _squares(pairs_of(updates, prefix), weights, _broadcast(message, prefix))
+        layers[prefix] = {
+            name: _short(math.sqrt(error / norm)) if norm else 0.0 for name, error in zip(ERRORS, errors, strict=True)
         }
-        layers[prefix] = {name: _short(value) for name, value in errors.items()}
-        total += norm**2
-        for name, value in errors.items():
-            squares[name] += (value * norm) ** 2
+        total += norm
+        for name, error in zip(ERRORS, errors, strict=True):
+            squares[name] += error
     details: dict[str, Any] = rule.details(updates) if isinstance(rule, WithDetails) else {}
     if not layers:
         return {}, details
@@ -66,17 +69,38 @@ def round_numbers(
     return numbers, {**details, "layers": layers}
 
 
-def _mean_of_factors(pairs: Mapping[str, LowRank], weights: Mapping[str, float]) -> LowRank:
-    left, right = (torch.stack([weights[s] * pairs[s][n].double() for s in sorted(pairs)]).sum(dim=0) for n in (0, 1))
-    return left, right
+def _squares(pairs: Mapping[str, LowRank], weights: Mapping[str, float], sent: LowRank) -> tuple[float, float, float]:
+    """Return ``||M||^2``, and that of what the mean factors and what was broadcast are away from it.
+
+    Args:
+        pairs: every site's ``B [d_out, r]`` and ``A [r, d_in]``. weights: ``p_k``. sent: factors of what was broadcast.
+    """
+    sites = sorted(pairs)
+    mean_left, mean_right = (weighted_mean({site: pairs[site][n] for site in sites}, weights) for n in (0, 1))
+    left = torch.cat([weights[site] * (pairs[site][0] - mean_left) for site in sites], dim=1)
+    right = torch.cat([pairs[site][1] - mean_right for site in sites], dim=0)
+    norm = averaging = product = 0.0
+    for first in range(0, left.shape[0], ROWS):
+        rows = slice(first, first + ROWS)
+        part = left[rows] @ right
+        averaging += _square(part)
+        part.addmm_(mean_left[rows], mean_right)
+        norm += _square(part)
+        part.addmm_(sent[0][rows], sent[1], alpha=-1)
+        product += _square(part)
+    return norm, averaging, product
+
+
+def _square(part: Tensor) -> float:
+    return float(torch.linalg.vector_norm(part)) ** 2
 
 
 def _broadcast(message: Message, prefix: str) -> LowRank:
-    left, right = message.values[f"{prefix}.B"].double(), message.values[f"{prefix}.A"].double()
+    left, right = message.values[f"{prefix}.B"], message.values[f"{prefix}.A"]
     if prefix not in message.base_delta:
         return left, right
     further = message.base_delta[prefix]
-    return torch.cat([left, further[0].double()], dim=1), torch.cat([right, further[1].double()], dim=0)
+    return torch.cat([left, further[0]], dim=1), torch.cat([right, further[1]], dim=0)
 
 
 def _short(value: float) -> float:

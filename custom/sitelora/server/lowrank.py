@@ -2,7 +2,7 @@
 
 ``sum_k p_k B_k A_k`` is kept stacked as ``[B_1 .. B_K] [p_1 A_1; ..; p_K A_K]`` (FLoRA's identity); its best
 rank-r factors come from the (K r) x (K r) core in float64 (FLAP-SAM 2407.21739, the server step, done exactly
-instead of by randomised SVD).
+instead of by randomised SVD); of many sites those alone are computed (:mod:`sitelora.server.leading`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from sitelora.server.leading import leading_triplets
 from sitelora.server.types import LowRank, Update
+
+LARGE = 256
+"""Size of a product and of its stack above which only the wanted triplets are computed; below, all cost nothing."""
 
 _GRAM_CONDITION = 5e5
 """Largest Frobenius condition number ``||R|| ||R^-1||`` of stacked factors that the Gram route is trusted with: it
@@ -35,10 +39,18 @@ def pairs_of(updates: Mapping[str, Update], prefix: str) -> dict[str, LowRank]:
 
 
 def stack(pairs: Mapping[str, LowRank], weights: Mapping[str, float]) -> LowRank:
-    """Return ``B [d_out, K r]`` and ``A [K r, d_in]`` in float64 with ``B A = sum_k p_k B_k A_k``."""
-    sites = sorted(pairs)
-    left = torch.cat([pairs[site][0].to(torch.float64) for site in sites], dim=1)
-    right = torch.cat([weights[site] * pairs[site][1].to(torch.float64) for site in sites], dim=0)
+    """Return ``B [d_out, K r]`` and ``A [K r, d_in]`` in float64 with ``B A = sum_k p_k B_k A_k``.
+
+    Sites with the very same tensors, as after a robust rule, are one: K is then the number of others.
+    """
+    shares: dict[tuple[int, int], float] = {}
+    distinct: dict[tuple[int, int], LowRank] = {}
+    for site in sorted(pairs):
+        key = (id(pairs[site][0]), id(pairs[site][1]))
+        distinct[key] = pairs[site]
+        shares[key] = shares.get(key, 0.0) + weights[site]
+    left = torch.cat([b.to(torch.float64) for b, _ in distinct.values()], dim=1)
+    right = torch.cat([shares[key] * a.to(torch.float64) for key, (_, a) in distinct.items()], dim=0)
     return left, right
 
 
@@ -54,15 +66,18 @@ def truncated_svd(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tenso
         ``U [d_out, rank]``, ``S [rank]``, ``Vh [rank, d_in]`` in float64 with deterministic signs (the entry
         of largest magnitude in every column of U is positive), and ``||left right - U S Vh||_F / ||left right||_F``.
     """
-    inner = left.shape[1]
-    if inner >= min(left.shape[0], right.shape[1]):
-        u, s, vh = torch.linalg.svd(left @ right, full_matrices=False)
+    inner, size = left.shape[1], min(left.shape[0], right.shape[1])
+    if min(inner, size) > LARGE and 4 * rank <= min(inner, size):
+        u, s, vh, lost = leading_triplets(left, right, rank)
     else:
-        u, s, vh = _svd_of_product(left, right, rank)
-    energy = s.square()
-    total = energy.sum()
-    lost = float((energy[rank:].sum() / total).sqrt()) if float(total) > 0 else 0.0
-    u, s, vh = _padded(u[:, :rank], s[:rank], vh[:rank], rank)
+        if inner >= size:
+            u, s, vh = torch.linalg.svd(left @ right, full_matrices=False)
+        else:
+            u, s, vh = _svd_of_product(left, right, rank)
+        energy = s.square()
+        total = energy.sum()
+        lost = float((energy[rank:].sum() / total).sqrt()) if float(total) > 0 else 0.0
+        u, s, vh = _padded(u[:, :rank], s[:rank], vh[:rank], rank)
     signs = torch.sign(u.gather(0, u.abs().argmax(dim=0, keepdim=True)))
     signs = torch.where(signs == 0, torch.ones_like(signs), signs)
     return u * signs, s, vh * signs.T, lost

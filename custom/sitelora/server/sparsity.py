@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from sitelora.server.lowrank import frobenius, pair_prefixes, pairs_of
 from sitelora.server.mean import mean_of_values, weighted_mean
 from sitelora.server.types import ANY_SITE, LowRank, Message, Messages, State, Update, site_weights
@@ -28,11 +30,13 @@ class SparsityWeightedMean:
 
     def __call__(self, updates: Mapping[str, Update], state: State, round_number: int) -> tuple[Messages, State]:
         """Return one message for all sites, at the full rank; keeps no state."""
-        values = mean_of_values(updates)
-        for prefix in pair_prefixes(sorted(values)):
+        values: dict[str, Tensor] = {}
+        names = sorted(updates[min(updates)].values)
+        for prefix in pair_prefixes(names):
             pairs = pairs_of(updates, prefix)
             weights = norm_weights(pairs) or site_weights(updates)
             for place, factor in enumerate("BA"):
                 by_site = {site: pair[place] for site, pair in pairs.items()}
                 values[f"{prefix}.{factor}"] = weighted_mean(by_site, weights)
+        values.update(mean_of_values(updates, names=[name for name in names if name not in values]))
         return {ANY_SITE: Message(values=values)}, state

@@ -37,7 +37,7 @@ from sitelora.data.rules import refuse_one_value
 from sitelora.data.site_reader import SiteReader
 from sitelora.data.stored_volume import StoredVolume, forget
 from sitelora.data.trained_on import Facts
-from sitelora.serving.answer import answered
+from sitelora.serving.answer import answered, quick
 from sitelora.serving.open_model import OpenModel
 from sitelora.serving.outputs import Wanted, keep_largest, probability_file, write_volume
 
@@ -139,7 +139,7 @@ def predict_in_parts(
             if isinstance(step, AsDiscreted):
                 for k, chance in enumerate(chances, start=1):
                     chance[volume.place(start, stop)] = result["pred"][k].numpy()
-            result = Compose([step])(result)
+            result = Compose([quick(step)])(result)
         mask[volume.place(start, stop)] = result["pred"][0].numpy()
         meta = dict(data["image"].meta)
         for written in (mask, *chances):

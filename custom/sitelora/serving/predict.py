@@ -22,7 +22,7 @@ from sitelora.data.errors import behind
 from sitelora.data.rules import refuse_one_value
 from sitelora.data.stored_volume import extent_of
 from sitelora.data.trained_on import Facts
-from sitelora.serving.answer import answered
+from sitelora.serving.answer import answered, quick
 from sitelora.serving.bundle_parts import MaskNames
 from sitelora.serving.in_parts import goes_in_parts, predict_in_parts
 from sitelora.serving.open_model import OpenModel
@@ -115,7 +115,7 @@ class Predictor:
                 write_probabilities(after["pred"], self.model, self.names)
             if isinstance(step, SaveImaged) and self.wanted.largest_component:
                 keep_largest(after["pred"].numpy()[0])
-            after = Compose([step])(after)
+            after = Compose([quick(step)])(after)
 
     def _answer(self, data: Mapping[Hashable, Any]) -> None:
         """Let the bundle's evaluator give its answer, whose handlers write it."""
