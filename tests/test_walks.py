@@ -25,7 +25,7 @@ from small_network import SMALL
 
 VALUES: dict[str, Any] = {**SMALL, "slices": 2, "epochs": 1}
 MOST_ROOMS = {"From a volume to the wire": 12, "From `--set method#rank=4` to the tensor": 17}
-RANK = 13
+RANK = 53  # no number that a line of /proc is likely to hold, which the run's lock reads
 
 
 def rooms(repository: Path, chapter: str) -> list[str]:
