@@ -208,7 +208,8 @@ class RunResult:
     """The record of a run: ``completed`` is the only proof that all rounds ran.
 
     Attributes:
-        error: why it is not completed. overrides: the bundle's values. fingerprint: of the server's last tensors.
+        error: why it is not completed. lost: sites whose process was gone at some time since it was begun or resumed.
+        overrides: the bundle's values. fingerprint: of the server's last tensors.
         aggregation: what stood before the method's server rule; empty where nothing did.
         versions, hardware: of the first site. egress: None where no site has begun. evaluation: by site and kind.
         task: name of it. primary: of the score that scores are of, one of ``metrics``: all that this run may tell.
@@ -217,6 +218,7 @@ class RunResult:
     format: int = FORMAT
     completed: bool = False
     error: str = ""
+    lost: Sequence[str] = field(default=(), metadata=OMIT)
     federation: str = ""
     uid: str = ""
     method: str = ""

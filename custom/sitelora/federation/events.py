@@ -18,6 +18,7 @@ _FIELDS: Mapping[str, Mapping[str, type]] = {
     "round_started": {"round": int},
     "round_finished": {"round": int},
     "update": {"site": str, "status": str},
+    "silent": {"site": str, "reason": str},
     "task_started": {"task": str, "round": int},
     "task_finished": {"task": str},
     "step": {"step": int, "steps": int},

@@ -29,7 +29,11 @@ from sitelora.typed_json import from_json, to_json
 
 
 class FederationRecord:
-    """Collects begin reports, rounds and warnings."""
+    """Collects begin reports, rounds and warnings.
+
+    Attributes:
+        lost: sites whose process was gone at some time of this attempt.
+    """
 
     def __init__(self, plan: FederationPlan, method: Method, task: Task) -> None:
         self._plan = plan
@@ -38,6 +42,7 @@ class FederationRecord:
         self._shapes: dict[str, list[int]] = {}
         self.rounds: dict[int, Round] = {}
         self._warnings: list[str] = []
+        self.lost: set[str] = set()
 
     def history(self) -> dict[str, Any]:
         """Return all of it for the server's manifest, as JSON."""
@@ -143,6 +148,7 @@ class FederationRecord:
         return RunResult(
             completed=completed,
             error=error,
+            lost=tuple(sorted(self.lost)),
             federation=plan.federation,
             uid=plan.uid,
             method=self._method.name,

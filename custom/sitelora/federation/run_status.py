@@ -111,14 +111,17 @@ class _Waiting:
         self.began: float | None = None
         took: dict[int, list[float]] = {}
         self.answered: dict[str, Event] = {}
+        self.silent: dict[str, str] = {}
         number = -1
         for event in server:
             if event["event"] == "round_started":
-                self.began, number, self.answered = event["time"], event["round"], {}
+                self.began, number, self.answered, self.silent = event["time"], event["round"], {}, {}
             elif event["event"] == "update" and self.began is not None:
                 self.answered[event["site"]] = event
                 if event["status"] != "missing":
                     took.setdefault(number, []).append(event["time"] - self.began)
+            elif event["event"] == "silent":
+                self.silent[event["site"]] = event["reason"]
             elif event["event"] in ("round_finished", "evaluation_started"):
                 self.began = None
         self.number, self.elapsed = number, 0.0 if self.began is None else now - self.began
@@ -127,6 +130,8 @@ class _Waiting:
 
     def late(self, site: str) -> str:
         """Say why a site's update is late, else nothing."""
+        if self.began is not None and site in self.silent and site not in self.answered:
+            return self.silent[site].removeprefix(f"{site}: ")
         if self.began is None or self.median is None or site in self.answered:
             return ""
         if self.elapsed <= max(LATE * self.median, EARLIEST_S):

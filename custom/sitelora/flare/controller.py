@@ -6,20 +6,16 @@ All that is decided is decided by the plain-Python coordinator; this is its tran
 
 from __future__ import annotations
 
-import queue
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nvflare.apis.event_type import EventType
-from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
-from nvflare.apis.shareable import Shareable
-from nvflare.app_common.workflows.model_controller import ModelController
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
@@ -33,25 +29,15 @@ from sitelora.federation.plan import FederationPlan
 from sitelora.federation.run_folder import RESULT, SERVER, RunFolder
 from sitelora.federation.run_lock import RunningError, end_on_request, working
 from sitelora.federation.task_names import BEGIN, EVALUATE, TRAIN
-from sitelora.flare.protocol import Reply, Ticket, read_reply, task_model
+from sitelora.flare.asking import AskingController, RunAborted
+from sitelora.flare.protocol import Reply, Ticket
 from sitelora.flare.site_config import SiteConfig, read_job, refuse_arguments
 from sitelora.run_result import ModelScore, RunResult
 from sitelora.sharing.wire import Packet, packet_bytes
 from sitelora.typed_json import to_json
 
-_REASONS = {
-    ReturnCode.TASK_RESULT_FILTER_ERROR: "a filter kept its answer back",
-    ReturnCode.TASK_DATA_FILTER_ERROR: "a filter refused the message",
-    ReturnCode.TASK_ABORTED: "it stopped on request",
-    ReturnCode.TASK_UNKNOWN: "it has no executor for this task",
-}
 
-
-class RunAborted(Exception):
-    """NVFlare asked to stop; rounds that are written stay."""
-
-
-class FederationController(ModelController):
+class FederationController(AskingController):
     """Drives a federation through NVFlare; what it is to do stands in the job's ``config/sitelora.json``.
 
     Args:
@@ -60,12 +46,12 @@ class FederationController(ModelController):
     """
 
     def __init__(self, /, **unexpected: object) -> None:
-        super().__init__(persistor_id="", ignore_result_error=True, allow_empty_global_weights=True)
-        self._inbox: queue.Queue[Reply] = queue.Queue()
+        super().__init__()
         self._unexpected = tuple(unexpected)
         self._job: Job | None = None
         self._coordinator: Coordinator | None = None
         self._events: EventLog | None = None
+        self._last_event = ""
         self._held = ExitStack()
 
     @property
@@ -95,7 +81,7 @@ class FederationController(ModelController):
             evaluations = self._evaluate(coordinator) if self.job.evaluate else {}
             self._finish(evaluations)
         except RunAborted:
-            self._finish({}, error=f"stopped on request; resume with uid {self._uid_of_run()!r}")
+            self._finish({}, error=self._stopped())
         except Exception as error:
             told = isinstance(error, FederationError | RunningError | ValueError | OSError)
             text = str(error) if told else repr(error)
@@ -208,40 +194,36 @@ class FederationController(ModelController):
         assert self._coordinator is not None
         plan = self._coordinator.plan
         ticket = Ticket(federation=plan.federation, uid=plan.uid, round_number=number)
-        inbox = self._inbox = queue.Queue()  # a new one, so that what comes late is never taken for this task
+        for reply in self.ask(task, ticket, packets, timeout=timeout):
+            self._coordinator.record.lost.update(self.presence.lost())
+            yield reply
 
-        def receiver(site: str) -> Callable[[Any], None]:
-            return lambda model: inbox.put(read_reply(site, ticket, model))
+    def note_silent(self, site: str, reason: str) -> None:
+        """Say in the events that a site gives no sign of life."""
+        self._note("silent", site=site, reason=reason)
 
-        for site, packet in packets.items():
-            model = task_model(ticket, packet)
-            self.send_model(task, model, targets=[site], timeout=timeout, callback=receiver(site))
-        waiting, asked = set(packets), time.monotonic()
-        while waiting:
-            ended = not self.get_num_standing_tasks()  # asked first: what comes before a task's end is in the inbox
-            try:
-                reply = self._inbox.get(timeout=0.2)
-            except queue.Empty:
-                if self.abort_signal.triggered:
-                    raise RunAborted from None
-                if ended:
-                    break
-                continue
-            if reply.site in waiting:
-                waiting.discard(reply.site)
-                yield reply
-        for site in sorted(waiting):
-            yield Reply(site=site, error=f"no answer within {time.monotonic() - asked:.0f} s")
-
-    def _accept_train_result(
-        self, client_name: str, result: Shareable, fl_ctx: FLContext, is_unknown_task: bool = False
-    ) -> bool:
-        """Note NVFlare's own error codes, which no callback is told of."""
-        code = result.get_return_code()
-        if code and code != ReturnCode.OK and not is_unknown_task:
-            reason = f"{_REASONS.get(code, 'NVFlare could not do the task')} ({code}); the site's log says more"
-            self._inbox.put(Reply(site=client_name, error=reason))
-        return bool(super()._accept_train_result(client_name, result, fl_ctx, is_unknown_task))
+    def _stopped(self) -> str:
+        """Return why NVFlare ended the job: on request, or because a site's process died, which it does not tell."""
+        go_on = f"resume with uid {self._uid_of_run()!r}"
+        coordinator = self._coordinator
+        if coordinator is None:
+            return "stopped on request"
+        gone = self.without_a_word(coordinator.sites)
+        never = self.presence.never_heard(coordinator.sites)
+        if self._last_event == "federation_started" and never and not gone:
+            return (
+                f"NVFlare ended the job before it had begun, and {', '.join(never)} never answered: either it was "
+                "stopped on request, or there the job was refused (the site's policy or class list) or its process "
+                "did not start; the job's log at the site says which"
+            )
+        if not gone:
+            return f"stopped on request; {go_on}"
+        coordinator.record.lost.update(gone)
+        last = ", ".join(f"{site} (last sign of life {self.presence.seconds_since(site):.0f} s ago)" for site in gone)
+        return (
+            f"NVFlare ended the job, and there is no word from {last}: its process has ended (killed, out of memory, "
+            f"machine off), or cannot be reached; its own log says more. When it is back, {go_on}"
+        )
 
     def _finish(self, evaluations: Mapping[str, Mapping[str, ModelScore]], *, error: str = "") -> None:
         """Write ``result.json`` where the run's state is, and beside the job's logs, from where it is downloaded."""
@@ -257,9 +239,19 @@ class FederationController(ModelController):
         self._note("finished", completed=not error, error=error, rounds_done=result.rounds_done)
         self.info(f"{result.rounds_done} of {self.job.rounds} rounds done; {RESULT} written to {copy}")
 
+    def standing(self) -> Mapping[str, Any]:
+        """Return where the run stands, for `sitelora run` and NVFlare's statistics: numbers and names of its own."""
+        coordinator = self._coordinator
+        if coordinator is None:
+            return {}
+        begun = coordinator.state is not None
+        done = coordinator.next_round
+        return {"begun": begun, "doing": self._last_event, "rounds_done": done, "rounds": coordinator.plan.rounds}
+
     def _uid_of_run(self) -> str:
         return self._coordinator.plan.uid if self._coordinator else ""
 
     def _note(self, event: str, **fields: Any) -> None:
+        self._last_event = event
         if self._events is not None:
             self._events.write(event, **fields)

@@ -37,6 +37,7 @@ from sitelora.flare.protocol import (
     read_task,
     reply_shareable,
 )
+from sitelora.flare.signs import SignsOfLife
 from sitelora.flare.site_config import SiteConfig, read_job, refuse_arguments, require_allowed_job
 from sitelora.sharing.wire import Packet, packet_bytes
 
@@ -64,16 +65,25 @@ class SiteExecutor(Executor):
         super().__init__()
         self._unexpected = tuple(unexpected)
         self._site: Site | None = None
+        self._signs = SignsOfLife()
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Let tensors travel, from the start of a run."""
+        """Let tensors travel and give signs of life, from the start of a run to its end."""
         if event_type == EventType.START_RUN:
             fobs.register(TensorDecomposer)
             end_on_request()
+            self._signs.begin(fl_ctx.get_engine())
+        elif event_type == EventType.AFTER_SEND_TASK_RESULT:
+            self._signs.idle()
+        elif event_type in (EventType.ABORT_TASK, EventType.ABOUT_TO_END_RUN):
+            self._signs.end()
+        elif event_type == EventType.SWAP_OUT:  # NVFlare's simulator, where sites take turns
+            self._signs.end(away=True)
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         """Do one task; an error stays here with its text and traceback, and leaves as a code."""
         name = fl_ctx.get_identity_name()
+        self._signs.busy(abort_signal)
         ticket: Ticket | None = None
         try:
             own = SiteConfig.of(fl_ctx)

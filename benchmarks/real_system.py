@@ -1,0 +1,121 @@
+"""A provisioned federation for benchmarks: real processes, mutual TLS, loopback, a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from sitelora.federation.job_folder import CONTROLLER, EXECUTOR
+from sitelora.flare.lead import Lead, ServerAwayError
+from sitelora.site_kit.processes import end_all, processes_of
+from sitelora.site_kit.project import write_project
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "poc_workspace"))
+from poc_system import ADMIN, LEAD, PROJECT, SERVER, Layout  # noqa: E402
+
+READY_S = 300
+
+
+class System:
+    """A server and sites as `nvflare provision` makes them.
+
+    Args:
+        root: the folder. data: root of the sites' data. sites: their names.
+        in_every_process: a folder that comes first on every process's PYTHONPATH. environment: added to theirs.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        data: Path,
+        sites: Sequence[str],
+        *,
+        in_every_process: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.layout = Layout(root=root)
+        self.layout.renew()
+        self.layout.system.mkdir(parents=True)
+        self.sites = tuple(sites)
+        self.plain = {**self.layout.environment(data), "OMP_NUM_THREADS": "1"}
+        first = [str(in_every_process)] if in_every_process else []
+        paths = os.pathsep.join([*first, self.plain["PYTHONPATH"]])
+        self._environment = {**self.plain, **(environment or {}), "PYTHONPATH": paths}
+        project = root / "project.yml"
+        self.server, self.person = SERVER, LEAD
+        port = _free_ports()
+        write_project(project, name=PROJECT, server=SERVER, sites=self.sites, admin=ADMIN, lead=LEAD, port=port)
+        nvflare = str(Path(sys.executable).parent / "nvflare")
+        command = [nvflare, "provision", "-p", str(project), "-w", str(self.layout.system), "--force"]
+        subprocess.run(command, env=self.plain, cwd=root, check=True, capture_output=True)
+        (self.kits,) = self.layout.system.glob("*/prod_00")
+        for who in (self.server, *sites):
+            _take_our_classes(self.kits / who / "local", storage=root / "storage")
+
+    @property
+    def kit(self) -> Path:
+        """The startup kit of the person who submits."""
+        return self.kits / self.person
+
+    def start(self, *who: str) -> None:
+        """Start participants by their own kits."""
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        for name in who:
+            script = str(self.kits / name / "startup" / "start.sh")
+            subprocess.run(["bash", script], env=self._environment, cwd=self.layout.root, check=True, **quiet)
+
+    def wait_until_ready(self) -> None:
+        """Wait until the server takes the person's kit and all sites are connected."""
+        lead, began = Lead(self.kit), time.monotonic()
+        while True:
+            try:
+                if lead.connected() >= set(self.sites):
+                    break
+            except ServerAwayError:
+                pass
+            if time.monotonic() - began > READY_S:
+                raise RuntimeError(f"server and sites did not start within {READY_S} s")
+            time.sleep(1)
+        lead.close()
+
+    def processes(self, who: str) -> list[psutil.Process]:
+        """Return the live processes of a participant."""
+        return processes_of(self.kits / who)
+
+    def end(self) -> None:
+        """End what is left of it."""
+        end_all(self.layout.system)
+
+
+def _take_our_classes(local: Path, *, storage: Path) -> None:
+    """Allow the two classes of a job, and keep the server's jobs out of the machine's temporary folder."""
+    content = json.loads((local / "resources.json.default").read_text(encoding="utf-8"))
+    content.update({"class_allow_list": [CONTROLLER, EXECUTOR], "allow_log_streaming": False})
+    for component in content["components"]:
+        if component["id"] == "job_manager":
+            component["args"]["uri_root"] = str(storage / "jobs")
+    if persistor := content.get("snapshot_persistor"):
+        persistor["args"]["storage"]["args"]["root_dir"] = str(storage / "snapshots")
+    (local / "resources.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _free_ports() -> int:
+    """Return a port that is free together with the next one."""
+    while True:
+        with socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", 0))
+            port = int(one.getsockname()[1])
+            try:
+                two.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
