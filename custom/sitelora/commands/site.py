@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 HELP = "install, show, start, stop and renew a participant's start-up kit, as NVFlare provisions it"
 EXAMPLES = """\
   sitelora site project --server fl.example.org --sites hospital-1,hospital-2 --admin a@x.org --lead l@x.org
-  sitelora site install hospital-1 --home state --data data --level strict --bundle iat_segmentation \\
-      --federation iat_prostate --dataset prostate --evaluation-by l@x.org
+  sitelora site install hospital-1 --home state --data data --bundle iat_segmentation --federation iat_prostate
   sitelora site install fl.example.org --home state        the server's kit
   sitelora site show hospital-1                            certificates, policy, what is not as installed
   sitelora site start hospital-1

@@ -133,5 +133,6 @@ class SGCAAggregator(RoundAggregator):
             for s in sites
         ]
         counts = torch.tensor([shares[site] for site in sites], dtype=torch.float64)
-        weights: list[float] = similarity_weights(torch.stack(changes), counts, self.temperature).mean(dim=0).tolist()
+        rows = torch.stack(changes)
+        weights: list[float] = similarity_weights(rows @ rows.T, counts, self.temperature).mean(dim=0).tolist()
         return weights

@@ -52,10 +52,10 @@ class Largestd(AsDiscreted):
 
 def _largest(values: Tensor) -> Tensor:
     """Return the first channel with the largest value, ``[1, ...]`` fp32 of ``[C, ...]``."""
-    best, labels = values[0], torch.zeros(values.shape[1:])
+    best, labels = values[0], torch.zeros(values.shape[1:], device=values.device)
     for channel in range(1, values.shape[0]):
         larger = values[channel] > best
-        labels = torch.where(larger, torch.tensor(float(channel)), labels)
+        labels = labels.masked_fill(larger, channel)
         best = torch.where(larger, values[channel], best)
     return labels[None]
 
