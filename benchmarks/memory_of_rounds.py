@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,15 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from real_system import System
+from real_system import SITES, System, write_job
 
 from sitelora.data.phantom.make import TINY, make_phantom
 from sitelora.federation.events import read_events
-from sitelora.federation.job import Job
-from sitelora.federation.job_folder import JobFolder
 from sitelora.run_result import RunResult
 
-SITES = ("site-1", "site-2", "site-3")
 ALLOWED_MB, WARM = 5.0, 2
 SETTINGS = {"image_size": 32, "slices": 3, "base": None, "precision": "fp32", "epochs": 1, "method#rank": 64}
 JOB_PROCESSES = ("nvflare.private.fed.app.client.worker_process", "nvflare.private.fed.app.server.runner_process")
@@ -48,24 +44,13 @@ def measure(root: Path, rounds: int) -> dict:
     make_phantom(root / "data", size=TINY, sites=list(SITES))
     system = System(root, root / "data", SITES)
     who = {"server": system.server, **{site: site for site in SITES}}
-    job = Job(
-        bundle="iat_segmentation",
-        dataset="prostate",
-        federation="iat_prostate",
-        sites=SITES,
-        rounds=rounds,
-        min_sites=len(SITES),
-        uid="run-1",
-        settings=SETTINGS,
-    )
-    folder = JobFolder.write(job, root / "job", marker=False).path
+    folder = write_job(root / "job", rounds=rounds, settings=SETTINGS)
     run = root / "sitelora" / "iat_prostate" / "run-1"
     seen: dict[str, list[float]] = {name: [] for name in who}
     try:
         system.start(system.server, *SITES)
         system.wait_until_ready()
-        command = ["-m", "sitelora.cli", "run", str(folder), "--kit", str(system.kit), "--out", str(root / "out")]
-        person = subprocess.Popen([sys.executable, *command], env=system.plain, cwd=root)
+        person = system.run(folder)
         while person.poll() is None:
             done = sum(event["event"] == "round_finished" for event in read_events(run / "server" / "events.jsonl"))
             if done > len(seen["server"]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import socket
 import subprocess
@@ -10,18 +10,24 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from sitelora.federation.job_folder import CONTROLLER, EXECUTOR
+from sitelora.federation.job import Job
+from sitelora.federation.job_folder import JobFolder
 from sitelora.flare.lead import Lead, ServerAwayError
+from sitelora.site_kit.install import install
 from sitelora.site_kit.processes import end_all, processes_of
 from sitelora.site_kit.project import write_project
+from sitelora.site_kit.site_files import own_file
+from sitelora.site_kit.startup_kit import StartupKit
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "poc_workspace"))
 from poc_system import ADMIN, LEAD, PROJECT, SERVER, Layout  # noqa: E402
 
+SITES = ("site-1", "site-2", "site-3")
 READY_S = 300
 
 
@@ -58,8 +64,9 @@ class System:
         command = [nvflare, "provision", "-p", str(project), "-w", str(self.layout.system), "--force"]
         subprocess.run(command, env=self.plain, cwd=root, check=True, capture_output=True)
         (self.kits,) = self.layout.system.glob("*/prod_00")
+        own = own_file(home=root / "sitelora", data=data, level=None, rules={}, settings={})
         for who in (self.server, *sites):
-            _take_our_classes(self.kits / who / "local", storage=root / "storage")
+            install(StartupKit.read(self.kits / who), own)
 
     @property
     def kit(self) -> Path:
@@ -91,21 +98,37 @@ class System:
         """Return the live processes of a participant."""
         return processes_of(self.kits / who)
 
+    def run(self, job: Path, *options: str, log: Path | None = None) -> subprocess.Popen[bytes]:
+        """Start `sitelora run` of a job folder as a person would; the result goes to ``root``/download."""
+        command = ["run", str(job), "--kit", str(self.kit), "--out", str(self.layout.download), *options]
+        with log.open("w") if log else contextlib.nullcontext() as stream:
+            return subprocess.Popen(
+                [sys.executable, "-m", "sitelora.cli", *command],
+                env={**self.plain, "PYTHONUNBUFFERED": "1"},
+                cwd=self.layout.root,
+                stdout=stream,
+                stderr=subprocess.STDOUT if log else None,
+                start_new_session=True,
+            )
+
     def end(self) -> None:
         """End what is left of it."""
         end_all(self.layout.system)
 
 
-def _take_our_classes(local: Path, *, storage: Path) -> None:
-    """Allow the two classes of a job, and keep the server's jobs out of the machine's temporary folder."""
-    content = json.loads((local / "resources.json.default").read_text(encoding="utf-8"))
-    content.update({"class_allow_list": [CONTROLLER, EXECUTOR], "allow_log_streaming": False})
-    for component in content["components"]:
-        if component["id"] == "job_manager":
-            component["args"]["uri_root"] = str(storage / "jobs")
-    if persistor := content.get("snapshot_persistor"):
-        persistor["args"]["storage"]["args"]["root_dir"] = str(storage / "snapshots")
-    (local / "resources.json").write_text(json.dumps(content), encoding="utf-8")
+def write_job(place: Path, *, rounds: int, settings: Mapping[str, Any]) -> Path:
+    """Write the job of these benchmarks, for which all of ``SITES`` are needed, and return its folder."""
+    job = Job(
+        bundle="iat_segmentation",
+        dataset="prostate",
+        federation="iat_prostate",
+        sites=SITES,
+        rounds=rounds,
+        min_sites=len(SITES),
+        uid="run-1",
+        settings=settings,
+    )
+    return JobFolder.write(job, place, marker=False).path
 
 
 def _free_ports() -> int:

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from aggregation import processor, shapes
 
+from sitelora.comparison.run import commit
 from sitelora.server.aggregation import Aggregation
 from sitelora.server.aggregation_error import round_numbers
 from sitelora.server.mean import WeightedMean
@@ -160,11 +161,6 @@ def measure(workers: dict[str, Worker], rules: list[str], repeats: int) -> dict[
         }
         print(rule, json.dumps(rows[rule]), file=sys.stderr, flush=True)
     return rows
-
-
-def commit(package: Path) -> str:
-    asked = ["git", "-C", str(package), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sitelora.comparison.run import commit
 from sitelora.federation.machine import hardware, versions
 
 RESULT = Path(__file__).resolve().parent / "results" / "start.json"
@@ -77,12 +78,6 @@ def main() -> None:
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     for case, both in result["cases"].items():
         print(f"{case}: {both['before']['cpu_s']} -> {both['after']['cpu_s']} s ({both['cpu_ratio']})")
-
-
-def commit(checkout: Path) -> str:
-    """Return the commit of a checkout."""
-    git = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def summary(both: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:

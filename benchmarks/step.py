@@ -19,7 +19,6 @@ import argparse
 import itertools
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,6 +32,7 @@ from monai.losses import DiceCELoss
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from sitelora.comparison.run import commit
 from sitelora.data.prepare import prepare
 from sitelora.federation.build_network import adapted_network, partition_of
 from sitelora.federation.machine import hardware, versions
@@ -243,11 +243,10 @@ def main() -> None:
     for one in [*(lambda name=name: row(name, rounds=args.rounds) for name in args.cases), shipped]:
         rows.append(one() if one is not shipped else shipped(rounds=2))
         print(json.dumps({k: v for k, v in rows[-1].items() if k != "where"}), file=sys.stderr, flush=True)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     result = {
         "what": "one training step, medians; the contenders take turns, and the processor is shared with other work",
         "command": "python benchmarks/step.py " + " ".join(sys.argv[1:]),
-        "commit": commit,
+        "commit": commit(),
         "threads": args.threads,
         "hardware": hardware(),
         "versions": versions(),

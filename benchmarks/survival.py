@@ -25,16 +25,13 @@ from importlib import metadata
 from pathlib import Path
 
 import psutil
-from real_system import ROOT, System
+from real_system import ROOT, SITES, System, write_job
 
 from sitelora.data.phantom.make import TINY, make_phantom
-from sitelora.federation.job import Job
-from sitelora.federation.job_folder import JobFolder
 from sitelora.run_result import RunResult
 
 RESULTS = ROOT / "benchmarks" / "results" / "survival"
 PAGE = ROOT / "docs" / "results" / "survival.md"
-SITES = ("site-1", "site-2", "site-3")
 STRUCK, ROUND, ROUNDS = "site-2", 1, 3
 TARGETS = ("site's process", "whole site", "server", "all")
 MOMENTS = ("before training", "in training", "while sending")
@@ -87,32 +84,13 @@ def one_cell(target: str, moment: str, root: Path, data: Path) -> dict:
     }
     system = System(root, data, SITES, in_every_process=ROOT / "benchmarks" / "moments", environment=held)
     (root / "signals").mkdir()
-    job = Job(
-        bundle="iat_segmentation",
-        dataset="prostate",
-        federation="iat_prostate",
-        sites=SITES,
-        rounds=ROUNDS,
-        min_sites=len(SITES),
-        uid="run-1",
-        settings=SETTINGS,
-    )
-    folder = JobFolder.write(job, root / "job", marker=False).path
+    folder = write_job(root / "job", rounds=ROUNDS, settings=SETTINGS)
     try:
         system.start(system.server, *SITES)
         log = root / "run.log"
-        command = ["run", str(folder), "--kit", str(system.kits / system.person), "--out", str(root / "download")]
         system.wait_until_ready()
         began = time.monotonic()
-        with log.open("w") as stream:
-            person = subprocess.Popen(
-                [sys.executable, "-m", "sitelora.cli", *command, "--patience", "600"],
-                env={**system.plain, "PYTHONUNBUFFERED": "1"},
-                cwd=root,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        person = system.run(folder, "--patience", "600", log=log)
         killed_at, before = 0.0, 0
         try:
             if target != UNDISTURBED[0]:

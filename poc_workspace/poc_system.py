@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sitelora.site_kit import project
-from sitelora.site_kit.processes import end_all, processes_of
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
@@ -123,14 +122,6 @@ def require_free_ports(ports: Sequence[int]) -> None:
                     f"Port {port} on this machine is taken ({error.strerror}); needed are {list(ports)}. "
                     "Stop what listens there, often an earlier `nvflare poc start`, or give --port NUMBER."
                 ) from error
-
-
-def end_leftovers(folder: Path, *, patience_s: float) -> list[int]:
-    """Wait for this run's processes, then end those that stayed, by their id; return these ids."""
-    began = time.monotonic()
-    while processes_of(folder) and time.monotonic() - began < patience_s:
-        time.sleep(0.5)
-    return end_all(folder)
 
 
 class Flare:

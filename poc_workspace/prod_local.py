@@ -21,12 +21,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from poc_system import HERE, REPOSITORY, PocError, end_leftovers, require_free_ports, say
+from poc_system import HERE, REPOSITORY, PocError, require_free_ports, say
 
 from sitelora import __version__
 from sitelora.federation.files import json_if_readable
 from sitelora.site_kit.certificates import Certificate
-from sitelora.site_kit.processes import processes_of
+from sitelora.site_kit.processes import end_leftovers
 
 PAGE = REPOSITORY / "docs" / "operations.md"
 SITES = ("site-1", "site-2")
@@ -246,11 +246,8 @@ def main() -> int:
         stage.set_up()
         play(stage, PAGE.read_text(encoding="utf-8"))
         check(stage)
-        patience = time.monotonic() + 60
-        while processes_of(stage.root) and time.monotonic() < patience:
-            time.sleep(0.5)
-        if stayed := processes_of(stage.root):
-            raise PocError(f"{len(stayed)} processes are still there after the shutdown")
+        if stayed := end_leftovers(stage.root, patience_s=60):
+            raise PocError(f"{len(stayed)} processes were still there after the shutdown: {stayed}")
     except PocError as error:
         say(f"FAILED: {error}")
         return 1

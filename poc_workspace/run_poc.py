@@ -25,7 +25,6 @@ from poc_system import (
     Flare,
     Layout,
     PocError,
-    end_leftovers,
     require_free_ports,
     say,
     sites_of,
@@ -33,6 +32,7 @@ from poc_system import (
 )
 
 from sitelora.site_kit.install import install
+from sitelora.site_kit.processes import end_leftovers
 from sitelora.site_kit.site_files import own_file
 from sitelora.site_kit.startup_kit import SITE, StartupKit
 

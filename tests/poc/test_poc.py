@@ -15,6 +15,7 @@ import yaml
 
 from sitelora.data.phantom.make import TINY as SMALLEST
 from sitelora.data.phantom.make import make_phantom
+from sitelora.site_kit.processes import end_leftovers, processes_of
 
 SITES = [f"site-{number}" for number in range(1, 7)]
 TINY_JOB = Path(__file__).parent / "tiny_job"
@@ -103,7 +104,7 @@ def test_no_result_is_refused_whatever_the_exit_code_said(poc: ModuleType, tmp_p
         poc.check_result(tmp_path / "id", SITES)
 
 
-def test_only_the_systems_own_processes_are_ended(system: ModuleType, tmp_path: Path) -> None:
+def test_only_the_systems_own_processes_are_ended(tmp_path: Path) -> None:
     startup = tmp_path / "poc" / "project" / "prod_00" / "site-1" / "startup"
     startup.mkdir(parents=True)
     (startup / "sub_start.sh").write_text("sleep 300; true\n", encoding="utf-8")
@@ -113,13 +114,13 @@ def test_only_the_systems_own_processes_are_ended(system: ModuleType, tmp_path: 
     other = subprocess.Popen(["tail", "-f", str(log)])
     try:
         deadline = time.monotonic() + 30
-        while len(system.processes_of(tmp_path / "poc")) < 2 and time.monotonic() < deadline:
+        while len(processes_of(tmp_path / "poc")) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
-        ended = system.end_leftovers(tmp_path / "poc", patience_s=0)
+        ended = end_leftovers(tmp_path / "poc", patience_s=0)
         assert own.pid in ended
         assert len(ended) == 2  # the script and what it had started
         assert other.poll() is None
-        assert system.processes_of(tmp_path / "poc") == []
+        assert processes_of(tmp_path / "poc") == []
     finally:
         for process in (own, other):
             process.kill()
@@ -199,7 +200,7 @@ def test_a_whole_run_ends_by_itself_and_leaves_nothing(
     before, home_before = status(), sorted(test_home.iterdir())
     run = run_script(repository, tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert system.processes_of(tmp_path / "run") == []
+    assert processes_of(tmp_path / "run") == []
     assert status() == before
     assert sorted(test_home.iterdir()) == home_before
     (found,) = (tmp_path / "run" / "download").glob("*/workspace/result.json")
@@ -245,7 +246,7 @@ def test_the_commands_job_runs_at_strict_sites_arrives_as_written_and_is_reporte
     told = subprocess.run([sys.executable, "-m", "sitelora.cli", *command], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     assert list(report.rglob("*.html"))
-    assert system.processes_of(tmp_path / "run") == []
+    assert processes_of(tmp_path / "run") == []
 
 
 @pytest.mark.soak
@@ -277,4 +278,4 @@ def test_strict_sites_refuse_what_is_not_ours_and_execute_nothing(
     assert "FAILED" in run.stdout
     assert not payload.exists()
     assert not list((tmp_path / "run" / "sitelora").glob("*/*/*/round_*"))
-    assert system.processes_of(tmp_path / "run") == []
+    assert processes_of(tmp_path / "run") == []

@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError("NVFlare is not installed here: pip install 'sitelora[federation]'")
     from dataclasses import replace
 
-    from sitelora.flare.run_job import JobRun, Lead
+    from sitelora.flare.lead import Lead
+    from sitelora.flare.run_job import JobRun
 
     job, marker = _job_of(args.job)
     job = replace(job, uid=args.uid or job.uid, resume=args.resume or job.resume)

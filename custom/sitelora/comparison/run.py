@@ -276,9 +276,13 @@ def _record(
     }
 
 
-def commit() -> str | None:
-    """Return the commit of the sources that run, with a note when tracked files differ from it; None outside git."""
-    git = ["git", "-C", str(Path(__file__).resolve().parent)]
+def commit(folder: Path | None = None) -> str | None:
+    """Return the commit of the sources that run, with a note when tracked files differ from it; None outside git.
+
+    Args:
+        folder: of another checkout; None is where these sources lie.
+    """
+    git = ["git", "-C", str(folder or Path(__file__).resolve().parent)]
     head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     changed = subprocess.run([*git, "status", "--porcelain", "-uno", "."], capture_output=True, text=True)
     return head.stdout.strip() + (" with uncommitted changes" if changed.stdout.strip() else "") or None

@@ -17,7 +17,7 @@ from sitelora.federation.identity import new_uid
 from sitelora.federation.job import Job
 from sitelora.federation.job_folder import JobFolder
 from sitelora.federation.run_folder import RESULT
-from sitelora.flare.lead import Lead, LeadError, ServerAwayError
+from sitelora.flare.lead import Lead, ServerAwayError
 from sitelora.run_result import RunResult
 
 LOOK_S = 2.0
@@ -211,6 +211,3 @@ def line_of(status: str, standing: Mapping[str, Any], meta: Mapping[str, Any]) -
     if standing.get("doing") in ("evaluation_started", "evaluated", "finished"):
         return f"all {rounds} rounds are written, the models are scored{waits}{gone}"
     return f"{done} of {rounds} rounds written{waits}{gone}"
-
-
-__all__ = ["JobRun", "Lead", "LeadError", "Outcome", "line_of"]

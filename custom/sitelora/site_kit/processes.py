@@ -102,9 +102,14 @@ def stop(kit: StartupKit, *, patience_s: float) -> tuple[int, int]:
         with contextlib.suppress(psutil.Error):
             if not any(word.endswith(_SCRIPTS) for word in process.cmdline()):
                 process.terminate()
-    killed = [] if _until(lambda: not processes_of(kit.path), patience_s) else end_all(kit.path)
+    killed = end_leftovers(kit.path, patience_s=patience_s)
     _clear(kit)
     return len(there), len(killed)
+
+
+def end_leftovers(folder: Path, *, patience_s: float) -> list[int]:
+    """Wait for the processes of a kit, or of all kits in a folder, then kill those that stayed; return their ids."""
+    return [] if _until(lambda: not processes_of(folder), patience_s) else end_all(folder)
 
 
 def end_all(folder: Path) -> list[int]:

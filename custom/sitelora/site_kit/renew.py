@@ -6,7 +6,6 @@ to be forgotten there first. The state holds the root's private key, so it is ke
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -16,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sitelora.federation.files import make_private, new_file
+from sitelora.federation.files import make_private, write_json
 from sitelora.site_kit.certificates import Certificate, require_pair
 from sitelora.site_kit.processes import processes_of
 from sitelora.site_kit.project import participants
@@ -74,7 +73,7 @@ def renew(*, project: Path, workspace: Path, names: Sequence[str]) -> list[Renew
     shutil.copy2(state, aside)
     make_private(aside)
     try:
-        _write(state, {key: value for key, value in content.items() if key not in names})
+        write_json(state, {key: value for key, value in content.items() if key not in names})
         _provision(project, workspace)
         after = _newest(folder)
         if after is None or after == before:
@@ -145,8 +144,3 @@ def _require_renewed(old: dict[str, StartupKit], made: dict[str, StartupKit], na
 def _newest(folder: Path) -> Path | None:
     found = [path for path in folder.glob("prod_*") if re.fullmatch(r"prod_\d+", path.name)]
     return max(found, key=lambda path: int(path.name[5:]), default=None)
-
-
-def _write(state: Path, content: dict[str, object]) -> None:
-    with new_file(state) as temporary:
-        temporary.write_text(json.dumps(content), encoding="utf-8")
