@@ -87,6 +87,5 @@ AUTO_FOLDS_FROM_TOKENS = 4096
 
 Our choice from benchmarks/results/attention.json (one AMD EPYC core, one picture, one block, training): at 4,096
 tokens folding keeps 0.3 GB instead of 1.3 (bf16) and 0.5 instead of 2.5 (fp32) and takes 1.8 and 1.3 times as long
-as segment_anything's own; below, what it saves is small beside the network. There packed takes 0.76 to 0.85 of
-segment_anything's time in bf16 and as much in fp32, whose products are nearly all of it.
+as segment_anything's own; below, what it saves is small beside the network. Packed is not in that file yet.
 """

@@ -37,10 +37,9 @@ def coordinate_median(ordered: Tensor, count: Tensor) -> Tensor:
     Args:
         ordered: ``[K, ...]``, sorted along the first axis. count: ``[...]``, how many of them are there, 1 to K.
     """
-    low, high = (count - 1) // 2, count // 2
     if (one := _one(count)) is not None:
         return (ordered[(one - 1) // 2].double() + ordered[one // 2].double()) / 2
-    ordered = ordered.double()
+    low, high, ordered = (count - 1) // 2, count // 2, ordered.double()
     return (ordered.gather(0, low[None]) + ordered.gather(0, high[None]))[0] / 2
 
 
