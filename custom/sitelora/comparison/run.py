@@ -277,11 +277,7 @@ def _record(
 
 
 def commit(folder: Path | None = None) -> str | None:
-    """Return the commit of the sources that run, with a note when tracked files differ from it; None outside git.
-
-    Args:
-        folder: of another checkout; None is where these sources lie.
-    """
+    """Return the commit of a folder (these sources), noted where tracked files differ from it; None outside git."""
     git = ["git", "-C", str(folder or Path(__file__).resolve().parent)]
     head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     changed = subprocess.run([*git, "status", "--porcelain", "-uno", "."], capture_output=True, text=True)
