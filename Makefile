@@ -6,6 +6,7 @@ VENV        ?= .venv
 TORCH_INDEX ?=
 WORKERS     ?= 2
 LABEL_VENV  ?= .venv-label
+PEERS_VENV  ?= .venv-peers
 MODELS      ?= exported
 STUDIES     ?= studies
 PORT        ?= 8000
@@ -24,7 +25,7 @@ $(2) >>$(LOG) 2>&1 || { code=$$?; tail -n 30 $(LOG); echo "Failed (exit $$code).
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format export pytest soak gpu poc prod-local label labelsetup clean distclean
+.PHONY: help setup demo test lint format export pytest soak gpu poc prod-local label labelsetup bench bench-full clean distclean
 
 help: ## this list
 	@printf 'SiteLoRA. Each goal does all of its own set-up.\n\n'
@@ -100,10 +101,30 @@ $(LABEL_STAMP): label-requirements.txt setup.cfg pyproject.toml
 	$(call quietly,[3/3] MONAI Label$(comma) MONAI and SiteLoRA,$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --no-deps -r label-requirements.txt -e .)
 	@touch $@
 
+# What ours is timed beside; apart, because MONAI imports transformers wherever it finds it. torch is that of $(VENV).
+PEERS_STAMP := $(PEERS_VENV)/.sitelora-installed
+$(PEERS_STAMP): BIN := $(PEERS_VENV)/bin
+$(PEERS_STAMP): LOG := $(PEERS_VENV)/install.log
+$(PEERS_STAMP): PIP := $(PEERS_VENV)/bin/python -m pip --disable-pip-version-check --no-input
+
+$(PEERS_STAMP): $(STAMP)
+	@mkdir -p $(PEERS_VENV); : >$(LOG)
+	$(call quietly,[1/2] environment of the peers in $(PEERS_VENV),$(PYTHON) -m venv $(PEERS_VENV))
+	@$(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  >`$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'`/sitelora.pth
+	$(call quietly,[2/2] transformers and peft,$(PIP) install transformers peft)
+	@touch $@
+
+bench: $(STAMP) $(PEERS_STAMP) ## every measurement of speed and size beside its peers; docs/results/speed.md
+	@$(BIN)/python benchmarks/bench.py --peers $(PEERS_VENV)/bin/python
+
+bench-full: $(STAMP) $(PEERS_STAMP) ## the same with 512 and 1024 px, 100 sites and 20 rounds: an hour or more
+	@$(BIN)/python benchmarks/bench.py --full --peers $(PEERS_VENV)/bin/python
+
 clean: ## what the demo, the POC and builds have left; keeps the virtual environment
 	rm -rf demo_run simulator_workspace poc_workspace/run build dist .pytest_cache .mypy_cache .ruff_cache
 	find custom bundles jobs tests benchmarks poc_workspace -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf *.egg-info custom/*.egg-info
 
 distclean: clean ## clean, and the virtual environments too
-	rm -rf $(VENV) $(LABEL_VENV)
+	rm -rf $(VENV) $(LABEL_VENV) $(PEERS_VENV)

@@ -1,8 +1,9 @@
 """What a process costs before its first task: seconds and processor seconds of its imports, beside another checkout's.
 
-    python benchmarks/start.py --before ../another_checkout
+    python benchmarks/start.py --before ../another_checkout --out benchmarks/results/start.json
+    python benchmarks/start.py --out FILE                       this checkout alone
 
-Writes `results/start.json`. Every start is a fresh process; the two checkouts take turns, and so do the cases, so that
+Every start is a fresh process; the two checkouts take turns, and so do the cases, so that
 a machine's other work meets them alike. Wall seconds are those of a loaded machine where it is loaded: the load average
 stands beside them, and processor seconds (user and system) are what can be compared.
 """
@@ -23,7 +24,6 @@ from typing import Any
 from sitelora.comparison.run import commit
 from sitelora.federation.machine import hardware, versions
 
-RESULT = Path(__file__).resolve().parent / "results" / "start.json"
 SITE = "import sitelora.flare.executor, sitelora.federation.site, sitelora.tasks.segmentation"
 NETWORK = """
 from sitelora.settings import read_settings
@@ -55,11 +55,12 @@ def cost(arguments: list[str], checkout: Path) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--before", type=Path, required=True, help="a checkout to compare with")
+    parser.add_argument("--before", type=Path, help="a checkout to compare with")
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=5)
     asked = parser.parse_args()
     here = Path(__file__).resolve().parent.parent
-    checkouts = {"before": asked.before.resolve(), "after": here}
+    checkouts = {**({"before": asked.before.resolve()} if asked.before else {}), "after": here}
     taken: dict[str, dict[str, list[tuple[float, float]]]] = {case: {name: [] for name in checkouts} for case in CASES}
     for number in range(asked.repeats + 1):
         for case, arguments in CASES.items():
@@ -75,13 +76,13 @@ def main() -> None:
         "repeats": asked.repeats,
         "cases": {case: summary(both) for case, both in taken.items()},
     }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    asked.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     for case, both in result["cases"].items():
-        print(f"{case}: {both['before']['cpu_s']} -> {both['after']['cpu_s']} s ({both['cpu_ratio']})")
+        print(case, {name: one["cpu_s"] for name, one in both.items() if name != "cpu_ratio"})
 
 
 def summary(both: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
-    """Return medians of both checkouts, and the ratio of their processor seconds."""
+    """Return medians of each checkout, and the ratio of their processor seconds where there are two."""
     medians = {
         name: {
             "wall_s": round(statistics.median(wall for wall, _ in taken), 2),
@@ -90,6 +91,8 @@ def summary(both: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
         }
         for name, taken in both.items()
     }
+    if "before" not in medians:
+        return medians
     return {**medians, "cpu_ratio": round(medians["after"]["cpu_s"] / medians["before"]["cpu_s"], 2)}
 
 

@@ -9,6 +9,7 @@ All train the same: LoRA of the same rank on q and v of encoder and decoder, FLA
 * ``ours`` is `adapted_network` in fp32 and in bf16 (``auto`` on a processor with it): base stored in bf16.
 * ``peer`` is segment_anything's own modules with SAMed's `_LoRA_qkv` (Zhang and Liu 2023, arXiv:2304.13785): the fused
   projection's output written to by slices, every weight in fp32, plain AdamW; in fp32 and under autocast.
+* ``hf`` is transformers' SAM with peft's LoRA (`hugging_face_sam.py`), where they are installed; ViT-B only.
 
 The shipped row is the product's own loop (`LocalRound`: data, loss, regularizer, optimiser) on the prostate phantom.
 """
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hugging_face_sam import AVAILABLE, hugging_face
 from ignite.engine import Events
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
@@ -45,7 +47,12 @@ from sitelora.networks.upstream import load_modeling
 
 RANK = 8
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm", "aten::baddbmm", "aten::mkldnn_convolution")
-CASES = {"vit_b 224": ("vit_b", 224, 1), "vit_b 512": ("vit_b", 512, 1), "sam_tiny 128": ("sam_tiny", 128, 5)}
+CASES = {
+    "vit_b 224": ("vit_b", 224, 1),
+    "vit_b 512": ("vit_b", 512, 1),
+    "vit_b 1024": ("vit_b", 1024, 1),
+    "sam_tiny 128": ("sam_tiny", 128, 5),
+}
 
 
 class SamedQkv(nn.Module):
@@ -180,13 +187,18 @@ def row(name: str, *, rounds: int) -> dict[str, Any]:
     """Return the figures of one case."""
     arch, size, batch = CASES[name]
     networks = {"ours fp32": ours(arch, size, precision="fp32"), "peer fp32": peer(arch, size, autocast=False)}
+    theirs = AVAILABLE and arch == "vit_b"
+    if theirs:
+        networks["hf fp32"] = hugging_face(size, rank=RANK, autocast=False)
     if has_bf16(torch.device("cpu")):
         networks["ours bf16"] = ours(arch, size, precision="bf16")
         networks["peer autocast"] = peer(arch, size, autocast=True)
+        if theirs:
+            networks["hf autocast"] = hugging_face(size, rank=RANK, autocast=True)
     steps = {who: stepper(net, size, batch, light=who.startswith("ours")) for who, net in networks.items()}
     times = interleaved(steps, rounds=rounds)
     best = times.get("ours bf16", times["ours fp32"])["cpu_ms"]
-    over = {who: round(one["cpu_ms"] / best, 2) for who, one in times.items() if who.startswith("peer")}
+    over = {who: round(one["cpu_ms"] / best, 2) for who, one in times.items() if not who.startswith("ours")}
     over["fp32 over fp32"] = round(times["peer fp32"]["cpu_ms"] / times["ours fp32"]["cpu_ms"], 2)
     return {
         "case": name,

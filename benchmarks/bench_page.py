@@ -1,0 +1,62 @@
+"""The page of `bench.py`: newest figures with their goals, and the history over commits, by kind of processor."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+HEAD = """# How fast, how small
+
+Written from `benchmarks/results/bench` by `make bench` and `make bench-full`; what each part does is said on top of its
+file in `benchmarks/`. Times are of a processor core, so that other work on the machine counts less; ratios come from
+contenders that took turns in one run. A goal is what the project has set itself; where it is not reached the profile
+beside the figure (`where` in the part's file) says what the time is spent on. Kinds of processor are never mixed.
+"""
+COLUMNS = 6
+
+
+def page(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the page of all runs, newest last in a history, one section a kind of processor."""
+    kinds: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: run["date"]):
+        machine = run["hardware"]
+        kinds[f"{machine['processor']}, {machine['instructions']}, {machine['cores']} cores"].append(run)
+    parts = [HEAD]
+    for kind in sorted(kinds):
+        parts += [f"## {kind}", _newest(kinds[kind][-1])]
+        if len(kinds[kind]) > 1:
+            parts += ["### Over commits", _history(kinds[kind][-COLUMNS:])]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _newest(run: Mapping[str, Any]) -> str:
+    loads = [f"{name} {part['load_before']}" for name, part in run["parts"].items()]
+    minutes = sum(part["minutes"] for part in run["parts"].values())
+    failed = [f"{name} failed ({part['failed']})" for name, part in run["parts"].items() if "failed" in part]
+    packages = ", ".join(f"{name} {run['versions'][name]}" for name in ("torch", "monai", "nvflare"))
+    words = (
+        f"Commit {run['commit']}, {run['date']}; {packages}. {minutes:.0f} minutes; load of the machine before each "
+        f"part: {', '.join(loads)}." + (f" **{'; '.join(failed)}.**" if failed else "")
+    )
+    rows = [("part", "figure", "value", "goal", ""), ("---", "---", "---:", "---:", "---")]
+    for figure in run["figures"]:
+        goal, more = figure["goal"], figure["more"]
+        asked = "" if goal is None else f"{'at least' if more else 'at most'} {goal:g}"
+        said = {None: "", True: "reached", False: "**not reached**"}[figure["reached"]]
+        rows.append((figure["part"], figure["what"], f"{figure['value']:g} {figure['unit']}", asked, said))
+    return words + "\n\n" + _table(rows)
+
+
+def _history(runs: Sequence[Mapping[str, Any]]) -> str:
+    names = list(dict.fromkeys((f["part"], f["what"], f["unit"]) for run in runs for f in run["figures"]))
+    rows = [("part", "figure", *(f"{run['commit']}, {run['date']}" for run in runs))]
+    rows.append(("---", "---", *("---:" for _ in runs)))
+    for part, what, unit in names:
+        values = [{(f["part"], f["what"]): f["value"] for f in run["figures"]}.get((part, what)) for run in runs]
+        rows.append((part, f"{what}, {unit}", *("" if value is None else f"{value:g}" for value in values)))
+    return _table(rows)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
