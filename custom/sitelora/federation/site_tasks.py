@@ -80,12 +80,32 @@ class Outcome:
     code: str = ""
 
 
+@dataclass
+class _Held:
+    """A site of this process: for which job, and the folder of its data where that was drawn and nobody was told."""
+
+    job: Job
+    site: Site
+    drawn: Path | None
+
+
 class SiteTasks:
     """The sites of this process; they lie on one frozen base."""
 
     def __init__(self) -> None:
-        self._sites: dict[str, tuple[Job, Site]] = {}
+        self._sites: dict[str, _Held] = {}
         self._one_base: OneBase | None = None
+
+    def prepare(self, ticket: Ticket, *, own: Participant, job: Job) -> None:
+        """Draw a site's data where that is missing and may be drawn, and build its network and trainer.
+
+        Nothing is written into the run: the site's own task does that. What is wrong here is wrong there again.
+        """
+        try:
+            _ = self._held(ticket, own, job).site.local_round
+        except Exception as error:
+            self._sites.pop(own.name, None)
+            logger.debug("site %s: not prepared: %s", own.name, error)
 
     def do(
         self,
@@ -136,7 +156,11 @@ class SiteTasks:
         number = ticket.round_number
         began = time.monotonic()
         log.write("task_started", task=task, round=number, bytes_down=packet_bytes(packet))
-        site = self._site_of(ticket, own, job, log)
+        held = self._held(ticket, own, job)
+        site = held.site
+        if held.drawn is not None:
+            log.write("artificial_data", folder=str(held.drawn))
+            held.drawn = None
         if task == BEGIN and number == BEGIN_ROUND:
             answer = site.begin()
         elif task == TRAIN:
@@ -156,18 +180,18 @@ class SiteTasks:
         log.write("task_finished", task=task, round=number, seconds=seconds, **_summary(task, answer))
         return answer
 
-    def _site_of(self, ticket: Ticket, own: Participant, job: Job, log: EventLog) -> Site:
+    def _held(self, ticket: Ticket, own: Participant, job: Job) -> _Held:
         from sitelora.federation.one_base import OneBase
         from sitelora.federation.site import Site  # a second of imports, only where a task comes
         from sitelora.federation.site_settings import SiteSettings
 
-        held, site = self._sites.get(own.name, (None, None))
-        if site is not None and held == job and (site.settings.uid, site.settings.home) == (ticket.uid, own.home):
-            return site
+        held = self._sites.get(own.name)
+        if held is not None and held.job == job:
+            kept = held.site.settings
+            if (kept.uid, kept.home) == (ticket.uid, own.home):
+                return held
         settings = job.run_settings(own_methods=own.methods, site_values=own.values)
         folder, drawn = own.site_folder(job.dataset)
-        if drawn:
-            log.write("artificial_data", folder=str(folder))
         self._one_base = self._one_base or OneBase()
         site = Site(
             SiteSettings(
@@ -189,8 +213,8 @@ class SiteTasks:
             ),
             one_base=self._one_base,
         )
-        self._sites[own.name] = (job, site)
-        return site
+        self._sites[own.name] = held = _Held(job, site, folder if drawn else None)
+        return held
 
     def _forget(self) -> None:
         """Let all sites be built anew: half a round may be in one, half a model in what they share."""

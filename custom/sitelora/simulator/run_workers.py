@@ -22,13 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.federation.files import PRIVATE_FILE, PRIVATE_FOLDER
-from sitelora.simulator.worker import COMMAND
+from sitelora.simulator.worker import COMMAND, OURS
 from sitelora.simulator.worker_wire import WorkerGone, receive, send
 
 PATIENCE_S = 10.0
 _LOOK_S = 0.2
 _LOCK = ".lock"
-_OURS = "sitelora"
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ class RunWorkers:
         for each in self._folder.iterdir():  # of a process that had this id before
             each.unlink()
         for number in range(count):
-            self._workers.append(_started(self._folder, number, root.absolute()))
+            self._workers.append(_started(self._folder, number, root.absolute(), alone=count == 1))
 
     def close(self) -> None:
         """End them."""
@@ -106,6 +105,7 @@ def ask_worker(
     with _free(folder) as connection:
         if connection is None:
             return None
+        taken = False
         try:
             send(connection, asked, packet)
             while True:
@@ -115,12 +115,17 @@ def ask_worker(
                 if not ready:
                     continue
                 words, back = receive(connection)
+                if "taken" in words:
+                    taken = True
+                    continue
                 if "log" not in words:
                     return words, back
                 name, level, text = words["log"]
-                if str(name).partition(".")[0] == _OURS:
+                if str(name).partition(".")[0] == OURS:
                     logging.getLogger(str(name)).log(int(level), "%s", text)
         except OSError as error:
+            if not taken:
+                return None
             raise WorkerGone(
                 "the worker of this run has ended in the middle of the task: killed, or out of memory; the simulator's "
                 "output says more, -t with as many threads as sites does without it"
@@ -142,7 +147,7 @@ def _free(folder: Path) -> Iterator[socket.socket | None]:
     yield None
 
 
-def _started(folder: Path, number: int, root: Path) -> subprocess.Popen[bytes]:
+def _started(folder: Path, number: int, root: Path, *, alone: bool) -> subprocess.Popen[bytes]:
     place = folder / str(number)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(place))
@@ -150,7 +155,7 @@ def _started(folder: Path, number: int, root: Path) -> subprocess.Popen[bytes]:
         worker = subprocess.Popen(
             COMMAND, stdin=subprocess.PIPE, cwd=folder, pass_fds=[listening.fileno()], start_new_session=True
         )
-        told = {"folder": str(folder), "socket": listening.fileno(), "root": str(root)}
+        told = {"folder": str(folder), "socket": listening.fileno(), "root": str(root), "alone": alone}
         assert worker.stdin is not None
         worker.stdin.write(json.dumps(told).encode() + b"\n")
         worker.stdin.flush()

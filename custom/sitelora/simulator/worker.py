@@ -37,6 +37,7 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ from sitelora.simulator.worker_wire import receive, send
 COMMAND = (sys.executable, "-P", "-m", "sitelora.simulator.worker")
 """``-P``: no module is taken from the working folder."""
 KEYS = ("job", "site", "task", "ticket")
+OURS = "sitelora"
 LOCAL = "local"
 """NVFlare's name of a participant's own configuration, beside its jobs."""
 _LAST_WORD_S = 5.0
@@ -69,12 +71,17 @@ class Worker:
 
     Args:
         listening: a bound Unix socket. root: the simulator's workspace, with a folder a site.
+        alone: the run has no other worker, so that this one will have every site.
     """
 
-    def __init__(self, listening: socket.socket, root: Path) -> None:
+    def __init__(self, listening: socket.socket, root: Path, *, alone: bool = False) -> None:
         self._listening = listening
         self._root = root
+        self._alone = alone
         self._tasks = SiteTasks()
+        self._said: dict[str, _Said] = {}
+        self._last: tuple[Ticket, Job] | None = None
+        self._next: list[str] = []
 
     def serve(self) -> None:
         """Answer for as long as the process lives."""
@@ -83,11 +90,19 @@ class Worker:
             with connection, contextlib.suppress(OSError):  # who has gone wants no answer
                 if same_user(connection):
                     self.answer(connection)
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Prepare the run's next sites for as long as nobody asks: their turn comes while NVFlare starts processes."""
+        while self._next and not select.select([self._listening], [], [], 0)[0]:
+            site = self._next.pop(0)
+            if self._last is not None and (self._root / site / LOCAL).is_dir():
+                with contextlib.suppress(ValueError), self._saying(site):
+                    self._tasks.prepare(self._last[0], own=self._own(site), job=self._last[1])
 
     def answer(self, connection: socket.socket) -> None:
         """Do one task and answer it; what is logged meanwhile goes to the site's process, whose log it belongs to."""
-        said = _Said(connection)
-        logging.getLogger("sitelora").addHandler(said)
+        send(connection, {"taken": True})  # whoever never hears it knows that nothing was done
         try:
             outcome = self._asked(connection)
         except OSError:
@@ -95,8 +110,6 @@ class Worker:
         except Exception as error:  # what a task raises is an outcome: this is what was asked
             send(connection, {"refused": f"{type(error).__name__}: {error}"})
             return
-        finally:
-            logging.getLogger("sitelora").removeHandler(said)
         if outcome.answer is None:
             send(connection, {"code": outcome.code})
         else:
@@ -107,24 +120,51 @@ class Worker:
         if sorted(asked) != sorted(KEYS) or asked["task"] not in TASKS or not isinstance(asked["ticket"], dict):
             raise RequestError(f"found {sorted(asked)}, expected {', '.join(KEYS)} with a task of {', '.join(TASKS)}")
         site = checked_name("site", asked["site"])
-        return self._tasks.do(
-            asked["task"],
-            Ticket.read(asked["ticket"]),
-            unseal(packet),
-            own=OwnConfig.read(name=site, folder=self._root / site / LOCAL, simulated=True),
-            job=Job.from_json(asked["job"]),
-            aborted=lambda: _gone(connection),
-        )
+        ticket, job = Ticket.read(asked["ticket"]), Job.from_json(asked["job"])
+        own, tensors = self._own(site), unseal(packet)
+        if self._alone and self._last is None:
+            self._next = list(job.sites)
+        self._next = [each for each in self._next if each != site]
+        self._last = (ticket, job)
+        with self._saying(site) as said:
+            said.go_to(connection)
+            return self._tasks.do(asked["task"], ticket, tensors, own=own, job=job, aborted=lambda: _gone(connection))
+
+    def _own(self, site: str) -> OwnConfig:
+        return OwnConfig.read(name=site, folder=self._root / site / LOCAL, simulated=True)
+
+    @contextlib.contextmanager
+    def _saying(self, site: str) -> Iterator[_Said]:
+        """Let what our modules log be this site's."""
+        said = self._said.setdefault(site, _Said())
+        logging.getLogger(OURS).addHandler(said)
+        try:
+            yield said
+        finally:
+            logging.getLogger(OURS).removeHandler(said)
+            said.go_to(None)
 
 
 class _Said(logging.Handler):
-    """Sends what our own modules log to whoever asked."""
+    """What our own modules log of a site: it goes to whoever asks for a task of it, at once or when one comes."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self) -> None:
         super().__init__(logging.INFO)
+        self._connection: socket.socket | None = None
+        self._waiting: list[logging.LogRecord] = []
+
+    def go_to(self, connection: socket.socket | None) -> None:
+        """Send what waits, and from now on everything, to who has connected."""
         self._connection = connection
+        if connection is not None:
+            waiting, self._waiting = self._waiting, []
+            for record in waiting:
+                self.emit(record)
 
     def emit(self, record: logging.LogRecord) -> None:
+        if self._connection is None:
+            self._waiting.append(record)
+            return
         with contextlib.suppress(OSError):
             send(self._connection, {"log": [record.name, record.levelno, self.format(record)]})
 
@@ -167,11 +207,11 @@ def main() -> None:
     folder = Path(place["folder"])
     threading.Thread(target=_end_with_run, args=(folder,), name="sitelora_run", daemon=True).start()
     import_late()
-    ours = logging.getLogger("sitelora")
+    ours = logging.getLogger(OURS)
     ours.setLevel(logging.INFO)
     ours.propagate = False
     _import_what_tasks_need()
-    Worker(socket.socket(fileno=int(place["socket"])), Path(place["root"])).serve()
+    Worker(socket.socket(fileno=int(place["socket"])), Path(place["root"]), alone=bool(place["alone"])).serve()
 
 
 if __name__ == "__main__":
