@@ -1,7 +1,7 @@
 """What `nvflare simulator JOB` without a flag costs beside NVFlare's own floor: the same tasks with an empty executor.
 
     python benchmarks/simulator_floor.py                                    # the goal: jobs/iat_prostate as it is
-    python benchmarks/simulator_floor.py --rounds 1 --epochs 1 --size 48 --out /tmp/small.json   # a look in minutes
+    python benchmarks/simulator_floor.py --rounds 1 --epochs 1 --size 48 --out small.json   # a look in minutes
     python benchmarks/simulator_floor.py --before ../another_checkout       # beside another checkout, in turn
 
 Writes `results/simulator.json`. NVFlare then runs one thread and starts a process for every task of every site. A run's

@@ -21,11 +21,17 @@ from sitelora.simulator.check_outcome import read_result
 from sitelora.simulator.processes import environment, simulator_command
 
 Jobs = Callable[..., JobFolder]
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 
-SITES = ["site-1", "site-2", "site-3"]
+SITES = ["site-1", "site-2"]
 WORKER = "sitelora.simulator.worker"
-OF_THE_RUN_ALONE = {"seconds"}
+OF_THE_RUN_ALONE = {"seconds", "state_hmac"}
+"""Times, and what a site says of its state under its own secret, which every home has another of."""
+POLICY = {
+    "scopes": [{"name": "sitelora"}],
+    "default_scope": "sitelora",
+    "components": [{"id": "p", "path": "sitelora.flare.policy.SitePolicy", "args": {"bundles": ["iat_segmentation"]}}],
+}
 WHO_IMPORTS = """
 import json, os, sys
 
@@ -66,12 +72,22 @@ class Run:
 
 @pytest.fixture
 def started(job_of: Jobs, tiny_data: Path, tmp_path: Path) -> Iterator[Callable[..., Run]]:
-    """Start NVFlare's own simulator on a job of three sites."""
+    """Start NVFlare's own simulator on a job of two sites."""
     runs: list[Run] = []
 
-    def start(threads: int, job: JobFolder | None = None, data: Path = tiny_data, **env: str) -> Run:
+    def start(
+        threads: int,
+        *,
+        job: JobFolder | None = None,
+        data: Path = tiny_data,
+        privacy: dict[str, Any] | None = None,
+        **env: str,
+    ) -> Run:
         root = tmp_path / f"threads_{threads}"
-        root.mkdir()
+        local = root / "workspace" / "local"
+        local.mkdir(parents=True)
+        if privacy:
+            (local / "privacy.json").write_text(json.dumps(privacy))
         asked = job or job_of(root, sites=SITES, uid="run-1", min_sites=1)
         process = subprocess.Popen(
             simulator_command(job=asked.path, workspace=root / "workspace", threads=threads),
@@ -136,13 +152,13 @@ def test_a_killed_worker_costs_one_answer_and_the_sites_go_on_without_it(started
     assert result is not None, said
     assert result.completed
     statuses = [sorted(entry.status for entry in each.sites.values()) for each in result.rounds]
-    assert statuses == [["missing", "ok", "ok"], ["ok", "ok", "ok"]]
+    assert statuses == [["missing", "ok"], ["ok", "ok"]]
     (lost,) = [entry for entry in result.rounds[0].sites.values() if entry.status == "missing"]
     assert "failed: the site's own log says why" in lost.reason
     assert "the worker of this run has ended in the middle of the task" in said
 
 
-def test_the_real_cause_of_a_failed_task_is_in_the_sites_own_logs(
+def test_the_real_cause_of_a_failed_task_is_in_the_sites_own_logs_and_filters_see_tensors(
     started: Callable[..., Run], tiny_data: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
@@ -150,7 +166,7 @@ def test_the_real_cause_of_a_failed_task_is_in_the_sites_own_logs(
     listed = json.loads((data / "prostate" / "site-2" / "dataset.json").read_text())
     image = data / "prostate" / "site-2" / listed["training"][0]["image"]
     image.write_bytes(image.read_bytes()[:200])
-    run = started(1, data=data)
+    run = started(1, data=data, privacy=POLICY)
     result, _ = ended(run)
     assert result is not None
     errors = [event for event in run.events("site-2") if event["event"] == "error"]
@@ -160,6 +176,8 @@ def test_the_real_cause_of_a_failed_task_is_in_the_sites_own_logs(
     assert image.name in logged
     assert "Traceback" in logged
     assert image.name not in json.dumps(result.to_json())
+    passed = (run.folder.site("site-1") / "policy.jsonl").read_text().splitlines()
+    assert {json.loads(line)["round"] for line in passed} == {-1, 0, 1}, "the filter imports torch, and gets tensors"
 
 
 def test_code_that_a_job_brings_is_never_the_workers(started: Callable[..., Run], job_of: Jobs, tmp_path: Path) -> None:
@@ -178,7 +196,7 @@ def test_code_that_a_job_brings_is_never_the_workers(started: Callable[..., Run]
 
 
 def _lasting(value: Any) -> Any:
-    """Return a record without what is another in every run: times."""
+    """Return a record without what is another in every run."""
     if isinstance(value, dict):
         return {key: _lasting(one) for key, one in value.items() if key not in OF_THE_RUN_ALONE}
     return [_lasting(one) for one in value] if isinstance(value, list) else value

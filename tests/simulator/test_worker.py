@@ -180,13 +180,16 @@ def test_nobody_is_asked_where_the_folder_is_open_to_others_or_its_worker_has_en
     assert not folder.exists()
 
 
-def test_a_folder_that_is_open_to_others_gets_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_open_to_others_gets_no_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     place = tmp_path / "place"
     place.mkdir()
     place.chmod(0o777)
     monkeypatch.setattr(run_workers, "folder_of", lambda process: place)
     RunWorkers(tmp_path, 1).close()
     assert list(place.iterdir()) == []
+    assert "without a worker" in caplog.text
 
 
 def test_a_worker_ends_with_its_process_however_that_dies(tmp_path: Path) -> None:

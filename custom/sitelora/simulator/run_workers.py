@@ -47,15 +47,17 @@ class RunWorkers:
     def __init__(self, root: Path, count: int) -> None:
         self._folder = folder_of(os.getpid())
         self._workers: list[subprocess.Popen[bytes]] = []
-        with contextlib.suppress(FileExistsError):
-            self._folder.mkdir(mode=PRIVATE_FOLDER)
-        if not is_private(self._folder):
-            logger.warning("%s is another user's, or open to one: this run works without workers", self._folder)
-            return
-        for each in self._folder.iterdir():  # of a process that had this id before
-            each.unlink()
-        for number in range(count):
-            self._workers.append(_started(self._folder, number, root.absolute(), alone=count == 1))
+        try:
+            with contextlib.suppress(FileExistsError):
+                self._folder.mkdir(mode=PRIVATE_FOLDER)
+            if not is_private(self._folder):
+                raise PermissionError(f"{self._folder} is another user's, or open to one")
+            for each in self._folder.iterdir():  # of a process that had this id before
+                each.unlink()
+            for number in range(count):
+                self._workers.append(_started(self._folder, number, root.absolute(), alone=count == 1))
+        except OSError as error:  # among them: a name that is too long for a socket's
+            logger.warning("every task of this run imports and builds what it needs anew, without a worker: %s", error)
 
     def close(self) -> None:
         """End them."""
