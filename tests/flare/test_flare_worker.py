@@ -13,9 +13,10 @@ import psutil
 import pytest
 
 from run_states import state_hashes
-from sitelora.federation.job_folder import JobFolder
+from sitelora.federation.job_folder import CLIENT_CONFIG, JobFolder
 from sitelora.federation.run_folder import RunFolder
 from sitelora.federation.run_lock import Holder
+from sitelora.federation.task_names import TASKS
 from sitelora.run_result import RunResult
 from sitelora.simulator.check_outcome import read_result
 from sitelora.simulator.processes import environment, simulator_command
@@ -37,6 +38,15 @@ import json, os, sys
 
 with open(os.environ["WHO_IMPORTS"], "a") as log:
     log.write(json.dumps([__name__, *sys.orig_argv]) + "\\n")
+"""
+
+JOB_FILTER = """
+from nvflare.apis.filter import Filter
+
+
+class Through(Filter):
+    def process(self, shareable, fl_ctx):
+        return shareable
 """
 
 
@@ -185,6 +195,12 @@ def test_code_that_a_job_brings_is_never_the_workers(started: Callable[..., Run]
     job = job_of(tmp_path, sites=SITES, uid="run-1", rounds=1)
     for name in ("sitecustomize", "ignite"):  # what Python imports by itself, and what the worker imports of MONAI's
         (job.path / "app" / "custom" / f"{name}.py").write_text(WHO_IMPORTS)
+    (job.path / "app" / "custom" / "job_filter.py").write_text(WHO_IMPORTS + JOB_FILTER)
+    client = job.path / "app" / "config" / CLIENT_CONFIG
+    config = json.loads(client.read_text())
+    filters = {"tasks": list(TASKS), "filters": [{"path": "job_filter.Through", "args": {}}]}
+    config["task_result_filters"].append(filters)
+    client.write_text(json.dumps(config))
     seen = tmp_path / "who_imports.jsonl"
     run = started(1, job=job, WHO_IMPORTS=str(seen))
     result, said = ended(run)
