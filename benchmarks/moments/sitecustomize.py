@@ -29,16 +29,16 @@ def hold() -> None:
     """Hold this process at the moment that the environment names."""
     from nvflare.private.fed.client.client_runner import ClientRunner
 
-    from sitelora.flare import executor
+    from sitelora.federation.site_tasks import Progress, SiteTasks
 
-    trained, sent, step = executor.SiteExecutor._do, ClientRunner._try_send_result_once, executor._Progress.__call__
+    trained, sent, step = SiteTasks.do, ClientRunner._try_send_result_once, Progress.__call__
     number = [-1]
 
-    def do(self, task, ticket, *others):
+    def do(self, task, ticket, packet, **others):
         number[0] = ticket.round_number if task == "train" else -1
         if MOMENT == "before training" and number[0] == ROUND:
             wait_here()
-        return trained(self, task, ticket, *others)
+        return trained(self, task, ticket, packet, **others)
 
     def progress(self, at, steps, loss):
         step(self, at, steps, loss)
@@ -50,8 +50,8 @@ def hold() -> None:
             wait_here()
         return sent(self, result, task_id, fl_ctx)
 
-    executor.SiteExecutor._do = do
-    executor._Progress.__call__ = progress
+    SiteTasks.do = do
+    Progress.__call__ = progress
     ClientRunner._try_send_result_once = send
 
 

@@ -8,16 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-
-import torch
-
-from sitelora.bundle import BundleNotFoundError
-from sitelora.data.site_folder import SiteDataError
-from sitelora.federation.local_round import TrainingError
-from sitelora.sharing.rule import ShareRuleError
-from sitelora.sharing.schema import SchemaError
-from sitelora.sharing.wire import EgressError, PacketError
-from sitelora.value_kinds import SettingsError
+from functools import cache
 
 FAILED = "failed"
 UNLISTED = "unlisted"
@@ -49,20 +40,6 @@ REMEDIES = {
 }
 """Every code with one line of remedy; what a site may say of an error is a key of this table."""
 
-_CODES: tuple[tuple[type[BaseException], str], ...] = (
-    (SiteDataError, "data_unfit"),
-    (BundleNotFoundError, "bundle_missing"),
-    (ShareRuleError, "settings_refused"),
-    (SettingsError, "settings_refused"),
-    (PacketError, "message_refused"),
-    (EgressError, "egress_refused"),
-    (SchemaError, "report_refused"),
-    (TrainingError, "training_failed"),
-    (torch.OutOfMemoryError, "out_of_memory"),
-    (MemoryError, "out_of_memory"),
-    (FileNotFoundError, "base_missing"),
-)
-
 
 def code_of(error: BaseException) -> str:
     """Return the code of an error: of the first error in the chain of causes that has one."""
@@ -72,7 +49,7 @@ def code_of(error: BaseException) -> str:
             return own
         if isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return "disk_full"
-        for kind, code in _CODES:
+        for kind, code in _codes():
             if isinstance(one, kind):
                 return code
         if isinstance(one, OSError):
@@ -84,6 +61,34 @@ def sentence(site: str, code: object) -> str:
     """Return what the server's record says of a site's code, whatever the site sent."""
     known = code if isinstance(code, str) and code in REMEDIES else UNLISTED
     return f"{site}: {known}: {REMEDIES[known]}"
+
+
+@cache
+def _codes() -> tuple[tuple[type[BaseException], str], ...]:
+    """Return what kind of error has which code; its imports are torch and MONAI, which who reads codes does without."""
+    import torch
+
+    from sitelora.bundle import BundleNotFoundError
+    from sitelora.data.site_folder import SiteDataError
+    from sitelora.federation.local_round import TrainingError
+    from sitelora.sharing.rule import ShareRuleError
+    from sitelora.sharing.schema import SchemaError
+    from sitelora.sharing.wire import EgressError, PacketError
+    from sitelora.value_kinds import SettingsError
+
+    return (
+        (SiteDataError, "data_unfit"),
+        (BundleNotFoundError, "bundle_missing"),
+        (ShareRuleError, "settings_refused"),
+        (SettingsError, "settings_refused"),
+        (PacketError, "message_refused"),
+        (EgressError, "egress_refused"),
+        (SchemaError, "report_refused"),
+        (TrainingError, "training_failed"),
+        (torch.OutOfMemoryError, "out_of_memory"),
+        (MemoryError, "out_of_memory"),
+        (FileNotFoundError, "base_missing"),
+    )
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -32,8 +32,10 @@ from sitelora.federation.task_names import BEGIN, EVALUATE, TRAIN
 from sitelora.flare.asking import AskingController, RunAborted
 from sitelora.flare.protocol import Reply, Ticket
 from sitelora.flare.site_config import SiteConfig, read_job, refuse_arguments
+from sitelora.flare.taking_turns import turns_at_server, workspace_of_simulator
 from sitelora.run_result import ModelScore, RunResult
 from sitelora.sharing.wire import Packet, packet_bytes
+from sitelora.simulator.run_workers import RunWorkers
 from sitelora.typed_json import to_json
 
 
@@ -53,6 +55,7 @@ class FederationController(AskingController):
         self._events: EventLog | None = None
         self._last_event = ""
         self._held = ExitStack()
+        self._workers: RunWorkers | None = None
 
     @property
     def job(self) -> Job:
@@ -61,11 +64,16 @@ class FederationController(AskingController):
         return self._job
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Let tensors travel, from the start of a run."""
+        """Let tensors travel, from the start of a run; where sites take turns, the run has workers until its end."""
         super().handle_event(event_type, fl_ctx)
         if event_type == EventType.START_RUN:
             fobs.register(TensorDecomposer)
             end_on_request()
+            at_a_time = turns_at_server(fl_ctx)
+            if at_a_time:
+                self._workers = RunWorkers(workspace_of_simulator(fl_ctx), at_a_time)
+        elif event_type == EventType.END_RUN and self._workers is not None:
+            self._workers.close()
 
     def run(self) -> None:
         """Run the federation; any failure ends the job with its reason, after what is known has been written."""

@@ -3,14 +3,15 @@
 The answer has gone through the site's own exit before it comes here; of an error only a code leaves.
 
 The site object lives as long as the process. When NVFlare starts a new process for every task (its simulator with
-fewer threads than sites), nothing is lost: all state is on disk, and round r starts from the state of round r-1.
+fewer threads than sites), the run's worker does the task (``simulator.worker``); without it nothing is lost either.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import time
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nvflare.apis.event_type import EventType
@@ -19,17 +20,11 @@ from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
-from nvflare.app_opt.pt.decomposers import TensorDecomposer
-from nvflare.fuel.utils import fobs
 
-from sitelora.federation.events import EventLog
-from sitelora.federation.identity import BEGIN_ROUND
-from sitelora.federation.job import Job
 from sitelora.federation.refusals import code_of
 from sitelora.federation.run_folder import RunFolder
-from sitelora.federation.run_lock import RunningError, end_on_request, working
-from sitelora.federation.task_names import BEGIN, EVALUATE, TRAIN
-from sitelora.flare.answers import site_folder_of_run
+from sitelora.federation.run_lock import end_on_request
+from sitelora.federation.site_tasks import SiteTasks, note_failure
 from sitelora.flare.protocol import (
     ProtocolError,
     Ticket,
@@ -37,21 +32,27 @@ from sitelora.flare.protocol import (
     read_task,
     reply_shareable,
 )
+from sitelora.flare.sealed_tensors import passed, register_tensors
 from sitelora.flare.signs import SignsOfLife
 from sitelora.flare.site_config import SiteConfig, read_job, refuse_arguments, require_allowed_job
-from sitelora.sharing.wire import Packet, packet_bytes
+from sitelora.flare.taking_turns import turns_at_site
+from sitelora.sharing.sealed import seal, unpack, unseal
+from sitelora.simulator.run_workers import ask_worker, folder_of
 
 if TYPE_CHECKING:
-    from sitelora.federation.site import Site
-    from sitelora.federation.site_settings import Answer
+    from sitelora.federation.job import Job
+    from sitelora.sharing.wire import Packet
 
 logger = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_STEPS = 1.0
 
+@dataclass(frozen=True, kw_only=True)
+class _Came:
+    """What came of a task: an answer's tensors and report, or a code, or neither where it was stopped."""
 
-class TaskAborted(Exception):
-    """NVFlare asked to stop; not an error."""
+    packet: Packet = field(default_factory=dict)
+    report: dict[str, Any] | None = None
+    code: str = ""
 
 
 class SiteExecutor(Executor):
@@ -64,13 +65,16 @@ class SiteExecutor(Executor):
     def __init__(self, /, **unexpected: object) -> None:
         super().__init__()
         self._unexpected = tuple(unexpected)
-        self._site: Site | None = None
+        self._tasks = SiteTasks()
+        self._workers: Path | None = None
+        self._passes_on = False
         self._signs = SignsOfLife()
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Let tensors travel and give signs of life, from the start of a run to its end."""
         if event_type == EventType.START_RUN:
-            fobs.register(TensorDecomposer)
+            self._workers = folder_of(os.getppid()) if turns_at_site(fl_ctx) else None
+            self._passes_on = register_tensors(only_passed_on=self._workers is not None)
             end_on_request()
             self._signs.begin(fl_ctx.get_engine())
         elif event_type == EventType.AFTER_SEND_TASK_RESULT:
@@ -95,123 +99,52 @@ class SiteExecutor(Executor):
                     f"a task of federation {ticket.federation!r}, uid {ticket.uid!r}; this job is {job.federation!r}, "
                     f"uid {job.uid or 'as the server says'!r}"
                 )
-            run = RunFolder.of(own.home, ticket.federation, ticket.uid)
-            require_allowed_job(fl_ctx, own, run.path)
-            stopped = EventLog(run.site(own.name), own.name).stopped
-            with working(run.lock(own.name), f"{run.path}, {own.name}", stopped=stopped):
-                return self._do(task_name, ticket, packet, own, job, abort_signal)
-        except TaskAborted:
-            self._site = None
-            logger.info("site %s: stopped in task %s; what was finished before is kept", name, task_name)
-            return make_reply(ReturnCode.TASK_ABORTED)
-        except RunningError as error:  # the run is another process's: nothing is written into it
-            logger.error("site %s: %s", name, error)
-            return error_shareable(ticket, "running")
+            require_allowed_job(fl_ctx, own, RunFolder.of(own.home, ticket.federation, ticket.uid).path)
+            came = self._do(task_name, ticket, packet, own, job, abort_signal)
         except Exception as error:
-            self._site = None  # half a round may be in it
             logger.exception("site %s: task %s failed", name, task_name)
-            return self._failed(ticket, name, error, fl_ctx)
+            return self._failed(ticket, error, fl_ctx)
+        if came.report is not None:
+            return reply_shareable(ticket, came.packet, came.report)
+        return error_shareable(ticket, came.code) if came.code else make_reply(ReturnCode.TASK_ABORTED)
 
-    def _do(self, task: str, ticket: Ticket, packet: Packet, own: SiteConfig, job: Job, abort: Signal) -> Shareable:
-        events = EventLog(site_folder_of_run(ticket, own), own.name)
-        number = ticket.round_number
-        began = time.monotonic()
-        events.write("task_started", task=task, round=number, bytes_down=packet_bytes(packet))
-        site = self._site_of(ticket, own, job, events)
-        if task == BEGIN and number == BEGIN_ROUND:
-            answer = site.begin()
-        elif task == TRAIN:
-            answer = site.train(number, packet, progress=_Progress(events, number, abort))
-        elif task == EVALUATE and job.evaluate and number == site.turns.evaluation_round:
-            answer = site.evaluate(packet)
-        else:
-            raise ProtocolError(
-                f"task {task!r} of round {number}; expected {BEGIN} of round {BEGIN_ROUND}, {TRAIN}, or {EVALUATE} "
-                "after the last round where the job plans one"
-            )
-        if abort.triggered:
-            raise TaskAborted
-        if answer.tensors:
-            events.write("left", round=number, tensors=len(answer.tensors), bytes=packet_bytes(answer.tensors))
-        events.write(
-            "task_finished",
-            task=task,
-            round=number,
-            seconds=round(time.monotonic() - began, 2),
-            **_summary(task, answer),
-        )
-        return reply_shareable(ticket, answer.tensors, answer.report)
+    def _do(self, task: str, ticket: Ticket, packet: Packet, own: SiteConfig, job: Job, abort: Signal) -> _Came:
+        """Do a task: the run's worker, where there is one, else this process."""
+        came = None if self._workers is None else self._asked(self._workers, task, ticket, packet, own, job, abort)
+        if came is not None:
+            return came
+        if self._passes_on:
+            packet = unseal(seal(packet))
+        outcome = self._tasks.do(task, ticket, packet, own=own, job=job, aborted=lambda: bool(abort.triggered))
+        if outcome.answer is None:
+            return _Came(code=outcome.code)
+        tensors = outcome.answer.tensors
+        return _Came(packet=self._leaving(seal(tensors)) if self._passes_on else tensors, report=outcome.answer.report)
 
-    def _site_of(self, ticket: Ticket, own: SiteConfig, job: Job, events: EventLog) -> Site:
-        from sitelora.federation.site import Site  # a second of imports, only where a task comes
-        from sitelora.federation.site_settings import SiteSettings
+    def _asked(
+        self, workers: Path, task: str, ticket: Ticket, packet: Packet, own: SiteConfig, job: Job, abort: Signal
+    ) -> _Came | None:
+        """Have the run's worker do a task; None where there is no worker to ask."""
+        asked = {"task": task, "site": own.name, "ticket": ticket.meta(), "job": job.to_json()}
+        found = ask_worker(workers, asked, seal(packet), aborted=lambda: bool(abort.triggered))
+        if found is None:
+            return None
+        words, back = found
+        if "refused" in words:
+            raise ProtocolError(f"the run's worker refuses the task: {words['refused']}")
+        if "report" in words:
+            return _Came(packet=self._leaving(back), report=words["report"])
+        return _Came(code=str(words.get("code", "")))
 
-        site = self._site
-        if site is not None and (site.settings.uid, site.settings.home) == (ticket.uid, own.home):
-            return site
-        settings = job.run_settings(own_methods=own.methods, site_values=own.values)
-        folder, drawn = own.site_folder(job.dataset)
-        if drawn:
-            events.write("artificial_data", folder=str(folder))
-        self._site = Site(
-            SiteSettings(
-                site=own.name,
-                federation=ticket.federation,
-                uid=ticket.uid,
-                bundle=job.bundle,
-                data=folder,
-                home=own.home,
-                overrides=job.settings,
-                wire=job.wire,
-                own_methods=own.methods,
-                site_values=own.values,
-                agreed=job.agreed(settings),
-                rounds=job.rounds,
-                sites=len(job.sites),
-                missed=own.policy.most_missed_rounds,
-                bounds=own.policy.bounds,
-            )
-        )
-        return self._site
+    def _leaving(self, packet: bytes) -> Packet:
+        """Return an answer's tensors as NVFlare takes them in this process."""
+        return passed(unpack(packet)) if self._passes_on else unseal(packet)  # type: ignore[return-value]
 
-    def _failed(self, ticket: Ticket | None, name: str, error: Exception, fl_ctx: FLContext) -> Shareable:
-        code = code_of(error)
+    def _failed(self, ticket: Ticket | None, error: Exception, fl_ctx: FLContext) -> Shareable:
         if ticket is None:
-            return error_shareable(None, code)
+            return error_shareable(None, code_of(error))
         try:
             own = SiteConfig.of(fl_ctx)
         except ValueError:  # the site's own configuration is what is wrong, and its log says so
             return error_shareable(ticket, "configuration_refused")
-        text = f"{name}: {error}" if name not in str(error) else str(error)
-        if not isinstance(error, ValueError | RuntimeError | LookupError | OSError):
-            text = f"{text} ({type(error).__name__})"
-        with contextlib.suppress(OSError):  # a full disk must not keep the code of it back
-            EventLog(site_folder_of_run(ticket, own), own.name).write("error", code=code, error=text)
-        return error_shareable(ticket, code)
-
-
-class _Progress:
-    """Writes a step a second to the event log, and leaves training when NVFlare asks for it."""
-
-    def __init__(self, events: EventLog, round_number: int, abort: Signal) -> None:
-        self._events = events
-        self._round = round_number
-        self._abort = abort
-        self._wrote = 0.0
-
-    def __call__(self, step: int, steps: int, loss: float) -> None:
-        if self._abort.triggered:
-            raise TaskAborted
-        now = time.monotonic()
-        if step == steps or now - self._wrote >= SECONDS_BETWEEN_STEPS:
-            self._wrote = now
-            self._events.write("step", round=self._round, step=step, steps=steps, loss=round(loss, 5))
-
-
-def _summary(task: str, answer: Answer) -> dict[str, Any]:
-    report = answer.report
-    if task == TRAIN:
-        return {"metrics": report["metrics"], "resent": bool(report.get("resent"))}
-    if task == EVALUATE:
-        return {"cases": len(report["patients"]), "models": sorted({c.partition(".")[0] for c in report["columns"]})}
-    return {"cases": report["cases"], "hospital": report["hospital"]}
+        return error_shareable(ticket, note_failure(ticket, own, error))

@@ -1,56 +1,26 @@
-"""Where a participant keeps its state and finds its data: its own environment or ``local/sitelora.json``.
-
-Nothing here comes from a job. Only inside NVFlare's simulator may a missing dataset be drawn instead, where
-there is a phantom of it.
-"""
+"""A participant's own configuration and its job, where NVFlare has put them."""
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.workspace import Workspace
 from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
 
-from sitelora.data.site_folder import WITH_PHANTOM, SiteDataError, find_site_folder
 from sitelora.federation.job import JOB_FILE, Job
-from sitelora.home import DATA_VARIABLE, data_root, home, site_methods, site_values
 from sitelora.policy.job_files import JobFiles
 from sitelora.policy.judge import require_allowed, require_new_run
-from sitelora.policy.site_policy import LEVELS, MARKER_ONLY, NO_CODE, Policy
+from sitelora.policy.own_config import OwnConfig, own_file
+from sitelora.policy.site_policy import MARKER_ONLY, NO_CODE
 from sitelora.value_kinds import SettingsError
 
-logger = logging.getLogger(__name__)
 
-SITE_CONFIG = "sitelora.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SiteConfig:
-    """One participant's own configuration.
-
-    Attributes:
-        name: of the participant.
-        home: where it keeps its state.
-        file: its ``local/sitelora.json``, if there is one.
-        simulated: NVFlare's simulator runs it.
-        methods: modules whose functions a job may name as methods here. values: bundle values that the site sets.
-        policy: what it allows; everything that is judged in other places too where its file names none.
-    """
-
-    name: str
-    home: Path
-    file: Path | None
-    simulated: bool
-    methods: tuple[str, ...] = ()
-    values: Mapping[str, Any] = field(default_factory=dict)
-    policy: Policy = field(default_factory=lambda: Policy.of_level(LEVELS[0]))
+class SiteConfig(OwnConfig):
+    """A participant's own configuration, as NVFlare's processes find it."""
 
     @classmethod
     def of(cls, fl_ctx: FLContext) -> SiteConfig:
@@ -59,47 +29,22 @@ class SiteConfig:
         Raises:
             ValueError: its ``local/sitelora.json`` is not usable.
         """
-        file = site_file(fl_ctx.get_engine().get_workspace())
-        # The simulator sets its mode itself and a server cannot; the job's name alone would be the server's word.
-        simulated = bool(fl_ctx.get_prop(FLContextKey.SIMULATE_MODE, False))
-        return cls(
-            name=fl_ctx.get_identity_name(),
-            home=home(file),
-            file=file,
-            simulated=simulated and fl_ctx.get_job_id() == SimulatorConstants.JOB_NAME,
-            methods=site_methods(file),
-            values=site_values(file),
-            policy=Policy.read(file),
-        )
+        folder = Path(fl_ctx.get_engine().get_workspace().get_site_config_dir())
+        return cls.read(name=fl_ctx.get_identity_name(), folder=folder, simulated=is_simulated(fl_ctx))
 
-    def site_folder(self, dataset: str) -> tuple[Path, bool]:
-        """Return this site's folder of a dataset, and whether it had to be drawn.
 
-        Raises:
-            SiteDataError: there is none; says where it was looked for and how to make it.
-        """
-        root = data_root(self.file)
-        try:
-            return find_site_folder(dataset, self.name, root), False
-        except SiteDataError:
-            chosen = DATA_VARIABLE in os.environ or (self.file is not None and root != self.home / "data")
-            if not self.simulated or dataset not in WITH_PHANTOM or chosen:
-                raise
-        from sitelora.data.prepare import draw_site  # only here: the simulator starts many processes
+def is_simulated(fl_ctx: FLContext) -> bool:
+    """Say whether NVFlare's simulator runs the site that asks.
 
-        drawn = draw_site(dataset, self.name, self.home / "phantom")
-        logger.warning(
-            "site %s: NO REAL DATA: %s has no %s/%s, so the simulator trains on an artificial phantom in %s. "
-            "Set %s to the root of real site folders",
-            *(self.name, root, dataset, self.name, drawn, DATA_VARIABLE),
-        )
-        return drawn, True
+    The simulator sets its mode itself and a server cannot; the job's name alone would be the server's word.
+    """
+    simulated = fl_ctx.get_prop(FLContextKey.SIMULATE_MODE, False) is True
+    return bool(simulated and fl_ctx.get_job_id() == SimulatorConstants.JOB_NAME)
 
 
 def site_file(workspace: Workspace) -> Path | None:
     """Return a participant's ``local/sitelora.json``, None where there is none."""
-    expected = Path(workspace.get_site_config_dir()) / SITE_CONFIG
-    return expected if expected.is_file() else None
+    return own_file(Path(workspace.get_site_config_dir()))
 
 
 def job_files(workspace: Workspace, job_id: str) -> JobFiles:
