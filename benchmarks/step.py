@@ -257,7 +257,7 @@ def main() -> None:
         print(json.dumps({k: v for k, v in rows[-1].items() if k != "where"}), file=sys.stderr, flush=True)
     result = {
         "what": "one training step, medians; the contenders take turns, and the processor is shared with other work",
-        "command": "python benchmarks/step.py " + " ".join(sys.argv[1:]),
+        "command": f"python benchmarks/step.py --cases {' '.join(map(repr, args.cases))} --rounds {args.rounds} --out FILE",
         "commit": commit(),
         "threads": args.threads,
         "hardware": hardware(),
