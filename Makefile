@@ -9,6 +9,10 @@ LABEL_VENV  ?= .venv-label
 MODELS      ?= exported
 STUDIES     ?= studies
 PORT        ?= 8000
+MINUTES     ?= 60
+EXPERIMENTS ?=
+DATA        ?= data
+JOBS        ?= 2
 
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.sitelora-installed
@@ -24,7 +28,7 @@ $(2) >>$(LOG) 2>&1 || { code=$$?; tail -n 30 $(LOG); echo "Failed (exit $$code).
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format export pytest soak gpu poc prod-local label labelsetup clean distclean
+.PHONY: help setup demo test lint format export pytest soak gpu poc prod-local evidence label labelsetup clean distclean
 
 help: ## this list
 	@printf 'SiteLoRA. Each goal does all of its own set-up.\n\n'
@@ -99,6 +103,9 @@ $(LABEL_STAMP): label-requirements.txt setup.cfg pyproject.toml
 	$(call quietly,[2/3] $(TORCH) (the largest download),$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH))
 	$(call quietly,[3/3] MONAI Label$(comma) MONAI and SiteLoRA,$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --no-deps -r label-requirements.txt -e .)
 	@touch $@
+
+evidence: $(STAMP) ## the frozen benchmark goes on for MINUTES=60, from EXPERIMENTS=e1,e2 (default all) and DATA=data; pages
+	$(BIN)/sitelora evidence --minutes $(MINUTES) $(if $(EXPERIMENTS),--experiments $(EXPERIMENTS)) --data $(DATA) --jobs $(JOBS) --out docs/results
 
 clean: ## what the demo, the POC and builds have left; keeps the virtual environment
 	rm -rf demo_run simulator_workspace poc_workspace/run build dist .pytest_cache .mypy_cache .ruff_cache

@@ -55,6 +55,7 @@ def test_an_experiment_is_its_file(tmp_path: Path) -> None:
         ('"one/iat"', '"two/iat"', "does not run in that cell"),
         ('"one/local" = -1', '"one/locl" = -1', "did you mean 'local'"),
         ('rates_of = "one"', 'rates_of = "three"', "expected one of"),
+        ('method = "local"', 'method = "local"\ncells = ["two"]', "do not run in one"),
         ("steps = 8", "steps = 9", "multiple of the 4 rounds"),
         ('method = "iat"', 'method = "iat"\nbest_of = ["local"]', "a method or best_of"),
         ('text = "better"', 'text = "better"\nkind = "more"', "'above', 'equal'"),

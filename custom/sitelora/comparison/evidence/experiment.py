@@ -178,13 +178,16 @@ class Experiment:
                 raise ValueError(f"entries.{name}: expected a method or best_of")
             for other in (*entry.best_of,):
                 known(f"entries.{name}.best_of", other, self.entries)
-            for cell in entry.cells:
-                known(f"entries.{name}.cells", cell, self.cells)
+            for at in entry.cells:
+                known(f"entries.{name}.cells", at, self.cells)
         for name, cell in self.cells.items():
             if cell.rates_of:
                 known(f"cells.{name}.rates_of", cell.rates_of, self.cells)
                 if self.cells[cell.rates_of].rates_of:
                     raise ValueError(f"cells.{name}.rates_of: {cell.rates_of} takes its rates from another one itself")
+                strangers = self.rows(name).keys() - self.rows(cell.rates_of).keys()
+                if strangers:
+                    raise ValueError(f"cells.{name}.rates_of: {sorted(strangers)} do not run in {cell.rates_of}")
             for site in cell.cases:
                 known(f"cells.{name}.cases", site, self.sites)
         for claim in self.claims:
@@ -201,7 +204,12 @@ class Experiment:
         return self.small or self.sites
 
     def rows(self, cell: str) -> dict[str, Entry]:
-        """Return the entries of a cell, by name."""
+        """Return the entries of a cell, by name.
+
+        Raises:
+            KeyError: there is no such cell.
+        """
+        _ = self.cells[cell]
         return {name: entry for name, entry in self.entries.items() if not entry.cells or cell in entry.cells}
 
     def source(self, cell: str) -> str:

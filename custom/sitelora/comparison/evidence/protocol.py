@@ -38,11 +38,10 @@ def protocol_page() -> str:
     parts = [
         "<!-- written by `sitelora evidence --only-page`; do not edit -->\n\n# The protocol, before the first run",
         "What was going to be run, how it was going to be judged, and which differences count, written down and "
-        "committed "
-        "before any of the runs was made. The files that say it are "
-        "`custom/sitelora/comparison/evidence/protocol.toml` "
-        "and `custom/sitelora/comparison/evidence/experiments`; `git log` of both is older than the runs, and each run "
-        "names the commit that it was made with. A refuted claim is a result.",
+        "committed before any of the runs was made. The files that say it are "
+        "`custom/sitelora/comparison/evidence/protocol.toml` and `custom/sitelora/comparison/evidence/experiments`; "
+        "`git log` of both is older than the runs, and each run names the commit that it was made with. A refuted "
+        "claim is a result.",
         "## Rules",
         "\n".join(f"- {rule}" for rule in _rules(protocol(), len(primary))),
         "## Where this departs from the plan of the benchmark, and why",
@@ -58,17 +57,14 @@ def _rules(rules: Protocol, family: int) -> Sequence[str]:
     return (
         f"**Pictures** at {rules.image_size} px, precision `{rules.precision}`, one thread a run.",
         f"**Learning rate**: of {rates}, chosen for every method by the validation score of the model that a site is "
-        f"served (after the last averaging), mean of the sites that the question is about and of "
+        "served (after the last averaging), mean of the sites that the question is about and of "
         f"{rules.selection_seeds} seeds; while the best is the smallest or the largest, the next half or double is "
         f"tried, within {rules.rate_limits[0]:g} to {rules.rate_limits[1]:g}. A row of the model before averaging, or "
-        f"of "
-        "further local steps, has its own choice, by that model's validation score. Test cases have no part in it.",
-        f"**Length**: {rules.validations} validations, evenly over the rounds. Where {listed(list(rules.converged_of))} (as "
-        f"far "
-        f"as the experiment has them) gain {rules.converged:g} or more in the last quarter, at their chosen rates, all "
-        f"of the cell is made again at twice the steps, at most {rules.doublings} times; a page says where that was "
-        f"not "
-        "enough.",
+        "of further local steps, has its own choice, by that model's validation score. Test cases have no part in it.",
+        f"**Length**: {rules.validations} validations, evenly over the rounds. Where "
+        f"{listed(list(rules.converged_of))} (as far as the experiment has them) gain {rules.converged:g} or more in "
+        "the last quarter, at their chosen rates, all of the cell is made again at twice the steps, at most "
+        f"{rules.doublings} times; a page says where that was not enough.",
         "**Models**: what a site is served; what its last round ended with, before averaging; and the served one after "
         f"{rules.tuned_steps} further local steps at the run's rate, warmed up and falling as one round of its own.",
         "**Weights**: by training cases unless a row says `equal`.",
@@ -76,22 +72,19 @@ def _rules(rules: Protocol, family: int) -> Sequence[str]:
         "FedSCA the same modules alone are rows of their own. `centralised` is balanced: the training cases of small "
         "sites are repeated until all have about as many, and it makes the steps of all sites together.",
         f"**Seeds**: {rules.seeds}; {rules.most_seeds} while a primary difference is below two standard errors and "
-        f"these "
-        f"are above {rules.settled:g}. A seed draws initial values and data order, and where an experiment draws "
-        f"cases, "
-        "sites or folds, these too: sub-sampled case lists depend on (seed, site) alone and are in the run's file.",
+        f"these are above {rules.settled:g}. A seed draws initial values and data order, and where an experiment draws "
+        "cases, sites or folds, these too: sub-sampled case lists depend on (seed, site) alone and are in the run's "
+        "file.",
         "**Uncertainty**: over patients and seeds. The standard error of a difference adds the variance over patients "
         "within each site (of values averaged over seeds; a stratified mean, every site counts the same) to the "
-        "variance "
-        "over seeds; interval and test are Student's t with Satterthwaite's degrees of freedom. Sites with one patient "
-        "each count as the sample.",
+        "variance over seeds; interval and test are Student's t with Satterthwaite's degrees of freedom. Sites with "
+        "one patient each count as the sample.",
         f"**Equal**: two one-sided tests (TOST), each at {rules.alpha:g}; the margin is the smaller of "
         f"{rules.margin:g} "
         f"and {rules.margin_share:g} of the reference's gain over the base. Where the reference gains nothing over the "
         "base there is no margin, and nothing can be equal.",
         f"**Family**: the {family} primary claims below are corrected together (Holm 1979), those that have no runs "
-        f"yet "
-        "counted in. Every other difference is exploratory, is marked so, and decides nothing.",
+        "yet counted in. Every other difference is exploratory, is marked so, and decides nothing.",
         "**A block** is all rows of one cell, length and seed. It stays on one kind of processor: instructions or GPU, "
         "precision, threads, versions and data are compared before a run is trained, and it is refused with the reason "
         "where they differ. The file says which they were.",
@@ -104,21 +97,17 @@ def _rules(rules: Protocol, family: int) -> Sequence[str]:
 def _departures(rules: Protocol) -> Sequence[str]:
     return (
         "Search `walk`: the rates are tried from the middle of the grid outwards until the best has a worse neighbour "
-        "on "
-        "either side. Where the score has one top this finds what the full grid finds, in about three fifths of the "
+        "on either side. Where the score has one top this finds what the full grid finds, in about three fifths of the "
         "runs; where it has two, it may stop at the lower one. All methods are treated alike.",
         "A cell may take rates and length from another one (said in its row): two processor cores cannot search in "
-        "every "
-        "cell. It costs the same for all methods in it.",
+        "every cell. It costs the same for all methods in it.",
         "Validation lists stay whole when training cases are drawn: a hospital with two training cases would choose "
-        "with "
-        "fewer, so the smallest cells know better which model and rate to take than they would in life.",
+        "with fewer, so the smallest cells know better which model and rate to take than they would in life.",
         "E2 draws its sites for K = 2 and 4 by the seed, and rotates training and test patients between seeds: two "
         "seeds for each of two folds. Sites with two patients have no validation case; the rate is chosen by the "
         "others.",
         "IAT against FedIT and FedSA-LoRA is judged on E2, the real data on which a federation can win; on E1 and E3 "
-        "it "
-        "is exploratory. FLAP-SAM's equality is judged at rank 8, which can send a tenth of the bytes on this small "
+        "it is exploratory. FLAP-SAM's equality is judged at rank 8, which can send a tenth of the bytes on this small "
         "network; rank 32, the paper's, is exploratory.",
     )
 
