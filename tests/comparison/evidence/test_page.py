@@ -72,6 +72,7 @@ def test_what_is_missing_is_said(toy: Experiment, rules: Protocol, fake: Callabl
     fake(toy, tmp_path, "one", "local", 0.002, 0, models)
     page = page_of(toy, rules, tmp_path)
     assert "**Not finished:**" in page
+    assert "`one`: 8 steps a site, rates or length are not settled yet." in page
     assert "No claim of this experiment can be judged yet." in page
 
 

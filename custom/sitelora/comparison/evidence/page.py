@@ -217,6 +217,8 @@ def _rates(rows: Rows, primary: Metric) -> list[str]:
             for row, found in choice.scores.items()
         ]  # fmt: skip
         state = "long enough" if choice.converged else "NOT long enough: still learning"
+        if not choice.done:
+            state = "rates or length are not settled yet"
         parts += [
             f"`{cell}`: {choice.steps} steps a site, {state}.",
             markdown(["row", *(f"{rate:g}" for rate in every), "chosen", "last quarter"], table),
