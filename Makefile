@@ -10,6 +10,10 @@ PEERS_VENV  ?= .venv-peers
 MODELS      ?= exported
 STUDIES     ?= studies
 PORT        ?= 8000
+MINUTES     ?= 60
+EXPERIMENTS ?=
+DATA        ?= data
+JOBS        ?= 2
 
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.sitelora-installed
@@ -25,7 +29,7 @@ $(2) >>$(LOG) 2>&1 || { code=$$?; tail -n 30 $(LOG); echo "Failed (exit $$code).
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format export pytest soak gpu poc prod-local label labelsetup bench bench-full clean distclean
+.PHONY: help setup demo test lint format export pytest soak gpu poc prod-local evidence label labelsetup bench bench-full clean distclean
 
 help: ## this list
 	@printf 'SiteLoRA. Each goal does all of its own set-up.\n\n'
@@ -120,6 +124,9 @@ bench: $(STAMP) $(PEERS_STAMP) ## every measurement of speed and size beside its
 
 bench-full: $(STAMP) $(PEERS_STAMP) ## the same with 512 and 1024 px, 100 sites and 20 rounds: an hour or more
 	@$(BIN)/python benchmarks/bench.py --full --peers $(PEERS_VENV)/bin/python
+
+evidence: $(STAMP) ## the frozen benchmark goes on for MINUTES=60, from EXPERIMENTS=e1,e2 (default all) and DATA=data; pages
+	$(BIN)/sitelora evidence --minutes $(MINUTES) $(if $(EXPERIMENTS),--experiments $(EXPERIMENTS)) --data $(DATA) --jobs $(JOBS) --out docs/results
 
 clean: ## what the demo, the POC and builds have left; keeps the virtual environment
 	rm -rf demo_run simulator_workspace poc_workspace/run build dist .pytest_cache .mypy_cache .ruff_cache

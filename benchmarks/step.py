@@ -255,9 +255,10 @@ def main() -> None:
     for one in [*(lambda name=name: row(name, rounds=args.rounds) for name in args.cases), shipped]:
         rows.append(one() if one is not shipped else shipped(rounds=2))
         print(json.dumps({k: v for k, v in rows[-1].items() if k != "where"}), file=sys.stderr, flush=True)
+    cases = " ".join(f'"{name}"' for name in args.cases)
     result = {
         "what": "one training step, medians; the contenders take turns, and the processor is shared with other work",
-        "command": f"python benchmarks/step.py --cases {' '.join(map(repr, args.cases))} --rounds {args.rounds} --out FILE",
+        "command": f"python benchmarks/step.py --cases {cases} --rounds {args.rounds} --out FILE",
         "commit": commit(),
         "threads": args.threads,
         "hardware": hardware(),

@@ -158,3 +158,11 @@ def test_a_method_that_does_not_average_says_why() -> None:
             find_method("fedsca")().server_rule(Aggregation(rule=rule))
     assert not find_method("fedsca")().why_no(Aggregation(rule=CAPPED))
     assert find_method("local")().why_no(Aggregation(rule=CAPPED)).startswith("local shares nothing")
+
+
+def test_equal_weights_are_told_and_another_word_is_refused() -> None:
+    assert Aggregation(weights="equal").told() == {"weights": "equal"}
+    assert Aggregation().told() == {}
+    assert Aggregation(rule="coordinate_median", weights="equal").told()["weights"] == "equal"
+    with pytest.raises(SettingsError, match="aggregation, weights is 'alike'"):
+        Aggregation(weights="alike")

@@ -23,6 +23,7 @@ EXAMPLES = """\
   sitelora compare --dataset lungs --data data --methods iat,fedavg_lora,local,centralised --seeds 3
   sitelora compare --dataset lungs --data data --methods iat,iat+encoder_shares=A+decoder_shares=B,local
   sitelora compare --dataset my_setup.toml --data data --methods iat,local      a setup of your own
+  sitelora compare --dataset spleens --sites north,south --data data --methods iat,local    any that check passes
   sitelora compare --dataset lungs --only-page        write the page again from the files that are there
 
 Every method has the same base, steps, data order and choice of learning rates; the rate is chosen for each on the first
@@ -37,6 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="NAME",
         help="lungs, cells, nuclei, prostate, prostate_phantom; lungs_short, cells_short; or a setup's FILE.toml",
+    )
+    parser.add_argument(
+        "--sites",
+        type=names,
+        default=(),
+        metavar="A,B",
+        help="any dataset below --data that passes the check: its sites",
     )
     parser.add_argument("--methods", type=names, default=(), metavar="A,B", help="their names, or MODULE.FUNCTION")
     parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="seeds 0 to N-1 (default: 3)")
@@ -81,14 +89,21 @@ def run(args: argparse.Namespace) -> int:
     """Make the missing runs, then the page."""
     from sitelora.commands import CommandError
     from sitelora.comparison.overview import write_overview
+    from sitelora.comparison.own_data import own_setup, write_setup
     from sitelora.comparison.page import write_page
     from sitelora.comparison.setup import ENDING, ON_ALL_IMAGES, find_setup, keep_setup
+    from sitelora.home import data_root
     from sitelora.method_registry import method_names, own_name, with_arguments
     from sitelora.settings import name_method
 
     args.methods = tuple(dict.fromkeys(own_name(name) for name in args.methods))
     out = args.out or Path("comparison")
-    name = keep_setup(Path(args.dataset), out) if args.dataset.endswith(ENDING) else args.dataset
+    if args.sites and not args.only_page:
+        name = write_setup(own_setup(args.dataset, args.sites, (args.data or data_root()).absolute()), out)
+    elif args.sites:
+        name = f"{args.dataset}_own"
+    else:
+        name = keep_setup(Path(args.dataset), out) if args.dataset.endswith(ENDING) else args.dataset
     setup = find_setup(name, out)
     if not args.only_page:
         known = {*method_names(), *ON_ALL_IMAGES}
@@ -149,6 +164,7 @@ def _make_runs(args: argparse.Namespace, name: str, setup: Setup, out: Path) -> 
 def command_of(args: argparse.Namespace) -> str:
     """Return the command that makes all runs again, without folders of this machine."""
     words = ["sitelora", "compare", "--dataset", Path(args.dataset).name, "--methods", ",".join(args.methods)]
+    words += ["--sites", ",".join(args.sites)] if args.sites else []
     words += ["--seeds", str(args.seeds)]
     if args.rates:
         words += ["--rates", ",".join(f"{rate:g}" for rate in args.rates)]

@@ -11,7 +11,7 @@ from sitelora.data.site_entries import FILES
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder
 from sitelora.evaluation.scores import summarise
 from sitelora.networks.tensor_file import file_of, file_sha256
-from sitelora.run_result import CaseScore, RunResult
+from sitelora.run_result import OK, CaseScore, RunResult
 from sitelora.settings import RunSettings
 from sitelora.task import Task
 from sitelora.typed_json import from_json
@@ -112,6 +112,23 @@ def validation_score(result: RunResult) -> dict[str, list[float | None]]:
         course += [served.validation if (served := evaluation["personal"].served) else None]
         found[site] = [None if value is None else round(value, 5) for value in course]
     return found
+
+
+def require_whole(result: RunResult, rounds: int, name: str) -> None:
+    """Refuse a run that lacks a site or a round.
+
+    Args:
+        rounds: that it was to have. name: of its file, for the message.
+
+    Raises:
+        RuntimeError: says what is missing.
+    """
+    absent = sorted({site for each in result.rounds for site, entry in each.sites.items() if entry.status != OK})
+    if absent or result.rounds_done != rounds:
+        raise RuntimeError(
+            f"{name}: found {result.rounds_done} rounds, without {absent} in some of them, expected {rounds} with "
+            f"every site; nothing is written. Warnings of the run: {list(result.warnings)}"
+        )
 
 
 def steps(result: RunResult) -> dict[str, int]:

@@ -19,6 +19,7 @@ from sitelora.comparison.record import (
     elsewhere_record,
     left_out_record,
     require_test_cases,
+    require_whole,
     site_record,
     steps,
     validation_score,
@@ -36,7 +37,7 @@ from sitelora.federation.state import SiteStore
 from sitelora.method import Model
 from sitelora.method_registry import with_arguments
 from sitelora.networks.precision import resolve_precision
-from sitelora.run_result import OK, Round, RunResult
+from sitelora.run_result import Round, RunResult
 from sitelora.settings import RunSettings, read_settings, with_method
 from sitelora.sharing.wire import Packet
 from sitelora.typed_json import to_json
@@ -210,7 +211,7 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
         run_folder = Path(place) / "home" / result.federation / result.uid
         scores = {site: _own_evaluation(run_folder, site) for site in sites}
         states = {site: _own_state(run_folder, site) for site in sites}
-    _require_whole(job, result)
+    require_whole(result, job.setup.rounds, job.file.name)
     content = {**_record(job, result, folders, scores, grid, seconds), "state_sha256": states}
     if left_out:
         content["left_out"] = {site: {kind: left_out_record(b, task) for kind, b in found.items()}
@@ -229,15 +230,6 @@ def _for_unseen_sites(models: Mapping[str, Model | str], *, pooled: bool) -> Mod
     if pooled:
         return models["personal"]
     return models["unseen"] if isinstance(models["global"], str) else models["global"]
-
-
-def _require_whole(job: Job, result: RunResult) -> None:
-    absent = sorted({site for each in result.rounds for site, entry in each.sites.items() if entry.status != OK})
-    if absent or result.rounds_done != job.setup.rounds:
-        raise RuntimeError(
-            f"{job.file.name}: found {result.rounds_done} rounds, without {absent} in some of them, expected "
-            f"{job.setup.rounds} with every site; nothing is written. Warnings of the run: {list(result.warnings)}"
-        )
 
 
 def _record(

@@ -27,6 +27,7 @@ def pool_sites(
     sites: Sequence[str],
     out: Path,
     *,
+    repeats: Mapping[str, int] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -41,6 +42,7 @@ def pool_sites(
         dataset: the dataset's name.
         sites: the sites to pool; their order makes no difference.
         out: the data root to write to, ``root`` or another.
+        repeats: how often a site's training cases are there, under further names; once by default.
         overwrite: replace a pooled folder of other content instead of refusing.
         progress: called with "pooled", the files copied and their number.
 
@@ -61,8 +63,13 @@ def pool_sites(
                 f"site {folder.name}: found the labels {dict(folder.labels)}, expected {dict(folders[0].labels)} as at "
                 f"{folders[0].name}; map the label values before pooling"
             )
-    splits = {split: tuple(_moved(f, e) for f in folders for e in f.splits.get(split, ())) for split in SPLITS}
-    sources = _sources(folders, splits)
+    often = [(f, number) for f in folders for number in range((repeats or {}).get(f.name, 1))]
+    moved = {
+        split: [(f, e, _moved(f, e, n)) for f, n in often if not n or split == "training" for e in f.splits[split]]
+        for split in SPLITS
+    }
+    splits = {split: tuple(entry for _, _, entry in each) for split, each in moved.items()}
+    sources = _sources(moved)
     pooled = SiteFolder(
         path=Path(out) / dataset / POOLED,
         name=POOLED,
@@ -106,26 +113,28 @@ def content_sha256(folder: SiteFolder) -> str:
     return total.hexdigest()
 
 
-def _moved(folder: SiteFolder, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an entry as the pooled folder has it."""
+def _moved(folder: SiteFolder, entry: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Return an entry as the pooled folder has it, the first time (0) or again."""
+    again = f"again{number}_" if number else ""
     files = {
-        key: f"{parent}/{folder.name}_{Path(entry[key]).name}"
+        key: f"{parent}/{folder.name}_{again}{Path(entry[key]).name}"
         for key, parent in (("image", "images"), ("label", "labels"))
         if key in entry
     }
     return {**entry, **files, "patient": f"{folder.name}/{entry['patient']}", "site": folder.name}
 
 
-def _sources(folders: Sequence[SiteFolder], splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Path]:
-    """Return every file's new name and where it comes from."""
+def _sources(
+    moved: Mapping[str, Sequence[tuple[SiteFolder, Mapping[str, Any], Mapping[str, Any]]]],
+) -> dict[str, Path]:
+    """Return every file's new name and where it comes from, of every split's (site, old entry, new entry)."""
     sources: dict[str, Path] = {}
-    for split in SPLITS:
-        cases = [case for folder in folders for case in folder.cases(split)]
-        for case, entry in zip(cases, splits[split], strict=True):
+    for each in moved.values():
+        for folder, old, new in each:
             for key in ("image", "label"):
-                if key not in case:
+                if key not in old:
                     continue
-                name, source = entry[key], Path(case[key])
+                name, source = new[key], folder.path.absolute() / str(old[key])
                 if sources.setdefault(name, source) != source:
                     raise SiteDataError(
                         f"{sources[name]} and {source} would both become {name}; rename one of the files at its site"

@@ -26,6 +26,7 @@ from sitelora.federation.run_folder import RunFolder
 from sitelora.federation.server_state import ServerState, ServerStore
 from sitelora.method import Method
 from sitelora.run_result import ModelScore, RunResult
+from sitelora.server.aggregation import EQUAL
 from sitelora.server.aggregation_error import round_numbers
 from sitelora.server.robust import norms_of
 from sitelora.server.types import ANY_SITE, Message, Messages, Update
@@ -204,8 +205,10 @@ class Coordinator:
                 f"{': ' + reasons if reasons else ''}. Rounds before it are written: mend the sites and resume "
                 f"uid {self.plan.uid!r}"
             )
-        counted = self.plan.bounds.counted({site: update.cases for site, update in updates.items()})
-        self._say_cut(counted)
+        counted = dict.fromkeys(updates, 1)
+        if self.plan.aggregation.weights != EQUAL:
+            counted = self.plan.bounds.counted({site: update.cases for site, update in updates.items()})
+            self._say_cut(counted)
         updates = {site: replace(update, cases=counted[site]) for site, update in updates.items()}
         messages, rule_state = self.rule(updates, state.rule_state, round_number)
         self._require_sendable(messages, round_number)

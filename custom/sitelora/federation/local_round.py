@@ -13,7 +13,7 @@ import logging
 import math
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,13 +25,13 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 
 from sitelora.adapters.lora import set_base_delta, set_strengths
-from sitelora.federation.build_network import load_values, partition_of, trained_parameters
+from sitelora.federation.build_network import load_model, load_values, partition_of, trained_parameters
 from sitelora.federation.gradients import Gradients
 from sitelora.federation.light_step import lighten
 from sitelora.federation.moments import load_moments, on_cpu, save_moments
 from sitelora.federation.schedules import RateSetter, Schedule
 from sitelora.federation.state import SiteState
-from sitelora.method import TRAVELLING, Method, Pass
+from sitelora.method import TRAVELLING, Method, Model, Pass
 from sitelora.regularizers.base import SiteView
 from sitelora.regularizers.seen import SeenInputs
 from sitelora.seeding import derive_seed
@@ -199,6 +199,21 @@ class LocalRound:
                 **self._gradients.metrics(),
             },
         )
+
+    def further(self, model: Model, *, steps: int) -> Model:
+        """Return a model after some steps more on the task's loss alone, at a rate that rises and falls within them."""
+        load_model(self._network, model)
+        nothing: frozenset[str] = frozenset()
+        view = SiteView(round_number=0, parameters=self._parameters, shared=nothing, local=nothing, received={})
+        trainer, rate = self._trainer, self._rate
+        kept = rate.schedule, self._epochs, trainer.state.epoch_length
+        rate.schedule, self._epochs, trainer.state.epoch_length = replace(rate.schedule, rounds=1), 1, steps
+        try:
+            rate.begin(0)
+            self._train(Pass(), view, SiteState(), (self._seed, self._site, "further"))
+        finally:
+            rate.schedule, self._epochs, trainer.state.epoch_length = kept
+        return replace(model, values=self._values_now())
 
     def _values_now(self) -> dict[str, Tensor]:
         """Return the trained tensors as they are, fp32 on the CPU."""

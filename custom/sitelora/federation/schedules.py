@@ -91,7 +91,7 @@ class RateSetter:
 
     def __init__(self, optimizer: torch.optim.Optimizer, schedule: Schedule) -> None:
         self._optimizer = optimizer
-        self._schedule = schedule
+        self.schedule = schedule
         self._full = [float(group["lr"]) for group in optimizer.param_groups]
         self._sum, self._count = 0.0, 0
         self.round_number = 0
@@ -113,7 +113,7 @@ class RateSetter:
         """Set the rate of the step that begins."""
         state = engine.state
         steps = int(state.max_epochs or 1) * int(state.epoch_length or 1)
-        factor = self._schedule.factor(round_number=self.round_number, step=state.iteration - 1, steps=steps)
+        factor = self.schedule.factor(round_number=self.round_number, step=state.iteration - 1, steps=steps)
         for group, full in zip(self._optimizer.param_groups, self._full, strict=True):
             group["lr"] = full * factor
         self._sum += self._full[0] * factor

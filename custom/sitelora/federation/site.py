@@ -74,6 +74,7 @@ class Site:
         self.seed = int(self._parser.get_parsed_content("seed"))
         self.method, self.task = settings.run.method, settings.run.task
         self._served: tuple[str, Served] | None = None
+        self.trained: Model | None = None  # of the last validated round, before the server made anything of it
         self.store = SiteStore(settings.run_folder / settings.site)
         self.turns = Turns(site=settings.site, store=self.store, rounds=settings.rounds, missed=settings.missed)
 
@@ -156,7 +157,7 @@ class Site:
         metrics: dict[str, float | None] = dict(outcome.metrics)
         if before is not None:
             model = personal_model(self.method, {**received.values, **outcome.trained}, outcome.state)
-            cases = self.scores.validation(model)
+            cases, self.trained = self.scores.validation(model), model
             after = Candidate(kind=TRAINED, model=model, round_number=round_number, cases=cases)
             served = choose([after, before, *had], primary=self.task.primary, best=state.served_as.get("best", ()))
             outcome.state.served = to_tensors(served.candidate.model)

@@ -35,13 +35,19 @@ class SiteScores:
     ) -> None:
         self._network, self._folder, self._run = network, folder, run
         self._one_base = one_base or OneBase()
-        self._tested: dict[tuple[str, Path, bool], dict[str, Any]] = {}
+        self._tested: dict[tuple[str, Path, bool, bool], dict[str, Any]] = {}
         self._decided: dict[str, Decision | None] = {}
         self._validated: tuple[str, tuple[float, ...]] | None = None
         self._kept = KeptCases()  # of one pipeline, which is made once
 
     def test(
-        self, model: Model, folder: SiteFolder, *, keep_predictions: Path | None = None, fitted: bool = True
+        self,
+        model: Model,
+        folder: SiteFolder,
+        *,
+        keep_predictions: Path | None = None,
+        fitted: bool = True,
+        primary_only: bool = False,
     ) -> dict[str, Any]:
         """Score a model on a folder's test cases; another site's folder is at hand only where all data is public.
 
@@ -50,15 +56,21 @@ class SiteScores:
         Args:
             model: the model. folder: whose test cases. keep_predictions: a folder for them.
             fitted: with the decision that this site has fitted for it, which nobody has who never took part.
+            primary_only: leave out distances, which are most of the work.
         """
         if not folder.cases("test"):
             return {"not_applicable": f"no test data at site {folder.name}"}
         fitted = fitted and self._run.task.fit_decision is not None
-        key = (model_sha256(model), folder.path, fitted)
+        key = (model_sha256(model), folder.path, fitted, primary_only)
         if key not in self._tested or keep_predictions is not None:
             decision = self.decision(model) if fitted else None
             scored = self._score(
-                self._as_served(model), folder, "test", decision=decision, keep_predictions=keep_predictions
+                self._as_served(model),
+                folder,
+                "test",
+                decision=decision,
+                keep_predictions=keep_predictions,
+                primary_only=primary_only,
             )
             self._tested[key] = {**scored, **({} if decision is None else {"decision": decision})}
         return self._tested[key]

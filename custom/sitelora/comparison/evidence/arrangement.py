@@ -1,0 +1,122 @@
+"""The site folders of one run: some sites, some of their training cases, another rotation of patients; by seed alone.
+
+Each draw depends on (seed, site) and nothing else: neither on the other sites nor on the method, so that methods of one
+block see the same cases, and a list of two cases is the beginning of the list of four.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sitelora.comparison.evidence.experiment import Cell, Experiment
+from sitelora.data.site_entries import FILES
+from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder, find_site_folder
+from sitelora.data.site_writer import write_site_folder
+
+Entries = tuple[Mapping[str, Any], ...]
+
+
+def sites_of(experiment: Experiment, cell: Cell, seed: int) -> tuple[str, ...]:
+    """Return the sites that take part: all, or so many as the cell says, the first of an order that the seed draws."""
+    if not cell.sites_at_once:
+        return tuple(experiment.sites)
+    ordered = sorted(experiment.sites, key=lambda site: _order(seed, "sites", site))
+    return tuple(sorted(ordered[: cell.sites_at_once]))
+
+
+def arranged(folder: SiteFolder, *, seed: int, cases: int | None = None, folds: int = 1) -> SiteFolder:
+    """Return what a site's lists say in one run; no file is touched.
+
+    Args:
+        folder: the site's data. seed: of the run. cases: training cases, drawn whole patient after whole patient until
+            there are enough; None keeps all. folds: rotations of patients, the seed's being ``seed % folds``.
+
+    Raises:
+        SiteDataError: the site has fewer training cases, or too few patients to rotate.
+    """
+    splits = dict(folder.splits) if folds == 1 else _rotated(folder, seed % folds)
+    if cases is not None:
+        training = splits.get("training", ())
+        if len(training) < cases:
+            raise SiteDataError(f"site {folder.name}: found {len(training)} training cases, expected {cases} or more")
+        splits["training"] = tuple(_drawn(training, folder.name, seed)[:cases])
+    return replace(folder, splits=splits)
+
+
+def write_arranged(
+    root: Path, experiment: Experiment, cell: Cell, seed: int, out: Path
+) -> dict[str, dict[str, list[str]]]:
+    """Copy the site folders of a run below a data root of its own and return the case names of every site and split.
+
+    Args:
+        root: data root that holds the experiment's dataset. out: data root to write to; an empty folder.
+    """
+    names = {}
+    for site in sites_of(experiment, cell, seed):
+        folder = SiteFolder.read(find_site_folder(experiment.dataset, site, root))
+        chosen = arranged(folder, seed=seed, cases=cell.cases.get(site), folds=experiment.folds)
+        _copy(folder, replace(chosen, path=out / experiment.dataset / site))
+        names[site] = {
+            split: sorted(folder.case_names[str(entry["image"])] for entry in chosen.splits.get(split, ()))
+            for split in SPLITS
+        }
+    return names
+
+
+def repeats(folders: Sequence[SiteFolder]) -> dict[str, int]:
+    """Return how often each site's training cases stand in a balanced pool: about as many cases of each site."""
+    counts = {folder.name: folder.case_counts()["training"] for folder in folders}
+    most = max(counts.values())
+    return {site: max(1, round(most / count)) if count else 1 for site, count in counts.items()}
+
+
+def _rotated(folder: SiteFolder, fold: int) -> dict[str, Entries]:
+    """Return lists in which other patients are tested: in every fold a third to a half, one for validation if any.
+
+    A site that only tests (it has no training cases) stays as it is.
+    """
+    if not folder.splits.get("training"):
+        return dict(folder.splits)
+    by_patient: dict[str, list[Mapping[str, Any]]] = {}
+    for split in SPLITS:
+        for entry in folder.splits.get(split, ()):
+            by_patient.setdefault(str(entry["patient"]), []).append(entry)
+    patients = sorted(by_patient, key=lambda patient: _order("fold", folder.name, patient))
+    if len(patients) < 2:
+        raise SiteDataError(f"site {folder.name}: found one patient, expected two or more to rotate")
+    tested = max(1, (len(patients) - 1) // 2)
+    turned = patients[fold * tested :] + patients[: fold * tested]
+    validating = 1 if len(patients) - tested >= 2 else 0
+    parts = {
+        "test": turned[:tested],
+        "validation": turned[tested : tested + validating],
+        "training": turned[tested + validating :],
+    }
+    return {split: tuple(entry for patient in parts[split] for entry in by_patient[patient]) for split in SPLITS}
+
+
+def _drawn(entries: Entries, site: str, seed: int) -> list[Mapping[str, Any]]:
+    """Return entries in the order in which they are drawn."""
+    return sorted(entries, key=lambda entry: (_order(seed, site, entry["patient"]), _order(seed, site, entry["image"])))
+
+
+def _order(*parts: object) -> str:
+    return hashlib.sha256("|".join(str(part) for part in parts).encode()).hexdigest()
+
+
+def _copy(source: SiteFolder, target: SiteFolder) -> None:
+    def fill(place: Path) -> None:
+        for split in SPLITS:
+            for entry in target.splits.get(split, ()):
+                for key in FILES:
+                    if key in entry:
+                        file = place / str(entry[key])
+                        file.parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copyfile(source.path / str(entry[key]), file)
+
+    write_site_folder(target, fill)

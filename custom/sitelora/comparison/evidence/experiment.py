@@ -1,0 +1,247 @@
+"""What the benchmark asks, as data: ``protocol.toml`` for all, ``experiments/NAME.toml`` for each, claims with both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from sitelora.comparison.data_files import DataFileError, read_toml
+from sitelora.comparison.setup import BUNDLE
+from sitelora.method_registry import own_name
+from sitelora.value_kinds import did_you_mean
+
+ENDING = ".toml"
+CASES, EQUAL = WEIGHTS = ("cases", "equal")
+"""How the server weighs sites: by their training cases, or all alike."""
+PERSONAL, TRAINED, TUNED = MODELS = ("personal", "trained", "tuned")
+"""What is scored: the model a site is served, the one before the last averaging, the served one after more steps."""
+ABOVE, SAME = KINDS = ("above", "equal")
+FULL, WALK = SEARCHES = ("full", "walk")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What holds for every experiment.
+
+    Args:
+        rates: the grid of learning rates, each twice the one before; extended by further halves and doubles while its
+            edge wins, within ``rate_limits``.
+        selection_seeds: seeds on which the rate is chosen. seeds: of every cell. most_seeds: while a primary difference
+            is below two standard errors and these are above ``settled``.
+        validations: how often a run validates, evenly over its rounds; the last of them is at its end.
+        converged: gain of the served validation score in the last quarter below which training is long enough.
+        converged_of: entries that are asked, where an experiment has them. doublings: of the steps, at most.
+        tuned_steps: further local steps on the served model.
+        alpha: of all tests. margin: largest difference that counts as equal; ``margin_share``: of the gain over the
+            base, where that is less. failed: a primary score below which a case counts as failed.
+        image_size: in pixels. precision: of the base.
+    """
+
+    rates: Sequence[float]
+    rate_limits: Sequence[float]
+    selection_seeds: int
+    seeds: int
+    most_seeds: int
+    settled: float
+    validations: int
+    converged: float
+    converged_of: Sequence[str]
+    doublings: int
+    tuned_steps: int
+    alpha: float
+    margin: float
+    margin_share: float
+    failed: float
+    image_size: int
+    precision: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One row of an experiment.
+
+    Args:
+        method: as in `sitelora compare --methods`. model: one of MODELS. weights: one of WEIGHTS.
+        balanced: of a centralised run, the training cases of small sites are repeated until sites have about as many.
+        best_of: instead of a method, other entries of which validation chooses one.
+        cells: where it runs; everywhere by default.
+    """
+
+    method: str = ""
+    model: str = PERSONAL
+    weights: str = CASES
+    balanced: bool = False
+    best_of: Sequence[str] = ()
+    cells: Sequence[str] = ()
+
+    @property
+    def run(self) -> str:
+        """Name of the runs that the row is read from; rows of one run differ by the model."""
+        extra = ("@equal" if self.weights == EQUAL else "") + ("@balanced" if self.balanced else "")
+        return own_name(self.method) + extra
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One arrangement of an experiment's data.
+
+    Args:
+        title: in tables. at: where it stands on the axis of the experiment's curve.
+        cases: training cases of a site, drawn anew by every seed; all where it is not named.
+        sites_at_once: so many of the experiment's sites, drawn by the seed; 0 takes all.
+        rates_of: another cell, whose chosen rates and steps hold here too.
+        drawn: knobs of the phantom.
+    """
+
+    title: str
+    at: float | None = None
+    cases: Mapping[str, int] = field(default_factory=dict)
+    sites_at_once: int = 0
+    rates_of: str = ""
+    drawn: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A difference of rows, over all sites or some: every term is ``CELL/ENTRY`` with its weight.
+
+    Args:
+        text: the claim. primary: whether it is of the one family that is corrected together; else exploratory.
+        terms: of the difference; it is divided by ``over``. kind: one of KINDS.
+        sites: whose test cases; all by default.
+        bytes_at_most: largest share of the bytes of the rows with negative weight that the others may send.
+    """
+
+    text: str
+    primary: bool = False
+    kind: str = ABOVE
+    terms: Mapping[str, float]
+    over: float = 1.0
+    sites: Sequence[str] = ()
+    bytes_at_most: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One experiment.
+
+    Args:
+        title, question, cite, prepare: for the page. not_built: what is missing before it can run; empty where nothing.
+        dataset, sites, left_out, bundle: as of `Setup`. small: sites that the question is about; all by default.
+        drawn: whether the phantom is drawn for it, with the knobs of its cells.
+        folds: rotations of the sites' patients between training and test, by seed; 1 leaves the lists as they are.
+        rounds, steps: of a site in the whole run, before doublings.
+        search: "full" makes every rate of the grid, "walk" goes from its middle until both neighbours are worse.
+        rates, seeds, most_seeds: other than the protocol's.
+        axis: what ``Cell.at`` counts. overrides: bundle values of all runs.
+    """
+
+    title: str
+    question: str
+    cite: str
+    dataset: str
+    sites: Sequence[str]
+    small: Sequence[str] = ()
+    left_out: Sequence[str] = ()
+    bundle: str = BUNDLE
+    prepare: str = ""
+    not_built: str = ""
+    drawn: bool = False
+    folds: int = 1
+    rounds: int
+    steps: int
+    search: str = FULL
+    rates: Sequence[float] = ()
+    seeds: int = 0
+    most_seeds: int = 0
+    axis: str = ""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    cells: Mapping[str, Cell]
+    entries: Mapping[str, Entry]
+    claims: Sequence[Claim]
+
+    def __post_init__(self) -> None:
+        def known(what: str, name: str, there: Any) -> None:
+            if name not in there:
+                raise ValueError(f"{what}: found {name!r}{did_you_mean(name, there)}, expected one of {list(there)}")
+
+        known("search", self.search, SEARCHES)
+        if self.steps % self.rounds:
+            raise ValueError(f"steps: found {self.steps}, expected a multiple of the {self.rounds} rounds")
+        for name, entry in self.entries.items():
+            known(f"entries.{name}.model", entry.model, MODELS)
+            known(f"entries.{name}.weights", entry.weights, WEIGHTS)
+            if bool(entry.method) == bool(entry.best_of):
+                raise ValueError(f"entries.{name}: expected a method or best_of")
+            for other in (*entry.best_of,):
+                known(f"entries.{name}.best_of", other, self.entries)
+            for at in entry.cells:
+                known(f"entries.{name}.cells", at, self.cells)
+        for name, cell in self.cells.items():
+            if cell.rates_of:
+                known(f"cells.{name}.rates_of", cell.rates_of, self.cells)
+                if self.cells[cell.rates_of].rates_of:
+                    raise ValueError(f"cells.{name}.rates_of: {cell.rates_of} takes its rates from another one itself")
+                strangers = self.rows(name).keys() - self.rows(cell.rates_of).keys()
+                if strangers:
+                    raise ValueError(f"cells.{name}.rates_of: {sorted(strangers)} do not run in {cell.rates_of}")
+            for site in cell.cases:
+                known(f"cells.{name}.cases", site, self.sites)
+        for claim in self.claims:
+            known("kind", claim.kind, KINDS)
+            for term in claim.terms:
+                at, _, of = term.partition("/")
+                known(term, at, self.cells)
+                known(term, of, self.entries)
+                if self.entries[of].cells and at not in self.entries[of].cells:
+                    raise ValueError(f"{term}: the entry does not run in that cell")
+
+    def asked(self) -> Sequence[str]:
+        """Return the sites that the question is about."""
+        return self.small or self.sites
+
+    def rows(self, cell: str) -> dict[str, Entry]:
+        """Return the entries of a cell, by name.
+
+        Raises:
+            KeyError: there is no such cell.
+        """
+        _ = self.cells[cell]
+        return {name: entry for name, entry in self.entries.items() if not entry.cells or cell in entry.cells}
+
+    def source(self, cell: str) -> str:
+        """Return the cell whose rates and steps hold in a cell."""
+        return self.cells[cell].rates_of or cell
+
+
+@cache
+def protocol() -> Protocol:
+    """Return what holds for every experiment."""
+    return read_toml(Protocol, files("sitelora.comparison.evidence") / "protocol.toml")
+
+
+@cache
+def experiments() -> dict[str, Experiment]:
+    """Return every experiment by name.
+
+    Raises:
+        DataFileError: one of the files does not say an experiment.
+    """
+    place = files("sitelora.comparison.evidence") / "experiments"
+    found = sorted((file for file in place.iterdir() if file.name.endswith(ENDING)), key=lambda file: file.name)
+    return {file.name.removesuffix(ENDING): read_toml(Experiment, file) for file in found}
+
+
+def find_experiment(name: str) -> Experiment:
+    """Return an experiment.
+
+    Raises:
+        DataFileError: there is none of that name.
+    """
+    known = experiments()
+    if name not in known:
+        raise DataFileError(f"no experiment is called {name!r}{did_you_mean(name, known)}; there are: {list(known)}")
+    return known[name]

@@ -1,0 +1,91 @@
+"""Runs for as many minutes as there are, each in its own process; what is missing is asked anew after every one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from sitelora.comparison.evidence.experiment import find_experiment, protocol
+from sitelora.comparison.evidence.job import EvidenceJob
+from sitelora.comparison.evidence.plan import missing
+from sitelora.comparison.evidence.results import Results, seeds_of
+from sitelora.comparison.evidence.verdicts import unsettled
+
+REFUSED = 3
+"""Exit code of a run that its block refuses."""
+
+
+def waiting(names: Sequence[str], out: Path) -> Iterator[EvidenceJob]:
+    """Yield the runs that are missing: of every experiment in its turn, then further seeds where a claim is unsure."""
+    rules = protocol()
+    found = [Results.read(name, find_experiment(name), out) for name in names]
+    for results in found:
+        if not results.asks.not_built:
+            yield from missing(results, rules, seeds_of(results.asks, rules)[0])
+    for results in found:
+        seeds, most = seeds_of(results.asks, rules)
+        if results.asks.not_built or next(missing(results, rules, seeds), None) is not None:
+            continue
+        while seeds < most and unsettled(results, rules):
+            seeds += 1
+            more = list(missing(results, rules, seeds))
+            yield from more
+            if more:
+                break
+
+
+def go_on(
+    names: Sequence[str],
+    *,
+    data: Path,
+    out: Path,
+    minutes: float,
+    at_a_time: int,
+    tell: Callable[[str], None],
+) -> int:
+    """Make missing runs until the minutes are over or none is missing; return how many failed.
+
+    A run that has begun is let finish. One that its block refuses is told and passed over, here and now.
+
+    Args:
+        names: of experiments, the most needed first. data: root of the site folders. out: folder of all results.
+    """
+    began, failed, tried = time.monotonic(), 0, set[str]()
+    going: dict[str, tuple[subprocess.Popen[bytes], EvidenceJob]] = {}
+    ended = True
+    try:
+        while True:
+            for key, (process, one) in list(going.items()):
+                code = process.poll()
+                if code is not None:
+                    del going[key]
+                    ended = True
+                    failed += code not in (0, REFUSED)
+                    word = {0: "done", REFUSED: "refused"}.get(code, f"FAILED ({code})")
+                    tell(f"[{(time.monotonic() - began) / 60:5.1f} min] {one}: {word}")
+            late = time.monotonic() - began > minutes * 60
+            todo = (one for one in waiting(names, out) if str(one) not in tried) if ended and not late else iter(())
+            ended = False  # nothing else is missing until another run is done
+            for one in list(islice(todo, at_a_time - len(going))):
+                tried.add(str(one))
+                going[str(one)] = (_start(one, data, out, at_a_time), one)
+            if not going:
+                return failed
+            time.sleep(1.0)
+    finally:
+        for process, _ in going.values():  # only where this was interrupted: no file is half written
+            process.terminate()
+
+
+def _start(one: EvidenceJob, data: Path, out: Path, at_a_time: int) -> subprocess.Popen[bytes]:
+    words = ["--one", json.dumps(one.to_json()), "--data", str(data), "--out", str(out), "--jobs", str(at_a_time)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "sitelora.cli", "evidence", *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+    )

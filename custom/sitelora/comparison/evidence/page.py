@@ -1,0 +1,249 @@
+"""The page of one experiment: three plain lines for a clinician, plots, then tables; all from the runs' files."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from sitelora.comparison.evidence import figures
+from sitelora.comparison.evidence.estimate import Estimate
+from sitelora.comparison.evidence.experiment import PERSONAL, TRAINED, TUNED, Protocol
+from sitelora.comparison.evidence.plan import missing
+from sitelora.comparison.evidence.results import Record, model_of, seeds_of
+from sitelora.comparison.evidence.verdicts import HELD, Rows, Verdict
+from sitelora.comparison.tables import markdown
+from sitelora.metric import Metric
+from sitelora.report.format_values import bytes_text, count_text, listed, percent_text
+
+REFERENCE = "local"
+
+
+def write_page(name: str, rows: Rows, found: Sequence[Verdict], rules: Protocol, folder: Path) -> Path:
+    """Write an experiment's page and plots into a folder and return the page; its runs stand in ``runs`` there.
+
+    Args:
+        name: of the experiment. rows: at what validation chose. found: verdicts of its claims.
+    """
+    asks, primary = rows.results.asks, rows.results.primary
+    assert primary is not None
+    left = len(list(missing(rows.results, rules, seeds_of(asks, rules)[0])))
+    scores = {cell: {row: _score(rows, cell, row) for row in asks.rows(cell)} for cell in asks.cells}
+    parts = [
+        f"<!-- written by `sitelora evidence --only-page`; do not edit -->\n\n# {asks.title}",
+        f"**{asks.question}**",
+        *(
+            [f"> **Not finished:** {count_text(left, 'run')} and more are still to come; nothing here is final."]
+            * (left > 0)
+        ),
+        *_plain(rows, found, primary),
+        *_plots(name, rows, scores, primary, folder),
+        "## Claims",
+        "Primary claims are one family with those of all experiments, p corrected by Holm; the others are "
+        f"exploratory: their p are as they are, and they decide nothing. [The protocol](../{'protocol.md'}) was "
+        "committed before the first run.",
+        markdown(["claim", "", "difference [95 %]", "p", "margin", "bytes", "verdict"], [_claim(v) for v in found]),
+        *(part for cell in asks.cells for part in _cell(rows, cell, scores[cell], primary, rules)),
+        "## Rates and length",
+        f"Mean validation {primary.title} at {listed(list(asks.asked()))}, of the model of the row, over "
+        f"{rules.selection_seeds} seeds; gain of the last quarter of the rounds.",
+        *_rates(rows, primary),
+        "## How it was made",
+        *_making(name, rows),
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / f"{name}.md"
+    page.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+    return page
+
+
+def difference_text(one: Estimate | None) -> str:
+    """Return ``mean [95 % interval]``, better is more."""
+    if one is None:
+        return ""
+    bounds = one.interval()
+    return f"{one.mean:+.3f}" + (f" [{bounds[0]:+.3f}, {bounds[1]:+.3f}]" if bounds else "")
+
+
+def p_text(p: float | None) -> str:
+    """Return a p value as people read it."""
+    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _plain(rows: Rows, found: Sequence[Verdict], primary: Metric) -> list[str]:
+    """Return the three lines on top."""
+    first = next((one for one in found if one.found is not None), None)
+    if first is None or first.found is None:
+        return ["No claim of this experiment can be judged yet."]
+    one, name = first.found, primary.title
+    word = "Yes, here" if first.words == HELD else "Not shown here"
+    kind = "the announced main question" if first.claim.primary else "a side question, not the main one"
+    lines = [
+        f"**Would my hospital gain?** {word}. {first.claim.text}: {difference_text(one)} {name} ({first.words}).",
+        f"**How sure?** {count_text(one.patients, 'test patient')}, {count_text(one.seeds, 'repetition')}, p "
+        f"{p_text(first.p) or 'n/a'}; {kind}. Other hospitals, scanners and tasks may differ from these.",
+        _leaves(rows, first),
+    ]
+    return ["\n".join(f"- {line}" for line in lines)]
+
+
+def _leaves(rows: Rows, verdict: Verdict) -> str:
+    """Return what leaves a hospital for the first row of a claim."""
+    cell, _, row = next(term for term, weight in verdict.claim.terms.items() if weight > 0).partition("/")
+    record = next(iter(rows.records(cell, row).values()))
+    blocks = [block for site, block in record["sites"].items() if site in rows.results.asks.asked()]
+    up = statistics.fmean(block["bytes_up"] for block in blocks)
+    number = max(1, len(record["rounds"]))
+    return (
+        f"**What leaves?** No image and no label: numbers of the adapted layers, {bytes_text(up)} a site in all "
+        f"{number} rounds (`{rows.resolved(cell, row)}`), and scores. [What that can give away](../../privacy.md)."
+    )
+
+
+def _plots(
+    name: str, rows: Rows, scores: dict[str, dict[str, Estimate | None]], primary: Metric, folder: Path
+) -> list[str]:
+    asks, parts = rows.results.asks, []
+    folder.mkdir(parents=True, exist_ok=True)
+    apart = []
+    for cell in asks.cells:
+        for row, entry in asks.rows(cell).items():
+            if REFERENCE in asks.rows(cell) and row != REFERENCE and not entry.best_of:
+                terms = {f"{cell}/{row}": 1.0, f"{cell}/{REFERENCE}": -1.0}
+                one = rows.difference(terms, sites=asks.asked())
+                if one is not None:
+                    apart.append((cell, row, one))
+    if apart:
+        image = figures.forest(apart, score=primary.title, against=REFERENCE)
+        (folder / f"{name}_forest.png").write_bytes(image)
+        parts.append(f"![Differences to `{REFERENCE}` with 95 % intervals, exploratory]({name}_forest.png)")
+    lines: dict[str, dict[float, Estimate]] = {}
+    for cell, what in asks.cells.items():
+        for row, one in scores[cell].items():
+            # cells that hold something else beside the axis (both sites small) have no place on it
+            if what.at is not None and one is not None and not asks.entries[row].best_of:
+                lines.setdefault(row, {})[what.at] = one
+    if asks.axis and lines:
+        image = figures.curve(lines, axis=asks.axis, score=primary.title)
+        (folder / f"{name}_curve.png").write_bytes(image)
+        parts.append(f"![{primary.title} over {asks.axis}]({name}_curve.png)")
+    return parts
+
+
+def _score(rows: Rows, cell: str, row: str) -> Estimate | None:
+    return rows.difference({f"{cell}/{row}": 1.0}, sites=rows.results.asks.asked())
+
+
+def _claim(one: Verdict) -> list[str]:
+    return [
+        one.claim.text,
+        "primary" if one.claim.primary else "exploratory",
+        difference_text(one.found),
+        p_text(one.p),
+        "" if one.margin is None else f"±{one.margin:.3f}",
+        "" if one.bytes_share is None else f"{one.bytes_share:.2f} times",
+        f"**{one.words}**" if one.claim.primary else one.words,
+    ]
+
+
+def _cell(rows: Rows, cell: str, scores: dict[str, Estimate | None], primary: Metric, rules: Protocol) -> list[str]:
+    asks = rows.results.asks
+    table = []
+    for row, one in scores.items():
+        records = list(rows.records(cell, row).values())
+        if one is None or not records:
+            continue
+        bounds = one.interval()
+        score = primary.goodness(one.mean)
+        shown = primary.text(score) + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else "")
+        worst = min(one.sites, key=lambda site: one.sites[site])
+        kinds = [_mean(rows, records, kind) for kind in (TRAINED, TUNED)]
+        valid = [r["time"]["seconds_of_rounds"] for r in records if r["time"]["seconds_valid"]]
+        blocks = [block for record in records for block in record["sites"].values()]
+        up, down = (bytes_text(statistics.fmean(block[key] for block in blocks)) for key in ("bytes_up", "bytes_down"))
+        table.append([
+            row if not asks.entries[row].best_of else f"{row} ({rows.resolved(cell, row)})",
+            shown,
+            f"{primary.text(primary.goodness(one.sites[worst]))} ({worst})",
+            percent_text(_failed(rows, records, cell, row, primary, rules)),
+            *("" if value is None else primary.text(value) for value in kinds),
+            f"{up} / {down}" + ("" if blocks[0]["sent"] == "shared tensors" else f" ({blocks[0]['sent']})"),
+            f"{statistics.fmean(valid):.0f}" if valid else "–",
+            f"{records[0]['trained_values']:,}",
+            f"{records[0]['learning_rate']:g}",
+            str(len(records)),
+        ])  # fmt: skip
+    head = [
+        "row", f"served, {primary.title} [95 %]", "worst site", f"cases below {rules.failed:g}", "before averaging",
+        "after further steps", "sent / received a site", "seconds", "trained values", "rate", "seeds",
+    ]  # fmt: skip
+    return [f"## {asks.cells[cell].title} (`{cell}`)", markdown(head, table)] if table else []
+
+
+def _mean(rows: Rows, records: Sequence[Record], kind: str) -> float | None:
+    """Return a kind of model's mean test score at the sites asked about; None where a run has no such model."""
+    found = [
+        statistics.fmean(block["models"][kind]["cases"])
+        for record in records
+        for site, block in record["sites"].items()
+        if site in rows.results.asks.asked() and kind in block["models"]
+    ]
+    return statistics.fmean(found) if found else None
+
+
+def _failed(rows: Rows, records: Sequence[Record], cell: str, row: str, primary: Metric, rules: Protocol) -> float:
+    kind = rows.entry(cell, row).model
+    found = [
+        primary.better(rules.failed, value)
+        for record in records
+        for site, block in record["sites"].items()
+        if site in rows.results.asks.asked()
+        for value in model_of(block, kind)["cases"]
+    ]
+    return statistics.fmean(found)
+
+
+def _rates(rows: Rows, primary: Metric) -> list[str]:
+    parts = []
+    for cell in rows.results.asks.cells:
+        if rows.results.asks.source(cell) != cell:
+            continue
+        choice = rows.choice(cell)
+        every = sorted({rate for found in choice.scores.values() for rate in found})
+        table = [
+            [row, *(primary.text(found.get(rate)) if rate in found else "" for rate in every),
+             f"{choice.rates[row]:g}" if row in choice.rates else "", f"{choice.gains[row]:+.4f}"
+             if row in choice.gains else ""]
+            for row, found in choice.scores.items()
+        ]  # fmt: skip
+        state = "long enough" if choice.converged else "NOT long enough: still learning"
+        if not choice.done:
+            state = "rates or length are not settled yet"
+        parts += [
+            f"`{cell}`: {choice.steps} steps a site, {state}.",
+            markdown(["row", *(f"{rate:g}" for rate in every), "chosen", "last quarter"], table),
+        ]
+    return parts
+
+
+def _making(name: str, rows: Rows) -> list[str]:
+    records = list(rows.results.records.values())
+    kinds = sorted({
+        f"{r['kind']['gpu'] or r['hardware'].get('processor', '')} ({r['kind']['instructions']}), "
+        f"{r['kind']['precision']}"
+        for r in records
+    })  # fmt: skip
+    versions = sorted({", ".join(f"{k} {v}" for k, v in r["kind"]["versions"].items()) for r in records})
+    commits = sorted({str(r["commit"]) for r in records})
+    bases = sorted({f"{r['base']['arch']} ({r['base']['name']})" for r in records})
+    valid = sum(bool(r["time"]["seconds_valid"]) for r in records)
+    asks = rows.results.asks
+    return [
+        f"{count_text(len(records), 'run')} on {'; '.join(kinds)}. Base {'; '.join(bases)}. Commits "
+        f"{', '.join(commits)}. {'; '.join(versions)}. Images: {asks.cite}. In {valid} of the runs nothing else was at "
+        "work, so that their seconds (of the rounds, scoring apart) count; a dash stands for the others.",
+        f"```sh\n{asks.prepare}\nsitelora evidence --experiments {name} --minutes 600 --data data --out "
+        "docs/results\n```",
+        f"Every case's score, drawn case lists, bytes and similarities of every round: [runs/{name}](runs/{name}). "
+        f"`{PERSONAL}` in them is the model served.",
+    ]

@@ -1,0 +1,139 @@
+"""Which runs are missing, from the files alone: rates first, then length, then seeds, then further seeds where unsure.
+
+A plan has no memory: it is made again after every run, so that a benchmark which was stopped at any moment goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from sitelora.comparison.evidence.experiment import FULL, Entry, Experiment, Protocol
+from sitelora.comparison.evidence.job import EvidenceJob
+from sitelora.comparison.evidence.results import Results, seeds_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What validation says of a cell.
+
+    Attributes:
+        steps: length that is long enough, or as long as may be. converged: whether it is long enough.
+        rates: chosen rate by row; rows without one are still searched. scores: validation score by row and rate.
+        wanted: (row, rate) that must be run before anything else of the cell. gains: of the last quarter, by row.
+        best: of rows that are the best of others, the row that they are.
+    """
+
+    steps: int
+    converged: bool
+    rates: Mapping[str, float]
+    scores: Mapping[str, Mapping[float, float]]
+    wanted: tuple[tuple[str, float], ...]
+    gains: Mapping[str, float]
+    best: Mapping[str, str]
+
+    @property
+    def done(self) -> bool:
+        """Whether rates and length are settled."""
+        return not self.wanted
+
+
+def next_rates(
+    scores: Mapping[float, float], rules: Protocol, asks: Experiment, sign: int
+) -> tuple[list[float], float]:
+    """Return the rates that are still to be tried, and the best so far (the middle of the grid before there is any).
+
+    Args:
+        scores: validation score by rate. sign: 1 where more is better, else -1.
+    """
+    grid = sorted(asks.rates or rules.rates)
+    middle = grid[len(grid) // 2]
+    wanted = [rate for rate in (grid if asks.search == FULL else [middle]) if rate not in scores]
+    if wanted or not scores:
+        return wanted, middle
+    best = min(scores, key=lambda rate: (-sign * scores[rate], rate))
+    low, high = rules.rate_limits
+    return [rate for rate in (best / 2, best * 2) if low <= rate <= high and rate not in scores], best
+
+
+def choose(results: Results, cell: str, rules: Protocol) -> Choice:
+    """Return what validation says of a cell that has rates of its own."""
+    asks = results.asks
+    steps, seeds = asks.steps, range(rules.selection_seeds)
+    rows = {name: entry for name, entry in asks.rows(cell).items() if entry.method}
+    more = results.primary
+    sign = 1 if more is None or more.more_is_better else -1
+    for doubling in range(rules.doublings + 1):
+        scores, rates, wanted = dict[str, dict[float, float]](), dict[str, float](), list[tuple[str, float]]()
+        for name, entry in rows.items():
+            scores[name] = _scores(results, cell, entry, steps, rules)
+            tried, top = next_rates(scores[name], rules, asks, sign)
+            wanted += [(name, rate) for rate in tried]
+            if not tried:
+                rates[name] = top
+        asked = [name for name in rules.converged_of if name in rows]
+        # the rows that decide the length come first: the others need not search at a length that will not stay
+        early = tuple(pair for pair in wanted if pair[0] in asked)
+        gains = {n: results.gain(cell, rows[n], steps, rates[n], seeds) for n in asked if n in rates}
+        short = any(gain >= rules.converged for gain in gains.values())
+        if early or not short or doubling == rules.doublings:
+            break
+        steps *= 2
+    best = {name: _best(entry, scores, rates, sign) for name, entry in asks.rows(cell).items() if entry.best_of}
+    return Choice(
+        steps=steps,
+        converged=not short,
+        rates=rates,
+        scores=scores,
+        wanted=early or tuple(wanted),
+        gains=gains,
+        best={name: row for name, row in best.items() if row},
+    )
+
+
+def missing(results: Results, rules: Protocol, seeds: int) -> Iterator[EvidenceJob]:
+    """Yield the runs of an experiment that have no file, the most needed first.
+
+    Args:
+        seeds: how many, of every cell.
+    """
+    asks = results.asks
+
+    def job(cell: str, entry: Entry, rate: float, steps: int, seed: int) -> EvidenceJob:
+        return EvidenceJob(
+            experiment=results.name, cell=cell, entry=entry, rate=rate, steps=steps, seed=seed, what=results.asks
+        )
+
+    seen: set[tuple[object, ...]] = set()
+    for source in (cell for cell in asks.cells if asks.source(cell) == cell):
+        choice = choose(results, source, rules)
+        found = [(source, asks.entries[row], rate, seed)
+                 for row, rate in choice.wanted for seed in range(rules.selection_seeds)]  # fmt: skip
+        if choice.done:
+            cells = [cell for cell in asks.cells if asks.source(cell) == source]
+            found = [(cell, asks.entries[row], rate, seed)
+                     for seed in range(seeds) for cell in cells for row, rate in choice.rates.items()
+                     if row in asks.rows(cell)]  # fmt: skip
+        for cell, entry, rate, seed in found:
+            key = (cell, entry.run, rate, choice.steps, seed)
+            if key not in seen and results.get(cell, entry, choice.steps, rate, seed) is None:
+                seen.add(key)
+                yield job(cell, entry, rate, choice.steps, seed)
+
+
+def finished(results: Results, rules: Protocol) -> bool:
+    """Say whether all seeds that every experiment has are there."""
+    return next(missing(results, rules, seeds_of(results.asks, rules)[0]), None) is None
+
+
+def _scores(results: Results, cell: str, entry: Entry, steps: int, rules: Protocol) -> dict[float, float]:
+    tried = {key[3] for key in results.records if key[:3] == (cell, entry.run, steps)}
+    found = {r: results.validation(cell, entry, steps, r, range(rules.selection_seeds)) for r in sorted(tried)}
+    return {rate: value for rate, value in found.items() if value is not None}
+
+
+def _best(entry: Entry, scores: Mapping[str, Mapping[float, float]], rates: Mapping[str, float], sign: int) -> str:
+    """Return the row that validation prefers of those that are to be compared; empty while one is missing."""
+    if not {*entry.best_of} <= rates.keys():
+        return ""
+    return max(entry.best_of, key=lambda row: sign * scores[row][rates[row]])

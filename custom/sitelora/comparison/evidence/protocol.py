@@ -1,0 +1,163 @@
+"""The page of the protocol: every rule in words, every number and every claim from the frozen data files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sitelora.comparison.evidence.experiment import (
+    CASES,
+    PERSONAL,
+    SAME,
+    TRAINED,
+    Claim,
+    Entry,
+    Experiment,
+    Protocol,
+    experiments,
+    protocol,
+)
+from sitelora.comparison.tables import markdown
+from sitelora.report.format_values import listed
+
+NAME = "protocol.md"
+
+
+def write_protocol(folder: Path) -> Path:
+    """Write ``protocol.md`` into a folder and return it."""
+    page = folder / NAME
+    folder.mkdir(parents=True, exist_ok=True)
+    page.write_text(protocol_page(), encoding="utf-8")
+    return page
+
+
+def protocol_page() -> str:
+    """Return the page."""
+    found = experiments()
+    primary = [claim for one in found.values() for claim in one.claims if claim.primary]
+    parts = [
+        "<!-- written by `sitelora evidence --only-page`; do not edit -->\n\n# The protocol, before the first run",
+        "What was going to be run, how it was going to be judged, and which differences count, written down and "
+        "committed before any of the runs was made. The files that say it are "
+        "`custom/sitelora/comparison/evidence/protocol.toml` and `custom/sitelora/comparison/evidence/experiments`; "
+        "`git log` of both is older than the runs, and each run names the commit that it was made with. A refuted "
+        "claim is a result.",
+        "## Rules",
+        "\n".join(f"- {rule}" for rule in _rules(protocol(), len(primary))),
+        "## Where this departs from the plan of the benchmark, and why",
+        "\n".join(f"- {text}" for text in _departures(protocol())),
+        "## Experiments",
+        *(part for name, one in found.items() for part in _experiment(name, one)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _rules(rules: Protocol, family: int) -> Sequence[str]:
+    rates = ", ".join(f"{rate:g}" for rate in rules.rates)
+    return (
+        f"**Pictures** at {rules.image_size} px, precision `{rules.precision}`, one thread a run.",
+        f"**Learning rate**: of {rates}, chosen for every method by the validation score of the model that a site is "
+        "served (after the last averaging), mean of the sites that the question is about and of "
+        f"{rules.selection_seeds} seeds; while the best is the smallest or the largest, the next half or double is "
+        f"tried, within {rules.rate_limits[0]:g} to {rules.rate_limits[1]:g}. A row of the model before averaging, or "
+        "of further local steps, has its own choice, by that model's validation score. Test cases have no part in it.",
+        f"**Length**: {rules.validations} validations, evenly over the rounds. Where "
+        f"{listed(list(rules.converged_of))} (as far as the experiment has them) gain {rules.converged:g} or more in "
+        "the last quarter, at their chosen rates, all of the cell is made again at twice the steps, at most "
+        f"{rules.doublings} times; a page says where that was not enough.",
+        "**Models**: what a site is served; what its last round ended with, before averaging; and the served one after "
+        f"{rules.tuned_steps} further local steps at the run's rate, warmed up and falling as one round of its own.",
+        "**Weights**: by training cases unless a row says `equal`.",
+        "**Alone at equal capacity**: `local` trains the values that FedIT, IAT and FedSA-LoRA train; where FLAP-SAM's "
+        "or FedSCA's own modules are also trained alone, that is a row of its experiment. `centralised` is balanced: "
+        "the training cases of small sites are repeated until all have about as many, and it makes the steps of all "
+        "sites together.",
+        f"**Seeds**: {rules.seeds}; {rules.most_seeds} while a primary difference is below two standard errors and "
+        f"these are above {rules.settled:g}. A seed draws initial values and data order, and where an experiment draws "
+        "cases, sites or folds, these too: sub-sampled case lists depend on (seed, site) alone and are in the run's "
+        "file.",
+        "**Uncertainty**: over patients and seeds. The standard error of a difference adds the variance over patients "
+        "within each site (of values averaged over seeds; a stratified mean, every site counts the same) to the "
+        "variance over seeds; interval and test are Student's t with Satterthwaite's degrees of freedom. Sites with "
+        "one patient each count as the sample.",
+        f"**Equal**: two one-sided tests (TOST), each at {rules.alpha:g}; the margin is the smaller of "
+        f"{rules.margin:g} "
+        f"and {rules.margin_share:g} of the reference's gain over the base. Where the reference gains nothing over the "
+        "base there is no margin, and nothing can be equal.",
+        f"**Family**: the {family} primary claims below are corrected together (Holm 1979), those that have no runs "
+        "yet counted in. Every other difference is exploratory, is marked so, and decides nothing.",
+        "**A block** is all rows of one cell, length and seed. It stays on one kind of processor: instructions or GPU, "
+        "precision, threads, versions and data are compared before a run is trained, and it is refused with the reason "
+        "where they differ. The file says which they were.",
+        "**Seconds** count only where nothing else ran: the processor time of the machine that was not the run's own "
+        "must be below a twentieth of a core on average. The file says what it was.",
+        f"**Failed cases** are those below {rules.failed:g}.",
+    )
+
+
+def _departures(rules: Protocol) -> Sequence[str]:
+    return (
+        "Search `walk`: the rates are tried from the middle of the grid outwards until the best has a worse neighbour "
+        "on either side. Where the score has one top this finds what the full grid finds, in about three fifths of the "
+        "runs; where it has two, it may stop at the lower one. All methods are treated alike.",
+        "A cell may take rates and length from another one (said in its row): two processor cores cannot search in "
+        "every cell. It costs the same for all methods in it.",
+        "Validation lists stay whole when training cases are drawn: a hospital with two training cases would choose "
+        "with fewer, so the smallest cells know better which model and rate to take than they would in life.",
+        "E2 draws its sites for K = 2 and 4 by the seed, and rotates training and test patients between seeds: two "
+        "seeds for each of two folds. Sites with two patients have no validation case; the rate is chosen by the "
+        "others.",
+        "IAT against FedIT and FedSA-LoRA is judged on E2, the real data on which a federation can win; on E1 and E3 "
+        "it is exploratory. FLAP-SAM's equality is judged at rank 8, which can send a tenth of the bytes on this small "
+        "network; rank 32, the paper's, is exploratory.",
+    )
+
+
+def _experiment(name: str, one: Experiment) -> list[str]:
+    rates = f"rates {', '.join(f'{rate:g}' for rate in one.rates)}; " if one.rates else ""
+    seeds = f"{one.seeds or protocol().seeds} seeds, at most {one.most_seeds or protocol().most_seeds}"
+    folds = f", {one.folds} folds" if one.folds > 1 else ""
+    told = ", ".join(f"{key} {value}" for key, value in one.overrides.items())
+    left_out = f"; {len(one.left_out)} sites never take part" if one.left_out else ""
+    cells = [
+        [cell, what.title, what.rates_of and f"of {what.rates_of}", ", ".join(one.rows(cell))]
+        for cell, what in one.cells.items()
+    ]
+    entries = [[row, _row(entry)] for row, entry in one.entries.items()]
+    claims = [[claim.text, "primary" if claim.primary else "exploratory", _terms(claim)] for claim in one.claims]
+    return [
+        f"### {one.title} (`{name}`)",
+        f"**{one.question}** {one.cite}.",
+        *([f"Not built yet: {one.not_built}."] if one.not_built else []),
+        f"Sites {listed(list(one.sites))}{left_out}. {one.steps} steps a site in {one.rounds} rounds, {rates}search "
+        f"`{one.search}`; {seeds}{folds}; bundle {one.bundle}{', ' if told else ''}{told}.",
+        markdown(["cell", "", "rates and length", "rows"], cells),
+        markdown(["row", "what"], entries),
+        markdown(["claim", "", "difference"], claims),
+    ]
+
+
+def _row(entry: Entry) -> str:
+    if entry.best_of:
+        return f"of {listed(list(entry.best_of))} the one that validation prefers"
+    words = [f"`{entry.method}`"]
+    if entry.model != PERSONAL:
+        words.append("before the last averaging" if entry.model == TRAINED else "after further local steps")
+    if entry.weights != CASES:
+        words.append("sites weighed alike")
+    if entry.balanced:
+        words.append("balanced")
+    return ", ".join(words)
+
+
+def _terms(claim: Claim) -> str:
+    words = [
+        f"{'-' if weight < 0 else '+' if place else ''} {'' if abs(weight) == 1 else f'{abs(weight):g} '}{term}".strip()
+        for place, (term, weight) in enumerate(claim.terms.items())
+    ]
+    text = " ".join(words)
+    if claim.over != 1:
+        text = f"({text}) / {claim.over:g}"
+    at = f" at {listed(list(claim.sites))}" if claim.sites else ""
+    bytes_ = f"; at most {claim.bytes_at_most:g} of the bytes" if claim.bytes_at_most else ""
+    return f"{text}{at}{', equal' if claim.kind == SAME else ' above 0'}{bytes_}"

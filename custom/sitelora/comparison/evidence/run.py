@@ -1,0 +1,172 @@
+"""One run of the benchmark, from arranged data to its JSON file; refused before training where its block differs."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sitelora.comparison.evidence.alone import Watch
+from sitelora.comparison.evidence.arrangement import repeats, write_arranged
+from sitelora.comparison.evidence.block import kind_here, require_same_kind
+from sitelora.comparison.evidence.experiment import protocol
+from sitelora.comparison.evidence.job import FORMAT, EvidenceJob
+from sitelora.comparison.evidence.scoring import afterwards
+from sitelora.comparison.record import base_record, require_test_cases, require_whole, steps
+from sitelora.comparison.run import Job, commit
+from sitelora.data.pooled import POOLED, content_sha256, pool_sites
+from sitelora.data.site_folder import SiteFolder, find_site_folder
+from sitelora.federation.files import write_json
+from sitelora.federation.in_process import run_in_process
+from sitelora.run_result import Round, RunResult
+from sitelora.server.aggregation import Aggregation
+from sitelora.typed_json import to_json
+
+Tell = Callable[[str], None]
+
+
+def make_run(one: EvidenceJob, *, data: Path, out: Path, at_a_time: int = 1, tell: Tell = lambda line: None) -> Path:
+    """Make one run and return its file.
+
+    Args:
+        data: root of the site folders. out: folder of all results. at_a_time: runs that share the machine.
+
+    Raises:
+        RefusedError: other data, precision, processor or versions than its block has; nothing was trained.
+        SiteDataError: data that is missing or not fit. RuntimeError: a round is missing; nothing is written.
+    """
+    asks, rules = one.asks, protocol()
+    cell = asks.cells[one.cell]
+    with tempfile.TemporaryDirectory(prefix="sitelora-evidence-") as place:
+        root = Path(place) / "data"
+        lists = write_arranged(data, asks, cell, one.seed, root)
+        folders = [SiteFolder.read(find_site_folder(asks.dataset, site, root)) for site in one.sites]
+        require_test_cases(folders)
+        job = one.job(data=root, out=out, at_a_time=at_a_time)
+        values, hashes = job.judged.parser(), {folder.name: content_sha256(folder) for folder in folders}
+        kind = kind_here(values["precision"], threads=int(values["torch_threads"]), data=hashes)
+        require_same_kind(kind, block_of(one, out))
+        sites: tuple[str, ...] = one.sites
+        if job.on_all_images:
+            often = repeats(folders) if one.entry.balanced else None
+            pool_sites(root, asks.dataset, one.sites, root / "all", repeats=often)
+            root, sites = root / "all", (POOLED,)
+        late = one.seed >= rules.selection_seeds  # sites that never take part are scored at chosen rates only
+        unseen = [find_site_folder(asks.dataset, site, data) for site in asks.left_out] if late else []
+        scored: dict[str, Any] = {}
+        watch = Watch()
+        result = run_in_process(
+            bundle=asks.bundle,
+            dataset=asks.dataset,
+            sites=sites,
+            rounds=asks.rounds,
+            overrides=job.overrides,
+            data=root,
+            home_folder=Path(place) / "home",
+            aggregation=Aggregation(weights=one.entry.weights),
+            on_round=lambda each: _tell_round(each, one, tell),
+            evaluate=False,
+            afterwards=afterwards(scored, folders, unseen, tuned_steps=rules.tuned_steps),
+        )
+        told = watch.told()
+        require_whole(result, asks.rounds, str(one))
+        drawn = {s: lists[s]["training"] for s in one.sites if s in cell.cases or asks.folds > 1}
+        content = _record(one, job, result, folders, scored, {"kind": kind, "time": told, "drawn": drawn})
+    file = one.file(out)
+    write_json(file, content, private=False)
+    return file
+
+
+def block_of(one: EvidenceJob, out: Path) -> list[dict[str, Any]]:
+    """Return the records of a run's block that are there."""
+    found = []
+    for file in sorted(one.file(out).parent.glob(f"*_s{one.steps}_lr*_seed{one.seed}.json")):
+        found.append(json.loads(file.read_text(encoding="utf-8")))
+    return found
+
+
+def _tell_round(each: Round, one: EvidenceJob, tell: Tell) -> None:
+    found = {site: entry.metrics.get("score_served") for site, entry in each.sites.items()}
+    told = ", ".join(f"{site} {value:.3f}" for site, value in found.items() if value is not None)
+    tell(f"{one}: round {each.counted}/{one.asks.rounds}, validation {told or 'of no site'}")
+
+
+def _record(
+    one: EvidenceJob,
+    job: Job,
+    result: RunResult,
+    folders: Sequence[SiteFolder],
+    scored: Mapping[str, Any],
+    more: Mapping[str, Any],
+) -> dict[str, Any]:
+    task, time = job.judged.task, more["time"]
+    trained = sum(each.seconds or 0.0 for each in result.rounds)
+    return {
+        "format": FORMAT,
+        "experiment": one.experiment,
+        "cell": one.cell,
+        "run": one.entry.run,
+        "learning_rate": one.rate,
+        "steps": one.steps,
+        "seed": one.seed,
+        "fold": one.seed % one.asks.folds,
+        "asked": one.asked,
+        "command": job.command,
+        "commit": commit(),
+        "kind": more["kind"],
+        "hardware": {**result.hardware, "runs_at_a_time": job.at_a_time},
+        "base": {**base_record(job.judged), "sha256": result.base.sha256},
+        "fingerprint": result.fingerprint,
+        "task": task.name,
+        "primary": to_json(task.primary),
+        "trained_values": scored["values"],
+        "time": {**time, "seconds_of_rounds": round(trained, 1)},
+        "optimiser_steps": steps(result),
+        "drawn": more["drawn"],
+        "course": {
+            site: [each.sites[site].metrics.get("score_served") for each in result.rounds] for site in result.sites
+        },
+        "rounds": [_round(each) for each in result.rounds],
+        "sites": {folder.name: _site(folder, result, scored["sites"][folder.name], job) for folder in folders},
+        "left_out": {
+            site: {kind: sum(block["cases"].values()) / len(block["cases"]) for kind, block in models.items()}
+            for site, models in scored.get("left_out", {}).items()
+        },
+        "warnings": list(result.warnings),
+    }
+
+
+def _round(each: Round) -> dict[str, Any]:
+    """Return the bytes of a round and, of rules that compare sites, how alike they were."""
+    found: dict[str, Any] = {
+        "up": {site: entry.bytes_up for site, entry in each.sites.items()},
+        "down": {site: entry.bytes_down for site, entry in each.sites.items()},
+    }
+    if each.details.similarity is not None:
+        found["similarity"] = to_json(each.details.similarity)
+    return found
+
+
+def _site(folder: SiteFolder, result: RunResult, models: Mapping[str, Any], job: Job) -> dict[str, Any]:
+    """Return a site's record: test cases once, every model's scores in their order."""
+    by_case = {folder.case_names[case["image"]]: str(case["patient"]) for case in folder.cases("test")}
+    names = sorted(by_case)
+    pooled = POOLED in result.sites
+    rounds = [] if pooled else [each.sites[folder.name] for each in result.rounds]
+    began = 0 if pooled else result.sites[folder.name].begin_bytes_up
+    images = sum(path.stat().st_size for part in ("images", "labels") for path in (folder.path / part).glob("*"))
+    return {
+        "hospital": folder.hospital,
+        "cases": folder.case_counts(),
+        "bytes_up": images if pooled else began + sum(entry.bytes_up for entry in rounds),
+        "bytes_down": sum(entry.bytes_down for entry in rounds),
+        "sent": "images and labels" if pooled else "shared tensors",
+        "names": names,
+        "patients": [by_case[name] for name in names],
+        "models": {
+            kind: {"validation": block["validation"], "cases": [block["cases"][name] for name in names]}
+            for kind, block in models.items()
+        },
+    }

@@ -1,0 +1,208 @@
+"""What became of every claim: differences of rows from the runs' files, one corrected family, verdicts in words."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sitelora.comparison.evidence.estimate import Estimate, Seed, estimate, margin_of
+from sitelora.comparison.evidence.experiment import SAME, Claim, Entry, Protocol
+from sitelora.comparison.evidence.plan import Choice, choose
+from sitelora.comparison.evidence.results import Record, Results, model_of
+from sitelora.comparison.scores import holm
+
+HELD, REVERSED, APART, OPEN = "held", "the other way round", "not told apart", "not run yet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What became of one claim.
+
+    Attributes:
+        claim: the claim. experiment: its name. found: the difference, better is more; None where runs are missing.
+        p: of a primary claim, corrected over the family; else as it is. margin: of an equality; None where the
+            reference gains nothing. bytes_share: sent by the rows of positive weight, of what those of negative send.
+        words: held, the other way round, and so on.
+    """
+
+    claim: Claim
+    experiment: str
+    found: Estimate | None
+    p: float | None
+    margin: float | None
+    bytes_share: float | None
+    words: str
+
+
+class Rows:
+    """Rows of an experiment at what validation chose for them.
+
+    Args:
+        results: of the experiment. rules: the protocol.
+    """
+
+    def __init__(self, results: Results, rules: Protocol) -> None:
+        self.results, self.rules = results, rules
+        self._choices: dict[str, Choice] = {}
+
+    def choice(self, cell: str) -> Choice:
+        """Return what was chosen for a cell, there or where it takes it from."""
+        source = self.results.asks.source(cell)
+        if source not in self._choices:
+            self._choices[source] = choose(self.results, source, self.rules)
+        return self._choices[source]
+
+    def resolved(self, cell: str, row: str) -> str:
+        """Return the row itself, or what it is the best of; empty where that is not known yet."""
+        return self.choice(cell).best.get(row, "") if self.results.asks.entries[row].best_of else row
+
+    def records(self, cell: str, row: str) -> dict[int, Record]:
+        """Return a row's runs at its chosen rate, by seed; none before rates and length are settled."""
+        choice, row = self.choice(cell), self.resolved(cell, row)
+        if not choice.done or row not in choice.rates:
+            return {}
+        entry, rate = self.results.asks.entries[row], choice.rates[row]
+        found = {
+            seed: self.results.get(cell, entry, choice.steps, rate, seed)
+            for seed in self.results.seeds(cell, entry, choice.steps, rate)
+        }
+        return {seed: record for seed, record in found.items() if record is not None}
+
+    def entry(self, cell: str, row: str) -> Entry:
+        """Return the entry of a row, resolved."""
+        return self.results.asks.entries[self.resolved(cell, row) or row]
+
+    def difference(
+        self, terms: Mapping[str, float], *, over: float = 1.0, sites: Sequence[str] = ()
+    ) -> Estimate | None:
+        """Return a weighted sum of rows, better is more, over the seeds, sites and cases that all of them have.
+
+        Args:
+            terms: weight by ``CELL/ROW``. over: what the sum is divided by. sites: whose cases; all by default.
+        """
+        primary = self.results.primary
+        found: dict[tuple[str, str, float], Mapping[int, Record]] = {}
+        for term, weight in terms.items():
+            cell, _, row = term.partition("/")
+            found[cell, row, weight] = self.records(cell, row)
+        shared = sorted(set.intersection(*(set(by_seed) for by_seed in found.values()))) if found else []
+        seeds, patients = list[Seed](), dict[str, dict[str, str]]()
+        for seed in shared:
+            there = set.intersection(*(set(by_seed[seed]["sites"]) for by_seed in found.values()))
+            table: dict[str, dict[str, float]] = {}
+            for site in sorted(there & set(sites) if sites else there):
+                total: dict[str, float] = {}
+                for (cell, row, weight), by_seed in found.items():
+                    block = by_seed[seed]["sites"][site]
+                    scores = model_of(block, self.entry(cell, row).model)["cases"]
+                    values = dict(zip(block["names"], scores, strict=True))
+                    if total and total.keys() != values.keys():
+                        raise ValueError(f"{self.results.name}, seed {seed}, {site}: rows of other test cases")
+                    total = {case: total.get(case, 0.0) + weight / over * value for case, value in values.items()}
+                    patients.setdefault(site, {}).update(zip(block["names"], block["patients"], strict=True))
+                table[site] = {case: primary.goodness(value) for case, value in total.items()} if primary else total
+            if table:
+                seeds.append(Seed(sites=table, fold=by_seed_fold(found, seed)))
+        return estimate(seeds, patients) if seeds else None
+
+    def base(self, cell: str, sites: Sequence[str]) -> float | None:
+        """Return the base's mean score over sites, of every run of the cell that has it; better is more."""
+        primary, means = self.results.primary, []
+        for key, record in self.results.records.items():
+            if key[0] == cell:
+                found = [
+                    statistics.fmean(block["models"]["base"]["cases"])
+                    for site, block in record["sites"].items()
+                    if "base" in block["models"] and (not sites or site in sites)
+                ]
+                means += [statistics.fmean(found)] if found else []
+        return primary.goodness(statistics.fmean(means)) if means and primary else None
+
+
+def by_seed_fold(found: Mapping[tuple[str, str, float], Mapping[int, Record]], seed: int) -> int:
+    """Return the fold of a seed's runs."""
+    return int(next(iter(found.values()))[seed]["fold"])
+
+
+def verdicts(every: Sequence[Results], rules: Protocol) -> list[Verdict]:
+    """Return the verdict on every claim of all experiments: the family is corrected as a whole, whatever has run."""
+    raw = []
+    for results in every:
+        rows = Rows(results, rules)
+        raw += [(results.name, claim, *_tested(rows, claim, rules)) for claim in results.asks.claims]
+    family = {number: one[4] if one[4] is not None else 1.0 for number, one in enumerate(raw) if one[1].primary}
+    corrected = holm(family)
+    found = []
+    for number, (name, claim, difference, margin, p, share) in enumerate(raw):
+        told = corrected[number] if claim.primary and p is not None else p
+        words = _words(claim, difference, margin, told, share, rules)
+        one = {"margin": margin, "bytes_share": share, "words": words}
+        found.append(Verdict(claim=claim, experiment=name, found=difference, p=told, **one))  # type: ignore[arg-type]
+    return found
+
+
+def unsettled(results: Results, rules: Protocol) -> bool:
+    """Say whether a primary difference is below two standard errors, and these are above what counts as settled."""
+    rows = Rows(results, rules)
+    for claim in results.asks.claims:
+        if claim.primary and claim.kind != SAME:
+            found = rows.difference(claim.terms, over=claim.over, sites=claim.sites)
+            if found is not None and found.error is not None:
+                twice = 2 * found.error
+                if abs(found.mean) < twice and twice > rules.settled:
+                    return True
+    return False
+
+
+def _tested(
+    rows: Rows, claim: Claim, rules: Protocol
+) -> tuple[Estimate | None, float | None, float | None, float | None]:
+    """Return difference, margin, uncorrected p and share of bytes."""
+    found = rows.difference(claim.terms, over=claim.over, sites=claim.sites)
+    if found is None:
+        return None, None, None, None
+    share = _bytes_share(rows, claim)
+    if claim.kind != SAME:
+        return found, None, found.differs(), share
+    against = {term: -weight for term, weight in claim.terms.items() if weight < 0}
+    reference = rows.difference(against, over=sum(against.values()), sites=claim.sites)
+    bases = [rows.base(term.partition("/")[0], claim.sites) for term in against]
+    if reference is None or None in bases:
+        return found, None, None, share
+    gain = reference.mean - statistics.fmean(base for base in bases if base is not None)
+    margin = margin_of(gain, largest=rules.margin, share=rules.margin_share)
+    return found, margin, None if margin is None else found.equals(margin), share
+
+
+def _bytes_share(rows: Rows, claim: Claim) -> float | None:
+    sent: dict[bool, list[float]] = {True: [], False: []}
+    for term, weight in claim.terms.items():
+        for record in rows.records(*term.split("/")).values():
+            sent[weight > 0].append(statistics.fmean(block["bytes_up"] for block in record["sites"].values()))
+    if not sent[True] or not sent[False] or not any(sent[False]):
+        return None
+    return statistics.fmean(sent[True]) / statistics.fmean(sent[False])
+
+
+def _words(
+    claim: Claim,
+    found: Estimate | None,
+    margin: float | None,
+    p: float | None,
+    share: float | None,
+    rules: Protocol,
+) -> str:
+    if found is None:
+        return OPEN
+    if claim.bytes_at_most is not None and (share is None or share > claim.bytes_at_most):
+        return "did not hold: too many bytes"
+    if claim.kind == SAME:
+        if margin is None:
+            return "no margin: the reference gains nothing over the base"
+        return HELD if p is not None and p < rules.alpha else "did not hold: not shown to be equal"
+    if p is None:
+        return "too few runs for a test"
+    if p >= rules.alpha:
+        return APART
+    return HELD if found.mean > 0 else REVERSED

@@ -1,0 +1,67 @@
+"""A comparison on any site folders that pass the check: what a setup says is read off the data; its length is ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sitelora.comparison.setup import BUNDLE, ENDING, Setup
+from sitelora.data.check import check_site_folder
+from sitelora.data.endings import PICTURES
+from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder, find_site_folder
+
+ROUNDS, STEPS, BATCH = 10, 40, 4
+"""Of a setup that nobody wrote: 400 steps a site, four pictures a step (our choice)."""
+CLASSIFICATION = "med_duallora_classification"
+
+
+def own_setup(dataset: str, sites: Sequence[str], root: Path) -> Setup:
+    """Return the setup of a dataset's sites, each checked by the reader that training uses.
+
+    Args:
+        dataset: its name below the data root. sites: names of its sites. root: the data root.
+
+    Raises:
+        SiteDataError: a site that is missing or not fit for training, or sites of other labels; with every problem.
+    """
+    folders = [SiteFolder.read(find_site_folder(dataset, site, root)) for site in sites]
+    for folder in folders:
+        check_site_folder(folder.path).raise_if_bad()
+    first = folders[0]
+    for folder in folders[1:]:
+        if dict(folder.labels) != dict(first.labels):
+            raise SiteDataError(
+                f"site {folder.name}: found the labels {dict(folder.labels)}, expected {dict(first.labels)} as at "
+                f"{first.name}; map the label values before comparing"
+            )
+    entries = [entry for folder in folders for split in SPLITS for entry in folder.splits.get(split, ())]
+    masks = any("label" in entry for entry in entries)
+    pictures = all(str(entry["image"]).lower().endswith(PICTURES) for entry in entries)
+    overrides: dict[str, Any] = {"classes": len(first.labels) - 1} if masks else {"classes": len(first.labels)}
+    if masks:
+        overrides |= {"pictures": pictures, "batch_size": BATCH if pictures else 1}
+    return Setup(
+        title=f"{dataset}: {', '.join(sites)}",
+        cite="the sites' own data",
+        dataset=dataset,
+        sites=tuple(sites),
+        bundle=BUNDLE if masks else CLASSIFICATION,
+        rounds=ROUNDS,
+        epochs=1,
+        overrides={**overrides, "steps_per_epoch": STEPS},
+    )
+
+
+def write_setup(setup: Setup, folder: Path) -> str:
+    """Write a setup into a comparison's folder, beside its runs, and return its name."""
+    name = f"{setup.dataset}_own"
+    told = {"title": setup.title, "cite": setup.cite, "dataset": setup.dataset, "bundle": setup.bundle}
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in told.items()]
+    lines += [f"sites = {json.dumps(list(setup.sites))}", f"rounds = {setup.rounds}", f"epochs = {setup.epochs}"]
+    lines += ["", "[overrides]", *(f"{key} = {json.dumps(value)}" for key, value in setup.overrides.items())]
+    file = folder / "setups" / f"{name}{ENDING}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return name

@@ -1,0 +1,80 @@
+"""A page from made-up runs: plain lines on top, what is exploratory is marked, what is not finished is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sitelora.comparison.evidence.experiment import Experiment, Protocol
+from sitelora.comparison.evidence.page import write_page
+from sitelora.comparison.evidence.pages import write_pages
+from sitelora.comparison.evidence.results import Results
+from sitelora.comparison.evidence.verdicts import Rows, verdicts
+
+RATES = {0.001: 0.80, 0.002: 0.90, 0.004: 0.85}
+
+
+@pytest.fixture(scope="module")
+def out(toy: Experiment, fake: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pages")
+    rng = np.random.default_rng(0)
+    for cell in ("one", "two"):
+        for row, gain in (("local", 0.0), ("fedit", 0.05)):
+            for seed in (0, 1, 2):
+                cases = [0.45, *(0.7 + gain + rng.normal(0, 0.002, 9))]
+                for rate, validation in RATES.items():
+                    models = {k: (validation, cases) for k in ("base", "personal", "trained", "tuned")}
+                    fake(toy, folder, cell, row, rate, seed, models, bytes_up=2_000_000)
+    return folder
+
+
+def page_of(toy: Experiment, rules: Protocol, out: Path) -> str:
+    results = Results.read("toy", toy, out)
+    page = write_page("toy", Rows(results, rules), verdicts([results], rules), rules, out / "evidence")
+    return page.read_text(encoding="utf-8")
+
+
+def test_three_plain_lines_come_first(toy: Experiment, rules: Protocol, out: Path) -> None:
+    page = page_of(toy, rules, out)
+    top = page.partition("## Claims")[0]
+    assert top.index("Would my hospital gain?") < top.index("How sure?") < top.index("What leaves?")
+    assert "10 test patients, 3 repetitions" in top
+    assert "2.00 MB a site" in top
+    assert "![Differences to `local`" in top
+    assert "![Dice over own cases](toy_curve.png)" in top
+    assert "Not finished" not in page
+
+
+def test_tables_say_worst_site_failed_cases_bytes_and_choice(toy: Experiment, rules: Protocol, out: Path) -> None:
+    page = page_of(toy, rules, out)
+    assert "| row | served, Dice [95 %] | worst site | cases below 0.5 |" in page
+    assert "| 10.0 % |" in page  # one of ten cases
+    assert "| best (fedit) |" in page
+    assert "`one`: 8 steps a site, long enough." in page
+    assert "| local | 0.800 | 0.900 | 0.850 | 0.002 |" in page
+    exploratory = [line for line in page.splitlines() if line.startswith("| tuning helps")]
+    assert len(exploratory) == 1
+    assert "| exploratory |" in exploratory[0]
+    assert "**" not in exploratory[0]
+
+
+def test_plots_are_drawn(toy: Experiment, rules: Protocol, out: Path) -> None:
+    page_of(toy, rules, out)
+    for plot in ("forest", "curve"):
+        assert (out / "evidence" / f"toy_{plot}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_missing_is_said(toy: Experiment, rules: Protocol, fake: Callable[..., Path], tmp_path: Path) -> None:
+    models = {k: (0.9, [0.5, 0.6]) for k in ("base", "personal", "trained", "tuned")}
+    fake(toy, tmp_path, "one", "local", 0.002, 0, models)
+    page = page_of(toy, rules, tmp_path)
+    assert "**Not finished:**" in page
+    assert "`one`: 8 steps a site, rates or length are not settled yet." in page
+    assert "No claim of this experiment can be judged yet." in page
+
+
+def test_without_runs_there_is_the_protocol_alone(tmp_path: Path) -> None:
+    assert [page.name for page in write_pages(tmp_path)] == ["protocol.md"]
