@@ -279,6 +279,10 @@ def table() -> dict[str, Any]:
                 "bound": bound,
             }
             if spread > bound:
+                rows[site]["last_validation"] = {
+                    f"{p} seed {s}": {model: record["sites"][site][model][-1] for model in ("received", "trained")}
+                    for (p, s), record in done.items()
+                }
                 broken.append(f"{site}: runs end {spread:.4f} apart, more than {bound}")
             broken += [f"{site}: {run} is not above the base" for run in scores if scores[run] <= base[run]]
         falls = {f"{p} seed {s}": round(largest_fall(record), 4) for (p, s), record in done.items()}

@@ -26,8 +26,9 @@ def page(found: Mapping[str, Any], *, command: str) -> str:
             _words(job),
             _table(job["sites"]),
             f"**What does not hold:** {broken}." if broken else _all_hold(job["runs"]),
+            *([_apart(job["sites"])] if broken else []),
         ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _words(job: Mapping[str, Any]) -> str:
@@ -44,6 +45,24 @@ def _words(job: Mapping[str, Any]) -> str:
         f"Chosen: {chosen}. Validation of what was tried ({made}): {tried}. {job['runs']} runs, on "
         f"{', '.join(job['processors'])}{by}. Largest fall: {max(job['largest_fall'].values()):.3f}."
     )
+
+
+def _apart(sites: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say of the sites whose runs end apart how good, by validation, their last two models are.
+
+    Where what all share stays far below what the site makes of it, the site is served its own last epochs, and another
+    seed has other ones.
+    """
+    said = []
+    for site, row in sites.items():
+        last = row.get("last_validation")
+        if last:
+            received, trained = ([one[model] for one in last.values()] for model in ("received", "trained"))
+            said.append(
+                f"at {site} what it received {min(received):.3f} to {max(received):.3f}, after its own epochs "
+                f"{min(trained):.3f} to {max(trained):.3f}"
+            )
+    return f"Validation of the last models over these runs: {'; '.join(said)}." if said else ""
 
 
 def _all_hold(runs: str) -> str:
