@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from run_states import state_hashes
+from running import running
 from sitelora.federation.job_folder import CLIENT_CONFIG, JobFolder
 from sitelora.federation.run_folder import RunFolder
 from sitelora.federation.run_lock import Holder
@@ -76,7 +77,7 @@ class Run:
             assert self.process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        (found,) = [one for one in self.family() if WORKER in one.cmdline()]
+        (found,) = running(self.family(), WORKER)
         return found
 
 

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 
+from running import running
 from sitelora.federation.job import Job
 from sitelora.federation.task_names import BEGIN, TRAIN
 from sitelora.sharing.sealed import seal, unseal
@@ -78,7 +79,7 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_data: Path) ->
 
 def its_process() -> psutil.Process:
     """The worker's process, which this one has started."""
-    (found,) = [one for one in psutil.Process().children() if "sitelora.simulator.worker" in one.cmdline()]
+    (found,) = running(psutil.Process().children(), "sitelora.simulator.worker")
     return found
 
 
