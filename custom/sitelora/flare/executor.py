@@ -160,6 +160,7 @@ class SiteExecutor(Executor):
                 uid=ticket.uid,
                 bundle=job.bundle,
                 data=folder,
+                dataset=job.dataset,
                 home=own.home,
                 overrides=job.settings,
                 wire=job.wire,
