@@ -145,3 +145,20 @@ def test_without_opacus_it_is_said_and_nothing_is_invented(monkeypatch: pytest.M
     assert told.epsilon is None
     assert told.headline == f"No formal guarantee: {accounting.MISSING}."
     assert math.isinf(same_noise(0.0, 1))  # what needs no accountant is told all the same
+
+
+@pytest.mark.parametrize("noise", [1e-6, 1e-7, 1e-200, 5e-324])
+def test_next_to_no_noise_is_none_and_no_number_that_is_not_one(noise: float) -> None:
+    """A job may say any number from 0 on: the record of its run has to be written all the same."""
+    told = guarantee(WireFormat(clip_norm=1.0, noise_std=noise), rounds=20)
+    assert told.epsilon is None or math.isfinite(told.epsilon)
+    assert told.epsilon_replaced is None or math.isfinite(told.epsilon_replaced)
+    assert told.words
+    assert same_noise(noise, 1) > 1e11
+    if noise < 1e-6:
+        assert told.headline == "No formal guarantee: the noise is next to none, so no epsilon holds."
+
+
+def test_very_much_noise_and_very_many_rounds_have_a_value_too() -> None:
+    assert 0 <= same_noise(1e6, 1) < 1
+    assert same_noise(50.0, 10_000) < same_noise(50.0, 20_000)

@@ -24,6 +24,8 @@ DELTA = 1e-5
 """The chance with which epsilon may not hold, in all that is told here: small against one over any number of sites."""
 SAMPLING_RATE = 1.0
 ACCOUNTANT = "opacus, Renyi differential privacy"
+LEAST = 1e-6
+"""Noise below it counts as none: epsilon would be above 10**12, and soon beyond what a number holds."""
 MISSING = "opacus, which counts epsilon, is not installed here: pip install 'sitelora[federation]'"
 
 
@@ -47,7 +49,7 @@ class Releases:
 
 
 def epsilon(releases: Iterable[Releases], *, delta: float = DELTA) -> float:
-    """Return epsilon of everything that left; infinite as soon as anything left without noise, 0 of nothing.
+    """Return epsilon of everything that left; infinite as soon as anything left with next to no noise, 0 of nothing.
 
     It is an upper bound: opacus' accountant looks at a fixed list of orders.
 
@@ -62,7 +64,7 @@ def epsilon(releases: Iterable[Releases], *, delta: float = DELTA) -> float:
     told = [one for one in releases if one.count]
     if not told:
         return 0.0
-    if any(one.noise_multiplier <= 0 for one in told):
+    if any(one.noise_multiplier < LEAST for one in told):
         return math.inf
     try:
         from opacus.accountants import RDPAccountant  # half a second, only where there is noise
@@ -124,9 +126,12 @@ def guarantee(wire: WireFormat, *, rounds: int, each: int = 1, values: int | Non
     try:
         found = same_noise(wire.noise_std, releases)
         # Another update in place of the own one is up to two clip norms away, not one.
-        replaced = same_noise(wire.noise_std / 2, releases)
+        replaced: float | None = same_noise(wire.noise_std / 2, releases)
     except AccountantMissingError as error:
         return replace(told, why_none=str(error))
+    if not math.isfinite(found):
+        return replace(told, why_none="the noise is next to none, so no epsilon holds")
+    replaced = replaced if replaced is not None and math.isfinite(replaced) else None
     return replace(told, epsilon=found, epsilon_replaced=replaced, accountant=ACCOUNTANT)
 
 

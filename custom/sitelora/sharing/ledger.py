@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sitelora.sharing.accounting import DELTA, Releases, epsilon, gathered
+from sitelora.sharing.accounting import DELTA, LEAST, Releases, epsilon, gathered
 from sitelora.sharing.chain import BEGINNING, end_of, is_signed, locked, sha256_of, signed
 from sitelora.sharing.wire import EgressError
 
@@ -105,7 +105,7 @@ class Ledger:
         found = epsilon([*before, releases])
         if found <= self.largest:
             return
-        bare = sum(one.count for one in (*before, releases) if one.noise_multiplier <= 0)
+        bare = sum(one.count for one in (*before, releases) if one.noise_multiplier < LEAST)
         why = (
             f"{bare} of them without noise, so no epsilon holds"
             if bare
