@@ -49,7 +49,7 @@ LAYER = {
 }
 # Small modules at the top of the package that anyone may use; they use nothing but each other.
 COMMON = {
-    *("bundle", "home", "late_imports", "metric", "names"),
+    *("bundle", "guarantee", "home", "late_imports", "metric", "names"),
     *("plot", "run_result", "seeding", "typed_json", "value_kinds"),
 }
 # Top-level distribution -> import name, where they differ.
@@ -148,6 +148,7 @@ def test_no_circle_between_parts() -> None:
         ("jinja2", {"report", "bundle_source"}),
         ("rich", {"simulator"}),
         ("cryptography", {"site_kit"}),
+        ("opacus", {"sharing"}),
         ("torchvision", set()),
         ("monailabel", {"labelling"}),
     ],
@@ -185,6 +186,7 @@ def test_every_third_party_import_is_declared(repository: Path) -> None:
         "bundle_source": extras["federation"],
         "simulator": extras["federation"],
         "site_kit": extras["federation"],
+        "sharing": extras["federation"],
         "report": extras["report"],
         # An environment of its own, which `make label` fills.
         "labelling": declared((repository / "label-requirements.txt").read_text(encoding="utf-8")),
@@ -203,7 +205,7 @@ import importlib, pkgutil, sys
 
 class NoExtras:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("nvflare", "jinja2", "rich", "cryptography"):
+        if name.split(".")[0] in ("nvflare", "jinja2", "rich", "cryptography", "opacus"):
             raise ImportError(name + " is not installed here")
 
 sys.meta_path.insert(0, NoExtras())
@@ -216,7 +218,8 @@ for module in pkgutil.walk_packages(sitelora.__path__, "sitelora."):
     if not module.name.startswith(extras):
         importlib.import_module(module.name)
         count += 1
-assert not [name for name in sys.modules if name.split(".")[0] in ("nvflare", "torchvision", "jinja2", "rich")]
+unwanted = ("nvflare", "torchvision", "jinja2", "rich", "opacus")
+assert not [name for name in sys.modules if name.split(".")[0] in unwanted]
 print(count)
 """
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from sitelora.names import natural
 from sitelora.run_result import (
     CaseScore,
     ModelScore,
@@ -12,7 +13,6 @@ from sitelora.run_result import (
     RunResultError,
     ServedModel,
     SiteRound,
-    natural,
 )
 
 SERVED = ServedModel(

@@ -19,11 +19,14 @@ from sitelora.adapters.base import adapters_of
 from sitelora.federation.bundle_config import load_method, meta_network
 from sitelora.federation.packets import pack_evaluation, pack_message
 from sitelora.federation.server_state import ServerState
+from sitelora.guarantee import Guarantee
 from sitelora.method import Method
 from sitelora.seeding import gaussian
 from sitelora.server.types import ANY_SITE, Message, Update
 from sitelora.settings import read_settings
+from sitelora.sharing.accounting import guarantee
 from sitelora.sharing.codecs import initial_codecs
+from sitelora.sharing.noise import second_factors
 from sitelora.sharing.patterns import clean_name
 from sitelora.sharing.wire import WireFormat, packet_bytes
 
@@ -61,6 +64,8 @@ class EgressStatement:
         begin_bytes_up: the seeded initial values, sent once so that the server needs no base of its own.
         bytes_up: sent in every round. bytes_down: received before every round.
         evaluation_bytes_down: received once after the last round, to score the models.
+        privacy: what the job's clip and noise guarantee over all rounds. still: shared tensors that leave as zeros,
+            because noise meets one factor of a pair alone.
         case_leaves: what of every test case, under a number, leaves after the last round. case_stays: what never does.
     """
 
@@ -77,6 +82,8 @@ class EgressStatement:
     bytes_up: tuple[int, ...]
     bytes_down: tuple[int, ...]
     evaluation_bytes_down: int
+    privacy: Guarantee
+    still: tuple[str, ...]
     case_leaves: str
     case_stays: str
     version: str = field(default=sitelora.__version__)
@@ -141,10 +148,10 @@ def egress_statement(
     ]
     shared = {name: shapes[name] for name in partition.shared}
     all_bytes = sum(_count(shape) for shape in shared.values()) * size
-    up = [
-        sum(_count(shared[name]) for name in method.sent_in(number, partition.shared)) * size
-        for number in range(rounds)
-    ]
+    rounds_of = [method.sent_in(number, partition.shared) for number in range(rounds)]
+    up = [sum(_count(shared[name]) for name in sent) * size for sent in rounds_of]
+    still = frozenset[str]().union(*map(second_factors, rounds_of)) if wire.one_factor else frozenset()
+    values = max(sum(_count(shared[name]) for name in sent if name not in still) for sent in rounds_of)
     down = rehearse(method, shared, rounds=rounds, sites=sites, wire=wire)
     return EgressStatement(
         bundle=bundle,
@@ -160,6 +167,8 @@ def egress_statement(
         bytes_up=tuple(count * (1 + len(method.program.companions)) for count in up),
         bytes_down=tuple(down[:-1]),
         evaluation_bytes_down=down[-1],
+        privacy=guarantee(wire, rounds=rounds, each=method.releases if shared else 0, values=values),
+        still=tuple(sorted(still)),
         case_leaves=settings.task.leaves,
         case_stays=settings.task.stays,
     )

@@ -196,6 +196,11 @@ class Method:
             return self.cycle[round_number % len(self.cycle)]
         return (Pass(regularizers=self.regularizers),)
 
+    @property
+    def releases(self) -> int:
+        """How many sets of tensors a site sends a round, each clipped and noised by itself."""
+        return 1 + len(self.program.companions)
+
     def private_copies(self) -> tuple[str, ...]:
         """Return the names of the private copies that the method's passes use."""
         return tuple(sorted({p.copy for passes in self.cycle for p in passes} - {TRAVELLING}))

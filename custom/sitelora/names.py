@@ -65,3 +65,8 @@ def checked_sites(names: Iterable[object]) -> tuple[str, ...]:
             )
         known[name.lower()] = name
     return tuple(checked)
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Return a sort key that puts ``site-2`` before ``site-10``."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

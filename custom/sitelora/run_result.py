@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sitelora.guarantee import Guarantee
 from sitelora.metric import UNKNOWN, Metric, primary_of
 from sitelora.typed_json import OMIT, REST, TypedJsonError, from_json, to_json
 
@@ -166,7 +166,7 @@ class SharedTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Egress:
-    """What leaves a site and what stays; bytes as on the wire, clip and noise the job's (not a site's own policy's)."""
+    """What leaves a site and what stays; bytes as on the wire, clip and noise (a multiple of it) the job's."""
 
     shared: Sequence[SharedTensor] = ()
     companions: Sequence[str] = ()
@@ -208,10 +208,11 @@ class RunResult:
     """The record of a run: ``completed`` is the only proof that all rounds ran.
 
     Attributes:
-        error: why it is not completed. lost: sites whose process was gone at some time since it was begun or resumed.
+        error: why it is not completed. lost: sites whose process was gone since it was begun or resumed.
         overrides: the bundle's values. fingerprint: of the server's last tensors.
         aggregation: what stood before the method's server rule; empty where nothing did.
-        versions, hardware: of the first site. egress: None where no site has begun. evaluation: by site and kind.
+        versions, hardware: of the first site. egress: None where no site has begun. privacy:
+            what the job's noise guarantees after the rounds so far. evaluation: by site and kind.
         task: name of it. primary: of the score that scores are of, one of ``metrics``: all that this run may tell.
     """
 
@@ -240,6 +241,7 @@ class RunResult:
     image_size: int | None = None
     sites: Mapping[str, SiteFacts] = field(default_factory=dict)
     egress: Egress | None = None
+    privacy: Guarantee | None = field(default=None, metadata=OMIT)
     rounds: Sequence[Round] = ()
     evaluation: Mapping[str, Mapping[str, ModelScore]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
@@ -293,8 +295,3 @@ class RunResult:
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``result.json``."""
         return dict(to_json(self))
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """Return a sort key that puts ``site-2`` before ``site-10``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

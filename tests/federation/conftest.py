@@ -13,6 +13,7 @@ from sitelora.federation.in_process import run_in_process
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import SiteSettings
 from sitelora.run_result import RunResult
+from sitelora.sharing.bounds import ExitBounds
 from sitelora.sharing.wire import WireFormat
 
 BUNDLE, FEDERATION, SITES = "iat_segmentation", "tests", ("site-1", "site-2", "site-3")
@@ -48,6 +49,7 @@ def make_site(phantom: Path) -> Callable[..., Site]:
         overrides: dict[str, Any] | None = None,
         wire: WireFormat | None = None,
         rounds: int | None = None,
+        bounds: ExitBounds | None = None,
     ) -> Site:
         if not (home / "secret").exists():  # one secret in all homes, so that what leaves under it can be compared
             home.mkdir(parents=True, exist_ok=True)
@@ -58,10 +60,12 @@ def make_site(phantom: Path) -> Callable[..., Site]:
             uid=uid,
             bundle=BUNDLE,
             data=phantom / "prostate" / name,
+            dataset="prostate",
             home=home,
             overrides={**FAST, **(overrides or {})},
             wire=wire or WireFormat(),
             rounds=rounds,
+            bounds=bounds or ExitBounds(),
             sites=None if rounds is None else len(SITES),
         )
         return Site(settings)

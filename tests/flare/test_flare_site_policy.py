@@ -18,6 +18,7 @@ from sitelora.federation.run_folder import RunFolder
 from sitelora.federation.task_names import BEGIN, EVALUATE, TRAIN
 from sitelora.flare.executor import SiteExecutor
 from sitelora.flare.protocol import Ticket, task_model
+from sitelora.sharing.accounting import same_noise
 from sitelora.sharing.audit import audit_entries, verify_audit
 from sitelora.sharing.wire import packet_sha256
 from small_network import SMALL
@@ -50,9 +51,9 @@ def site(tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     monkeypatch.setenv("SITELORA_DATA", str(tiny_data))
     monkeypatch.chdir(tmp_path)
 
-    def make(name: str = "", **policy: Any) -> FLContext:
+    def make(name: str = "", *, says: dict[str, Any] | None = None, **policy: Any) -> FLContext:
         hostile = BY_NAME.get(name)
-        job = honest_job(tmp_path / "job" / "iat_prostate", settings=SETTINGS, rounds=3)
+        job = honest_job(tmp_path / "job" / "iat_prostate", **{"settings": SETTINGS, "rounds": 3, **(says or {})})
         if hostile is not None:
             hostile.change(job)
             policy["submitter"] = hostile.submitter
@@ -152,3 +153,34 @@ def test_scores_that_the_job_does_not_plan_are_not_given(site: Callable[..., FLC
     file = Path(workspace.get_app_config_dir(JOB_ID)) / "sitelora.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "evaluate": False}))
     assert ask(SiteExecutor(), fl_ctx, EVALUATE, task(0)) == ({}, "turn_refused")
+
+
+def test_a_budget_of_epsilon_ends_a_run_by_name_and_no_new_run_begins_it_anew(
+    site: Callable[..., FLContext], tmp_path: Path
+) -> None:
+    noise = {"noise_std": 2.0}
+    fl_ctx, executor = site(says=noise, max_epsilon=same_noise(2.0, 1)), SiteExecutor()
+    initial, _ = ask(executor, fl_ctx, BEGIN, task(BEGIN_ROUND))
+    update, code = ask(executor, fl_ctx, TRAIN, task(0, initial))
+    assert (bool(update), code) == (True, "")
+    assert ask(executor, fl_ctx, TRAIN, task(1, initial)) == ({}, "epsilon_spent")
+    events = tmp_path / "home" / "iat_prostate" / "run-1" / "site-1" / "events.jsonl"
+    told = json.loads(events.read_text().splitlines()[-1])["error"]
+    assert "max_epsilon: round 1 would be release 2 that was made of the data set 'prostate'" in told
+    resumed = SiteExecutor()
+    ask(resumed, fl_ctx, BEGIN, task(BEGIN_ROUND))
+    assert ask(resumed, fl_ctx, TRAIN, task(1, initial)) == ({}, "epsilon_spent")
+    other = SiteExecutor()
+    ask(other, fl_ctx, BEGIN, task(BEGIN_ROUND, uid="run-2"))
+    assert ask(other, fl_ctx, TRAIN, task(0, initial, uid="run-2")) == ({}, "epsilon_spent")
+    logged = audit_entries(events.with_name("audit.jsonl"))
+    assert {entry["round"] for entry in logged} == {BEGIN_ROUND, 0}
+
+
+@pytest.mark.parametrize("noise", [0.0005, 0.5])
+def test_a_job_whose_noise_is_too_small_for_a_budget_is_not_even_begun(
+    noise: float, site: Callable[..., FLContext], tmp_path: Path
+) -> None:
+    fl_ctx = site(says={"noise_std": noise}, max_epsilon=5.0)
+    assert ask(SiteExecutor(), fl_ctx, BEGIN, task(BEGIN_ROUND)) == ({}, "policy_refused")
+    assert not list(tmp_path.rglob("audit.jsonl"))

@@ -109,3 +109,29 @@ def test_a_new_uid_is_no_new_budget(tmp_path: Path) -> None:
     leave("three", "events.jsonl")  # where the reason of a refusal is
     with pytest.raises(JobRefusedError, match="2 runs of fed are at this site already, allowed are 2"):
         require_new_run(tmp_path / "fed" / "three", "site-1", policy)
+
+
+@pytest.mark.parametrize(
+    ("noise", "largest", "told"),
+    [
+        (0.0, 5.0, "the job adds no noise, so no epsilon holds; allowed is 5"),
+        (0.5, 5.0, "one round has epsilon 10.73 (delta 1e-05), allowed is 5"),
+        (2.0, 5.0, ""),
+        (0.0, None, ""),
+    ],
+)
+def test_a_job_without_a_single_round_within_the_budget_is_refused(
+    noise: float, largest: float | None, told: str
+) -> None:
+    values: dict[str, Any] = {"federation": "f", "bundle": "b", "dataset": "d", "sites": ("a",), "rounds": 1000}
+    job = Job(**values, clip_norm=1.0, noise_std=noise)
+    reasons = judge_values(job, Policy.of_level("open", {"max_epsilon": largest}), submitter="")
+    assert [str(one) for one in reasons] == ([f"max_epsilon: {told}"] if told else [])
+
+
+def test_no_level_sets_a_budget_and_a_site_may(tmp_path: Path) -> None:
+    """The noise floor of strict is worth nothing, so a budget there would refuse every job that it lets pass."""
+    assert [Policy.of_level(level).max_epsilon for level in LEVELS] == [None] * 3
+    policy = Policy.read(site(tmp_path, policy={"level": "strict", "max_epsilon": 8}))
+    assert policy.bounds.max_epsilon == 8
+    assert rule_text(policy, "max_epsilon") == "at most 8"

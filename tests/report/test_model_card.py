@@ -19,8 +19,11 @@ from sitelora.report.facts import page_facts
 from sitelora.report.model_card import model_card
 from sitelora.report.page import rendered
 from sitelora.report.results import Run, read_run
+from sitelora.report.warnings_of_run import warnings
 from sitelora.run_result import Base, Egress, RunResult
 from sitelora.serving.model_file import made_of
+from sitelora.sharing.accounting import guarantee
+from sitelora.sharing.wire import WireFormat
 
 MADE: dict[str, Any] = {
     "labels": {"0": "background", "1": "prostate"},
@@ -77,6 +80,27 @@ def test_what_a_name_says_is_no_markup(run: Run) -> None:
 )
 def test_privacy_settings_are_told_or_said_to_be_unknown(egress: Egress | None, said: str, run: Run) -> None:
     assert said in card(with_result(run, egress=egress))
+
+
+@pytest.mark.parametrize(
+    ("noise", "rounds", "said", "warned"),
+    [
+        (0.0, 20, "No formal guarantee: no noise is added", False),
+        (1.0, 20, "Epsilon 30.1 (delta 1e-05) for a site as a whole, after 20 rounds", True),
+        (4.0, 20, "some protection and no strong one", False),
+    ],
+)
+def test_what_the_noise_is_worth_stands_on_page_and_card_and_too_little_of_it_is_warned_of(
+    noise: float, rounds: int, said: str, warned: bool, run: Run
+) -> None:
+    wire = WireFormat(clip_norm=1.0 if noise else None, noise_std=noise)
+    told = with_result(run, privacy=guarantee(wire, rounds=rounds))
+    assert said in card(told)
+    page = html.unescape(rendered(page_facts(told)))
+    assert "What is guaranteed to a site" in page
+    assert said in page
+    assert any("too large to mean anything" in line for line in warnings(told)) is warned
+    assert "What is guaranteed" not in rendered(page_facts(run))  # a record from before there was an account
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,11 @@ from sitelora.sharing.wire import (
     EgressError,
     PacketError,
     WireFormat,
-    add_noise,
     allow_only_shared,
     cast,
     clip,
     difference,
     global_norm,
-    noise_generator,
     packet_bytes,
     packet_sha256,
 )
@@ -112,57 +110,6 @@ def test_clipping_scales_the_whole_packet_and_only_down() -> None:
     assert all(torch.equal(tensor, full[name]) for name, tensor in clip(full, norm * 2).items())
     zero = {"a": torch.zeros(3)}
     assert torch.equal(clip(zero, 1.0)["a"], zero["a"])
-
-
-def noisy(secret: bytes, *parts: object, std: float = 1.0) -> dict[str, Tensor]:
-    return add_noise(packet(), std, noise_generator(secret, *parts))
-
-
-def test_the_same_secret_and_context_give_the_same_noise() -> None:
-    first, again = noisy(b"secret", "run", "site-1", 3), noisy(b"secret", "run", "site-1", 3)
-    assert packet_sha256(first) == packet_sha256(again)
-    backwards = dict(reversed(packet().items()))
-    shuffled = add_noise(backwards, 1.0, noise_generator(b"secret", "run", "site-1", 3))
-    assert packet_sha256(shuffled) == packet_sha256(first)
-
-
-@pytest.mark.parametrize(
-    ("secret", "parts"),
-    [
-        (b"Secret", ("run", "site-1", 3)),
-        (b"secret", ("run", "site-1", 4)),
-        (b"secret", ("run", "site-2", 3)),
-        (b"secret", ("other", "site-1", 3)),
-        (
-            b"secret",
-            (
-                "run",
-                "site-13",
-            ),
-        ),
-    ],
-)
-def test_another_secret_or_context_gives_other_noise(secret: bytes, parts: tuple[object, ...]) -> None:
-    first, other = noisy(b"secret", "run", "site-1", 3), noisy(secret, *parts)
-    assert not any(torch.equal(first[name], other[name]) for name in first)
-
-
-def test_the_noise_is_gaussian_of_the_given_size_and_keeps_the_dtype() -> None:
-    zero = {"w": torch.zeros(20000), "scalar": torch.zeros(())}
-    noise = add_noise(zero, 0.5, noise_generator(b"s", 0))
-    assert noise["w"].dtype == torch.float32
-    assert noise["scalar"].shape == ()
-    assert abs(float(noise["w"].mean())) < 0.02
-    assert abs(float(noise["w"].std()) - 0.5) < 0.02
-
-
-def test_the_key_of_the_noise_is_longer_than_the_seeds_of_torch() -> None:
-    """torch's CPU generator keeps 32 bits of its seed: whoever tries all of them could take the noise off."""
-    same = [torch.randn(4, generator=torch.Generator().manual_seed(seed)) for seed in (7, 7 + 2**32)]
-    assert torch.equal(*same)
-    key = noise_generator(b"secret", 1).bit_generator.state["state"]["key"]
-    assert len(key) == 2
-    assert all(int(word) > 2**32 for word in key)  # fails for one good secret in two billion; this one is fixed
 
 
 # cast and check

@@ -33,15 +33,37 @@ def format_statement(statement: EgressStatement) -> str:
     changed = "".join(f", {key}={value}" for key, value in statement.overrides.items())
     lines = [f"{statement.bundle}: {statement.method} ({statement.paper}){changed}, SiteLoRA {statement.version}"]
     head = ("", "tensors", "shape", "values", statement.dtype)
-    kinds = Counter(key for kind in TITLES for key in {_key(entry) for entry in statement.of_kind(kind)})
-    split = {key for key, count in kinds.items() if count > 1}
+    split = _split(statement)
     tables = {kind: _rows(statement.of_kind(kind), split) for kind in TITLES}
     told = iter(columns([head, *(row for rows in tables.values() for row in rows)], right=range(1, len(head))))
     lines += ["", next(told)]
     for kind, title in TITLES.items():
         lines += [title, *([next(told) for _ in tables[kind]] or ["  none"])]
     beside = [text.format(leaves=statement.case_leaves, stays=statement.case_stays) for text in BESIDE]
+    beside += [*statement.privacy.words, *still_text(statement)]
     return "\n".join([*lines, "", *_traffic(statement), "", *(textwrap.fill(text, WIDTH) for text in beside)])
+
+
+def still_text(statement: EgressStatement) -> list[str]:
+    """Return why some shared tensors leave as zeros; nothing where none do."""
+    if not statement.still:
+        return []
+    return [
+        f"{len(statement.still)} factors A of these leave as zeros: noise on both factors of a pair would multiply, so "
+        "A stays as it was received, and B is trained and leaves with noise (noise_on)."
+    ]
+
+
+def group_rows(statement: EgressStatement, kind: str) -> list[list[str]]:
+    """Return the tensors of a kind in groups: what they are, how many, their values and their bytes."""
+    rows = _rows(statement.of_kind(kind), _split(statement))
+    return [[title.strip(), count, values, size] for title, count, _, values, size in rows]
+
+
+def _split(statement: EgressStatement) -> set[tuple[str, str]]:
+    """Return the groups that are in more than one table."""
+    kinds = Counter(key for kind in TITLES for key in {_key(entry) for entry in statement.of_kind(kind)})
+    return {key for key, count in kinds.items() if count > 1}
 
 
 def _key(entry: TensorEntry) -> tuple[str, str]:

@@ -38,6 +38,17 @@ def add_bundle_values(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_clip_and_noise(parser: argparse.ArgumentParser) -> None:
+    """Add what bounds and blurs an update."""
+    parser.add_argument("--clip-norm", type=float, metavar="X", help="largest norm of a site's whole update")
+    parser.add_argument("--noise-std", type=float, metavar="X", help="of the noise, as a multiple of the clip norm")
+    parser.add_argument(
+        "--noise-on",
+        choices=("one", "both"),
+        help="of a pair whose factors would both leave: B alone, with noise (one, the default), or both with noise",
+    )
+
+
 def as_overrides(values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """Return the collected ``--set`` values as bundle overrides; the last one of an id counts."""
     return dict(values)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sitelora.commands._values import add_bundle_values, as_overrides, positive
+from sitelora.commands._values import add_bundle_values, add_clip_and_noise, as_overrides, positive
 from sitelora.value_kinds import short
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-sites", type=positive, metavar="N", help="fewest updates that a round needs")
     parser.add_argument("--method", metavar="NAME", help="another method at the same rank: local, MODULE.FUNCTION")
     add_bundle_values(parser)
-    parser.add_argument("--clip-norm", type=float, metavar="X", help="largest norm of an update")
-    parser.add_argument("--noise-std", type=float, metavar="X", help="of noise in an update, in units of the clip norm")
+    add_clip_and_noise(parser)
     parser.add_argument("--no-evaluation", action="store_true", help="do not score the models after the last round")
     parser.add_argument("--uid", default="", help="name of the run (default: a new one when it begins)")
     parser.add_argument("--resume", action="store_true", help="go on after the last round that uid has written")
@@ -97,6 +96,7 @@ def _asked(args: argparse.Namespace, job: Job) -> Job:
         evaluate=job.evaluate and not args.no_evaluation,
         clip_norm=job.clip_norm if args.clip_norm is None else args.clip_norm,
         noise_std=job.noise_std if args.noise_std is None else args.noise_std,
+        noise_on=args.noise_on or job.noise_on,
         settings=settings,
     )
     return replace(asked, settings=dict(asked.run_settings().values))

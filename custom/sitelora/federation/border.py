@@ -21,6 +21,7 @@ from sitelora.sharing.audit import AuditLog
 from sitelora.sharing.codecs import Codecs, codecs_of, initial_codecs
 from sitelora.sharing.exit import Exit
 from sitelora.sharing.layout import layout_of
+from sitelora.sharing.ledger import Ledger, ledger_file
 from sitelora.sharing.schema import Schema
 from sitelora.sharing.wire import Packet, packet_sha256
 
@@ -58,6 +59,12 @@ class Border:
             secret=secret,
             log=AuditLog(path=folder / AUDIT, secret=secret),
             bounds=settings.bounds,
+            ledger=Ledger(
+                path=ledger_file(settings.home, settings.site),
+                secret=secret,
+                dataset=settings.dataset,
+                largest=settings.bounds.max_epsilon,
+            ),
         )
 
     def read(self, packet: Packet, reader: str, *, before: int = ANY_ROUND) -> Received:

@@ -37,7 +37,7 @@ class Bounds:
     """What a federation takes; None switches a bound off.
 
     Args:
-        largest_norm: of an update's change, and of each companion set by itself.
+        largest_norm: of an update's change, and of each companion set by itself, beside the noise that a job asks for.
         largest_ratio, smallest_ratio: of such a norm to the median of the round's; of three updates and more.
         largest_share: of the weight that one site has in a round of three updates and more: cases beyond it do not
             count. 0.6 is our choice: the largest honest one of a shipped dataset is 0.55 (Guy's Hospital in IXI).
@@ -55,16 +55,22 @@ class Bounds:
         for key, kind in KINDS.items():
             kind.read(f"bounds, {key}", getattr(self, key))
 
-    def require_norm(self, site: str, norms: Norms) -> None:
+    def require_norm(self, site: str, norms: Norms, *, noise: float = 0.0) -> None:
         """Refuse an update by itself.
+
+        Args:
+            site: whose. norms: of it. noise: the norm that the noise in each of them may have.
 
         Raises:
             OutOfBounds: it is longer than ``largest_norm``.
         """
         largest = self.largest_norm
         for name, norm in norms.items():
-            if largest is not None and not norm <= largest:
-                raise OutOfBounds(f"{site}: {_what(name)} has the norm {norm:.4g}, bounds.largest_norm is {largest:g}")
+            if largest is not None and not norm <= largest + noise:
+                beside = f" and the noise {noise:.4g}" if noise else ""
+                raise OutOfBounds(
+                    f"{site}: {_what(name)} has the norm {norm:.4g}, bounds.largest_norm is {largest:g}{beside}"
+                )
 
     def outliers(self, by_site: Mapping[str, Norms]) -> dict[str, str]:
         """Return why updates do not fit the others of their round, by site.

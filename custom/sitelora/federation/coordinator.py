@@ -30,6 +30,7 @@ from sitelora.server.aggregation import EQUAL
 from sitelora.server.aggregation_error import round_numbers
 from sitelora.server.robust import norms_of
 from sitelora.server.types import ANY_SITE, Message, Messages, Update
+from sitelora.sharing.accounting import noise_norm
 from sitelora.sharing.codecs import codecs_of
 from sitelora.sharing.schema import SchemaError
 from sitelora.sharing.wire import Packet, PacketError, cast, packet_bytes, packet_sha256
@@ -143,7 +144,8 @@ class Coordinator:
                 site, packet, report, round_number=round_number, sent_to_it=sent_to_it, began=began
             )
             norms = norms_of(update)
-            self.plan.bounds.require_norm(site, norms)
+            values = sum(tensor.numel() for tensor in sent_to_it.values())
+            self.plan.bounds.require_norm(site, norms, noise=noise_norm(self.plan.wire.absolute_noise, values))
             self._require_new(site, packet, norms)
         except (PacketError, SchemaError, OutOfBounds) as error:
             logger.warning("round %d: update rejected: %s", round_number, error)

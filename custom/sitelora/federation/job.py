@@ -62,8 +62,9 @@ _WIRE: Mapping[str, Kind] = {
     "dtype": Kind(type="text", choices=("bfloat16", "float32")),
     "clip_norm": Kind(type="number", limits=Range(0, 1e12, above=True), optional=True),
     "noise_std": Kind(type="number", limits=Range(0, 1e6)),
+    "noise_on": Kind(type="text", choices=("one", "both")),
 }
-_WIRE_KEYS = {"dtype": "wire_dtype", "clip_norm": "clip_norm", "noise_std": "noise_std"}
+_WIRE_KEYS = {"dtype": "wire_dtype", "clip_norm": "clip_norm", "noise_std": "noise_std", "noise_on": "noise_on"}
 _NEEDED = ("federation", "bundle", "dataset", "sites", "rounds")
 
 
@@ -78,7 +79,8 @@ class Job:
         evaluate: score the models after the last round.
         begin_timeout, train_timeout, evaluate_timeout: seconds that a task may take. NVFlare counts from when the
             task is there to be fetched, so with fewer simulator threads than sites it covers all sites in turn.
-        wire_dtype, clip_norm, noise_std: how values travel, as of `WireFormat`.
+        wire_dtype, clip_norm, noise_std, noise_on: how values travel, as of `WireFormat`; noise_std is a multiple of
+            clip_norm.
         aggregation: how the server makes one of many updates. bounds: what it takes from a site.
         settings: bundle values by id.
 
@@ -101,6 +103,7 @@ class Job:
     wire_dtype: str = "bfloat16"
     clip_norm: float | None = None
     noise_std: float = 0.0
+    noise_on: str = "one"
     aggregation: Aggregation = field(default_factory=Aggregation)
     bounds: Bounds = field(default_factory=Bounds)
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -175,6 +178,8 @@ class Job:
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values."""
         wire = {name: getattr(self, key) for name, key in _WIRE_KEYS.items()}
+        if self.noise_on == "one":  # as below: left out where nobody chose
+            del wire["noise_on"]
         plain = {key: getattr(self, key) for key in _KINDS}
         first = {key: plain.pop(key) for key in ("federation", "bundle", "dataset")}
         # Left out where nobody chose: a job from before there were any says the same as one from now.
@@ -195,7 +200,9 @@ class Job:
         """How values travel."""
         from sitelora.sharing.wire import WireFormat  # torch, which whoever only reads a job has no use for
 
-        return WireFormat(dtype=self.wire_dtype, clip_norm=self.clip_norm, noise_std=self.noise_std)
+        return WireFormat(
+            dtype=self.wire_dtype, clip_norm=self.clip_norm, noise_std=self.noise_std, noise_on=self.noise_on
+        )
 
     def run_settings(
         self, *, own_methods: Collection[str] | None = None, site_values: Mapping[str, Any] | None = None

@@ -35,6 +35,7 @@ from sitelora.method import TRAVELLING, Method, Model, Pass
 from sitelora.regularizers.base import SiteView
 from sitelora.regularizers.seen import SeenInputs
 from sitelora.seeding import derive_seed
+from sitelora.sharing.noise import second_factors
 from sitelora.sharing.patterns import matches_any
 
 logger = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class LocalRound:
         site: the site's name.
         schedule: of the learning rate over the federation; by default the optimiser's rate throughout.
         max_gradient_norm: largest L2 norm of a step's whole gradient; 0 leaves it as it is.
+        one_factor: of a pair whose factors would both be sent, B is trained and A stays as received (`noise_on`).
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class LocalRound:
         site: str,
         schedule: Schedule | None = None,
         max_gradient_norm: float = 0.0,
+        one_factor: bool = False,
     ) -> None:
         self._network = network
         self._method = method
@@ -104,6 +107,7 @@ class LocalRound:
         lighten(trainer)
         self._seed = seed
         self._site = site
+        self._one_factor, self._still = one_factor, frozenset[str]()
         self._rate = RateSetter(trainer.optimizer, schedule or Schedule())
         self._rate.attach(trainer)
         self._epochs = int(trainer.state.max_epochs)
@@ -159,6 +163,8 @@ class LocalRound:
         state.optimizer = self._kept_moments(state.optimizer)
         trained: dict[str, Tensor] = dict(received)
         outgoing: dict[str, Tensor] = {}
+        sent = self._method.sent_in(round_number, self._partition.shared)
+        self._still = second_factors(sent) if self._one_factor else frozenset()
         for number, one in enumerate(passes):
             values = self._values_of(one.copy, trained, state)
             load_values(self._network, values)
@@ -188,7 +194,6 @@ class LocalRound:
             program = self._method.program
             outgoing = on_cpu(program.after_training(view, steps=steps, learning_rate=self._rate.mean_rate))
             state.memory = on_cpu(view.memory)
-        sent = self._method.sent_in(round_number, self._partition.shared)
         return RoundOutcome(
             trained={name: trained[name] for name in sent},
             companions=outgoing,
@@ -240,7 +245,8 @@ class LocalRound:
     def _train(self, one: Pass, view: SiteView, state: SiteState, seeds: tuple[object, ...]) -> int:
         optimizer = self._trainer.optimizer
         load_moments(optimizer, self._parameters, state.optimizer, one.copy)
-        moving = {name for name in self._parameters if one.trains_tensor(name)}
+        still = self._still if one.copy == TRAVELLING else frozenset()
+        moving = {name for name in self._parameters if one.trains_tensor(name) and name not in still}
         wanted = self._method.program.wants_gradients and one.copy == TRAVELLING
         self._gradients.begin(view, one.regularizers, moving, mean=wanted)
         before = len(self._losses)

@@ -10,6 +10,7 @@ from typing import Any
 
 import sitelora
 from sitelora.federation.plan import FederationPlan
+from sitelora.guarantee import Guarantee
 from sitelora.method import Method
 from sitelora.run_result import (
     OK,
@@ -23,6 +24,8 @@ from sitelora.run_result import (
     SiteFacts,
     SiteRound,
 )
+from sitelora.sharing.accounting import guarantee
+from sitelora.sharing.noise import second_factors
 from sitelora.sharing.schema import SchemaError
 from sitelora.task import Task
 from sitelora.typed_json import from_json, to_json
@@ -178,6 +181,7 @@ class FederationRecord:
                 for site, report in sorted(self._begin.items())
             },
             egress=self._egress(first) if first else None,
+            privacy=self._privacy() if first else None,
             rounds=tuple(self.rounds.values()),
             evaluation={site: dict(evaluations[site]) for site in sorted(evaluations)},
             warnings=tuple(self._warnings),
@@ -199,6 +203,14 @@ class FederationRecord:
             frozen_count=begin["frozen_count"],
             full_model_bytes=begin["model_values"] * size,
         )
+
+    def _privacy(self) -> Guarantee:
+        """Return what the job's noise guarantees to a site that answered in every round (rejected ones left too)."""
+        sent = self._method.sent_in(0, tuple(self._shapes))
+        still = second_factors(sent) if self._plan.wire.one_factor else ()
+        values = sum(math.prod(self._shapes[name]) for name in sent if name not in still)
+        each = self._method.releases if self._shapes else 0
+        return guarantee(self._plan.wire, rounds=len(self.rounds), each=each, values=values)
 
     def _round(self, number: int) -> Round:
         return self.rounds.get(number) or Round(number=number)

@@ -28,6 +28,7 @@ REMEDIES = {
     "egress_refused": "its answer held something that may not leave: install the job's bundle there, or stop the job",
     "report_refused": "its report held something that may not leave: the site's log names the field",
     "policy_refused": "the site's own policy refuses the job, or kept the answer back: ask the site",
+    "epsilon_spent": "its privacy budget (max_epsilon of its policy) ends before this round: go on without it",
     "training_failed": "training left the finite numbers or made no step: lower learning_rate, check the images",
     "state_damaged": "a file of its state is damaged: its log names the folder to remove to go back one round",
     "running": "another process is at work in the same run there: wait for it, end it, or use another uid",

@@ -1,6 +1,7 @@
 """What a run leaves, where, for whom and for how long: the one place that names its files.
 
     <home>/secret                          the site's own secret
+    <home>/epsilon.<site>.jsonl            what has left, by data set, with its noise: the ledger of its privacy budget
     <home>/<federation>/<uid>/             one run; 0700, every file 0600
         lock.json                          the process that started it (`sitelora simulate`)
         stopped.json                       it was stopped on request; the same command goes on with it

@@ -18,7 +18,8 @@ from sitelora.federation.events import Event, read_events
 from sitelora.federation.files import json_if_readable
 from sitelora.federation.run_folder import EVENTS, LOCK, SERVER, STOPPED, RunFolder
 from sitelora.federation.run_lock import Holder
-from sitelora.run_result import RunResult, natural
+from sitelora.names import natural
+from sitelora.run_result import RunResult
 
 LATE, EARLIEST_S, SILENT_S = 3.0, 30.0, 600.0
 RUNNING, FINISHED, FAILED, ENDED, SILENT = "running", "finished", "failed", "stopped", "silent"

@@ -101,6 +101,7 @@ class Site:
             site=self.settings.site,
             schedule=self._parser.get_parsed_content("schedule") if "schedule" in self._parser else None,
             max_gradient_norm=float(self._parser.get_parsed_content("max_gradient_norm")),
+            one_factor=self.settings.wire.one_factor,
         )
 
     @cached_property
@@ -129,7 +130,7 @@ class Site:
         """Do one round: or return the stored update if this very round was done from this very message.
 
         Raises:
-            SiteError: it is not this round's turn.
+            SiteError: it is not this round's turn. EpsilonSpentError: the site's budget ends before it.
             PacketError: the message is not what the method expects.
             EgressError, SchemaError: the answer holds something that may not leave.
             TrainingError: training left the finite numbers.
@@ -140,6 +141,7 @@ class Site:
             logger.info("site %s: round %d is done, sending its update again", self.settings.site, round_number)
             return self.border.round(round_number, stored.update(), stored, seconds=0.0, resent=True)
         self.turns.require_round(round_number)
+        self.border.exit.require_budget(round_number)
         started = time.monotonic()
         received = self.border.read(packet, self.settings.site, before=round_number)
         state = self._state_before(round_number, received)

@@ -38,7 +38,7 @@ class SiteSettings:
         site: its name in the federation.
         federation: name of the federation. uid: this run of it.
         bundle: name of an installed MONAI bundle. overrides: bundle values that the job sets.
-        data: the site folder.
+        data: the site folder. dataset: its name, by which the site counts what it spends of its privacy.
         home: where private state is kept.
         wire: how values travel.
         rounds, sites: how many the job plans; a site answers for no later round, and bounds what it takes by them. None
@@ -56,6 +56,7 @@ class SiteSettings:
     bundle: str
     data: Path
     home: Path
+    dataset: str = ""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     wire: WireFormat = field(default_factory=WireFormat)
     rounds: int | None = None

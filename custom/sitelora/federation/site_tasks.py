@@ -200,6 +200,7 @@ class SiteTasks:
                 uid=ticket.uid,
                 bundle=job.bundle,
                 data=folder,
+                dataset=job.dataset,
                 home=own.home,
                 overrides=job.settings,
                 wire=job.wire,

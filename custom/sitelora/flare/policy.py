@@ -44,7 +44,8 @@ class SitePolicy(FLComponent):
         bundles: names of installed bundles; a job of another one is refused, and of a job only what the bundle's own
             method shares may leave. None: those of the policy in ``local/sitelora.json``, or whatever the job says
             where that names none.
-        clip_norm: largest L2 norm of an update. noise_std: in units of ``clip_norm``, from the site's secret.
+        clip_norm: largest L2 norm of an update. noise_std: a multiple of ``clip_norm``, from the site's secret;
+            neither counts in the site's epsilon, which is of the job's own noise, nor lowers it.
     """
 
     def __init__(
@@ -89,7 +90,8 @@ class SitePolicy(FLComponent):
         context, folder = context_of(ticket, own), site_folder_of_run(ticket, own)
         secret, noted = site_secret(own.home), folder / INITIAL
         initial = noted.is_file() and read_json(noted)["packet_sha256"] == packet_sha256(dxo.data)
-        replace(own.policy.bounds, most_answers=None).require(dxo.data, initial=initial, answers=0)
+        noise = read_job(fl_ctx).wire.absolute_noise
+        replace(own.policy.bounds, most_answers=None).require(dxo.data, initial=initial, answers=0, noise=noise)
         if not initial and self.clip_norm is not None:
             dxo.data = self._private(dxo.data, secret, **context)
             dxo.update_shareable(answer)

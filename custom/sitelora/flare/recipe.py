@@ -49,7 +49,7 @@ class FederationRecipe(Recipe):
         name: of the job and the federation; by default ``<method>_<dataset>``.
         min_sites: fewest updates that a round needs; by default all.
         overrides: bundle values to replace, by id.
-        wire_dtype, clip_norm, noise_std: how updates travel.
+        wire_dtype, clip_norm, noise_std, noise_on: how updates travel, as of `Job`.
         aggregation, bounds: how the server makes one of many updates, and what it takes.
         uid, resume: which run; a new one by default.
         begin_timeout, train_timeout, evaluate_timeout: seconds a task may take, in turn over all sites of a thread.
@@ -72,6 +72,7 @@ class FederationRecipe(Recipe):
         wire_dtype: str = "bfloat16",
         clip_norm: float | None = None,
         noise_std: float = 0.0,
+        noise_on: str = "one",
         aggregation: Aggregation | None = None,
         bounds: Bounds | None = None,
         uid: str = "",
@@ -92,6 +93,7 @@ class FederationRecipe(Recipe):
             wire_dtype=wire_dtype,
             clip_norm=clip_norm,
             noise_std=noise_std,
+            noise_on=noise_on,
             aggregation=aggregation or Aggregation(),
             bounds=bounds or Bounds(),
             uid=uid,

@@ -16,6 +16,7 @@ from sitelora.federation.job_folder import CLIENT_CONFIG, MARKER, SERVER_CONFIG
 from sitelora.federation.run_folder import AUDIT
 from sitelora.policy.job_files import CONFIG, CUSTOM, LAUNCHER, JobFiles, named_classes, strange_keys
 from sitelora.policy.site_policy import ANY_CODE, MARKER_ONLY, NO_CODE, OWN, JobRefusedError, Policy
+from sitelora.sharing.accounting import DELTA, AccountantMissingError, same_noise
 from sitelora.value_kinds import SettingsError, short
 
 _KNOWN = {f"{CONFIG}/{name}" for name in (CLIENT_CONFIG, SERVER_CONFIG, JOB_FILE)}
@@ -150,8 +151,23 @@ def _values(job: Job, policy: Policy, submitter: str) -> Iterator[Reason]:
         yield Reason("largest_clip_norm", f"the job's clip_norm is {job.clip_norm}, expected at most {largest:g}")
     if job.noise_std < policy.least_noise_std:
         yield Reason(
-            "least_noise_std", f"the job's noise_std is {job.noise_std:g}, expected {policy.least_noise_std:g}"
+            "least_noise_std",
+            f"the job's noise_std is {job.noise_std:g}, expected {policy.least_noise_std:g} times its clip_norm",
         )
+    if policy.max_epsilon is not None and (why := _no_round_within(job, policy.max_epsilon)):
+        yield Reason("max_epsilon", why)
+
+
+def _no_round_within(job: Job, largest: float) -> str:
+    """Return why not even one round of a job would keep within epsilon; the site's ledger counts all of them."""
+    if not job.noise_std:
+        return f"the job adds no noise, so no epsilon holds; allowed is {largest:g}"
+    try:
+        first = same_noise(job.noise_std, 1)
+    except AccountantMissingError as error:
+        return str(error)
+    allowed = f"allowed is {largest:g}"
+    return f"one round has epsilon {first:.4g} (delta {DELTA:g}), {allowed}" if first > largest else ""
 
 
 def _method(job: Job, allowed: Sequence[str]) -> Iterator[Reason]:

@@ -53,7 +53,9 @@ class Policy:
         most_rounds: of a job. most_missed_rounds: that the site was away in before it goes on (0: only the very next
             round). most_answers: of a run, whatever they hold, sent again ones too. most_runs: of one federation.
         largest_norm: L2 norm of an update, and of each set of companions. most_bytes: of an answer's tensors.
-        largest_clip_norm: that a job may set, and it has to set one. least_noise_std: likewise.
+        largest_clip_norm: that a job may set, and it has to set one. least_noise_std: likewise, a multiple of it.
+        max_epsilon: of everything that leaves this site and was made of one data set, over all rounds, runs and
+            federations (``sharing/ledger.py``); a job without noise is refused where it is set.
     """
 
     level: str
@@ -74,6 +76,7 @@ class Policy:
     most_bytes: int | None
     largest_clip_norm: float | None
     least_noise_std: float
+    max_epsilon: float | None
 
     def __post_init__(self) -> None:
         require_choices("policy", site_code=(self.site_code, (NO_CODE, MARKER_ONLY, ANY_CODE)))
@@ -128,7 +131,12 @@ class Policy:
         """What bounds the answers at the site's exit."""
         from sitelora.sharing.bounds import ExitBounds  # torch, which the judge of a job has no use for
 
-        return ExitBounds(largest_norm=self.largest_norm, most_bytes=self.most_bytes, most_answers=self.most_answers)
+        return ExitBounds(
+            largest_norm=self.largest_norm,
+            most_bytes=self.most_bytes,
+            most_answers=self.most_answers,
+            max_epsilon=self.max_epsilon,
+        )
 
     def changed(self) -> dict[str, Any]:
         """Return what is not as the level has it, by rule."""

@@ -9,7 +9,7 @@ from sitelora.policy.site_policy import ANY_CODE, LEVELS, MARKER_ONLY, NO_CODE, 
 
 _CODE = {NO_CODE: "none", MARKER_ONLY: "none; the simulator's folder may be there", ANY_CODE: "any"}
 NOTHING_NAMED = "none until the site names them"
-_FREE = {"least_noise_std": "any", "largest_clip_norm": "any, or none"}
+_FREE = {"least_noise_std": "any, or none", "largest_clip_norm": "any, or none", "max_epsilon": "any, or none"}
 _BYTES = {"most_bytes"}
 
 
@@ -36,7 +36,9 @@ def rule_text(policy: Policy, rule: str) -> str:
         return f"{value:,} bytes"
     if rule == "largest_clip_norm":
         return f"set, at most {value:g}"
-    return f"at least {value:g}" if rule.startswith("least") else f"at most {value:g}"
+    if rule == "least_noise_std":
+        return f"at least {value:g} times the clip norm"
+    return f"at most {value:g}"
 
 
 def level_table() -> list[list[str]]:

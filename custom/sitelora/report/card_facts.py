@@ -159,9 +159,15 @@ def _privacy(run: Run) -> list[str]:
     sent = findings.upload_per_round(run)
     lines = [f"A site sent {bytes_text(sent)} a round."] if sent else []
     if egress.clip_norm is None:
-        return [*lines, "The job clipped no update and added no noise; a site's own policy may have.", LEFT]
-    told = f"Updates were clipped to a norm of {egress.clip_norm:g}, noise {egress.noise_std:g} times that."
-    return [*lines, told, LEFT]
+        told = "The job clipped no update and added no noise; a site's own policy may have."
+    else:
+        told = f"Updates were clipped to a norm of {egress.clip_norm:g}, noise {egress.noise_std:g} times that."
+    return [*lines, told, *guaranteed(run), LEFT]
+
+
+def guaranteed(run: Run) -> list[str]:
+    """Return what the job's noise guarantees, in words; nothing where an older record has no word of it."""
+    return run.result.privacy.words if run.result.privacy is not None else []
 
 
 def _ranges(made: Mapping[str, Any]) -> list[Pair]:

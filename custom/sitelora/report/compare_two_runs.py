@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sitelora.evaluation.scores import case_scores
+from sitelora.names import natural
 from sitelora.report.format_values import listed
 from sitelora.report.results import ReportError, Run, mean
 from sitelora.report.style import MODELS
-from sitelora.run_result import natural
 
 MODEL = "personal"
 

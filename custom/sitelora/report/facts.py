@@ -76,6 +76,7 @@ def page_facts(run: Run) -> dict[str, Any]:
         "begin_bytes": costs.begin_bytes(run),
         "shared_table": egress.shared_table(run),
         "stayed": egress.stayed(run),
+        "guaranteed": card_facts.guaranteed(run),
         "case_leaves": run.task.leaves if run.task else "",
         "case_stays": run.task.stays if run.task else "images, labels",
         "outlines": findings.outlines(run),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sitelora.names import natural
 from sitelora.report.compare_two_runs import beside_difference, difference_text
 from sitelora.report.costs import begin_bytes, cost_of, full_model_bytes, ratio_text
 from sitelora.report.format_values import bytes_text, count_text
 from sitelora.report.results import Run, mean
 from sitelora.report.style import model_word
-from sitelora.run_result import OK, Round, natural
+from sitelora.run_result import OK, Round
 from sitelora.task import LegendLine
 
 

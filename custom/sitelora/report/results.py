@@ -18,8 +18,9 @@ from sitelora.evaluation.scores import summarise
 from sitelora.federation.events import read_events
 from sitelora.federation.run_folder import RunFolder
 from sitelora.metric import UNKNOWN, Metric, primary_of
+from sitelora.names import natural
 from sitelora.report.style import MODELS
-from sitelora.run_result import ModelScore, Round, RunResult, RunResultError, ServedModel, natural
+from sitelora.run_result import ModelScore, Round, RunResult, RunResultError, ServedModel
 from sitelora.task import Task
 from sitelora.task_registry import find_task
 from sitelora.typed_json import REST, TypedJsonError, from_json

@@ -30,6 +30,7 @@ def warnings(run: Run) -> list[str]:
         every = len(run.artificial) == len(run.sites) > 1
         where = "every site" if every else listed(list(run.artificial))
         found.insert(0, f"Artificial data at {where}: drawn, not measured, so these scores say nothing about patients.")
+    found += _too_little_noise(run)
     found += _absences(run)
     found += _missing_classes(run)
     found += below_beside(run)
@@ -47,6 +48,16 @@ def warnings(run: Run) -> list[str]:
     elif silent := [site for site in run.sites if site not in run.evaluation]:
         found.append(f"There is no evaluation from {listed(silent)}.")
     return list(dict.fromkeys(found))
+
+
+def _too_little_noise(run: Run) -> list[str]:
+    """Return one line where noise was added and guarantees nothing."""
+    told = run.result.privacy
+    if told is None or not told.noise_multiplier or not told.releases:
+        return []
+    if told.epsilon is None:
+        return [told.headline]
+    return [f"{told.headline} That is too large to mean anything."] if told.meaningless else []
 
 
 def _told_absences(run: Run) -> set[str]:

@@ -9,25 +9,20 @@ continues it.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from torch import Tensor
 
+from sitelora.sharing.chain import BEGINNING, end_of, is_signed, locked, mac_of, sha256_of, signed
 from sitelora.sharing.wire import Packet, tensor_sha256
-
-BEGINNING = "0" * 64
-"""The previous hash of the first line."""
-_MAC = b', "mac": "'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +56,16 @@ class AuditLog:
         """Append one line a tensor: its numbers, previous hash, time, context, name, form, norm, sha256 and HMAC."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path.touch(mode=0o600)
-        with _locked(self.path) as stream:
-            number, previous = _end_of(stream)
+        with locked(self.path) as stream:
+            number, previous = end_of(stream)
             answer = self.answers
             now = datetime.now(UTC).isoformat(timespec="seconds")
             lines = []
             for name in sorted(packet):
                 entry = {"seq": number, "answer": answer, "previous": previous, "time": now, **context}
-                line = _signed(self.secret, {**entry, **_facts(name, packet[name])})
+                line = signed(self.secret, {**entry, **_facts(name, packet[name])})
                 lines.append(line + b"\n")
-                number, previous = number + 1, _sha256(line)
+                number, previous = number + 1, sha256_of(line)
             stream.write(b"".join(lines))
             stream.flush()
             os.fsync(stream.fileno())
@@ -108,9 +103,9 @@ def verify_audit(path: Path, secret: bytes | None = None) -> list[str]:
             problems.append(f"line {count}: a line before it was changed, removed, repeated or put elsewhere")
         elif entry["seq"] != count - 1:
             problems.append(f"line {count} has the number {entry['seq']}, expected {count - 1}")
-        if entry is not None and secret is not None and not _is_signed(secret, line):
+        if entry is not None and secret is not None and not is_signed(secret, line):
             problems.append(f"line {count} was changed, or not written with this site's secret")
-        previous = _sha256(line)
+        previous = sha256_of(line)
     if rest:
         problems.append(f"line {count + 1} is cut: it has no end")
     return [*problems, *_seal_problems(seal_path, count, lines, secret)]
@@ -137,7 +132,7 @@ class _Seal:
     last: str
 
     def mac_of(self, secret: bytes) -> str:
-        return _mac(secret, f"audit\x1f{self.lines}\x1f{self.answers}\x1f{self.last}".encode())
+        return mac_of(secret, f"audit\x1f{self.lines}\x1f{self.answers}\x1f{self.last}".encode())
 
 
 def _seal_of(path: Path) -> _Seal | None:
@@ -161,7 +156,7 @@ def _seal_problems(path: Path, count: int, lines: list[bytes], secret: bytes | N
     sealed = seal.lines
     if sealed > count:
         yield f"{sealed - count} lines are missing at the end: {sealed} are sealed, {count} are there"
-    elif (_sha256(lines[sealed - 1]) if sealed else BEGINNING) != seal.last:
+    elif (sha256_of(lines[sealed - 1]) if sealed else BEGINNING) != seal.last:
         yield f"line {sealed} is not the one that was sealed"
     elif sealed < count:
         yield f"lines {sealed + 1} to {count} are not sealed: added by hand, or the process ended while it wrote them"
@@ -184,41 +179,3 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return entry if isinstance(entry, dict) and {"seq", "answer", "previous", "sha256"} <= entry.keys() else None
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[BinaryIO]:
-    with path.open("a+b") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)  # two processes of one site would break the chain; closing unlocks
-        yield stream
-
-
-def _end_of(stream: BinaryIO) -> tuple[int, str]:
-    """Return the next sequence number and the hash of the last line; a line that was cut is ended first."""
-    stream.seek(0)
-    content = stream.read()
-    if content and not content.endswith(b"\n"):
-        stream.write(b"\n")
-        content += b"\n"
-    lines = content.split(b"\n")[:-1]
-    return len(lines), _sha256(lines[-1]) if lines else BEGINNING
-
-
-def _sha256(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()
-
-
-def _signed(secret: bytes, entry: Mapping[str, Any]) -> bytes:
-    """Return an entry as a line that ends in an HMAC of what stands before it."""
-    body = json.dumps(entry).encode()
-    return body[:-1] + _MAC + _mac(secret, b"line\x1f" + body).encode() + b'"}'
-
-
-def _is_signed(secret: bytes, line: bytes) -> bool:
-    body, found, mac = line.rpartition(_MAC)
-    expected = _mac(secret, b"line\x1f" + body + b"}").encode() + b'"}'
-    return bool(found) and hmac.compare_digest(mac, expected)
-
-
-def _mac(secret: bytes, content: bytes) -> str:
-    return hmac.new(secret, content, hashlib.sha256).hexdigest()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sitelora.sharing.accounting import noise_norm
 from sitelora.sharing.wire import EgressError, Packet, global_norm, packet_bytes
 
 
@@ -22,19 +23,22 @@ class ExitBounds:
 
     Args:
         largest_norm: L2 norm of an update, and of each set of companion tensors by itself. The site's own initial
-            values are no update and have none.
+            values are no update and have none; the noise that a job asks for has room beside it.
         most_bytes: of the tensors of an answer. most_answers: that leave in a run, with tensors or without.
+        max_epsilon: of everything that leaves and was made of one data set, whatever the run; the ledger holds it.
     """
 
     largest_norm: float | None = None
     most_bytes: int | None = None
     most_answers: int | None = None
+    max_epsilon: float | None = None
 
-    def require(self, leaving: Packet, *, initial: bool, answers: int) -> None:
+    def require(self, leaving: Packet, *, initial: bool, answers: int, noise: float = 0.0) -> None:
         """Refuse an answer that is beyond them.
 
         Args:
             leaving: as it travels. initial: whether it is the site's own initial values. answers: that left before.
+            noise: standard deviation of what was added to every value.
 
         Raises:
             BoundError: says which bound, what was found and what is allowed.
@@ -50,9 +54,11 @@ class ExitBounds:
             return
         for companion, values in packet_sets(leaving).items():
             norm = global_norm(values)
-            if not norm <= self.largest_norm:
+            room = noise_norm(noise, sum(value.numel() for value in values.values()))
+            if not norm <= self.largest_norm + room:
                 what = f"the norm of {companion or 'the update'} is {norm:.4g}"
-                raise BoundError(f"nothing left: largest_norm: {what}, allowed is {self.largest_norm:g}")
+                beside = f" and {room:.4g} of noise" if room else ""
+                raise BoundError(f"nothing left: largest_norm: {what}, allowed is {self.largest_norm:g}{beside}")
 
 
 def packet_sets(packet: Packet) -> Mapping[str, dict[str, Tensor]]:

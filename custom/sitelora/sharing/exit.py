@@ -1,4 +1,4 @@
-"""The way out, run by the site itself: report schema, allow-list, clip and noise, codecs, the site's bounds, audit.
+"""The way out, run by the site itself: report schema, allow-list, clip and noise, codecs, bounds, budget, audit.
 
 In-process, under NVFlare and when a stored update is sent again it is the same function, from the bundle that is
 installed at the site; no job can leave a step out. It fails closed: what is not exactly the declared answer is refused.
@@ -10,12 +10,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from sitelora.sharing.accounting import Releases
 from sitelora.sharing.audit import AuditLog
 from sitelora.sharing.bounds import ExitBounds, packet_sets
 from sitelora.sharing.codecs import Codecs, encode, encoded_layout
 from sitelora.sharing.layout import Layout, check_packet, with_companions
+from sitelora.sharing.ledger import Ledger
+from sitelora.sharing.noise import SecretNoise, add_noise, second_factors
 from sitelora.sharing.rule import ShareRule
 from sitelora.sharing.schema import Schema
 from sitelora.sharing.wire import (
@@ -23,10 +27,8 @@ from sitelora.sharing.wire import (
     Packet,
     PacketError,
     WireFormat,
-    add_noise,
     allow_only_shared,
     clip,
-    noise_generator,
     packet_sha256,
 )
 
@@ -43,6 +45,7 @@ class Exit:
             and noise.
         wire: clip and noise. secret: the site's own, for noise that nobody else can take off.
         log: the site's audit log. bounds: of the site's own policy.
+        ledger: of what it has spent of its privacy, with its budget; None keeps no account.
     """
 
     site: str
@@ -54,6 +57,7 @@ class Exit:
     secret: bytes
     log: AuditLog
     bounds: ExitBounds = field(default_factory=ExitBounds)
+    ledger: Ledger | None = None
 
     def __call__(
         self,
@@ -79,6 +83,7 @@ class Exit:
             EgressError: the packet is not exactly that.
             SchemaError: the report holds something else than its schema says.
             BoundError: the answer is beyond what the site's own policy allows.
+            EpsilonSpentError: with it the site would pass its budget.
         """
         said = schema.read(report, sender=self.site)
         layout = with_companions({name: self.shared[name] for name in sent}, self.companions if with_sets else ())
@@ -87,9 +92,22 @@ class Exit:
         leaving = encode(private, codecs)
         self._require(leaving, encoded_layout(layout, codecs))
         initial = packet_sha256(private) == self.initial_sha256
-        self.bounds.require(leaving, initial=initial, answers=self.log.answers)
+        self.bounds.require(leaving, initial=initial, answers=self.log.answers, noise=self.wire.absolute_noise)
+        if self.ledger is not None and leaving and not initial:
+            releases = Releases(noise_multiplier=self.wire.noise_std, count=len(packet_sets(leaving)))
+            self.ledger.note(releases, sha256=packet_sha256(leaving), **context)
         self.log.write(leaving, **context)
         return leaving, said
+
+    def require_budget(self, round_number: int) -> None:
+        """Refuse a round that the site could not answer for within its budget, before it is trained.
+
+        Raises:
+            EpsilonSpentError: its answer would pass the site's epsilon.
+        """
+        if self.ledger is not None and self.shared:
+            count = 1 + len(self.companions)
+            self.ledger.require(Releases(noise_multiplier=self.wire.noise_std, count=count), round_number=round_number)
 
     def _allow(self, packet: Packet, layout: Layout) -> None:
         allow_only_shared(packet, self.share, self.companions)
@@ -110,18 +128,24 @@ def privatise(
     The noise follows from the secret, the context and the values themselves: sending the same update again reveals
     nothing more, and two updates of one round never carry equal noise, which their difference would cancel.
 
+    With noise on one factor of a pair, A leaves as it was received: its difference is put to zero first, so that B has
+    the whole of the clip norm.
+
     Args:
         initial_sha256: of the seeded initial values, which stay as they are; None exempts nothing.
     """
     if wire.clip_norm is None or packet_sha256(packet) == initial_sha256:
         return dict(packet)
     parts = tuple(context[key] for key in sorted(context))
+    still = second_factors(packet) if wire.one_factor else frozenset()
+    packet = {name: torch.zeros_like(value) if name in still else value for name, value in packet.items()}
     private: dict[str, Tensor] = {}
     for companion, values in packet_sets(packet).items():
         clipped = clip(values, wire.clip_norm)
         if wire.noise_std:
             named = (companion,) if companion else ()
-            generator = noise_generator(secret, *parts, *named, packet_sha256(clipped))
-            clipped = add_noise(clipped, wire.noise_std * wire.clip_norm, generator)
+            noise = SecretNoise(secret, *parts, *named, packet_sha256(clipped))
+            moving = {name: value for name, value in clipped.items() if name not in still}
+            clipped = {**clipped, **add_noise(moving, wire.absolute_noise, noise)}
         private.update(clipped)
     return private

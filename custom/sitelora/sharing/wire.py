@@ -8,12 +8,10 @@ A packet is a flat mapping of tensors; a name that starts with ``@`` is no tenso
 from __future__ import annotations
 
 import hashlib
-import hmac
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +21,9 @@ Packet = Mapping[str, Tensor]
 
 DELTA = "@delta/"
 """How the names of base deltas begin."""
+
+ONE_FACTOR, BOTH_FACTORS = NOISE_ON = ("one", "both")
+"""Which factors of a pair leave with noise."""
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -43,12 +44,17 @@ class WireFormat:
         dtype: "bfloat16" (default: half the bytes) or "float32".
         clip_norm: largest L2 norm of a site's whole difference, and of each set of companions by itself; None leaves
             them as they are.
-        noise_std: standard deviation of Gaussian noise per value, in units of ``clip_norm``; needs ``clip_norm``.
+        noise_std: standard deviation of Gaussian noise per value as a multiple of ``clip_norm``, which it needs: it is
+            the noise multiplier of differential privacy, and a value gets noise of ``noise_std * clip_norm``.
+        noise_on: "one": of a pair of factors that would leave together, B leaves with noise and A stays as it was
+            received (its difference leaves as zeros, which hold no data); "both": both leave with noise. Without noise
+            it says nothing.
     """
 
     dtype: str = "bfloat16"
     clip_norm: float | None = None
     noise_std: float = 0.0
+    noise_on: str = ONE_FACTOR
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -57,6 +63,18 @@ class WireFormat:
             raise ValueError(f"clip_norm is {self.clip_norm}; expected a number above 0, or None")
         if self.noise_std and self.clip_norm is None:
             raise ValueError("noise_std without clip_norm bounds nothing; give both or neither")
+        if self.noise_on not in NOISE_ON:
+            raise ValueError(f"noise_on is {self.noise_on!r}; expected one of {', '.join(NOISE_ON)}")
+
+    @property
+    def absolute_noise(self) -> float:
+        """Standard deviation of the noise in every value, in the units of the values."""
+        return self.noise_std * (self.clip_norm or 0.0)
+
+    @property
+    def one_factor(self) -> bool:
+        """Whether one factor of a pair is to stay as it was received, so that noise meets the other alone."""
+        return self.noise_std > 0 and self.noise_on == ONE_FACTOR
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -103,25 +121,6 @@ def clip(packet: Packet, max_norm: float) -> dict[str, Tensor]:
     norm = global_norm(packet)
     factor = min(1.0, max_norm / norm) if norm > 0 else 1.0
     return {name: tensor * factor for name, tensor in packet.items()}
-
-
-def add_noise(packet: Packet, std: float, generator: np.random.Generator) -> dict[str, Tensor]:
-    """Add independent Gaussian noise of ``std`` to every value, tensors in the order of their names."""
-
-    def noise(shape: torch.Size) -> Tensor:
-        return torch.from_numpy(np.asarray(generator.standard_normal(tuple(shape), dtype=np.float32)))
-
-    return {name: packet[name] + std * noise(packet[name].shape) for name in sorted(packet)}
-
-
-def noise_generator(secret: bytes, *parts: object) -> np.random.Generator:
-    """Return a generator that only the holder of ``secret`` can repeat; equal parts give equal noise.
-
-    Philox with a key of 128 bits (our choice): torch's CPU generator keeps 32 bits of its seed, few enough to try
-    them all and take the noise off.
-    """
-    digest = hmac.new(secret, "\x1f".join(str(part) for part in parts).encode(), hashlib.sha256).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
 
 
 def cast(packet: Packet, dtype: torch.dtype) -> dict[str, Tensor]:
