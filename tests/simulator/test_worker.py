@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from running import running
+from running import started
 from sitelora.federation.job import Job
 from sitelora.federation.task_names import BEGIN, TRAIN
 from sitelora.sharing.sealed import seal, unseal
@@ -72,15 +72,14 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_data: Path) ->
     monkeypatch.setattr("tempfile.tempdir", None)
     for key, value in environment(home=tmp_path / "home", data=tiny_data).items():
         monkeypatch.setenv(key, value)
-    started = RunWorkers(tmp_path / "workspace", 1)
-    yield started
-    started.close()
+    made = RunWorkers(tmp_path / "workspace", 1)
+    yield made
+    made.close()
 
 
 def its_process() -> psutil.Process:
     """The worker's process, which this one has started."""
-    (found,) = running(psutil.Process().children(), "sitelora.simulator.worker")
-    return found
+    return started(psutil.Process(), "sitelora.simulator.worker")
 
 
 def end(process: psutil.Process) -> None:

@@ -30,7 +30,7 @@ from sitelora.federation.gradients import Gradients
 from sitelora.federation.light_step import lighten
 from sitelora.federation.moments import load_moments, on_cpu, save_moments
 from sitelora.federation.schedules import RateSetter, Schedule
-from sitelora.federation.state import SiteState
+from sitelora.federation.state import SiteState, paired
 from sitelora.method import TRAVELLING, Method, Model, Pass
 from sitelora.regularizers.base import SiteView
 from sitelora.regularizers.seen import SeenInputs
@@ -296,8 +296,3 @@ class LocalRound:
                     f"site {self._site}: {name} is not finite after round {round_number + 1}; nothing was sent. "
                     "Lower the bundle's learning_rate or look for images that `sitelora check` warns about"
                 )
-
-
-def paired(delta: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return ``{adapter: (B, A)}`` from flat ``<adapter>.B`` and ``<adapter>.A``."""
-    return {name[:-2]: (tensor, delta[f"{name[:-2]}.A"]) for name, tensor in delta.items() if name.endswith(".B")}

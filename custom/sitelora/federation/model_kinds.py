@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from sitelora.federation.local_round import paired
 from sitelora.federation.packets import Received
-from sitelora.federation.state import SiteState
+from sitelora.federation.state import SiteState, paired
 from sitelora.method import TRAVELLING, Method, Model
 from sitelora.sharing.rule import Partition
 

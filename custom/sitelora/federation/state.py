@@ -170,3 +170,8 @@ class SiteStore:
         stored = self.generation(round_number)
         assert stored is not None
         return stored
+
+
+def paired(delta: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return ``{adapter: (B, A)}`` from flat ``<adapter>.B`` and ``<adapter>.A``."""
+    return {name[:-2]: (tensor, delta[f"{name[:-2]}.A"]) for name, tensor in delta.items() if name.endswith(".B")}
