@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sitelora.comparison.evidence.pages import write_pages
 from sitelora.comparison.overview import write_overview
 from sitelora.comparison.page import write_page
 from sitelora.comparison.setup import find_setup
@@ -19,6 +20,9 @@ def again(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All pages, written once more from the files of the runs."""
     folder = tmp_path_factory.mktemp("results")
     shutil.copytree(RESULTS / "runs", folder / "runs")
+    if (RESULTS / "evidence").is_dir():
+        shutil.copytree(RESULTS / "evidence" / "runs", folder / "evidence" / "runs")
+    write_pages(folder)
     for name in NAMES:
         write_page(name, find_setup(name), folder)
     write_overview(folder)
