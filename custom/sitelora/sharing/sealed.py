@@ -84,11 +84,13 @@ def unpack(data: bytes) -> dict[str, Sealed]:
 def seal(packet: Mapping[str, Tensor | Sealed]) -> bytes:
     """Return a packet as one safetensors file; torch is imported where it holds tensors."""
     sealed = {name: one for name, one in packet.items() if isinstance(one, Sealed)}
-    if len(sealed) == len(packet):
+    tensors = {name: one.contiguous() for name, one in packet.items() if not isinstance(one, Sealed)}
+    if not tensors:
         return pack(sealed)
     import safetensors.torch
 
-    return bytes(safetensors.torch.save({n: t.contiguous() for n, t in packet.items() if not isinstance(t, Sealed)}))
+    saved = bytes(safetensors.torch.save(tensors))
+    return pack({**sealed, **unpack(saved)}) if sealed else saved
 
 
 def unseal(data: bytes) -> dict[str, Tensor]:
