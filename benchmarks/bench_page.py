@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sitelora.comparison.tables import markdown
+
 HEAD = """# How fast, how small
 
 Written from `benchmarks/results/bench` by `make bench` and `make bench-full`; what each part does is said on top of its
@@ -39,24 +41,20 @@ def _newest(run: Mapping[str, Any]) -> str:
         f"Commit {run['commit']}, {run['date']}; {packages}. {minutes:.0f} minutes; load of the machine before each "
         f"part: {', '.join(loads)}." + (f" **{'; '.join(failed)}.**" if failed else "")
     )
-    rows = [("part", "figure", "value", "goal", ""), ("---", "---", "---:", "---:", "---")]
+    rows = []
     for figure in run["figures"]:
         goal, more = figure["goal"], figure["more"]
         asked = "" if goal is None else f"{'at least' if more else 'at most'} {goal:g}"
         said = {None: "", True: "reached", False: "**not reached**"}[figure["reached"]]
         rows.append((figure["part"], figure["what"], f"{figure['value']:g} {figure['unit']}", asked, said))
-    return words + "\n\n" + _table(rows)
+    return words + "\n\n" + markdown(("part", "figure", "value", "goal", ""), rows)
 
 
 def _history(runs: Sequence[Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys((f["part"], f["what"], f["unit"]) for run in runs for f in run["figures"]))
-    rows = [("part", "figure", *(f"{run['commit']}, {run['date']}" for run in runs))]
-    rows.append(("---", "---", *("---:" for _ in runs)))
+    head = ("part", "figure", *(f"{run['commit']}, {run['date']}" for run in runs))
+    rows = []
     for part, what, unit in names:
         values = [{(f["part"], f["what"]): f["value"] for f in run["figures"]}.get((part, what)) for run in runs]
         rows.append((part, f"{what}, {unit}", *("" if value is None else f"{value:g}" for value in values)))
-    return _table(rows)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown(head, rows)

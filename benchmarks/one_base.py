@@ -15,12 +15,13 @@ import argparse
 import ctypes
 import gc
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from sitelora.comparison.run import commit
 from sitelora.data.phantom.make import PhantomSize, make_phantom
@@ -39,8 +40,7 @@ def resident_mb() -> float:
     gc.collect()
     if sys.platform == "linux":
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return psutil.Process().memory_info().rss / 1e6
 
 
 def grown(data: Path, sites: int, *, together: bool, precision: str) -> dict[str, Any]:

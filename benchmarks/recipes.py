@@ -22,15 +22,15 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from recipes_page import page
+
+from sitelora.comparison.evidence.loop import keep_running
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "recipes"
@@ -88,6 +88,9 @@ class Run:
     setting: Mapping[str, Any]
     precision: str
     seed: int
+
+    def __str__(self) -> str:
+        return self.file.stem
 
     @property
     def file(self) -> Path:
@@ -357,33 +360,16 @@ def main() -> int:
 
 def run_missing(recipes: Sequence[Recipe], args: argparse.Namespace) -> int:
     """Make the missing runs, each in a process of its own; return how many failed."""
-    began, failed, ended = time.monotonic(), 0, True
-    going: dict[str, tuple[subprocess.Popen[bytes], Run]] = {}
-    tried: set[str] = set()
-    while True:
-        for name, (process, run) in list(going.items()):
-            code = process.poll()
-            if code is not None:
-                del going[name]
-                ended = True
-                failed += bool(code)
-                print(
-                    f"[{(time.monotonic() - began) / 60:4.0f} min] {run.file.stem}: {'failed' if code else 'done'}",
-                    flush=True,
-                )
-        late = time.monotonic() - began > args.minutes * 60
-        waiting = (run for run in missing(recipes) if run.file.stem not in tried) if ended and not late else ()
-        ended = False  # nothing else is missing until another run is done
-        for run in list(islice(waiting, args.at_a_time - len(going))):
-            tried.add(run.file.stem)
-            one = json.dumps(
-                {"job": run.job, "setting": dict(run.setting), "precision": run.precision, "seed": run.seed}
-            )
-            command = [sys.executable, __file__, "--data", str(args.data), "--one", one]
-            going[run.file.stem] = (subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}), run)
-        if not going:
-            return failed
-        time.sleep(1.0)
+
+    def start(run: Run) -> subprocess.Popen[bytes]:
+        one = json.dumps({"job": run.job, "setting": dict(run.setting), "precision": run.precision, "seed": run.seed})
+        command = [sys.executable, __file__, "--data", str(args.data), "--one", one]
+        return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    return keep_running(lambda: missing(recipes), start, minutes=args.minutes, at_a_time=args.at_a_time, tell=tell)
 
 
 if __name__ == "__main__":

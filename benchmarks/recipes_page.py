@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sitelora.comparison.tables import markdown
+
 HEAD = """\
 # Do the shipped jobs survive another seed and another precision?
 
@@ -76,9 +78,9 @@ def _setting(values: Mapping[str, Any]) -> str:
 
 def _table(sites: Mapping[str, Mapping[str, Any]]) -> str:
     head = ["site", "test cases", *next(iter(sites.values()))["served"], "spread", "bound", "base"]
-    rows: list[list[Any]] = [head, ["---"] * len(head)]
+    rows = []
     for site, row in sites.items():
         served = (f"{dice:.3f}" for dice in row["served"].values())
         base = f"{max(row['base'].values()):.3f}"
-        rows.append([site, row["test_cases"], *served, f"{row['spread']:.3f}", row["bound"], base])
-    return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)
+        rows.append([site, str(row["test_cases"]), *served, f"{row['spread']:.3f}", str(row["bound"]), base])
+    return markdown(head, rows)

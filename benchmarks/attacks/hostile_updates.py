@@ -26,7 +26,8 @@ from torch import Tensor
 import sitelora
 from sitelora.federation.coordinator import Coordinator, FederationError
 from sitelora.federation.plan import FederationPlan
-from sitelora.flare.protocol import Ticket, read_reply
+from sitelora.federation.ticket import Ticket
+from sitelora.flare.protocol import read_reply
 from sitelora.method import Method
 from sitelora.server.mean import WeightedMean
 from sitelora.sharing.rule import ShareRule

@@ -15,8 +15,8 @@ from sitelora.comparison.scores import score
 from sitelora.report.style import HOUSE_STYLE, png_bytes
 
 # Okabe and Ito's, safe for colour-blind readers; markers tell the methods apart where colours repeat.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0578d", "#e69f00", "#56b4e9", "#3b3f45", "#87909a")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0578d", "#e69f00", "#56b4e9", "#3b3f45", "#87909a")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
 _BESIDE = 12
 """Methods that one column of a legend holds."""
@@ -67,7 +67,7 @@ def curves(runs: Runs) -> bytes:
         rows = -(-len(runs.sites) // columns)
         figure = Figure(figsize=(3.6 * columns + 1.4, 2.9 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-        width = 1.8 if len(runs.by_method) <= len(_COLOURS) else 0.9
+        width = 1.8 if len(runs.by_method) <= len(COLOURS) else 0.9
         for axes in panels[len(runs.sites) :]:
             axes.set_visible(False)
         for axes, site in zip(panels, runs.sites, strict=False):
@@ -87,8 +87,10 @@ def curves(runs: Runs) -> bytes:
         return png_bytes(figure)
 
 
+def look(number: int) -> dict[str, Any]:
+    """Return the colour and marker of a plot's line with this number, from 0."""
+    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+
+
 def _looks(runs: Runs) -> dict[str, dict[str, Any]]:
-    return {
-        method: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
-        for i, method in enumerate(runs.by_method)
-    }
+    return {method: look(i) for i, method in enumerate(runs.by_method)}

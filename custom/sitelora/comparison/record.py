@@ -40,7 +40,17 @@ def site_record(
                 if case["patient"].startswith(f"{site}/")
             ]
         models[kind] = model_record(cases, task)
-    if pooled:
+    return {**site_facts(folder, result), "models": models}
+
+
+def site_facts(folder: SiteFolder, result: RunResult) -> dict[str, Any]:
+    """Return whose a site is, its cases, the patients of its test cases, and what it sent and received.
+
+    Args:
+        folder: the site's data. result: of the run, of the sites or of one folder with all their images.
+    """
+    site = folder.name
+    if POOLED in result.sites:
         every = [case for split in SPLITS for case in folder.cases(split)]
         sent = sum(Path(case[key]).stat().st_size for case in every for key in FILES if key in case)
         received, what = 0, "images and labels"
@@ -55,7 +65,6 @@ def site_record(
         "bytes_up": sent,
         "bytes_down": received,
         "sent": what,
-        "models": models,
     }
 
 

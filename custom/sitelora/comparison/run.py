@@ -172,7 +172,7 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
         if unseen:
             name, site = next(iter(sites.items()))  # the models for unseen sites are the same at every site
             models = site.served_models(packet(name))
-            kinds = {"base": models["base"], "left_out": _for_unseen_sites(models, pooled=len(sites) == 1)}
+            kinds = {"base": models["base"], "left_out": for_unseen_sites(models, pooled=len(sites) == 1)}
             for folder in map(SiteFolder.read, unseen):
                 left_out[folder.name] = {
                     kind: {"not_applicable": model}
@@ -222,7 +222,7 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
     return f"{job}: personal {primary.title} {told} in {seconds:.0f} s"
 
 
-def _for_unseen_sites(models: Mapping[str, Model | str], *, pooled: bool) -> Model | str:
+def for_unseen_sites(models: Mapping[str, Model | str], *, pooled: bool) -> Model | str:
     """Return what a site that never took part would get: the global model where there is one, else the unseen-site one.
 
     A centralised run's personal model is the one model of all sites.

@@ -8,10 +8,8 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from sitelora.comparison.evidence.estimate import Estimate
+from sitelora.comparison.figures import look
 from sitelora.report.style import HOUSE_STYLE, png_bytes
-
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0578d", "#e69f00", "#56b4e9", "#3b3f45", "#87909a")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
 
 def forest(differences: Sequence[tuple[str, str, Estimate]], *, score: str, against: str) -> bytes:
@@ -26,7 +24,7 @@ def forest(differences: Sequence[tuple[str, str, Estimate]], *, score: str, agai
         places = range(len(differences), 0, -1)
         cells = list(dict.fromkeys(cell for cell, _, _ in differences))
         for place, (cell, _, one) in zip(places, differences, strict=True):
-            colour = _COLOURS[cells.index(cell) % len(_COLOURS)]
+            colour = look(cells.index(cell))["color"]
             low, high = one.interval() or (one.mean, one.mean)
             axes.plot([low, high], [place, place], color=colour, linewidth=1.6)
             axes.plot([one.mean], [place], marker="o", color=colour, markersize=5)
@@ -55,9 +53,8 @@ def curve(lines: Mapping[str, Mapping[float, Estimate]], *, axis: str, score: st
                 [mean - low for mean, (low, _) in zip(means, reach, strict=True)],
                 [high - mean for mean, (_, high) in zip(means, reach, strict=True)],
             ]
-            colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
             shifted = [place * shift for place in at]
-            axes.errorbar(shifted, means, yerr=bars, label=row, markersize=5, color=colour, marker=marker)
+            axes.errorbar(shifted, means, yerr=bars, label=row, markersize=5, **look(number))
         axes.set_xscale("log")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
         axes.minorticks_off()

@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from sitelora.comparison.evidence.experiment import find_experiment, protocol
 from sitelora.comparison.evidence.job import EvidenceJob
@@ -17,6 +18,7 @@ from sitelora.comparison.evidence.plan import missing
 from sitelora.comparison.evidence.results import Results, seeds_of
 from sitelora.comparison.evidence.verdicts import unsettled
 
+Run = TypeVar("Run")
 REFUSED = 3
 """Exit code of a run that its block refuses."""
 
@@ -56,30 +58,54 @@ def go_on(
     Args:
         names: of experiments, the most needed first. data: root of the site folders. out: folder of all results.
     """
+    return keep_running(
+        lambda: waiting(names, out),
+        lambda one: _start(one, data, out, at_a_time),
+        minutes=minutes,
+        at_a_time=at_a_time,
+        tell=tell,
+    )
+
+
+def keep_running(
+    missing: Callable[[], Iterable[Run]],
+    start: Callable[[Run], subprocess.Popen[bytes]],
+    *,
+    minutes: float,
+    at_a_time: int,
+    tell: Callable[[str], None],
+) -> int:
+    """Start what is missing, asked anew whenever a process has ended, and return how many failed.
+
+    Args:
+        missing: gives what is missing now, the most needed first; told apart by its text, and tried once.
+        start: starts its process; one that ends with REFUSED has not failed.
+        minutes: after which none is started. at_a_time: how many run beside each other. tell: called with a line.
+    """
     began, failed, tried = time.monotonic(), 0, set[str]()
-    going: dict[str, tuple[subprocess.Popen[bytes], EvidenceJob]] = {}
+    going: dict[str, subprocess.Popen[bytes]] = {}
     ended = True
     try:
         while True:
-            for key, (process, one) in list(going.items()):
+            for key, process in list(going.items()):
                 code = process.poll()
                 if code is not None:
                     del going[key]
                     ended = True
                     failed += code not in (0, REFUSED)
                     word = {0: "done", REFUSED: "refused"}.get(code, f"FAILED ({code})")
-                    tell(f"[{(time.monotonic() - began) / 60:5.1f} min] {one}: {word}")
+                    tell(f"[{(time.monotonic() - began) / 60:5.1f} min] {key}: {word}")
             late = time.monotonic() - began > minutes * 60
-            todo = (one for one in waiting(names, out) if str(one) not in tried) if ended and not late else iter(())
+            todo = (one for one in missing() if str(one) not in tried) if ended and not late else iter(())
             ended = False  # nothing else is missing until another run is done
             for one in list(islice(todo, at_a_time - len(going))):
                 tried.add(str(one))
-                going[str(one)] = (_start(one, data, out, at_a_time), one)
+                going[str(one)] = start(one)
             if not going:
                 return failed
             time.sleep(1.0)
     finally:
-        for process, _ in going.values():  # only where this was interrupted: no file is half written
+        for process in going.values():  # only where this was interrupted: no file is half written
             process.terminate()
 
 

@@ -14,7 +14,7 @@ from sitelora.comparison.evidence.block import kind_here, require_same_kind
 from sitelora.comparison.evidence.experiment import protocol
 from sitelora.comparison.evidence.job import FORMAT, EvidenceJob
 from sitelora.comparison.evidence.scoring import afterwards
-from sitelora.comparison.record import base_record, require_test_cases, require_whole, steps
+from sitelora.comparison.record import base_record, require_test_cases, require_whole, site_facts, steps
 from sitelora.comparison.run import Job, commit
 from sitelora.data.pooled import POOLED, content_sha256, pool_sites
 from sitelora.data.site_folder import SiteFolder, find_site_folder
@@ -129,7 +129,7 @@ def _record(
             site: [each.sites[site].metrics.get("score_served") for each in result.rounds] for site in result.sites
         },
         "rounds": [_round(each) for each in result.rounds],
-        "sites": {folder.name: _site(folder, result, scored["sites"][folder.name], job) for folder in folders},
+        "sites": {folder.name: _site(folder, result, scored["sites"][folder.name]) for folder in folders},
         "left_out": {
             site: {kind: sum(block["cases"].values()) / len(block["cases"]) for kind, block in models.items()}
             for site, models in scored.get("left_out", {}).items()
@@ -149,20 +149,13 @@ def _round(each: Round) -> dict[str, Any]:
     return found
 
 
-def _site(folder: SiteFolder, result: RunResult, models: Mapping[str, Any], job: Job) -> dict[str, Any]:
+def _site(folder: SiteFolder, result: RunResult, models: Mapping[str, Any]) -> dict[str, Any]:
     """Return a site's record: test cases once, every model's scores in their order."""
-    by_case = {folder.case_names[case["image"]]: str(case["patient"]) for case in folder.cases("test")}
+    facts = site_facts(folder, result)
+    by_case = facts["patients"]
     names = sorted(by_case)
-    pooled = POOLED in result.sites
-    rounds = [] if pooled else [each.sites[folder.name] for each in result.rounds]
-    began = 0 if pooled else result.sites[folder.name].begin_bytes_up
-    images = sum(path.stat().st_size for part in ("images", "labels") for path in (folder.path / part).glob("*"))
     return {
-        "hospital": folder.hospital,
-        "cases": folder.case_counts(),
-        "bytes_up": images if pooled else began + sum(entry.bytes_up for entry in rounds),
-        "bytes_down": sum(entry.bytes_down for entry in rounds),
-        "sent": "images and labels" if pooled else "shared tensors",
+        **facts,
         "names": names,
         "patients": [by_case[name] for name in names],
         "models": {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.comparison.evidence.experiment import PERSONAL, TRAINED, TUNED
+from sitelora.comparison.run import for_unseen_sites
 from sitelora.data.pooled import POOLED, own_name
 from sitelora.data.site_folder import SiteFolder
 from sitelora.evaluation.scores import case_scores
@@ -67,7 +68,7 @@ def score_pooled(site: Site, packet: Packet, folders: Sequence[SiteFolder]) -> d
 def score_unseen(site: Site, packet: Packet, folders: Sequence[SiteFolder], *, pooled: bool) -> dict[str, Scores]:
     """Return the scores of the base and of what a site that never took part would get, on such sites' cases."""
     models = site.served_models(packet)
-    given = models[PERSONAL] if pooled else models["unseen"] if isinstance(models["global"], str) else models["global"]
+    given = for_unseen_sites(models, pooled=pooled)
     found: dict[str, Scores] = {}
     for folder in folders:
         found[folder.name] = {
