@@ -18,7 +18,8 @@ from sitelora.federation.job_folder import JobFolder
 from sitelora.federation.plan import FederationPlan
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import SiteSettings
-from sitelora.flare.protocol import Ticket, reply_shareable
+from sitelora.federation.ticket import Ticket
+from sitelora.flare.protocol import reply_shareable
 from sitelora.settings import read_settings
 from sitelora.simulator.resolve_run import choose_run
 from small_network import SMALL

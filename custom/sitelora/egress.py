@@ -26,7 +26,6 @@ from sitelora.server.types import ANY_SITE, Message, Update
 from sitelora.settings import read_settings
 from sitelora.sharing.accounting import guarantee
 from sitelora.sharing.codecs import initial_codecs
-from sitelora.sharing.noise import second_factors
 from sitelora.sharing.patterns import clean_name
 from sitelora.sharing.wire import WireFormat, packet_bytes
 
@@ -150,7 +149,7 @@ def egress_statement(
     all_bytes = sum(_count(shape) for shape in shared.values()) * size
     rounds_of = [method.sent_in(number, partition.shared) for number in range(rounds)]
     up = [sum(_count(shared[name]) for name in sent) * size for sent in rounds_of]
-    still = frozenset[str]().union(*map(second_factors, rounds_of)) if wire.one_factor else frozenset()
+    still = frozenset[str]().union(*map(wire.still, rounds_of))
     values = max(sum(_count(shared[name]) for name in sent if name not in still) for sent in rounds_of)
     down = rehearse(method, shared, rounds=rounds, sites=sites, wire=wire)
     return EgressStatement(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+DELTA = 1e-5
+"""The chance with which epsilon may not hold, in all that is told here: small against one over any number of sites."""
 STRONG, WEAK = 1.0, 10.0
 """Up to the first epsilon a guarantee is called strong, above the second it means nothing (Ponomareva et al., "How to
 DP-fy ML", arXiv 2303.00654: at most 1 strong, at most 10 reasonable, above it weak or none)."""
@@ -33,7 +35,7 @@ class Guarantee:
     sampling_rate: float = 1.0
     rounds: int = 0
     releases: int = 0
-    delta: float = 1e-5
+    delta: float = DELTA
     epsilon: float | None = None
     epsilon_replaced: float | None = None
     loudness: float | None = None

@@ -29,7 +29,8 @@ from sitelora.federation.identity import BEGIN_ROUND
 from sitelora.federation.plan import FederationPlan
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import Answer, SiteSettings
-from sitelora.flare.protocol import Ticket, read_reply, read_task, reply_shareable, task_model
+from sitelora.federation.ticket import Ticket
+from sitelora.flare.protocol import read_reply, read_task, reply_shareable, task_model
 from sitelora.method_registry import find_method, method_names, with_arguments
 from sitelora.networks.before_built import parts_before
 from sitelora.networks.parts import Parts, PartsError

@@ -21,8 +21,9 @@ from sitelora.federation.identity import BEGIN_ROUND
 from sitelora.federation.job import Job
 from sitelora.federation.refusals import REMEDIES
 from sitelora.federation.task_names import BEGIN, EVALUATE, TRAIN
+from sitelora.federation.ticket import Ticket
 from sitelora.flare.executor import SiteExecutor
-from sitelora.flare.protocol import Ticket, task_model
+from sitelora.flare.protocol import task_model
 from sitelora.flare.site_config import SiteConfig
 from sitelora.sharing.wire import cast
 

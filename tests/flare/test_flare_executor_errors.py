@@ -16,8 +16,9 @@ from sitelora.federation import files
 from sitelora.federation.identity import BEGIN_ROUND
 from sitelora.federation.job import Job
 from sitelora.federation.task_names import BEGIN
+from sitelora.federation.ticket import Ticket
 from sitelora.flare.executor import SiteExecutor
-from sitelora.flare.protocol import Ticket, task_model
+from sitelora.flare.protocol import task_model
 
 JOB = Job(federation="f", bundle="iat_segmentation", dataset="prostate", sites=("site-1", "site-2"), rounds=1)
 

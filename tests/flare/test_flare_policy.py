@@ -17,8 +17,9 @@ from torch import Tensor
 
 from sitelora.federation.identity import BEGIN_ROUND
 from sitelora.federation.job import Job
+from sitelora.federation.ticket import Ticket
 from sitelora.flare.policy import SitePolicy
-from sitelora.flare.protocol import Ticket, error_shareable, reply_shareable
+from sitelora.flare.protocol import error_shareable, reply_shareable
 from sitelora.sharing.audit import verify_audit
 from sitelora.sharing.wire import global_norm, packet_sha256
 

@@ -16,8 +16,9 @@ from sitelora.federation.audit_report import audit_report
 from sitelora.federation.identity import BEGIN_ROUND
 from sitelora.federation.run_folder import RunFolder
 from sitelora.federation.task_names import BEGIN, EVALUATE, TRAIN
+from sitelora.federation.ticket import Ticket
 from sitelora.flare.executor import SiteExecutor
-from sitelora.flare.protocol import Ticket, task_model
+from sitelora.flare.protocol import task_model
 from sitelora.sharing.accounting import same_noise
 from sitelora.sharing.audit import audit_entries, verify_audit
 from sitelora.sharing.wire import packet_sha256

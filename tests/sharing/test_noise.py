@@ -13,8 +13,8 @@ from torch import Tensor
 
 from sitelora.sharing import noise as module
 from sitelora.sharing.exit import privatise
-from sitelora.sharing.noise import SecretNoise, add_noise, second_factors
-from sitelora.sharing.wire import WireFormat, global_norm, packet_sha256
+from sitelora.sharing.noise import SecretNoise, add_noise
+from sitelora.sharing.wire import WireFormat, global_norm, packet_sha256, second_factors
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

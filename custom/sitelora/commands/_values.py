@@ -1,4 +1,4 @@
-"""Arguments that several commands have: bundle values on the command line, and folders."""
+"""Arguments that several commands have: bundle values on the command line, a policy, and folders."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sitelora.value_kinds import key_value, short
+
+if TYPE_CHECKING:
+    from sitelora.policy.site_policy import Policy
 
 MOST = 100_000
 
@@ -74,3 +77,23 @@ def positive(text: str) -> int:
     if not text.isdecimal() or not digits or len(digits) > len(str(MOST)) or int(text) > MOST:
         raise argparse.ArgumentTypeError(f"found {short(text)}, expected a whole number from 1 to {MOST}")
     return int(text)
+
+
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--policy FILE`` and ``--level NAME``, of which one may be given."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--policy", type=Path, metavar="FILE", help="a site's local/sitelora.json")
+    which.add_argument("--level", metavar="NAME", help="a shipped level: open, consortium, strict")
+
+
+def policy_of(args: argparse.Namespace) -> Policy | None:
+    """Return the policy that was asked for, None where none was.
+
+    Raises:
+        ValueError: there is no such level, or the file is not usable.
+    """
+    from sitelora.policy.site_policy import Policy
+
+    if args.policy is not None:
+        return Policy.read(args.policy)
+    return Policy.of_level(args.level) if args.level is not None else None

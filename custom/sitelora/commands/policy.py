@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sitelora.commands._values import add_policy, policy_of
+
 if TYPE_CHECKING:
     from sitelora.policy.site_policy import Policy
 
@@ -32,9 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--submitter", default="", metavar="NAME", help="who would submit it, as NVFlare knows her")
     check.add_argument("--json", action="store_true", help="print JSON")
     for one in (show, check):
-        which = one.add_mutually_exclusive_group()
-        which.add_argument("--policy", type=Path, metavar="FILE", help="a site's sitelora.json")
-        which.add_argument("--level", metavar="NAME", help="a shipped level: open, consortium, strict")
+        add_policy(one)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,13 +44,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _policy(args: argparse.Namespace) -> Policy:
     from sitelora.commands import CommandError
-    from sitelora.policy.site_policy import Policy
 
-    if args.policy is not None:
-        return Policy.read(args.policy)
-    if args.level is None:
+    policy = policy_of(args)
+    if policy is None:
         raise CommandError("found neither --policy FILE nor --level NAME; expected one: whose policy is it to be?")
-    return Policy.of_level(args.level)
+    return policy
 
 
 def _show(args: argparse.Namespace) -> int:

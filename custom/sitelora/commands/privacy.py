@@ -8,9 +8,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sitelora.commands._values import add_policy, policy_of
+
 if TYPE_CHECKING:
     from sitelora.federation.job import Job
-    from sitelora.policy.site_policy import Policy
 
 HELP = "write one page for an ethics board: what a job takes from a hospital, what stays, and what protects it"
 EXAMPLES = """\
@@ -31,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--spent", action="store_true", help="in place of a page: what left from here is worth, by data"
     )
     parser.add_argument("--home", type=Path, metavar="DIR", help="where state is kept (default: $SITELORA_HOME)")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--policy", type=Path, metavar="FILE", help="the hospital's local/sitelora.json")
-    which.add_argument("--level", metavar="NAME", help="a shipped level: open, consortium, strict")
+    add_policy(parser)
     parser.add_argument("--submitter", default="", metavar="NAME", help="who would submit it, as NVFlare knows her")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it here (default: print it)")
     parser.add_argument("--json", action="store_true", help="the same facts as JSON")
@@ -51,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from sitelora.egress import egress_statement
     from sitelora.policy.judge import judge_values
 
-    job, policy = _job(args.job), _policy(args)
+    job, policy = _job(args.job), policy_of(args)
     statement = egress_statement(job.bundle, job.settings, rounds=job.rounds, sites=len(job.sites), wire=job.wire)
     reasons = [] if policy is None else judge_values(job, policy, submitter=args.submitter)
     told = facts(job, statement, policy, reasons)
@@ -68,9 +67,9 @@ def _spent(args: argparse.Namespace) -> int:
     from sitelora.commands import CommandError
     from sitelora.commands.status import table
     from sitelora.federation.identity import secret_file
-    from sitelora.guarantee import epsilon_text
+    from sitelora.guarantee import DELTA, epsilon_text
     from sitelora.home import home
-    from sitelora.sharing.accounting import DELTA, epsilon
+    from sitelora.sharing.accounting import epsilon
     from sitelora.sharing.ledger import ledgers_in
 
     root = args.home or home()
@@ -93,15 +92,8 @@ def _spent(args: argparse.Namespace) -> int:
 
 def _job(name: str) -> Job:
     from sitelora.federation.job import JOB_FILE, Job
+    from sitelora.federation.job_folder import APP
     from sitelora.job_table import find_job
 
     folder = Path(name)
-    return Job.read(folder / "app" / "config" / JOB_FILE) if folder.is_dir() else find_job(name)
-
-
-def _policy(args: argparse.Namespace) -> Policy | None:
-    from sitelora.policy.site_policy import Policy
-
-    if args.policy is not None:
-        return Policy.read(args.policy)
-    return Policy.of_level(args.level) if args.level is not None else None
+    return Job.read(folder / APP / "config" / JOB_FILE) if folder.is_dir() else find_job(name)

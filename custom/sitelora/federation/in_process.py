@@ -128,30 +128,24 @@ def _run(
     own_methods: tuple[str, ...] | None,
     site_values: Mapping[str, Any] | None,
 ) -> RunResult:
-    bundle, dataset, rounds, root, evaluate = job.bundle, job.dataset, job.rounds, plan.home, job.evaluate
-    wire, agreed = job.wire, plan.agreed
+    rounds = job.rounds
     set_torch_threads(settings)
     coordinator = Coordinator(plan, settings.method, settings.task, resume=job.resume)
     members: dict[str, Site] = {}
     one_base = OneBase()
     for name in plan.sites:
-        folder = find_site_folder(dataset, name, data)
+        folder = find_site_folder(job.dataset, name, data)
         members[name] = Site(
-            SiteSettings(
-                site=name,
+            SiteSettings.of_job(
+                job,
                 federation=plan.federation,
+                agreed=plan.agreed,
+                site=name,
                 uid=plan.uid,
-                bundle=bundle,
                 data=folder,
-                dataset=dataset,
-                home=root,
-                overrides=job.settings,
-                wire=wire,
-                rounds=rounds,
-                sites=len(plan.sites),
+                home=plan.home,
                 own_methods=own_methods,
                 site_values=site_values or {},
-                agreed=agreed,
             ),
             one_base=one_base,
         )
@@ -169,7 +163,7 @@ def _run(
         if on_round is not None:
             on_round(coordinator.record.rounds[round_number])
     evaluations: dict[str, Mapping[str, ModelScore]] = {}
-    if evaluate:
+    if job.evaluate:
         for name, site in members.items():
             try:
                 answer = site.evaluate(coordinator.evaluation_packet(name))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,8 +35,8 @@ from sitelora.method import TRAVELLING, Method, Model, Pass
 from sitelora.regularizers.base import SiteView
 from sitelora.regularizers.seen import SeenInputs
 from sitelora.seeding import derive_seed
-from sitelora.sharing.noise import second_factors
 from sitelora.sharing.patterns import matches_any
+from sitelora.sharing.wire import WireFormat
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class LocalRound:
         site: the site's name.
         schedule: of the learning rate over the federation; by default the optimiser's rate throughout.
         max_gradient_norm: largest L2 norm of a step's whole gradient; 0 leaves it as it is.
-        one_factor: of a pair whose factors would both be sent, B is trained and A stays as received (`noise_on`).
+        still: from the names that are sent, those that stay as received; by default none (`WireFormat.still`).
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class LocalRound:
         site: str,
         schedule: Schedule | None = None,
         max_gradient_norm: float = 0.0,
-        one_factor: bool = False,
+        still: Callable[[Collection[str]], frozenset[str]] | None = None,
     ) -> None:
         self._network = network
         self._method = method
@@ -107,7 +107,7 @@ class LocalRound:
         lighten(trainer)
         self._seed = seed
         self._site = site
-        self._one_factor, self._still = one_factor, frozenset[str]()
+        self._still_of, self._still = still or WireFormat().still, frozenset[str]()
         self._rate = RateSetter(trainer.optimizer, schedule or Schedule())
         self._rate.attach(trainer)
         self._epochs = int(trainer.state.max_epochs)
@@ -164,7 +164,7 @@ class LocalRound:
         trained: dict[str, Tensor] = dict(received)
         outgoing: dict[str, Tensor] = {}
         sent = self._method.sent_in(round_number, self._partition.shared)
-        self._still = second_factors(sent) if self._one_factor else frozenset()
+        self._still = self._still_of(sent)
         for number, one in enumerate(passes):
             values = self._values_of(one.copy, trained, state)
             load_values(self._network, values)

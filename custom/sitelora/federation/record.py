@@ -25,7 +25,6 @@ from sitelora.run_result import (
     SiteRound,
 )
 from sitelora.sharing.accounting import guarantee
-from sitelora.sharing.noise import second_factors
 from sitelora.sharing.schema import SchemaError
 from sitelora.task import Task
 from sitelora.typed_json import from_json, to_json
@@ -207,7 +206,7 @@ class FederationRecord:
     def _privacy(self) -> Guarantee:
         """Return what the job's noise guarantees to a site that answered in every round (rejected ones left too)."""
         sent = self._method.sent_in(0, tuple(self._shapes))
-        still = second_factors(sent) if self._plan.wire.one_factor else ()
+        still = self._plan.wire.still(sent)
         values = sum(math.prod(self._shapes[name]) for name in sent if name not in still)
         each = self._method.releases if self._shapes else 0
         return guarantee(self._plan.wire, rounds=len(self.rounds), each=each, values=values)

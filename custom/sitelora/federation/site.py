@@ -101,7 +101,7 @@ class Site:
             site=self.settings.site,
             schedule=self._parser.get_parsed_content("schedule") if "schedule" in self._parser else None,
             max_gradient_norm=float(self._parser.get_parsed_content("max_gradient_norm")),
-            one_factor=self.settings.wire.one_factor,
+            still=self.settings.wire.still,
         )
 
     @cached_property

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from monai.bundle import ConfigParser
 from torch import Tensor
@@ -16,6 +16,9 @@ from sitelora.networks.precision import resolve_precision
 from sitelora.settings import RunSettings, read_settings
 from sitelora.sharing.bounds import ExitBounds
 from sitelora.sharing.wire import WireFormat
+
+if TYPE_CHECKING:
+    from sitelora.federation.job import Job
 
 
 class SiteError(RuntimeError):
@@ -66,6 +69,26 @@ class SiteSettings:
     own_methods: tuple[str, ...] | None = None
     site_values: Mapping[str, Any] = field(default_factory=dict)
     agreed: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_job(cls, job: Job, *, federation: str, agreed: Mapping[str, str], **own: Any) -> SiteSettings:
+        """Return the settings of a site that takes part in a job: what the job says, and what is the site's own.
+
+        Args:
+            job: the job. federation: name of the federation. agreed: from ``Job.agreed``.
+            own: every other argument of this class that a job does not say: ``site``, ``uid``, ``data``, ``home``, ...
+        """
+        return cls(
+            federation=federation,
+            bundle=job.bundle,
+            dataset=job.dataset,
+            overrides=job.settings,
+            wire=job.wire,
+            rounds=job.rounds,
+            sites=len(job.sites),
+            agreed=agreed,
+            **own,
+        )
 
     @cached_property
     def run(self) -> RunSettings:

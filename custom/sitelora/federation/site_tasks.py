@@ -194,21 +194,16 @@ class SiteTasks:
         folder, drawn = own.site_folder(job.dataset)
         self._one_base = self._one_base or OneBase()
         site = Site(
-            SiteSettings(
-                site=own.name,
+            SiteSettings.of_job(
+                job,
                 federation=ticket.federation,
+                agreed=job.agreed(settings),
+                site=own.name,
                 uid=ticket.uid,
-                bundle=job.bundle,
                 data=folder,
-                dataset=job.dataset,
                 home=own.home,
-                overrides=job.settings,
-                wire=job.wire,
                 own_methods=own.methods,
                 site_values=own.values,
-                agreed=job.agreed(settings),
-                rounds=job.rounds,
-                sites=len(job.sites),
                 missed=own.most_missed_rounds,
                 bounds=own.bounds,
             ),

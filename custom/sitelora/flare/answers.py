@@ -10,7 +10,7 @@ from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 from torch import Tensor
 
-from sitelora.flare.protocol import Ticket
+from sitelora.federation.ticket import Ticket
 from sitelora.flare.site_config import SiteConfig
 from sitelora.sharing.wire import EgressError
 

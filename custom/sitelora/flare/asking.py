@@ -15,7 +15,8 @@ from nvflare.app_common.workflows.model_controller import ModelController
 from nvflare.widgets.info_collector import GroupInfoCollector, InfoCollector
 
 from sitelora.federation.presence import Presence
-from sitelora.flare.protocol import Reply, Ticket, read_reply, task_model
+from sitelora.federation.ticket import Ticket
+from sitelora.flare.protocol import Reply, read_reply, task_model
 from sitelora.flare.signs import receive_signs
 from sitelora.sharing.wire import Packet
 

@@ -29,8 +29,9 @@ from sitelora.federation.plan import FederationPlan
 from sitelora.federation.run_folder import RESULT, SERVER, RunFolder
 from sitelora.federation.run_lock import RunningError, end_on_request, working
 from sitelora.federation.task_names import BEGIN, EVALUATE, TRAIN
+from sitelora.federation.ticket import Ticket
 from sitelora.flare.asking import AskingController, RunAborted
-from sitelora.flare.protocol import Reply, Ticket
+from sitelora.flare.protocol import Reply
 from sitelora.flare.site_config import SiteConfig, read_job, refuse_arguments
 from sitelora.flare.taking_turns import turns_at_server, workspace_of_simulator
 from sitelora.run_result import ModelScore, RunResult

@@ -23,8 +23,9 @@ from sitelora.federation.identity import BEGIN_ROUND, site_secret
 from sitelora.federation.refusals import REMEDIES
 from sitelora.federation.reports import BEGIN, SCORES, TRAINED
 from sitelora.federation.run_folder import INITIAL, POLICY
+from sitelora.federation.ticket import Ticket
 from sitelora.flare.answers import context_of, packet_of, site_folder_of_run
-from sitelora.flare.protocol import Ticket, error_shareable
+from sitelora.flare.protocol import error_shareable
 from sitelora.flare.site_config import SiteConfig, read_job
 from sitelora.sharing.audit import AuditLog
 from sitelora.sharing.exit import privatise

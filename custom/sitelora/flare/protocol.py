@@ -17,8 +17,7 @@ from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 import sitelora
 from sitelora.federation.identity import BEGIN_ROUND
 from sitelora.federation.refusals import UNLISTED, sentence
-from sitelora.federation.ticket import ProtocolError as ProtocolError
-from sitelora.federation.ticket import Ticket as Ticket
+from sitelora.federation.ticket import ProtocolError, Ticket
 
 if TYPE_CHECKING:  # torch, which a process that only passes tensors on has no use for
     from torch import Tensor

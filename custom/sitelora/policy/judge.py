@@ -14,9 +14,10 @@ from sitelora.bundle import bundle_names
 from sitelora.federation.job import JOB_FILE, Job
 from sitelora.federation.job_folder import CLIENT_CONFIG, MARKER, SERVER_CONFIG
 from sitelora.federation.run_folder import AUDIT
+from sitelora.guarantee import DELTA
 from sitelora.policy.job_files import CONFIG, CUSTOM, LAUNCHER, JobFiles, named_classes, strange_keys
 from sitelora.policy.site_policy import ANY_CODE, MARKER_ONLY, NO_CODE, OWN, JobRefusedError, Policy
-from sitelora.sharing.accounting import DELTA, AccountantMissingError, same_noise
+from sitelora.sharing.accounting import AccountantMissingError, same_noise
 from sitelora.value_kinds import SettingsError, short
 
 _KNOWN = {f"{CONFIG}/{name}" for name in (CLIENT_CONFIG, SERVER_CONFIG, JOB_FILE)}

@@ -15,13 +15,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sitelora.guarantee import Guarantee
+from sitelora.guarantee import DELTA, Guarantee
 
 if TYPE_CHECKING:
     from sitelora.sharing.wire import WireFormat
 
-DELTA = 1e-5
-"""The chance with which epsilon may not hold, in all that is told here: small against one over any number of sites."""
 SAMPLING_RATE = 1.0
 ACCOUNTANT = "opacus, Renyi differential privacy"
 LEAST = 1e-6
@@ -117,7 +115,6 @@ def guarantee(wire: WireFormat, *, rounds: int, each: int = 1, values: int | Non
         sampling_rate=SAMPLING_RATE,
         rounds=rounds,
         releases=releases,
-        delta=DELTA,
         loudness=wire.noise_std * math.sqrt(values) if wire.noise_std and values else None,
     )
     if not wire.noise_std and releases:

@@ -19,7 +19,7 @@ from sitelora.sharing.bounds import ExitBounds, packet_sets
 from sitelora.sharing.codecs import Codecs, encode, encoded_layout
 from sitelora.sharing.layout import Layout, check_packet, with_companions
 from sitelora.sharing.ledger import Ledger
-from sitelora.sharing.noise import SecretNoise, add_noise, second_factors
+from sitelora.sharing.noise import SecretNoise, add_noise
 from sitelora.sharing.rule import ShareRule
 from sitelora.sharing.schema import Schema
 from sitelora.sharing.wire import (
@@ -137,7 +137,7 @@ def privatise(
     if wire.clip_norm is None or packet_sha256(packet) == initial_sha256:
         return dict(packet)
     parts = tuple(context[key] for key in sorted(context))
-    still = second_factors(packet) if wire.one_factor else frozenset()
+    still = wire.still(packet)
     packet = {name: torch.zeros_like(value) if name in still else value for name, value in packet.items()}
     private: dict[str, Tensor] = {}
     for companion, values in packet_sets(packet).items():

@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sitelora.sharing.accounting import DELTA, LEAST, Releases, epsilon, gathered
+from sitelora.guarantee import DELTA
+from sitelora.sharing.accounting import LEAST, Releases, epsilon, gathered
 from sitelora.sharing.chain import BEGINNING, end_of, is_signed, locked, sha256_of, signed
 from sitelora.sharing.wire import EgressError
 

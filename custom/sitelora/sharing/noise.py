@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
-from collections.abc import Collection
 
 import numpy as np
 import torch
@@ -68,14 +67,3 @@ def add_noise(packet: Packet, std: float, noise: SecretNoise) -> dict[str, Tenso
         + torch.from_numpy(np.asarray(std * noise.normal(tuple(packet[name].shape)))).to(packet[name].dtype)
         for name in sorted(packet)
     }
-
-
-def second_factors(names: Collection[str]) -> frozenset[str]:
-    """Return the factors A whose factor B is among the same names, of companions too: one of the two carries no noise.
-
-    With noise on both, the product that acts is ``(B + n)(A + m) = BA + nA + Bm + nm``: beside what noise on one
-    factor would add there are a second term and a product of two noises, Gaussian no more and of the order of their
-    square. With A as it was, ``(B + n) A = BA + nA`` (FFA-LoRA, arXiv 2403.12313).
-    """
-    here = set(names)
-    return frozenset(name for name in here if name.endswith(".A") and f"{name[:-2]}.B" in here)

@@ -71,15 +71,25 @@ class WireFormat:
         """Standard deviation of the noise in every value, in the units of the values."""
         return self.noise_std * (self.clip_norm or 0.0)
 
-    @property
-    def one_factor(self) -> bool:
-        """Whether one factor of a pair is to stay as it was received, so that noise meets the other alone."""
-        return self.noise_std > 0 and self.noise_on == ONE_FACTOR
+    def still(self, names: Collection[str]) -> frozenset[str]:
+        """Return the tensors, of those that leave together, that stay as received: noise meets one factor alone."""
+        return second_factors(names) if self.noise_std > 0 and self.noise_on == ONE_FACTOR else frozenset()
 
     @property
     def torch_dtype(self) -> torch.dtype:
         """The torch dtype of travelling values."""
         return DTYPES[self.dtype]
+
+
+def second_factors(names: Collection[str]) -> frozenset[str]:
+    """Return the factors A whose factor B is among the same names, of companions too: one of the two carries no noise.
+
+    With noise on both, the product that acts is ``(B + n)(A + m) = BA + nA + Bm + nm``: beside what noise on one
+    factor would add there are a second term and a product of two noises, Gaussian no more and of the order of their
+    square. With A as it was, ``(B + n) A = BA + nA`` (FFA-LoRA, arXiv 2403.12313).
+    """
+    here = set(names)
+    return frozenset(name for name in here if name.endswith(".A") and f"{name[:-2]}.B" in here)
 
 
 def difference(trained: Mapping[str, Tensor], received: Mapping[str, Tensor]) -> dict[str, Tensor]:
