@@ -137,7 +137,8 @@ A dishonest server hands out a base that lets pixels and places pass to the adap
 ({side} px, `sam_tiny`, the phantom; one training case) it **computes** the site's picture: no mask, no search. One base
 is made for methods that share A: the server also sends values of its own, every A 0 and every B so small that AdamW's
 first step is proportional to the gradient. The other is made for methods that share B and whose A everybody knows: its
-message is honest. An attack is worth something where it beats what anyone would draw without the update: {naive}.
+message is honest. An attack is worth something where it beats what anyone would draw without the update:
+{naive}.
 "Place" is where the true picture stands among {pictures} of the same site by likeness: 1 is found. One picture, one
 seed.
 
@@ -145,8 +146,8 @@ seed.
 MIDDLE = """
 Noise is a multiple of the clip norm (1): 0.0005 is the floor of the policy's level `strict`, which guarantees nothing.
 Where a row draws little, it says so of these two bases and this reading alone: an attack made for that protection would
-draw more. Not tried: bottleneck adapters (FedSCA), larger pictures, more steps or cases, local factors that have been
-trained in rounds before.
+draw more. On the honest base the reading looks for what is not there, which is no attack on it. Not tried: bottleneck
+adapters (FedSCA), larger pictures, more steps or cases, local factors that have been trained in rounds before.
 
 ## What stands between a site and such a base
 
@@ -179,8 +180,9 @@ def verdict(row: Mapping[str, Any]) -> str:
     gain = row["attack"]["psnr_db"] - max(one["psnr_db"] for one in row["naive"].values())
     if gain >= 3:
         return "**draws the picture**"
-    found = ", but finds the picture" if row["attack"]["place"] == 1 else ""
-    return ("a little" if gain > 0 else "no better than guessing") + found
+    luck = min(one["place"] for one in row["naive"].values())
+    found = ", but finds the picture" if row["attack"]["place"] == 1 < luck else ""
+    return ("a little better than guessing" if gain >= 1 else "no better than guessing") + found
 
 
 def page(table: Mapping[str, Any]) -> str:

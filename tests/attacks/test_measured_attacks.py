@@ -76,19 +76,19 @@ def test_what_the_privacy_page_says_of_them_is_in_the_numbers(load: Any) -> None
 def test_a_search_finds_the_picture_in_a_leaky_update(load: Any) -> None:
     inversion = load("inversion")
     generator = torch.Generator().manual_seed(0)
-    picture, weight = torch.rand(8, 8, generator=generator), torch.randn(80, 64, generator=generator)
+    picture, weight = torch.rand(8, 8, generator=generator), torch.randn(300, 64, generator=generator)
 
     def gradients(guess: torch.Tensor) -> list[torch.Tensor]:
         return [weight @ (guess.flatten() - 0.5)]
 
     start = torch.full((8, 8), 0.5) + 0.01 * torch.rand(8, 8, generator=generator)
     sent = [one.detach() for one in gradients(picture)]
-    guess, (reached,) = inversion.invert(gradients, sent, [start], steps=300, prior=0.0)
+    guess, (reached,) = inversion.invert(gradients, sent, [start], steps=150, prior=0.0)
     assert reached < 0.01
-    assert inversion.correlation(guess, picture) > 0.98
+    assert inversion.correlation(guess, picture) > 0.95
     assert inversion.place(guess, picture, torch.rand(9, 8, 8, generator=generator)) == 1
-    other = [torch.randn(80, generator=generator)]  # an update that was not made from it
-    guess, _ = inversion.invert(gradients, other, [start], steps=300, prior=0.0)
+    other = [torch.randn(300, generator=generator)]  # an update that was not made from it
+    guess, _ = inversion.invert(gradients, other, [start], steps=150, prior=0.0)
     assert inversion.correlation(guess, picture) < 0.5
 
 
