@@ -183,7 +183,7 @@ def attack(run: Run, *, data: Path, home: Path, others: Tensor, decoys: Tensor, 
     return {
         "method": run.method,
         "wire": {"dtype": run.wire.dtype, "clip_norm": run.wire.clip_norm, "noise_std": run.wire.noise_std},
-        "values_sent": sum(value.numel() for value in (*sent.update.values(), *sent.companions.values())),
+        "values_sent": sent.values,
         "attack": {**scores(guess, sent.picture), "place": place(guess, sent.picture, decoys)},
         "naive": {name: {**known[name], "place": place(guesses[name], sent.picture, decoys)} for name in known},
         "mismatch_reached": reached,
@@ -259,7 +259,7 @@ def page(table: Mapping[str, Any]) -> str:
         lines.append(
             f"| {run.name} | {row['values_sent']:,} | {guess['psnr_db']:.1f} dB | {best:.1f} dB | {guess['ssim']:.2f} "
             f"({ssim:.2f}) | {guess['place']} "
-            f"| {min(row['mismatch_reached']):.2f} ({row['mismatch_of_the_truth']:.2f}) "
+            f"| {min(row['mismatch_reached']):.2f} ({abs(row['mismatch_of_the_truth']):.2f}) "
             f"| {verdict(row)} |"
         )
     pictures = asked["decoys"] + 1

@@ -54,6 +54,7 @@ class Sent:
 
     Attributes:
         update: as the server decodes it, fp32 by name. received: what the server had sent.
+        values: how many travelled, companions too.
         companions: what the method sends beside it, by the name of the tensor that it belongs to.
         picture, mask: what the site's network saw, ``[H, W]`` in 0..1 and in {0, 1}; the attack does not read them,
             but for the mask where it says so.
@@ -61,6 +62,7 @@ class Sent:
     """
 
     update: dict[str, Tensor]
+    values: int
     companions: dict[str, Tensor]
     received: dict[str, Tensor]
     picture: Tensor
@@ -132,6 +134,7 @@ def one_step(
     received = {n: t for n, t in message.items() if not n.startswith("@")}
     return Sent(
         update=decode(own, codecs, layout, sender=SITE),
+        values=sum(tensor.numel() for tensor in answer.tensors.values()),
         companions={name.partition("/")[2]: tensor for name, tensor in beside.items()},
         received=decode(received, codecs, shared, sender="server"),
         picture=picture,
