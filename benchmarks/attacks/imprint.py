@@ -148,6 +148,7 @@ Noise is a multiple of the clip norm (1): 0.0005 is the floor of the policy's le
 Where a row draws little, it says so of these two bases and this reading alone: an attack made for that protection would
 draw more. On the honest base the reading looks for what is not there, which is no attack on it. Not tried: bottleneck
 adapters (FedSCA), larger pictures, more steps or cases, local factors that have been trained in rounds before.
+Noise follows from a secret that every run draws anew, so rows with noise differ a little when they are made again.
 
 ## What stands between a site and such a base
 
@@ -216,7 +217,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     torch.set_num_threads(1)
     table = json.loads(args.out.read_text(encoding="utf-8")) if args.out.is_file() else {}
-    asked = {"side": SIDE, "decoys": DECOYS, "precision": "fp32", "site": SITE}
+    asked = {"side": SIDE, "others": OTHERS, "decoys": DECOYS, "precision": "fp32", "site": SITE}
+    asked |= {"cut": [EXACT, CUT], "smooth": [SMOOTH, BLUR], "gradient": [SMALL, LARGE], "code": imprint_a.CODE}
     if table and table["asked"] != asked:
         parser.error(f"{args.out} holds other settings: {table['asked']}; remove it or name another file")
     rows: dict[str, Any] = table.get("rows", {})

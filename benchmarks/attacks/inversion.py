@@ -212,6 +212,7 @@ TAIL = """
 where the guess's is the larger, the search stopped short, and **a better one would find more**. So a weak row says
 nothing of safety: [a malicious base](imprint.md) draws the picture from the same update. Noise is a multiple of the
 clip norm (1); [privacy.md](../privacy.md#what-the-noise-is-worth) says what it is worth.
+It follows from a secret that every run draws anew, so rows with noise differ a little when they are made again.
 
 Written from `benchmarks/results/attacks/inversion.json` by
 

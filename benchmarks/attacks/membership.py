@@ -223,6 +223,7 @@ TAIL = """
 gives. An attack with shadow models, more patients or the updates of all rounds would find more than these two; where a
 row says weak it says that of these two alone. The control shows that they find what a model surely remembers: a site
 with one case stands bare. Noise is a multiple of the clip norm (1); its price is the loss on fresh patients beside it.
+It follows from a secret that every run draws anew, so its row differs a little when it is made again.
 
 Written from `benchmarks/results/attacks/membership.json` by
 
