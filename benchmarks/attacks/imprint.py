@@ -160,9 +160,10 @@ Each was run, with this very base:
 TAIL = """
 **So**: the hashes keep a base from being slipped to one site while the server is honest, and from being changed in a
 run. They do not say whether the one base of all sites is honest, and a dishonest server need not compare them: take the
-base from its publisher, compare its sha256 with what the publisher says, and let each site name its own file
-(`base` among the `settings` of its `local/sitelora.json`). A message is judged by names, shapes and finite values;
-**its values are not compared with the seeded initial ones**, so the values of the first rows passed too.
+base from its publisher, compare its sha256 with what the publisher says, and let each site list it
+(`bases` in the policy of its `local/sitelora.json`; the level `strict` allows the embedded one alone). A message is
+judged by names, shapes and finite values; **its values are not compared with the seeded initial ones**, so the
+values of the first rows passed too.
 
 Written from `benchmarks/results/attacks/imprint.json` by
 

@@ -6,7 +6,7 @@ Used by ``imprint.py``, whose malicious base is tried here.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from sitelora.federation.coordinator import Coordinator
 from sitelora.federation.job import Job
 from sitelora.federation.plan import FederationPlan
 from sitelora.federation.site import Site
-from sitelora.federation.site_settings import Answer, SiteSettings
+from sitelora.federation.site_settings import Answer, SiteError, SiteSettings
+from sitelora.policy.site_policy import Policy
 
 BUNDLE = "iat_segmentation"
 SITES = ("site-1", "site-2", "site-3")
@@ -36,6 +37,7 @@ def checks(malicious: Path, data: Path, home: Path) -> dict[str, str]:
         "the job names a base that the site does not have": not_there,
         "the job names another base than the site has set for itself": sites_own,
         "the same malicious base at every site": everywhere,
+        "the same, and each site's policy lists its bases (level strict)": listed,
     }
     return {name: case(malicious, data, home / str(number)) for number, (name, case) in enumerate(cases.items())}
 
@@ -54,6 +56,16 @@ def everywhere(malicious: Path, data: Path, home: Path) -> str:
     return (
         f"refused: {left_out}" if left_out else "NOT refused: all hashes agree; they say that it is one base, not whose"
     )
+
+
+def listed(malicious: Path, data: Path, home: Path) -> str:
+    allowed = Policy.of_level("strict").bases
+    member(SITES[0], data, home, job(), "embedded", bases=allowed)
+    try:
+        member(SITES[0], data, home, job(str(malicious)), None, bases=allowed)
+    except SiteError as error:
+        return f"refused: by the site, {error.code}, before anything is built"
+    return "NOT refused"
 
 
 def in_a_run(malicious: Path, data: Path, home: Path) -> str:
@@ -97,15 +109,17 @@ def job(base: str | None = None) -> Job:
     )  # fmt: skip
 
 
-def member(site: str, data: Path, home: Path, asked: Job, base: str | None) -> Site:
-    """Return a site; ``base`` is what it has set for itself."""
+def member(
+    site: str, data: Path, home: Path, asked: Job, base: str | None, *, bases: Sequence[str] | None = None
+) -> Site:
+    """Return a site; ``base`` is what it has set for itself, ``bases`` what its policy allows."""
     plan = FederationPlan.of(asked, asked.run_settings(), home=home)
     own = {} if base is None else {"base": base}
     place = data / "prostate" / site
     return Site(
         SiteSettings.of_job(
             asked, federation=asked.federation, agreed=plan.agreed, site=site, uid="u", data=place,
-            home=home / site, site_values=own,
+            home=home / site, site_values=own, bases=bases,
         )
     )  # fmt: skip
 

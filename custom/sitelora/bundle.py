@@ -6,6 +6,8 @@ from pathlib import Path
 
 from sitelora.value_kinds import did_you_mean
 
+EMBEDDED = "embedded"
+"""As a bundle's ``base``, and in a site's policy: the weights that the installed package brings."""
 _PACKAGE = Path(__file__).resolve().parent
 
 

@@ -57,7 +57,8 @@ def test_a_job_does_not_learn_from_its_base_which_files_a_site_has(
 
 
 def test_a_files_own_name_is_not_reported(begin: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
-    from sitelora.networks.tensor_file import EMBEDDED, embedded_file
+    from sitelora.bundle import EMBEDDED
+    from sitelora.networks.tensor_file import embedded_file
 
     (tmp_path / "Mueller_Hans.safetensors").write_bytes(embedded_file("sam_tiny").read_bytes())
     told = {base: begin(base=base)["report"] for base in (str(tmp_path / "Mueller_Hans.safetensors"), EMBEDDED, None)}

@@ -83,11 +83,13 @@ def _check(args: argparse.Namespace) -> int:
     reasons = judge_folder(args.job, policy, submitter=args.submitter)
     if args.json:
         told = [{"rule": one.rule, "found": one.text} for one in reasons]
-        print(
-            json.dumps({"job": args.job.name, "level": policy.level, "allowed": not reasons, "reasons": told}, indent=1)
-        )
+        answer = {"job": args.job.name, "level": policy.level, "allowed": not reasons, "reasons": told}
+        print(json.dumps({**answer, "judged_at_the_site": ["bases"] if policy.bases is not None else []}, indent=1))
         return 1 if reasons else 0
     print(f"{args.job}: {'refused' if reasons else 'allowed'} (level {policy.level})")
     for one in reasons:
         print(f"  {one}")
+    if policy.bases is not None:
+        allowed = ", ".join(policy.bases) or "none"
+        print(f"  bases: the site compares its base's file when it begins, which a desk cannot; allowed: {allowed}")
     return 1 if reasons else 0

@@ -10,6 +10,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 import sitelora
+from sitelora.bundle import EMBEDDED
 from sitelora.data.site_folder import SiteFolder
 from sitelora.data.trained_on import ranges_of
 from sitelora.federation.build_network import partition_of
@@ -19,7 +20,6 @@ from sitelora.federation.reports import OWN
 from sitelora.federation.site_settings import SiteError, SiteSettings
 from sitelora.federation.state import StoredRound
 from sitelora.networks.architecture import ARCHITECTURES
-from sitelora.networks.tensor_file import EMBEDDED
 from sitelora.serving.model_file import RANGES, described
 from sitelora.sharing.patterns import clean_name
 

@@ -17,7 +17,7 @@ REMEDIES = {
     "data_unfit": "its data is missing or not fit for training: run `sitelora check` at the site",
     "labels_differ": "its data has other labels than the bundle: prepare it for this bundle or set classes",
     "bundle_missing": "the bundle is not installed there: install the same SiteLoRA version at all sites",
-    "base_missing": "the base that the job names is not there, or is no checkpoint of its architecture: fetch it",
+    "base_missing": "the base is not there, no checkpoint of its architecture, or none that its policy takes: fetch it",
     "settings_refused": "the job asks for values that the installed bundle does not allow: correct the job",
     "configuration_refused": "its own local/sitelora.json is not usable: correct it at the site",
     "device_unfit": "its device is not there or has no bf16: set device or precision in its local/sitelora.json",

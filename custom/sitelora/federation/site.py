@@ -34,7 +34,7 @@ from sitelora.federation.served import (
     to_tensors,
 )
 from sitelora.federation.site_scores import SiteScores
-from sitelora.federation.site_settings import Answer, SiteSettings, require_device
+from sitelora.federation.site_settings import Answer, SiteSettings, require_allowed_base, require_device
 from sitelora.federation.state import SiteState, SiteStore
 from sitelora.federation.turns import Turns
 from sitelora.method import Model
@@ -70,6 +70,7 @@ class Site:
         settings.run.require_base()
         self._parser = settings.run.parser(ours={**FEDERATED, "dataset_dir": str(settings.data)})
         require_device(settings.site, self._parser)
+        require_allowed_base(settings.site, self._parser, settings.bases)
         torch.set_num_threads(int(self._parser.get_parsed_content("torch_threads")))
         self.seed = int(self._parser.get_parsed_content("seed"))
         self.method, self.task = settings.run.method, settings.run.task

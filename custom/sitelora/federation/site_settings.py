@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from monai.bundle import ConfigParser
 from torch import Tensor
 
+from sitelora.bundle import EMBEDDED
 from sitelora.networks.devices import usable_device
 from sitelora.networks.precision import resolve_precision
+from sitelora.networks.tensor_file import file_of, file_sha256
 from sitelora.settings import RunSettings, read_settings
 from sitelora.sharing.bounds import ExitBounds
 from sitelora.sharing.wire import WireFormat
@@ -47,7 +49,7 @@ class SiteSettings:
         rounds, sites: how many the job plans; a site answers for no later round, and bounds what it takes by them. None
             where nobody planned any (a site that a person drives by hand).
         missed: most rounds in a row that the site may have been away in before it goes on; None for any number.
-        bounds: of what leaves it, by its own policy.
+        bounds: of what leaves it, by its own policy. bases: what its network may stand on, likewise; None for anything.
         own_methods: modules whose functions the site lets a job name as methods; by default `$SITELORA_METHODS`.
         site_values: bundle values that the site itself sets.
         agreed: digests of what this site was told and all must agree on, by key.
@@ -66,6 +68,7 @@ class SiteSettings:
     sites: int | None = None
     missed: int | None = None
     bounds: ExitBounds = field(default_factory=ExitBounds)
+    bases: Sequence[str] | None = None
     own_methods: tuple[str, ...] | None = None
     site_values: Mapping[str, Any] = field(default_factory=dict)
     agreed: Mapping[str, str] = field(default_factory=dict)
@@ -119,6 +122,38 @@ def require_device(site: str, parser: ConfigParser) -> None:
         resolve_precision(str(parser.get_parsed_content("precision")), device)
     except ValueError as error:
         raise SiteError(f"site {site}: {error}", code="device_unfit") from error
+
+
+def require_allowed_base(site: str, parser: ConfigParser, bases: Sequence[str] | None) -> None:
+    """Refuse a base that the site's policy does not list, before a network is built on it.
+
+    Adapters are only as harmless as what they stand on: a base can be made so that they carry pictures
+    (``benchmarks/attacks/imprint.py``). Seeded random values are nobody's, and stay allowed.
+
+    Args:
+        site: its name. parser: of the bundle's train.json, with the values of the run, the site's own among them.
+        bases: ``embedded`` or the sha256 of a checkpoint's file; None for anything.
+
+    Raises:
+        SiteError: says what was found and what to set; its code is that of a base that is not there, because a job may
+            name any path and must not learn which files a site has.
+    """
+    base = parser["base"]
+    if bases is None or base is None:
+        return
+    if base == EMBEDDED:
+        found, told = EMBEDDED, str(base)
+    else:
+        path = file_of(str(base), str(parser["arch"]))
+        found = file_sha256(path) if path.is_file() else "no file"  # of a device there is no end
+        told = f"{base} (sha256: {found})"
+    if found not in bases:
+        raise SiteError(
+            f"site {site}: bases: the network would stand on {told}, this site's policy allows "
+            f"{', '.join(bases) or 'none'}; compare the sha256 with the publisher's before you add it to bases in the "
+            "policy of local/sitelora.json, or set a base of your own among its settings",
+            code="base_missing",
+        )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -63,6 +63,10 @@ class Participant(Protocol):
     @property
     def bounds(self) -> ExitBounds:
         """What bounds its answers."""
+
+    @property
+    def bases(self) -> Sequence[str] | None:
+        """What its network may stand on, None for anything."""
 
     @property
     def most_missed_rounds(self) -> int | None:
@@ -206,6 +210,7 @@ class SiteTasks:
                 site_values=own.values,
                 missed=own.most_missed_rounds,
                 bounds=own.bounds,
+                bases=own.bases,
             ),
             one_base=self._one_base,
         )

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sitelora.bundle import EMBEDDED
+
 from .architecture import Architecture, architecture, require_patches
 from .attention import AUTO, use_attention
 from .checkpoint import checkpoint_there, read_base
@@ -17,7 +19,6 @@ from .initial import fill_network, shapes_only
 from .parts import Parts
 from .precision import autocast, resolve_precision
 from .sam_parts import sam_parts
-from .tensor_file import EMBEDDED
 from .upstream import load_modeling
 
 _log = logging.getLogger(__name__)

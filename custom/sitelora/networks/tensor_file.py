@@ -14,7 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-EMBEDDED = "embedded"
+from sitelora.bundle import EMBEDDED
+
 MADE = "made"
 """Key of a served model's file under which it says how it was made, beside the tensors under ``model``."""
 A_MODEL = "sitelora-model"

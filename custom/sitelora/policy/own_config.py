@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -71,6 +71,11 @@ class OwnConfig:
     def bounds(self) -> ExitBounds:
         """What bounds its answers."""
         return self.policy.bounds
+
+    @property
+    def bases(self) -> Sequence[str] | None:
+        """What a network may stand on, None for anything."""
+        return self.policy.bases
 
     @property
     def most_missed_rounds(self) -> int | None:

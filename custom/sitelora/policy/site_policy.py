@@ -7,11 +7,13 @@ list names what is allowed, an empty one allows nothing, null everything. Withou
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sitelora.bundle import EMBEDDED
 from sitelora.home import site_policy
 from sitelora.typed_json import TypedJsonError, from_json
 from sitelora.value_kinds import did_you_mean, require_choices, short
@@ -24,6 +26,7 @@ LEVELS = ("open", "consortium", "strict")
 OWN = "own"
 """In ``methods``: whichever is the bundle's own."""
 NO_CODE, MARKER_ONLY, ANY_CODE = "none", "marker", "any"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _FOLDER = Path(__file__).parent / "levels"
 
 
@@ -46,6 +49,7 @@ class Policy:
     Attributes:
         level: the shipped one that it starts from.
         bundles, federations, datasets: names that a job may have. methods: names too, ``own`` is the bundle's own.
+        bases: what a network may stand on: ``embedded``, or the sha256 of a checkpoint's file, as its publisher has it.
         components: classes that a job's configurations may name, by full name. filters: the same of its filters.
         site_code: "none": no ``app/custom`` at all; "marker": one with this package's own note and nothing else;
             "any". other_files: whether a job may hold files beside its configurations.
@@ -63,6 +67,7 @@ class Policy:
     federations: Sequence[str] | None
     datasets: Sequence[str] | None
     methods: Sequence[str] | None
+    bases: Sequence[str] | None
     components: Sequence[str] | None
     filters: Sequence[str] | None
     site_code: str
@@ -84,6 +89,12 @@ class Policy:
             value = getattr(self, each.name)
             if isinstance(value, int | float) and value < 0:
                 raise ValueError(f"policy: {each.name} is {value}, expected 0 or more, or null")
+        for one in self.bases or ():
+            if one != EMBEDDED and not _SHA256.fullmatch(one):
+                raise ValueError(
+                    f"policy: bases: found {short(one)}, expected {EMBEDDED!r} or the sha256 of a checkpoint's file, "
+                    "64 digits of 0-9 and a-f as sha256sum prints them"
+                )
         for name in ("components", "filters"):
             for one in getattr(self, name) or ():
                 if not all(part.isidentifier() for part in one.split(".")) or "." not in one:
