@@ -30,12 +30,29 @@ def test_a_site_is_installed_shown_and_renewed(kit: Path, capsys: pytest.Capture
     told = capsys.readouterr().out
     assert "no job is allowed yet: name bundles, federations, datasets, evaluation_by" in told
     assert "data of site-1 in data: prostate" in told
-    named = ["--bundle", "iat_segmentation", "--level", "consortium", "--device", "cuda:0", "--force"]
+    named = [
+        "--bundle",
+        "iat_segmentation",
+        "--level",
+        "consortium",
+        "--device",
+        "cuda:0",
+        "--force",
+        "--base",
+        "0" * 64,
+    ]
     assert main(["site", "install", str(kit), *where, *named]) == 0
     assert "no job is allowed yet" not in capsys.readouterr().out
     assert main(["site", "show", str(kit)]) == 0
     told = capsys.readouterr().out
-    for words in ("site-1: does not run", "client.crt", "rootCA.pem", "level consortium", '"device": "cuda:0"'):
+    for words in (
+        "site-1: does not run",
+        "client.crt",
+        "rootCA.pem",
+        "level consortium",
+        '"device": "cuda:0"',
+        "0" * 64,
+    ):
         assert words in told
     assert main(["site", "renew", "--project", "project.yml", "--workspace", "ws", "site-1"]) == 0
     assert main(["site", "take", str(kit), str(kit.parent.with_name("prod_01") / "site-1")]) == 0
@@ -47,6 +64,7 @@ def test_what_cannot_be_is_said_in_one_line(kit: Path, capsys: pytest.CaptureFix
         ["install", "data", "--home", "state"],
         ["install", str(kit), "--home", "state", "--data", "nowhere"],
         ["install", str(kit), "--home", "state", "--data", "data", "--level", "strct"],
+        ["install", str(kit), "--home", "state", "--data", "data", "--base", "sam_vit_b_01ec64.pth"],
         ["project", "--server", "localhost", "--sites", "site-1", *PEOPLE],
         ["project", "--server", "localhost", "--sites", "a,a", *PEOPLE, "--out", "other.yml"],
         ["project", "--server", "../x", "--sites", "a", *PEOPLE, "--out", "other.yml"],

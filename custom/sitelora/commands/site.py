@@ -26,7 +26,13 @@ EXAMPLES = """\
 
 docs/operations.md has the whole way. Exit code 1: show has something to say, or start is not ready yet."""
 
-_NAMED = {"bundle": "bundles", "federation": "federations", "dataset": "datasets", "evaluation_by": "evaluation_by"}
+_NAMED = {
+    "bundle": "bundles",
+    "base": "bases",
+    "federation": "federations",
+    "dataset": "datasets",
+    "evaluation_by": "evaluation_by",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +85,8 @@ def _install_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="root of the site folders, for a site")
     parser.add_argument("--level", metavar="NAME", help="of the policy: strict (a site's default), consortium, open")
     parser.add_argument("--bundle", action="append", metavar="NAME", help="that jobs may have; may be repeated")
-    parser.add_argument("--federation", action="append", metavar="NAME", help="likewise")
+    parser.add_argument("--base", action="append", metavar="SHA256", help="of a checkpoint to stand on, or embedded")
+    parser.add_argument("--federation", action="append", metavar="NAME", help="that jobs may have; may be repeated")
     parser.add_argument("--dataset", action="append", metavar="NAME", help="likewise")
     parser.add_argument("--evaluation-by", action="append", metavar="NAME", help="whose jobs may score test cases")
     parser.add_argument("--device", metavar="NAME", help="on which the site trains, such as cuda:0")
