@@ -132,7 +132,7 @@ def test_a_malicious_base_is_refused_where_the_page_says_so(load: Any, data: Pat
     torch.save(load("imprint_a").malicious_state(), malicious)
     found = refused.checks(malicious, data, tmp_path / "home")
     assert found == table("imprint")["checks"]
-    assert sum(became.startswith("refused") for became in found.values()) == 4
+    assert sum(became.startswith("refused") for became in found.values()) == 5
     honest = tmp_path / "honest.pth"  # the same hash at all sites is no reason to leave one out
     torch.save(load("imprint_a").embedding(), honest)
     assert refused.everywhere(honest, data, tmp_path / "other").startswith("NOT refused")
