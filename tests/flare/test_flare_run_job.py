@@ -5,9 +5,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from nvflare.lighter.utils import load_crt_chain_bytes
 
 from sitelora.cli import main
-from sitelora.flare.lead import Lead, LeadError, _within
+from sitelora.flare import lead
+from sitelora.flare.lead import Lead, LeadError, ServerAwayError, _within
 from sitelora.flare.run_job import line_of
 
 AT_WORK = {"begun": True, "doing": "update", "rounds_done": 1, "rounds": 3, "waits_for": ["site-2"], "silent": []}
@@ -62,3 +64,14 @@ def test_a_server_that_never_answers_is_given_up() -> None:
         _within(30, lambda: {}["x"])
     with pytest.raises(TimeoutError, match="no answer within 0 s"):
         _within(0.1, threading.Event().wait)
+
+
+def test_a_server_that_answers_without_its_certificate_is_one_that_is_not_there_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What NVFlare's authenticator does with the answer of a server that is just starting."""
+    (tmp_path / "startup").mkdir()
+    (tmp_path / "startup" / "fed_admin.json").write_text(json.dumps({"admin": {"username": "lead@a.example"}}))
+    monkeypatch.setattr(lead, "new_secure_session", lambda *_, **__: load_crt_chain_bytes(None))
+    with pytest.raises(ServerAwayError, match="answered without its certificate"):
+        Lead(tmp_path).connected()

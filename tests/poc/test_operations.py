@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from sitelora.site_kit.processes import processes_of
+
 
 @pytest.fixture
 def runner(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -78,5 +80,5 @@ def test_every_command_of_the_page_on_loopback(repository: Path, runner: ModuleT
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no process of it is left" in done.stdout
-    assert runner.processes_of(tmp_path / "work") == []
+    assert processes_of(tmp_path / "work") == []
     assert status() == before

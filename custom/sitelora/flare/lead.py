@@ -131,7 +131,10 @@ class Lead:
             ) from error
 
     def _opened(self) -> Session:
-        return new_secure_session(self.name, str(self.kit), timeout=self._connect_s, auto_login_max_tries=1)
+        try:
+            return new_secure_session(self.name, str(self.kit), timeout=self._connect_s, auto_login_max_tries=1)
+        except TypeError as error:  # NVFlare reads a certificate that the answer of a starting server does not hold
+            raise api_spec.NoConnection(f"it answered without its certificate: {error}") from error
 
 
 def _within(seconds: float, ask: Callable[[], Answer]) -> Answer:
