@@ -12,8 +12,6 @@ cautiously (``cautious``); all settings are our choice, made on another picture.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 import time
@@ -27,14 +25,15 @@ import imprint_b
 import torch
 from imprint_a import EXACT, SMALL
 from imprint_b import SMOOTH
-from inversion import DECOYS, OTHERS, naive, place, scores
+from inversion import BETTER, DECOYS, DRAWN, OTHERS, finds, gain, judged, naive
 from one_step import ONE, SIDE, SITE, attackers_network, moved, one_step, other_pictures
 from refused_base import SITES as BASE_SITES
 from refused_base import checks
+from rows import PAGES, command_of, fill, parser_of, read, so_far
 from torch import Tensor, nn
 
+from sitelora.comparison.tables import markdown
 from sitelora.data.phantom.make import make_phantom
-from sitelora.federation.machine import hardware, versions
 from sitelora.sharing.patterns import clean_name
 from sitelora.sharing.wire import WireFormat
 
@@ -106,7 +105,6 @@ def attack(run: Run, *, data: Path, home: Path, others: Tensor, decoys: Tensor) 
         drawn = imprint_b.read_picture(gradients, factors, smooth=BLUR if run.cautious else SMOOTH)
     else:
         drawn = imprint_a.read_picture(gradients, cut=CUT if run.cautious else EXACT)
-    guesses = naive(sent, others)
     return {
         "method": run.method,
         "base": run.base,
@@ -118,19 +116,13 @@ def attack(run: Run, *, data: Path, home: Path, others: Tensor, decoys: Tensor) 
             "noise_std": run.wire.noise_std,
             "noise_on": run.wire.noise_on,
         },
-        "attack": None
-        if drawn is None
-        else {**scores(drawn, sent.picture), "place": place(drawn, sent.picture, decoys)},
-        "naive": {
-            key: {**scores(one, sent.picture), "place": place(one, sent.picture, decoys)}
-            for key, one in guesses.items()
-        },
+        "attack": None if drawn is None else judged(drawn, sent.picture, decoys),
+        "naive": {name: judged(one, sent.picture, decoys) for name, one in naive(sent, others).items()},
         "cpu_seconds": round(time.process_time() - began, 1),
     }
 
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "results" / "imprint.md"
-COMMAND = "python benchmarks/attacks/imprint.py --out benchmarks/results/attacks/imprint.json"
+PAGE, COMMAND = PAGES / "imprint.md", command_of("imprint")
 HEAD = """# What a malicious base draws
 
 A dishonest server hands out a base that lets pixels and places pass to the adapters. From one step on one slice
@@ -179,12 +171,10 @@ def verdict(row: Mapping[str, Any]) -> str:
     """Say in a word what an attack was worth."""
     if row["attack"] is None:
         return "nothing to read"
-    gain = row["attack"]["psnr_db"] - max(one["psnr_db"] for one in row["naive"].values())
-    if gain >= 3:
+    if gain(row) >= DRAWN:
         return "**draws the picture**"
-    luck = min(one["place"] for one in row["naive"].values())
-    found = ", but finds the picture" if row["attack"]["place"] == 1 < luck else ""
-    return ("a little better than guessing" if gain >= 1 else "no better than guessing") + found
+    found = ", but finds the picture" if finds(row) else ""
+    return ("a little better than guessing" if gain(row) >= BETTER else "no better than guessing") + found
 
 
 def page(table: Mapping[str, Any]) -> str:
@@ -192,60 +182,54 @@ def page(table: Mapping[str, Any]) -> str:
     rows, asked = table["rows"], table["asked"]
     first = next(iter(rows.values()))["naive"]
     told = "; ".join(f"{name} {one['psnr_db']:.1f} dB, SSIM {one['ssim']:.2f}" for name, one in first.items())
-    lines = ["| what is sent | base | message | PSNR | SSIM | place | worth |", "| --- " * 7 + "|"]
+    columns = ("what is sent", "base", "message", "PSNR", "SSIM", "place", "worth")
+    lines = []
     for run in RUNS:
         if (row := rows.get(run.name)) is None:
             continue
         one = row["attack"]
-        cells = "| | " if one is None else f"{one['psnr_db']:.1f} dB | {one['ssim']:.2f} | {one['place']}"
-        base, message = f"made for {row['base']}" if row["base"] else "honest", row["message"]
-        lines.append(f"| {run.name} | {base} | {message} | {cells} | {verdict(row)} |")
+        cells = [""] * 3
+        if one is not None:
+            cells = [f"{one['psnr_db']:.1f} dB", f"{one['ssim']:.2f}", str(one["place"])]
+        base = f"made for {row['base']}" if row["base"] else "honest"
+        lines.append((run.name, base, row["message"], *cells, verdict(row)))
     head = HEAD.format(side=asked["side"], naive=told, pictures=asked["decoys"] + 1)
     tried = "".join(f"| {name} | {became} |\n" for name, became in table["checks"].items())
     tail = TAIL.format(command=COMMAND, processor=table["hardware"]["processor"])
-    return head + "\n".join(lines) + "\n" + MIDDLE + tried + tail
+    return head + markdown(columns, lines) + "\n" + MIDDLE + tried + tail
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what is not there yet and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", default="", help="rows whose name holds this")
-    parser.add_argument("--only-page", action="store_true", help="run nothing, write the page of the file")
+    parser = parser_of(__doc__)
     args = parser.parse_args(arguments)
     if args.only_page:
-        PAGE.write_text(page(json.loads(args.out.read_text(encoding="utf-8"))), encoding="utf-8")
+        PAGE.write_text(page(read(args.out)), encoding="utf-8")
         return 0
-    torch.set_num_threads(1)
-    table = json.loads(args.out.read_text(encoding="utf-8")) if args.out.is_file() else {}
     asked = {"side": SIDE, "others": OTHERS, "decoys": DECOYS, "precision": "fp32", "site": SITE}
     asked |= {"cut": [EXACT, CUT], "smooth": [SMOOTH, BLUR], "gradient": [SMALL, LARGE], "code": imprint_a.CODE}
-    if table and table["asked"] != asked:
-        parser.error(f"{args.out} holds other settings: {table['asked']}; remove it or name another file")
-    rows: dict[str, Any] = table.get("rows", {})
+    table = so_far(parser, args.out, asked)
     others, decoys = other_pictures(OTHERS), other_pictures(DECOYS, site=SITE)
     with tempfile.TemporaryDirectory() as folder:
         data, base = Path(folder) / "data", Path(folder) / "base.pth"
         make_phantom(data, size=ONE, sites=BASE_SITES, seed=SEED)
         torch.save(imprint_a.malicious_state(), base)
         tried = table.get("checks") or checks(base, data, Path(folder) / "checks")
-        for number, run in enumerate(RUNS):
-            if run.name in rows or args.only not in run.name:
-                continue
-            home = Path(folder) / f"home{number}"
-            rows[run.name] = attack(run, data=data, home=home, others=others, decoys=decoys)
-            print(f"{run.name}: {rows[run.name]['attack']}", flush=True)
-            told = {
-                "command": COMMAND,
-                "asked": asked,
-                "seed": SEED,
-                "versions": versions(),
-                "hardware": hardware(),
-                "checks": tried,
-                "rows": {one.name: rows[one.name] for one in RUNS if one.name in rows},
-            }
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            args.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+        def row(run: Run, number: int) -> dict[str, Any]:
+            return attack(run, data=data, home=Path(folder) / f"home{number}", others=others, decoys=decoys)
+
+        fill(
+            args,
+            table,
+            RUNS,
+            row,
+            show=lambda made: made["attack"],
+            command=COMMAND,
+            asked=asked,
+            seed=SEED,
+            checks=tried,
+        )
     return 0
 
 

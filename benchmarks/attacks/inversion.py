@@ -13,8 +13,6 @@ it is there, and kept when the command is run again. Numbers of steps, prior and
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 import time
@@ -38,15 +36,19 @@ from one_step import (
     parameters_called,
     twice_differentiable,
 )
+from rows import PAGES, command_of, fill, parser_of, read, so_far
 from torch import Tensor
 
+from sitelora.comparison.tables import markdown
 from sitelora.data.phantom.make import make_phantom
-from sitelora.federation.machine import hardware, versions
 from sitelora.sharing.wire import WireFormat
 
 STEPS, ATTACK_RATE, VARIATION, SEED = 100, 0.05, 0.3, 0
 OTHERS, DECOYS = 30, 19
 """Pictures of other sites whose mean anyone could draw; other pictures of the same site that a guess is told from."""
+
+DRAWN, BETTER = 3.0, 1.0
+"""Gain over the best naive guess in dB from which a picture counts as drawn, and an attack as worth anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +149,21 @@ def place(guess: Tensor, truth: Tensor, decoys: Tensor) -> int:
     return 1 + sum(correlation(guess, decoy) >= own for decoy in decoys)
 
 
+def judged(guess: Tensor, truth: Tensor, decoys: Tensor) -> dict[str, Any]:
+    """Return what a row says of a guess ``[H, W]``: its scores and its place."""
+    return {**scores(guess, truth), "place": place(guess, truth, decoys)}
+
+
+def gain(row: Mapping[str, Any]) -> float:
+    """Return by how many dB a row's attack beats the best naive guess."""
+    return float(row["attack"]["psnr_db"] - max(one["psnr_db"] for one in row["naive"].values()))
+
+
+def finds(row: Mapping[str, Any]) -> bool:
+    """Say whether a row's attack finds the picture among the decoys, and no naive guess does."""
+    return bool(row["attack"]["place"] == 1 < min(one["place"] for one in row["naive"].values()))
+
+
 def naive(sent: Sent, others: Tensor) -> dict[str, Tensor]:
     """Return what anyone would draw without the update: a flat picture, the mean of others, and that with the mask."""
     mean = others.mean(0)
@@ -178,22 +195,19 @@ def attack(run: Run, *, data: Path, home: Path, others: Tensor, decoys: Tensor, 
     with twice_differentiable():
         guess, reached = invert(gradients, target, [others.mean(0), noise], steps=steps)
         true = float(match(gradients, target, sent.picture).detach())
-    guesses = naive(sent, others)
-    known = {name: scores(one, sent.picture) for name, one in guesses.items()}
     return {
         "method": run.method,
         "wire": {"dtype": run.wire.dtype, "clip_norm": run.wire.clip_norm, "noise_std": run.wire.noise_std},
         "values_sent": sent.values,
-        "attack": {**scores(guess, sent.picture), "place": place(guess, sent.picture, decoys)},
-        "naive": {name: {**known[name], "place": place(guesses[name], sent.picture, decoys)} for name in known},
+        "attack": judged(guess, sent.picture, decoys),
+        "naive": {name: judged(one, sent.picture, decoys) for name, one in naive(sent, others).items()},
         "mismatch_reached": reached,
         "mismatch_of_the_truth": round(true, 4),
         "cpu_seconds": round(time.process_time() - began, 1),
     }
 
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "results" / "inversion.md"
-COMMAND = "python benchmarks/attacks/inversion.py --out benchmarks/results/attacks/inversion.json"
+PAGE, COMMAND = PAGES / "inversion.md", command_of("inversion")
 HEAD = """# What a curious server can draw of a picture
 
 An honest attacker: the server follows the protocol and looks at one update. **Everything is in its favour**: the site
@@ -226,14 +240,11 @@ Made on {processor}.
 
 def verdict(row: Mapping[str, Any]) -> str:
     """Say in a word what an attack was worth, by PSNR against the best naive guess and by the place."""
-    best = max(one["psnr_db"] for one in row["naive"].values())
-    gain = row["attack"]["psnr_db"] - best
-    if gain >= 3:
+    if gain(row) >= DRAWN:
         return "**draws the picture**"
-    if gain >= 1:
+    if gain(row) >= BETTER:
         return "a little better than guessing"
-    found = row["attack"]["place"] == 1 < min(one["place"] for one in row["naive"].values())
-    return "weak, but finds the picture" if found else "weak: no better than guessing"
+    return "weak, but finds the picture" if finds(row) else "weak: no better than guessing"
 
 
 def page(table: Mapping[str, Any]) -> str:
@@ -251,17 +262,23 @@ def page(table: Mapping[str, Any]) -> str:
         "mismatch (truth)",
         "worth",
     )
-    lines = ["| " + " | ".join(columns) + " |", "| --- " * len(columns) + "|"]
+    lines = []
     for run in RUNS:
         if (row := rows.get(run.name)) is None:
             continue
         guess, naive = row["attack"], row["naive"].values()
         best, ssim = (max(one[key] for one in naive) for key in ("psnr_db", "ssim"))
         lines.append(
-            f"| {run.name} | {row['values_sent']:,} | {guess['psnr_db']:.1f} dB | {best:.1f} dB | {guess['ssim']:.2f} "
-            f"({ssim:.2f}) | {guess['place']} "
-            f"| {min(row['mismatch_reached']):.2f} ({abs(row['mismatch_of_the_truth']):.2f}) "
-            f"| {verdict(row)} |"
+            (
+                run.name,
+                f"{row['values_sent']:,}",
+                f"{guess['psnr_db']:.1f} dB",
+                f"{best:.1f} dB",
+                f"{guess['ssim']:.2f} ({ssim:.2f})",
+                str(guess["place"]),
+                f"{min(row['mismatch_reached']):.2f} ({abs(row['mismatch_of_the_truth']):.2f})",
+                verdict(row),
+            )
         )
     pictures = asked["decoys"] + 1
     head = HEAD.format(
@@ -273,22 +290,17 @@ def page(table: Mapping[str, Any]) -> str:
         luck=(pictures + 1) // 2,
     )
     tail = TAIL.format(command=COMMAND, processor=table["hardware"]["processor"])
-    return head + "\n".join(lines) + "\n" + tail
+    return head + markdown(columns, lines) + "\n" + tail
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what is not there yet and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = parser_of(__doc__)
     parser.add_argument("--steps", type=int, default=STEPS, help="of each start")
-    parser.add_argument("--only", default="", help="rows whose name holds this")
-    parser.add_argument("--only-page", action="store_true", help="run nothing, write the page of the file")
     args = parser.parse_args(arguments)
     if args.only_page:
-        PAGE.write_text(page(json.loads(args.out.read_text(encoding="utf-8"))), encoding="utf-8")
+        PAGE.write_text(page(read(args.out)), encoding="utf-8")
         return 0
-    torch.set_num_threads(1)
-    table = json.loads(args.out.read_text(encoding="utf-8")) if args.out.is_file() else {}
     asked = {
         "side": SIDE,
         "steps": args.steps,
@@ -300,29 +312,17 @@ def main(arguments: list[str] | None = None) -> int:
         "precision": "fp32",
         "site": SITE,
     }
-    if table and table["asked"] != asked:
-        parser.error(f"{args.out} holds other settings: {table['asked']}; remove it or name another file")
-    rows: dict[str, Any] = table.get("rows", {})
+    table = so_far(parser, args.out, asked)
     others, decoys = other_pictures(OTHERS), other_pictures(DECOYS, site=SITE)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         make_phantom(data, size=ONE, sites=[SITE], seed=SEED)
-        for number, run in enumerate(RUNS):
-            if run.name in rows or args.only not in run.name:
-                continue
+
+        def row(run: Run, number: int) -> dict[str, Any]:
             home = Path(folder) / f"home{number}"
-            rows[run.name] = attack(run, data=data, home=home, others=others, decoys=decoys, steps=args.steps)
-            print(f"{run.name}: {rows[run.name]['attack']}", flush=True)
-            told = {
-                "command": COMMAND,
-                "asked": asked,
-                "seed": SEED,
-                "versions": versions(),
-                "hardware": hardware(),
-                "rows": {one.name: rows[one.name] for one in RUNS if one.name in rows},
-            }
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            args.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+            return attack(run, data=data, home=home, others=others, decoys=decoys, steps=args.steps)
+
+        fill(args, table, RUNS, row, show=lambda made: made["attack"], command=COMMAND, asked=asked, seed=SEED)
     return 0
 
 

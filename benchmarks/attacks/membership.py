@@ -14,8 +14,6 @@ choice: few cases and many epochs, which is what helps the attacker.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 import time
@@ -26,15 +24,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from by_hand import begin, member, server
+from rows import PAGES, command_of, fill, parser_of, read, so_far
 
+from sitelora.comparison.tables import markdown
 from sitelora.data.phantom.make import PhantomSize, make_phantom
 from sitelora.federation.build_network import load_values
-from sitelora.federation.coordinator import Coordinator
 from sitelora.federation.job import Job
-from sitelora.federation.machine import hardware, versions
-from sitelora.federation.plan import FederationPlan
 from sitelora.federation.site import Site
-from sitelora.federation.site_settings import SiteSettings
 from sitelora.settings import name_method, with_method
 from sitelora.sharing.codecs import codecs_of, decode
 
@@ -154,40 +151,26 @@ def run_one(run: Run, data: Path, home: Path) -> dict[str, Any]:
         clip_norm=run.clip_norm,
         noise_std=run.noise_std,
     )
-    settings = job.run_settings()
-    plan = FederationPlan.of(job, settings, home=home)
-    coordinator = Coordinator(plan, settings.method, settings.task)
-    members = {
-        site: Site(
-            SiteSettings.of_job(
-                job,
-                federation=job.federation,
-                agreed=plan.agreed,
-                site=site,
-                uid="u",
-                data=data / "prostate" / site,
-                home=home / site,
-            )
-        )
-        for site in SITES
-    }
-    coordinator.begin({site: ((begun := member.begin()).tensors, begun.report) for site, member in members.items()})
+    coordinator = server(job, home)
+    members = {site: member(job, site, data=data, home=home) for site in SITES}
+    begin(coordinator, members)
     received: dict[str, dict[str, torch.Tensor]] = {}
     own: dict[str, dict[str, torch.Tensor]] = {}
     for number in range(run.rounds):
-        for site, member in members.items():
+        for site, one in members.items():
             message = coordinator.message_for(site)
-            answer = member.train(number, message)
+            answer = one.train(number, message)
             coordinator.receive(site, answer.tensors, answer.report)
-            codecs, shared = codecs_of(settings.method.ranks, job.wire, site), member.border.exit.shared
+            codecs, shared = codecs_of(one.method.ranks, job.wire, site), one.border.exit.shared
             received[site] = decode(message, codecs, shared, sender="server")
             update = decode(answer.tensors, codecs, shared, sender=site)
             own[site] = {name: value + update[name] for name, value in received[site].items()}
         coordinator.close_round(0.0)
-    codecs = codecs_of(settings.method.ranks, job.wire, SITES[0])
-    averaged = decode(coordinator.message_for(SITES[0]), codecs, members[SITES[0]].border.exit.shared, sender="server")
-    losses = {site: Losses(member) for site, member in members.items()}
-    initial = {site: member.local_round.initial for site, member in members.items()}
+    first = members[SITES[0]]
+    codecs = codecs_of(first.method.ranks, job.wire, SITES[0])
+    averaged = decode(coordinator.message_for(SITES[0]), codecs, first.border.exit.shared, sender="server")
+    losses = {site: Losses(one) for site, one in members.items()}
+    initial = {site: one.local_round.initial for site, one in members.items()}
     row: dict[str, Any] = {}
     targets = {"averaged": (dict.fromkeys(SITES, averaged), initial), "own": (own, received)}
     for target, (values, reference) in targets.items():
@@ -203,8 +186,7 @@ def run_one(run: Run, data: Path, home: Path) -> dict[str, Any]:
     return {**row, "cpu_seconds": round(time.process_time() - began, 1)}
 
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "results" / "membership.md"
-COMMAND = "python benchmarks/attacks/membership.py --out benchmarks/results/attacks/membership.json"
+PAGE, COMMAND = PAGES / "membership.md", command_of("membership")
 HEAD = """# Who can tell whether a patient was trained on
 
 Membership inference on the drawn prostate phantom: {sites} sites, FedIT, {members} training cases a site, each seen
@@ -251,7 +233,7 @@ def verdict(rows: Mapping[str, Any]) -> str:
 def page(table: Mapping[str, Any]) -> str:
     """Return the page of a table."""
     columns = ("what leaves", "model", "AUC, loss", "AUC, calibrated", "found (both)", "loss of members", "of others")
-    lines = ["| " + " | ".join(columns) + " |", "| --- " * len(columns) + "|"]
+    lines = []
     for run in RUNS:
         for target, words in (("averaged", "averaged"), ("own", "a site's own")):
             if (row := table["rows"].get(run.name)) is None:
@@ -264,7 +246,7 @@ def page(table: Mapping[str, Any]) -> str:
             ]
             shares = " / ".join(f"{one[attack]['found']:.0%}" for attack in ("loss", "calibrated"))
             trained, fresh = (one["mean_loss"][kind] for kind in ("training", "test"))
-            lines.append(f"| {run.name} | {words} | {' | '.join(cells)} | {shares} | {trained:.2f} | {fresh:.2f} |")
+            lines.append((run.name, words, *cells, shares, f"{trained:.2f}", f"{fresh:.2f}"))
     asked = table["asked"]
     head = HEAD.format(
         sites=len(asked["sites"]),
@@ -280,21 +262,16 @@ def page(table: Mapping[str, Any]) -> str:
         command=COMMAND,
         processor=table["hardware"]["processor"],
     )
-    return head + "\n".join(lines) + "\n" + tail
+    return head + markdown(columns, lines) + "\n" + tail
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what is not there yet and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", default="", help="rows whose name holds this")
-    parser.add_argument("--only-page", action="store_true", help="run nothing, write the page of the file")
+    parser = parser_of(__doc__)
     args = parser.parse_args(arguments)
     if args.only_page:
-        PAGE.write_text(page(json.loads(args.out.read_text(encoding="utf-8"))), encoding="utf-8")
+        PAGE.write_text(page(read(args.out)), encoding="utf-8")
         return 0
-    torch.set_num_threads(1)
-    table = json.loads(args.out.read_text(encoding="utf-8")) if args.out.is_file() else {}
     asked = {
         "rounds": ROUNDS,
         "method": METHOD,
@@ -304,28 +281,16 @@ def main(arguments: list[str] | None = None) -> int:
         "others": SIZE.test,
         "false_alarms": FALSE_ALARMS,
     }
-    if table and table["asked"] != asked:
-        parser.error(f"{args.out} holds other settings: {table['asked']}; remove it or name another file")
-    rows: dict[str, Any] = table.get("rows", {})
+    table = so_far(parser, args.out, asked)
     with tempfile.TemporaryDirectory() as folder:
-        for number, run in enumerate(RUNS):
-            if run.name in rows or args.only not in run.name:
-                continue
+
+        def row(run: Run, number: int) -> dict[str, Any]:
             data = Path(folder) / f"data{number}"
             make_phantom(data, size=replace(SIZE, training=run.training), sites=SITES, seed=SEED)
-            rows[run.name] = run_one(run, data, Path(folder) / f"home{number}")
-            print(f"{run.name}: {rows[run.name]}", flush=True)
-            told = {
-                "command": COMMAND,
-                "asked": asked,
-                "seed": SEED,
-                "versions": versions(),
-                "hardware": hardware(),
-                "runs": [asdict(one) for one in RUNS],
-                "rows": {one.name: rows[one.name] for one in RUNS if one.name in rows},
-            }
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            args.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+            return run_one(run, data, Path(folder) / f"home{number}")
+
+        runs = [asdict(one) for one in RUNS]
+        fill(args, table, RUNS, row, command=COMMAND, asked=asked, seed=SEED, runs=runs)
     return 0
 
 

@@ -15,17 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from by_hand import begin, member, server
 from torch import Tensor, nn
 
 import sitelora.adapters.lora
 from sitelora.adapters.low_rank import LowRankPair
 from sitelora.data.phantom.make import PhantomSize, draw_case
 from sitelora.federation.build_network import adapted_network, load_values, trained_parameters
-from sitelora.federation.coordinator import Coordinator
 from sitelora.federation.job import Job
-from sitelora.federation.plan import FederationPlan
 from sitelora.federation.site import Site
-from sitelora.federation.site_settings import SiteSettings
 from sitelora.networks.sam import SamSegmenter
 from sitelora.settings import name_method, with_method
 from sitelora.sharing.codecs import codecs_of, decode, encode
@@ -103,23 +101,9 @@ def one_step(
         noise_std=wire.noise_std,
         noise_on=wire.noise_on,
     )
-    settings = job.run_settings()
-    plan = FederationPlan.of(job, settings, home=home / "server")
-    coordinator = Coordinator(plan, settings.method, settings.task)
-    site = Site(
-        SiteSettings.of_job(
-            job,
-            federation=job.federation,
-            agreed=plan.agreed,
-            site=SITE,
-            uid="u",
-            data=data / "prostate" / SITE,
-            home=home / "site",
-        )
-    )
-    begun = site.begin()
-    coordinator.begin({SITE: (begun.tensors, begun.report)})
-    codecs = codecs_of(settings.method.ranks, wire, SITE)
+    coordinator, site = server(job, home / "server"), member(job, SITE, data=data, home=home)
+    begin(coordinator, {SITE: site})
+    codecs = codecs_of(site.method.ranks, wire, SITE)
     shared = site.border.exit.shared
     message = coordinator.message_for(SITE)
     if sent:
@@ -128,7 +112,7 @@ def one_step(
     with looking_on(site, seen):
         answer = site.train(0, message)
     (picture, mask), *_ = seen
-    layout = {name: shared[name] for name in settings.method.sent_in(0, tuple(shared))}
+    layout = {name: shared[name] for name in site.method.sent_in(0, tuple(shared))}
     own = {name: tensor for name, tensor in answer.tensors.items() if not name.startswith("@")}
     beside = {name: tensor.float() for name, tensor in answer.tensors.items() if name.startswith("@")}
     received = {n: t for n, t in message.items() if not n.startswith("@")}

@@ -12,7 +12,6 @@ command is run again.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import statistics
@@ -26,17 +25,13 @@ from typing import Any
 
 import nibabel
 import numpy as np
-import torch
+from by_hand import begin, member, server
+from rows import PAGES, command_of, fill, parser_of, read, so_far
 
-import sitelora
 from sitelora.data.phantom.make import PhantomSize, make_phantom
 from sitelora.federation.bounds import Bounds
-from sitelora.federation.coordinator import Coordinator
 from sitelora.federation.job import Job
-from sitelora.federation.machine import hardware
-from sitelora.federation.plan import FederationPlan
-from sitelora.federation.site import Site
-from sitelora.federation.site_settings import Answer, SiteSettings
+from sitelora.federation.site_settings import Answer
 from sitelora.server.aggregation import RULES, Aggregation
 from sitelora.settings import name_method, with_method
 
@@ -99,33 +94,13 @@ def run_one(run: Run, data: Mapping[str, Path], home: Path, rounds: int) -> dict
         aggregation=Aggregation(rule=run.rule),
         bounds=Bounds() if run.bounds else OFF,
     )
-    settings = job.run_settings()
-    plan = FederationPlan.of(job, settings, home=home)
-    coordinator = Coordinator(plan, settings.method, settings.task)
+    coordinator = server(job, home)
     root = data["inverted" if run.lie == "inverted_masks" else "honest"]
-    members = {
-        site: Site(
-            SiteSettings(
-                site=site,
-                federation=job.federation,
-                uid=job.uid,
-                bundle=BUNDLE,
-                data=root / "prostate" / site,
-                home=home,
-                overrides=job.settings,
-                wire=job.wire,
-                rounds=rounds,
-                sites=len(SITES),
-                agreed=plan.agreed,
-            )
-        )
-        for site in SITES
-    }
-    begun = {site: member.begin() for site, member in members.items()}
-    coordinator.begin({site: (answer.tensors, answer.report) for site, answer in begun.items()})
+    members = {site: member(job, site, data=root, home=home) for site in SITES}
+    begin(coordinator, members)
     for number in range(rounds):
-        for site, member in members.items():
-            answer = member.train(number, coordinator.message_for(site))
+        for site, one in members.items():
+            answer = one.train(number, coordinator.message_for(site))
             if site == LIAR and run.lie == "flipped_signs_x10":
                 answer = flipped(answer)
             coordinator.receive(site, answer.tensors, answer.report)
@@ -146,7 +121,7 @@ def run_one(run: Run, data: Mapping[str, Path], home: Path, rounds: int) -> dict
     }
 
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "results" / "poisoned_site.md"
+PAGE = PAGES / "poisoned_site.md"
 HEAD = """# One site of six that lies
 
 Dice of the global model on the test cases of the five honest sites: the drawn prostate phantom, FedIT at 64 px, four
@@ -176,44 +151,24 @@ def page(table: Mapping[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what is not there yet and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--only", default="", help="rows whose name holds this")
-    parser.add_argument(
-        "--only-page", action="store_true", help="run nothing, write the page of the file that is there"
-    )
     args = parser.parse_args(arguments)
     if args.only_page:
-        PAGE.write_text(page(json.loads(args.out.read_text(encoding="utf-8"))), encoding="utf-8")
+        PAGE.write_text(page(read(args.out)), encoding="utf-8")
         return 0
-    torch.set_num_threads(1)
-    table = json.loads(args.out.read_text(encoding="utf-8")) if args.out.is_file() else {}
     asked = {"rounds": args.rounds, "method": METHOD, "settings": VALUES, "sites": len(SITES), "liar": LIAR}
-    if table and table["asked"] != asked:
-        parser.error(f"{args.out} holds other settings: {table['asked']}; remove it or name another file")
-    rows: dict[str, Any] = table.get("rows", {})
+    table = so_far(parser, args.out, asked)
     with tempfile.TemporaryDirectory() as folder:
         honest = Path(folder) / "data"
         make_phantom(honest, size=SIZE, sites=SITES)
         data = {"honest": honest, "inverted": inverted(honest, Path(folder) / "inverted")}
-        for number, run in enumerate(RUNS):
-            if run.name in rows or args.only not in run.name:
-                continue
-            rows[run.name] = run_one(run, data, Path(folder) / f"home{number}", args.rounds)
-            print(f"{run.name}: Dice {rows[run.name]['dice']}", flush=True)
-            versions = {"sitelora": sitelora.__version__, "torch": torch.__version__}
-            told = {
-                "command": "python benchmarks/attacks/poisoned_site.py --out "
-                "benchmarks/results/attacks/poisoned_site.json",
-                "asked": asked,
-                "seed": 0,
-                "versions": versions,
-                "hardware": hardware(),
-                "rows": {one.name: rows[one.name] for one in RUNS if one.name in rows},
-            }
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            args.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+        def row(run: Run, number: int) -> dict[str, Any]:
+            return run_one(run, data, Path(folder) / f"home{number}", args.rounds)
+
+        command = command_of("poisoned_site")
+        fill(args, table, RUNS, row, show=lambda made: f"Dice {made['dice']}", command=command, asked=asked, seed=0)
     return 0
 
 

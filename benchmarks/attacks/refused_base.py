@@ -6,15 +6,16 @@ Used by ``imprint.py``, whose malicious base is tried here.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import by_hand
+
 from sitelora.federation.coordinator import Coordinator
 from sitelora.federation.job import Job
-from sitelora.federation.plan import FederationPlan
 from sitelora.federation.site import Site
-from sitelora.federation.site_settings import Answer, SiteError, SiteSettings
+from sitelora.federation.site_settings import SiteError
 from sitelora.policy.site_policy import Policy
 
 BUNDLE = "iat_segmentation"
@@ -43,16 +44,14 @@ def checks(malicious: Path, data: Path, home: Path) -> dict[str, str]:
 
 
 def at_one_site(malicious: Path, data: Path, home: Path) -> str:
-    coordinator, begun = begin(data, home, {SITES[1]: str(malicious)})
-    left_out = coordinator.begin({site: (answer.tensors, answer.report) for site, answer in begun.items()})
+    _, left_out = begin(data, home, {SITES[1]: str(malicious)})
     if "base_sha256" in left_out.get(SITES[1], ""):
         return f"refused: the server leaves {SITES[1]} out by name, base_sha256 differs from that of most sites"
     return "NOT refused"
 
 
 def everywhere(malicious: Path, data: Path, home: Path) -> str:
-    coordinator, begun = begin(data, home, dict.fromkeys(SITES, str(malicious)))
-    left_out = coordinator.begin({site: (answer.tensors, answer.report) for site, answer in begun.items()})
+    _, left_out = begin(data, home, dict.fromkeys(SITES, str(malicious)))
     return (
         f"refused: {left_out}" if left_out else "NOT refused: all hashes agree; they say that it is one base, not whose"
     )
@@ -69,8 +68,7 @@ def listed(malicious: Path, data: Path, home: Path) -> str:
 
 
 def in_a_run(malicious: Path, data: Path, home: Path) -> str:
-    coordinator, begun = begin(data, home, {})
-    coordinator.begin({site: (answer.tensors, answer.report) for site, answer in begun.items()})
+    coordinator, _ = begin(data, home, {})
     message = coordinator.message_for(SITES[0])
     member(SITES[0], data, home, job(), "embedded").train(0, message)
     try:
@@ -113,21 +111,13 @@ def member(
     site: str, data: Path, home: Path, asked: Job, base: str | None, *, bases: Sequence[str] | None = None
 ) -> Site:
     """Return a site; ``base`` is what it has set for itself, ``bases`` what its policy allows."""
-    plan = FederationPlan.of(asked, asked.run_settings(), home=home)
     own = {} if base is None else {"base": base}
-    place = data / "prostate" / site
-    return Site(
-        SiteSettings.of_job(
-            asked, federation=asked.federation, agreed=plan.agreed, site=site, uid="u", data=place,
-            home=home / site, site_values=own, bases=bases,
-        )
-    )  # fmt: skip
+    return by_hand.member(asked, site, data=data, home=home, site_values=own, bases=bases)
 
 
-def begin(data: Path, home: Path, bases: dict[str, str]) -> tuple[Coordinator, dict[str, Answer]]:
-    """Return a server and what three sites say at begin, some with bases of their own."""
+def begin(data: Path, home: Path, bases: dict[str, str]) -> tuple[Coordinator, Mapping[str, str]]:
+    """Return a server after begin and which of three sites it left out and why, some with bases of their own."""
     asked = job()
-    settings = asked.run_settings()
-    plan = FederationPlan.of(asked, settings, home=home)
-    begun = {site: member(site, data, home, asked, bases.get(site, "embedded")).begin() for site in SITES}
-    return Coordinator(plan, settings.method, settings.task), begun
+    coordinator = by_hand.server(asked, home)
+    members = {site: member(site, data, home, asked, bases.get(site, "embedded")) for site in SITES}
+    return coordinator, by_hand.begin(coordinator, members)
