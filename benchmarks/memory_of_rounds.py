@@ -9,6 +9,7 @@ its bytes are in the result. The growth is a straight line through the rounds af
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
@@ -26,17 +27,13 @@ from sitelora.run_result import RunResult
 
 ALLOWED_MB, WARM = 5.0, 2
 SETTINGS = {"image_size": 32, "slices": 3, "base": None, "precision": "fp32", "epochs": 1, "method#rank": 64}
-JOB_PROCESSES = ("nvflare.private.fed.app.client.worker_process", "nvflare.private.fed.app.server.runner_process")
 
 
 def memory(system: System, who: str) -> float:
     """Return the resident memory of a participant's job process in MB."""
-    for one in system.processes(who):
-        try:
-            if any(word in JOB_PROCESSES for word in one.cmdline()):
-                return round(one.memory_info().rss / 1e6, 1)
-        except psutil.Error:
-            continue
+    for one in system.job_processes(who):
+        with contextlib.suppress(psutil.Error):
+            return round(one.memory_info().rss / 1e6, 1)
     raise RuntimeError(f"{who} has no job process")
 
 

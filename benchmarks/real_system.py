@@ -29,6 +29,7 @@ from poc_system import ADMIN, LEAD, PROJECT, SERVER, Layout  # noqa: E402
 
 SITES = ("site-1", "site-2", "site-3")
 READY_S = 300
+JOB_PROCESSES = ("nvflare.private.fed.app.client.worker_process", "nvflare.private.fed.app.server.runner_process")
 
 
 class System:
@@ -97,6 +98,15 @@ class System:
     def processes(self, who: str) -> list[psutil.Process]:
         """Return the live processes of a participant."""
         return processes_of(self.kits / who)
+
+    def job_processes(self, who: str) -> list[psutil.Process]:
+        """Return those of them that do a participant's part of a job; one that ends meanwhile is none."""
+        found = []
+        for one in self.processes(who):
+            with contextlib.suppress(psutil.Error):
+                if any(word in JOB_PROCESSES for word in one.cmdline()):
+                    found.append(one)
+        return found
 
     def run(self, job: Path, *options: str, log: Path | None = None) -> subprocess.Popen[bytes]:
         """Start `sitelora run` of a job folder as a person would; the result goes to ``root``/download."""

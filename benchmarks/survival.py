@@ -48,9 +48,8 @@ def kill(system: System, target: str) -> list[str]:
         "server": [system.server],
         "all": [system.server, *SITES],
     }[target]
-    struck = [one for name in below for one in system.processes(name)]
-    if target == "site's process":
-        struck = [one for one in struck if _does_a_job(one)]
+    found = system.job_processes if target == "site's process" else system.processes
+    struck = [one for name in below for one in found(name)]
     if not struck:
         raise RuntimeError(f"no process of {below} was found")
     for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none sees the other die
@@ -59,13 +58,6 @@ def kill(system: System, target: str) -> list[str]:
                 one.send_signal(number)
     psutil.wait_procs(struck, timeout=10)
     return [] if target == "site's process" else below
-
-
-def _does_a_job(process: psutil.Process) -> bool:
-    try:
-        return "nvflare.private.fed.app.client.worker_process" in process.cmdline()
-    except psutil.NoSuchProcess:  # a helper of NVFlare that has just ended
-        return False
 
 
 def bits_of(run: Path) -> str:
