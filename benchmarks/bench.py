@@ -102,7 +102,7 @@ def main() -> int:
             failed |= "failed" in went.get(name, {})
     runs = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*/run.json"))]
     PAGE.write_text(page(runs), encoding="utf-8")
-    print(f"{PAGE.relative_to(HERE.parent)}: {len(runs)} runs")
+    print(f"{PAGE.relative_to(HERE.parent)}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}")
     return int(failed)
 
 

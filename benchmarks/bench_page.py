@@ -33,7 +33,7 @@ def page(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _newest(run: Mapping[str, Any]) -> str:
-    loads = [f"{name} {part['load_before']}" for name, part in run["parts"].items()]
+    loads = [f"{name} {part.get('load_before', 'unknown')}" for name, part in run["parts"].items()]
     minutes = sum(part["minutes"] for part in run["parts"].values())
     failed = [f"{name} failed ({part['failed']})" for name, part in run["parts"].items() if "failed" in part]
     packages = ", ".join(f"{name} {run['versions'][name]}" for name in ("torch", "monai", "nvflare"))
@@ -46,7 +46,7 @@ def _newest(run: Mapping[str, Any]) -> str:
         goal, more = figure["goal"], figure["more"]
         asked = "" if goal is None else f"{'at least' if more else 'at most'} {goal:g}"
         said = {None: "", True: "reached", False: "**not reached**"}[figure["reached"]]
-        rows.append((figure["part"], figure["what"], f"{figure['value']:g} {figure['unit']}", asked, said))
+        rows.append((figure["part"], figure["what"], f"{figure['value']:g} {figure['unit']}".strip(), asked, said))
     return words + "\n\n" + markdown(("part", "figure", "value", "goal", ""), rows)
 
 
