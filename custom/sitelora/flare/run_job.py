@@ -23,6 +23,8 @@ from sitelora.run_result import RunResult
 LOOK_S = 2.0
 FIRST_LOOK_S = 15.0
 """How long a job runs before its controller is asked, and again: NVFlare logs an error for one not there yet."""
+PAUSE_S = 30.0
+"""How long a site that ran out of memory or disk is given before it is asked again."""
 SETTLE_S = 5.0
 """How long the sites must be there without a job before the next attempt: what is about to end has ended by then."""
 
@@ -93,6 +95,10 @@ class JobRun:
                 why = verdict.why if verdict.what != AGAIN else f"{verdict.why}\n  given up after {attempts} attempts"
                 return Outcome(completed=completed, uid=self.uid, why=why, attempts=attempts, folder=folder)
             self._tell(f"ended: {verdict.why}")
+            short = ", ".join(ended.result.short) if ended.result else ""
+            if short:
+                self._tell(f"asking again in {PAUSE_S:.0f} s: memory or disk may be free at {short} by then")
+                time.sleep(PAUSE_S)
             self._wait_for_sites()
             self._tell(f"submitting it again, attempt {attempts + 1}, to go on with uid {self.uid}")
 
