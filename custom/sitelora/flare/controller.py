@@ -16,8 +16,6 @@ from typing import Any
 
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_context import FLContext
-from nvflare.app_opt.pt.decomposers import TensorDecomposer
-from nvflare.fuel.utils import fobs
 
 from sitelora.federation.bundle_config import set_torch_threads
 from sitelora.federation.coordinator import Coordinator, FederationError
@@ -33,6 +31,7 @@ from sitelora.federation.task_names import BEGIN, EVALUATE, TRAIN
 from sitelora.federation.ticket import Ticket
 from sitelora.flare.asking import AskingController, RunAborted
 from sitelora.flare.protocol import Reply
+from sitelora.flare.sealed_tensors import register_tensors
 from sitelora.flare.site_config import SiteConfig, read_job, refuse_arguments
 from sitelora.flare.taking_turns import turns_at_server, workspace_of_simulator
 from sitelora.flare.tracking import Tracking
@@ -71,7 +70,7 @@ class FederationController(AskingController):
         """Let tensors travel, from the start of a run; where sites take turns, the run has workers until its end."""
         super().handle_event(event_type, fl_ctx)
         if event_type == EventType.START_RUN:
-            fobs.register(TensorDecomposer)
+            register_tensors(only_passed_on=False)
             end_on_request()
             at_a_time = turns_at_server(fl_ctx)
             if at_a_time:
