@@ -119,7 +119,8 @@ def test_a_site_that_ran_out_of_something_is_asked_again_and_named(
         monkeypatch.setattr(run_job, name, 0.0)
     job = Job(bundle="b", dataset="d", federation="f", sites=("site-1", "site-2"), rounds=3, uid="u")
     short = RunResult(error=f"round 2: site-2 missing: site-2: {code}", short=["site-2"], uid="u", rounds_done=1)
-    done = RunResult(completed=True, rounds_done=3, uid="u")
+    unscored = f"evaluation: site-2 missing: site-2: {code}"
+    done = RunResult(completed=True, rounds_done=3, uid="u", warnings=["resumed: something else", unscored])
     told: list[str] = []
     for results, completed in (((short, done), True), ((short, short, short), False)):
         desk = Desk(*results)
@@ -129,6 +130,8 @@ def test_a_site_that_ran_out_of_something_is_asked_again_and_named(
         assert outcome.completed is completed
         assert outcome.attempts == len(results)
         assert [each.resume for each in desk.jobs] == [False, *[True] * (len(results) - 1)]
+    assert told.count(unscored) == 1
+    assert "resumed: something else" not in told
     assert code in outcome.why
     assert "given up after 3 attempts" in outcome.why
     assert f"ended: round 2: site-2 missing: site-2: {code}" in told

@@ -81,9 +81,10 @@ def test_what_strikes_a_site_in_training_is_named_and_the_run_ends_with_the_same
     make_phantom(tmp_path / "data", size=TINY, sites=list(survival.SITES))
     told = {}
     for fault in ("nothing", "site's process", "disk full", "site's newest state", "network cut"):
-        root = tmp_path / fault.replace(" ", "_")
+        moment = "in training" if told else "never"
+        root = tmp_path / survival.file_of(fault, moment).stem
         root.mkdir()
-        told[fault] = survival.one_cell(fault, "in training" if told else "never", root, tmp_path / "data")
+        told[fault] = survival.one_cell(fault, moment, root, tmp_path / "data")
     assert {fault: (one["completed"], one["bits"]) for fault, one in told.items()} == dict.fromkeys(
         told, (True, told["nothing"]["bits"])
     )

@@ -20,7 +20,7 @@ from sitelora.federation.departures import require_sendable
 from sitelora.federation.packets import pack_evaluation, pack_message
 from sitelora.federation.plan import FederationPlan
 from sitelora.federation.receipts import note_received
-from sitelora.federation.record import FederationRecord
+from sitelora.federation.record import NO_SCORES, FederationRecord
 from sitelora.federation.roll_call import RollCallError, call_the_roll
 from sitelora.federation.run_folder import RunFolder
 from sitelora.federation.server_state import ServerState, ServerStore
@@ -178,7 +178,7 @@ class Coordinator:
     def note_no_scores(self, site: str, reason: str) -> None:
         """Note that a site's models were not scored."""
         logger.warning("no evaluation from %s: %s", site, reason)
-        self.record.warn(f"evaluation: {site} missing: {reason}")
+        self.record.warn(f"{NO_SCORES}{site} missing: {reason}")
 
     def note_missing(self, site: str, reason: str) -> None:
         """Note that a site sent nothing for the round in progress."""

@@ -29,6 +29,9 @@ from sitelora.sharing.schema import SchemaError
 from sitelora.task import Task
 from sitelora.typed_json import from_json, to_json
 
+NO_SCORES = "evaluation: "
+"""How the warning begins that says whose models were not scored, and why."""
+
 
 class FederationRecord:
     """Collects begin reports, rounds and warnings.

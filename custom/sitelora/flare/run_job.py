@@ -16,6 +16,7 @@ from sitelora.federation.attempts import AGAIN, DONE, Ended, Verdict, needs_the_
 from sitelora.federation.identity import new_uid
 from sitelora.federation.job import Job
 from sitelora.federation.job_folder import JobFolder
+from sitelora.federation.record import NO_SCORES
 from sitelora.federation.run_folder import RESULT
 from sitelora.flare.lead import Lead, ServerAwayError
 from sitelora.run_result import RunResult
@@ -92,6 +93,9 @@ class JobRun:
                 self._job = next_attempt(self._job, ended)
             if verdict.what != AGAIN or attempts > self._retries:
                 completed = verdict.what == DONE
+                for line in ended.result.warnings if completed and ended.result else ():
+                    if line.startswith(NO_SCORES):
+                        self._tell(line)
                 why = verdict.why if verdict.what != AGAIN else f"{verdict.why}\n  given up after {attempts} attempts"
                 return Outcome(completed=completed, uid=self.uid, why=why, attempts=attempts, folder=folder)
             self._tell(f"ended: {verdict.why}")
