@@ -19,8 +19,8 @@ from real_system import SITES, System
 
 STRUCK = "site-2"
 BACK_AFTER_S, CUT_S = 5.0, 30.0
-WRITABLE, ALLOCATABLE = 4096, 4 * 2**20
-"""Bytes of a file that can still be written on the full disk, and that the process may still take as memory."""
+WRITABLE = 4096
+"""Bytes of a file that can still be written on the full disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def fill_disk(held: Held) -> None:
 
 def limit_memory(held: Held) -> None:
     """Let the site's process take no more memory than it has (RLIMIT_AS); the next process of it may again."""
-    most = psutil.Process(held.pid).memory_info().vms + ALLOCATABLE
+    most = psutil.Process(held.pid).memory_info().vms
     resource.prlimit(held.pid, resource.RLIMIT_AS, (most, most))
     held.let_go()
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import psutil
 from real_system import ROOT, SITES, System, write_job
-from strikes import ALLOCATABLE, BACK_AFTER_S, CUT_S, STRIKES, STRUCK, WRITABLE, Held
+from strikes import BACK_AFTER_S, CUT_S, STRIKES, STRUCK, WRITABLE, Held
 
 from sitelora.data.phantom.make import TINY, make_phantom
 from sitelora.federation.events import read_events
@@ -108,6 +108,7 @@ def one_cell(target: str, moment: str, root: Path, data: Path) -> dict:
             "bits": bits_of(run) if result.completed else "",
             "named": any(STRUCK in line for line in lines[before:] if line.startswith(("ended:", "waiting for "))),
             "told": [*lines[before:], *(["it hangs"] if code is None else [])],
+            "warned": list(result.warnings),
             "site_told": told_at_site(run, since=clock, root=root),
         }
     finally:
@@ -139,7 +140,8 @@ def write_page() -> None:
         if target == UNDISTURBED[0]:
             continue
         ended = [line.removeprefix("ended: ") for line in cell["told"] if line.startswith("ended:")]
-        told = [*ended[:1], *(f"{STRUCK}'s own log: {line}" for line in cell.get("site_told", ())[:1])]
+        told = [*ended[:1], *(f"the record: {line}" for line in cell.get("warned", ()) if "was damaged" in line)]
+        told += [f"{STRUCK}'s own log: {line}" for line in cell.get("site_told", ())[:1]]
         named = ("yes" if cell["named"] else "no") if cell["submissions"] > 1 else "nobody was lost"
         rows.append(
             f"| {target} | {moment} | {'yes' if cell['completed'] else '**no**'} "
@@ -161,7 +163,7 @@ def write_page() -> None:
         f"after {BACK_AFTER_S:.0f} s.",
         f"- **network cut**: nothing passes between {STRUCK} and the server for {CUT_S:.0f} s, and nobody is told.",
         f"- **disk full**: {STRUCK}'s process can write no file beyond {WRITABLE} bytes (RLIMIT_FSIZE); "
-        f"**memory limit**: it gets {ALLOCATABLE // 2**20} MiB more than it has (RLIMIT_AS). The next process of it is "
+        f"**memory limit**: it gets no more than it has (RLIMIT_AS). The next process of it is "
         "without the limit, as when somebody has made room.",
         f"- **newest state**: {STRUCK}, or the server, is killed whole, the file of its newest state cut to a half, "
         "and it is started again.",
