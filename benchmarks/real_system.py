@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
+from cuttable import Wire
 
 from sitelora.federation.job import Job
 from sitelora.federation.job_folder import JobFolder
@@ -38,6 +40,10 @@ class System:
     Args:
         root: the folder. data: root of the sites' data. sites: their names.
         in_every_process: a folder that comes first on every process's PYTHONPATH. environment: added to theirs.
+        wired: sites that reach the server through a wire that can be cut.
+
+    Attributes:
+        wires: by site.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class System:
         *,
         in_every_process: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        wired: Sequence[str] = (),
     ) -> None:
         self.layout = Layout(root=root)
         self.layout.renew()
@@ -61,6 +68,8 @@ class System:
         self.server, self.person = SERVER, LEAD
         port = _free_ports()
         write_project(project, name=PROJECT, server=SERVER, sites=self.sites, admin=ADMIN, lead=LEAD, port=port)
+        self.wires = {site: Wire(port) for site in wired}
+        _lead_through(project, {site: wire.port for site, wire in self.wires.items()})
         nvflare = str(Path(sys.executable).parent / "nvflare")
         command = [nvflare, "provision", "-p", str(project), "-w", str(self.layout.system), "--force"]
         subprocess.run(command, env=self.plain, cwd=root, check=True, capture_output=True)
@@ -124,6 +133,8 @@ class System:
     def end(self) -> None:
         """End what is left of it."""
         end_all(self.layout.system)
+        for wire in self.wires.values():
+            wire.close()
 
 
 def write_job(place: Path, *, rounds: int, settings: Mapping[str, Any]) -> Path:
@@ -139,6 +150,15 @@ def write_job(place: Path, *, rounds: int, settings: Mapping[str, Any]) -> Path:
         settings=settings,
     )
     return JobFolder.write(job, place, marker=False).path
+
+
+def _lead_through(project: Path, ports: Mapping[str, int]) -> None:
+    """Let sites reach the server of a project by other ports."""
+    content = yaml.safe_load(project.read_text(encoding="utf-8"))
+    for one in content["participants"]:
+        if one["name"] in ports:
+            one["connect_to"] = {"host": SERVER, "port": ports[one["name"]]}
+    project.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def _free_ports() -> int:

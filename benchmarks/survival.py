@@ -1,19 +1,18 @@
-"""What dies and when, and what becomes of the run: kill -9 of processes of a real system, at exact moments.
+"""What goes wrong and when, and what becomes of the run: nine faults of a real system, at three exact moments.
 
     python benchmarks/survival.py --minutes 90      begin with what is missing, one JSON a cell; again to go on
     python benchmarks/survival.py --page            write docs/results/survival.md from the JSON
 
 A system of its own for every cell: `nvflare provision`, a server and three sites with mutual TLS on loopback, the
 phantom, the shipped executor and controller, `sitelora run` as a person would. One site is held at the moment (see
-``moments/sitecustomize.py``), then the processes are killed, and started again by their kits after a few seconds, as a
-service unit does. Complete means: all rounds are done, and every site's trained state and the server's tensors are
-equal bit for bit to those of a run in which nothing died.
+``moments/sitecustomize.py``), then the fault strikes (``strikes.py``); what is killed whole is started again by its kit
+after a few seconds, as a service unit does. Complete means: all rounds are done, and every site's trained state and the
+server's tensors are equal bit for bit to those of a run in which nothing went wrong.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import json
 import signal
@@ -26,38 +25,22 @@ from pathlib import Path
 
 import psutil
 from real_system import ROOT, SITES, System, write_job
+from strikes import BACK_AFTER_S, CUT_S, STRIKES, STRUCK, WRITABLE, Held
 
 from sitelora.data.phantom.make import TINY, make_phantom
+from sitelora.federation.events import read_events
+from sitelora.federation.run_folder import RunFolder
 from sitelora.run_result import RunResult
 
 RESULTS = ROOT / "benchmarks" / "results" / "survival"
 PAGE = ROOT / "docs" / "results" / "survival.md"
-STRUCK, ROUND, ROUNDS = "site-2", 1, 3
-TARGETS = ("site's process", "whole site", "server", "all")
+ROUND, ROUNDS = 1, 3
+TARGETS = tuple(STRIKES)
 MOMENTS = ("before training", "in training", "while sending")
 UNDISTURBED = ("nothing", "never")
-BACK_AFTER_S = 5.0
+LONGEST_S = 1500
+"""How long a run may take after the fault; one that takes longer hangs."""
 SETTINGS = {"image_size": 32, "slices": 3, "base": None, "precision": "fp32", "epochs": 2}
-
-
-def kill(system: System, target: str) -> list[str]:
-    """Kill -9 what the cell says, all at once, and return who has to be started again."""
-    below = {
-        "site's process": [STRUCK],
-        "whole site": [STRUCK],
-        "server": [system.server],
-        "all": [system.server, *SITES],
-    }[target]
-    found = system.job_processes if target == "site's process" else system.processes
-    struck = [one for name in below for one in found(name)]
-    if not struck:
-        raise RuntimeError(f"no process of {below} was found")
-    for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none sees the other die
-        for one in struck:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.send_signal(number)
-    psutil.wait_procs(struck, timeout=10)
-    return [] if target == "site's process" else below
 
 
 def bits_of(run: Path) -> str:
@@ -73,6 +56,14 @@ def bits_of(run: Path) -> str:
     return whole.hexdigest()[:16]
 
 
+def told_at_site(run: Path, *, since: float, root: Path) -> list[str]:
+    """Return what the struck site's own log says of faults since then."""
+    events = [event for event in read_events(RunFolder(run).events(STRUCK)) if event["time"] >= since]
+    told = {"error": "{code}: {error}", "mended": "round {round} was damaged and is done again", "stopped": "{reason}"}
+    said = [told[event["event"]].format(**event) for event in events if event["event"] in told]
+    return [line.replace(str(root), "") for line in said]
+
+
 def one_cell(target: str, moment: str, root: Path, data: Path) -> dict:
     """Run one cell and return what is to be known of it."""
     held = {
@@ -81,7 +72,8 @@ def one_cell(target: str, moment: str, root: Path, data: Path) -> dict:
         "SURVIVAL_ROUND": str(ROUND),
         "SURVIVAL_FOLDER": str(root / "signals"),
     }
-    system = System(root, data, SITES, in_every_process=ROOT / "benchmarks" / "moments", environment=held)
+    moments = ROOT / "benchmarks" / "moments"
+    system = System(root, data, SITES, in_every_process=moments, environment=held, wired=[STRUCK])
     (root / "signals").mkdir()
     folder = write_job(root / "job", rounds=ROUNDS, settings=SETTINGS)
     try:
@@ -90,33 +82,34 @@ def one_cell(target: str, moment: str, root: Path, data: Path) -> dict:
         system.wait_until_ready()
         began = time.monotonic()
         person = system.run(folder, "--patience", "600", log=log)
-        killed_at, before = 0.0, 0
+        struck_at, before, clock = 0.0, 0, time.time()
+        run = system.layout.root / "sitelora" / "iat_prostate" / "run-1"
         try:
             if target != UNDISTURBED[0]:
                 _wait_for(root / "signals" / "there", person)
                 before = len(log.read_text().splitlines())
-                killed_at = time.monotonic()
-                back = kill(system, target)
-                time.sleep(BACK_AFTER_S)
-                (root / "signals" / "go_on").touch()
-                system.start(*back)
-            code = person.wait(timeout=1800)
+                struck_at, clock = time.monotonic(), time.time()
+                STRIKES[target](Held(system=system, run=run, signals=root / "signals"))
+            code = person.wait(timeout=LONGEST_S)
+        except subprocess.TimeoutExpired:
+            code = None
         finally:
             person.kill()
             person.wait()
         ended = time.monotonic()
         lines = log.read_text().replace(str(root), "").splitlines()
-        run = system.layout.root / "sitelora" / "iat_prostate" / "run-1"
         result = RunResult.if_readable(run / "server" / "result.json") or RunResult()
         return {
             "target": target,
             "moment": moment,
             "completed": code == 0 and result.completed and result.rounds_done == ROUNDS,
             "submissions": sum(line.startswith("submitted as job") for line in lines),
-            "seconds": round(ended - (killed_at or began), 1),
+            "seconds": round(ended - (struck_at or began), 1),
             "bits": bits_of(run) if result.completed else "",
             "named": any(STRUCK in line for line in lines[before:] if line.startswith(("ended:", "waiting for "))),
-            "told": lines[before:],
+            "told": [*lines[before:], *(["it hangs"] if code is None else [])],
+            "warned": list(result.warnings),
+            "site_told": told_at_site(run, since=clock, root=root),
         }
     finally:
         system.end()
@@ -146,11 +139,14 @@ def write_page() -> None:
     for (target, moment), cell in known.items():
         if target == UNDISTURBED[0]:
             continue
-        first = next((line for line in cell["told"] if line.startswith("ended:")), "")
+        ended = [line.removeprefix("ended: ") for line in cell["told"] if line.startswith("ended:")]
+        told = [*ended[:1], *(f"the record: {line}" for line in cell.get("warned", ()) if "was damaged" in line)]
+        told += [f"{STRUCK}'s own log: {line}" for line in cell.get("site_told", ())[:1]]
+        named = ("yes" if cell["named"] else "no") if cell["submissions"] > 1 else "nobody was lost"
         rows.append(
             f"| {target} | {moment} | {'yes' if cell['completed'] else '**no**'} "
             f"| {'yes' if bits and cell['bits'] == bits else '**no**'} | {cell['submissions']} | {cell['seconds']:.0f} "
-            f"| {'yes' if cell['named'] else 'no'} | {first.removeprefix('ended: ') or '–'} |"
+            f"| {named} | {'; '.join(told) or '–'} |"
         )
     version = next(iter(known.values()))["versions"] if known else {}
     lines = [
@@ -158,13 +154,21 @@ def write_page() -> None:
         "",
         "# What survives what",
         "",
-        f"`kill -9` in round {ROUND + 1} of {ROUNDS}, at exact moments, in a system of real processes with mutual TLS "
+        f"Faults in round {ROUND + 1} of {ROUNDS}, at exact moments, in a system of real processes with mutual TLS "
         f"on loopback: a server, {len(SITES)} sites, all needed (`min_sites` {len(SITES)}). The struck site is "
-        f"{STRUCK}; what was killed whole is started again by its kit after {BACK_AFTER_S:.0f} s. `sitelora run` is "
-        "left alone. Complete: all rounds are done; same bits: every site's trained state and the server's tensors "
-        "are those of a run in which nothing died.",
+        f"{STRUCK}. `sitelora run` is left alone. Complete: all rounds are done; same bits: every site's trained state "
+        "and the server's tensors are those of a run in which nothing went wrong.",
         "",
-        "| killed | when | complete | same bits | submissions | seconds from kill to end | named | what was told |",
+        f"- **site's process, whole site, server, all**: `kill -9`; what was killed whole is started again by its kit "
+        f"after {BACK_AFTER_S:.0f} s.",
+        f"- **network cut**: nothing passes between {STRUCK} and the server for {CUT_S:.0f} s, and nobody is told.",
+        f"- **disk full**: {STRUCK}'s process can write no file beyond {WRITABLE} bytes (RLIMIT_FSIZE); "
+        f"**memory limit**: it gets no more than it has (RLIMIT_AS). The next process of it is "
+        "without the limit, as when somebody has made room.",
+        f"- **newest state**: {STRUCK}, or the server, is killed whole, the file of its newest state cut to a half, "
+        "and it is started again.",
+        "",
+        "| fault | when | complete | same bits | submissions | seconds from fault to end | named | what was told |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *rows,
         "",

@@ -20,7 +20,9 @@ def wait_here() -> None:
     there, go_on = place / "there", place / "go_on"
     if there.exists():
         return
-    there.write_text(str(os.getpid()))
+    new = place / f"there.{os.getpid()}"
+    new.write_text(str(os.getpid()))
+    new.rename(there)  # whole or not at all: who waits for it reads it at once
     while not go_on.exists():
         time.sleep(0.02)
 

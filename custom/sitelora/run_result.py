@@ -209,6 +209,7 @@ class RunResult:
 
     Attributes:
         error: why it is not completed. lost: sites whose process was gone since it was begun or resumed.
+        short: sites that ran out of memory or disk in that time.
         overrides: the bundle's values. fingerprint: of the server's last tensors.
         aggregation: what stood before the method's server rule; empty where nothing did.
         versions, hardware: of the first site. egress: None where no site has begun. privacy:
@@ -220,6 +221,7 @@ class RunResult:
     completed: bool = False
     error: str = ""
     lost: Sequence[str] = field(default=(), metadata=OMIT)
+    short: Sequence[str] = field(default=(), metadata=OMIT)
     federation: str = ""
     uid: str = ""
     method: str = ""

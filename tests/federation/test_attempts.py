@@ -23,6 +23,7 @@ def ended(result: RunResult | None = None, **more: Any) -> Ended:
         (DONE, ended(RunResult(completed=True, rounds_done=3, uid="run-1"), status="FINISHED:COMPLETED")),
         (DONE, ended(RunResult(completed=True, rounds_done=3, lost=["site-2"], uid="run-1"))),
         (AGAIN, ended(RunResult(error="no word from site-2", lost=["site-2"], uid="run-1"))),
+        (AGAIN, ended(RunResult(error="site-2: disk_full", short=["site-2"], uid="run-1"))),
         (AGAIN, ended()),
         (AGAIN, ended(begun=False, restarted=True, status="RUNNING")),
         (OVER, ended(RunResult(error="all updates were rejected", uid="run-1"))),

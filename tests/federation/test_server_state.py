@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from sitelora.federation.files import DamagedStateError
 from sitelora.federation.server_state import ServerState, ServerStore
 from sitelora.server.types import ANY_SITE, Message
 
@@ -99,18 +101,44 @@ def test_the_last_two_rounds_are_kept_by_number(tmp_path: Path) -> None:
     assert store.exists()
 
 
-def test_a_damaged_round_is_named_and_the_one_before_it_serves(tmp_path: Path) -> None:
+def flip(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("state.safetensors", flip),
+        ("state.safetensors", Path.unlink),
+        ("state.safetensors", lambda path: path.write_bytes(b"")),
+        ("manifest.json", lambda path: path.write_bytes(path.read_bytes()[:-9])),
+        ("manifest.json", lambda path: path.write_text("{}")),
+    ],
+)
+def test_a_damaged_round_is_named_and_the_one_before_it_serves(
+    tmp_path: Path, file: str, damage: Callable[[Path], object]
+) -> None:
     store = ServerStore(tmp_path)
     for number in (4, 5):
         store.write(ServerState(round_number=number, messages={ANY_SITE: message(number)}))
-    path = tmp_path / "round_006" / "state.safetensors"
-    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(ValueError, match=r"round_006/state\.safetensors is not what was written; remove .*round_006"):
-        store.load()
-    (tmp_path / "round_006").rename(tmp_path / "aside")
+    damage(tmp_path / "round_006" / file)
     back = store.load()
     assert back is not None
     assert back.round_number == 4
+    assert ["round_006" in found for found in store.damaged] == [True]
+    store.write(ServerState(round_number=5, messages={ANY_SITE: message(5)}))
+    again = ServerStore(tmp_path)
+    assert again.load().round_number == 5  # type: ignore[union-attr]
+    assert again.damaged == []
+
+
+def test_where_no_kept_round_is_whole_the_last_ones_file_is_named(tmp_path: Path) -> None:
+    store = ServerStore(tmp_path)
+    for number in (4, 5):
+        store.write(ServerState(round_number=number, messages={ANY_SITE: message(number)}))
+        flip(tmp_path / f"round_{number + 1:03d}" / "state.safetensors")
+    with pytest.raises(DamagedStateError, match=r"round_006/state\.safetensors is not what was written; restore it"):
+        store.load()
 
 
 def test_an_interrupted_write_does_not_count(tmp_path: Path) -> None:

@@ -215,12 +215,21 @@ def test_a_damaged_state_leaves_as_one_code_and_the_file_is_named_at_the_site(
     message = cast(begun.params, torch.bfloat16)
     executor.execute(TRAIN, task(0, message), context(), Signal())
     file = tmp_path / "home" / "iat_prostate" / "run-1" / "site-1" / "round_000" / "state.safetensors"
-    content = file.read_bytes()
-    file.unlink()
+    (kept,) = file.parent.glob("message.*")
+    content, kept_content = file.read_bytes(), kept.read_bytes()
+    for path in (file, kept):
+        path.unlink()
     if damage == "cut":
         file.write_bytes(content[:-1])
+        kept.write_bytes(kept_content[:-1])
     assert code_of(executor.execute(TRAIN, task(1, message), context(), Signal())) == "state_damaged"
     assert str(file) in json.loads(_events(tmp_path / "home").read_text().splitlines()[-1])["error"]
+    kept.write_bytes(kept_content)  # with its message the round is done again, and the site's own log says so
+    again = FLModelUtils.from_shareable(executor.execute(TRAIN, task(1, message), context(), Signal()))
+    assert "error" not in again.meta
+    events = [json.loads(line) for line in _events(tmp_path / "home").read_text().splitlines()]
+    assert [event["round"] for event in events if event["event"] == "mended"] == [0]
+    assert file.read_bytes() == content
 
 
 def test_arguments_in_a_job_are_refused_and_never_taken(context: Contexts, caplog: pytest.LogCaptureFixture) -> None:

@@ -30,6 +30,7 @@ def test_no_argument_is_lost_on_the_way_into_the_folder(tmp_path: Path) -> None:
         train_timeout=22,
         evaluate_timeout=33,
         evaluate=False,
+        tracking="mlflow",
     )
     found = JobFolder.read(export_job(recipe, tmp_path))
     assert found.job == recipe.job_says
@@ -47,6 +48,7 @@ def test_no_argument_is_lost_on_the_way_into_the_folder(tmp_path: Path) -> None:
         "begin_timeout": 11,
         "train_timeout": 22,
         "evaluate_timeout": 33,
+        "tracking": "mlflow",
         "wire": {"dtype": "float32", "clip_norm": 2.0, "noise_std": 0.5},
         "settings": {"method#rank": 4},
     }

@@ -8,9 +8,12 @@ import pytest
 from nvflare.lighter.utils import load_crt_chain_bytes
 
 from sitelora.cli import main
-from sitelora.flare import lead
+from sitelora.federation.job import Job
+from sitelora.federation.job_folder import JobFolder
+from sitelora.flare import lead, run_job
 from sitelora.flare.lead import Lead, LeadError, ServerAwayError, _within
 from sitelora.flare.run_job import line_of
+from sitelora.run_result import RunResult
 
 AT_WORK = {"begun": True, "doing": "update", "rounds_done": 1, "rounds": 3, "waits_for": ["site-2"], "silent": []}
 
@@ -75,3 +78,61 @@ def test_a_server_that_answers_without_its_certificate_is_one_that_is_not_there_
     monkeypatch.setattr(lead, "new_secure_session", lambda *_, **__: load_crt_chain_bytes(None))
     with pytest.raises(ServerAwayError, match="answered without its certificate"):
         Lead(tmp_path).connected()
+
+
+class Desk:
+    """A server at which every job has ended when it is first looked at, with the results that the test gives."""
+
+    def __init__(self, *results: RunResult) -> None:
+        self.results = list(results)
+        self.jobs: list[Job] = []
+
+    def submit(self, folder: Path, token: str) -> str:
+        self.jobs.append(JobFolder.read(folder).job)
+        return str(len(self.jobs))
+
+    def download(self, job_id: str, out: Path) -> Path:
+        folder = out / job_id
+        (folder / "workspace").mkdir(parents=True)
+        result = self.results[int(job_id) - 1]
+        (folder / "workspace" / "result.json").write_text(json.dumps(result.to_json()))
+        return folder
+
+    def meta(self, job_id: str) -> dict[str, str]:
+        return {"status": "FINISHED:COMPLETED"}
+
+    def server_started(self) -> float:
+        return 1.0
+
+    def connected(self) -> set[str]:
+        return {"site-1", "site-2"}
+
+    def at_work(self) -> set[str]:
+        return set()
+
+
+@pytest.mark.parametrize("code", ["disk_full", "out_of_memory"])
+def test_a_site_that_ran_out_of_something_is_asked_again_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    for name in ("PAUSE_S", "SETTLE_S", "LOOK_S"):
+        monkeypatch.setattr(run_job, name, 0.0)
+    job = Job(bundle="b", dataset="d", federation="f", sites=("site-1", "site-2"), rounds=3, uid="u")
+    short = RunResult(error=f"round 2: site-2 missing: site-2: {code}", short=["site-2"], uid="u", rounds_done=1)
+    unscored = f"evaluation: site-2 missing: site-2: {code}"
+    done = RunResult(completed=True, rounds_done=3, uid="u", warnings=["resumed: something else", unscored])
+    told: list[str] = []
+    for results, completed in (((short, done), True), ((short, short, short), False)):
+        desk = Desk(*results)
+        out = tmp_path / str(completed)
+        one = run_job.JobRun(desk, job, marker=False, out=out, retries=2, patience_s=9, tell=told.append)  # type: ignore[arg-type]
+        outcome = one.run()
+        assert outcome.completed is completed
+        assert outcome.attempts == len(results)
+        assert [each.resume for each in desk.jobs] == [False, *[True] * (len(results) - 1)]
+    assert told.count(unscored) == 1
+    assert "resumed: something else" not in told
+    assert code in outcome.why
+    assert "given up after 3 attempts" in outcome.why
+    assert f"ended: round 2: site-2 missing: site-2: {code}" in told
+    assert "asking again in 0 s: memory or disk may be free at site-2 by then" in told

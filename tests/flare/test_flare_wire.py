@@ -1,5 +1,9 @@
 """What NVFlare's own serialisation makes of an answer: shared names and their values, nothing local, few bytes more."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from nvflare.apis.shareable import Shareable
@@ -88,3 +92,23 @@ def test_versions_are_compared_before_anything_is_done(monkeypatch: pytest.Monke
     monkeypatch.setattr(sitelora, "__version__", "0.0.9")
     with pytest.raises(ProtocolError, match=r"this site has 0\.0\.9 .* install the same version"):
         read_task(task)
+
+
+@pytest.mark.parametrize(("own", "seconds"), [(None, 60.0), ("7", 7.0)])
+def test_a_lost_piece_of_a_message_is_asked_for_again_after_a_minute_unless_the_site_says_otherwise(
+    own: str | None, seconds: float
+) -> None:
+    """NVFlare's own ten minutes are what a run stood still for when a process was short of memory."""
+    program = """
+from nvflare.apis.fl_constant import ConfigVarName
+from nvflare.fuel.utils import app_config_utils
+from sitelora.flare.sealed_tensors import register_tensors
+
+register_tensors(only_passed_on=True)
+name = "tensor_" + ConfigVarName.STREAMING_PER_REQUEST_TIMEOUT
+print(app_config_utils.get_positive_float_var(name, 600.0))
+"""
+    variable = "NVFLARE_TENSOR_STREAMING_PER_REQUEST_TIMEOUT"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **({variable: own} if own else {})}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
+    assert float(done.stdout) == seconds

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sitelora.commands._values import add_bundle_values, add_clip_and_noise, as_overrides, positive
+from sitelora.federation.job import TRACKINGS
 from sitelora.value_kinds import short
 
 if TYPE_CHECKING:
@@ -32,9 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sites", type=_names, metavar="A,B", help="names of the sites, in place of the job's")
     parser.add_argument("--min-sites", type=positive, metavar="N", help="fewest updates that a round needs")
     parser.add_argument("--method", metavar="NAME", help="another method at the same rank: local, MODULE.FUNCTION")
+    parser.add_argument(
+        "--deadline",
+        type=positive,
+        metavar="S",
+        help="seconds that a round waits for its sites; it goes on without the late ones where --min-sites are there",
+    )
     add_bundle_values(parser)
     add_clip_and_noise(parser)
     parser.add_argument("--no-evaluation", action="store_true", help="do not score the models after the last round")
+    parser.add_argument(
+        "--tracking", choices=TRACKINGS, help="where the server keeps the rounds' numbers beside its own record"
+    )
     parser.add_argument("--uid", default="", help="name of the run (default: a new one when it begins)")
     parser.add_argument("--resume", action="store_true", help="go on after the last round that uid has written")
     parser.add_argument("--simulator", action="store_true", help="with app/custom, for NVFlare's bare simulator")
@@ -93,6 +103,8 @@ def _asked(args: argparse.Namespace, job: Job) -> Job:
         min_sites=args.min_sites or min(job.min_sites, len(sites)),
         uid=args.uid,
         resume=args.resume,
+        train_timeout=args.deadline or job.train_timeout,
+        tracking=args.tracking or job.tracking,
         evaluate=job.evaluate and not args.no_evaluation,
         clip_norm=job.clip_norm if args.clip_norm is None else args.clip_norm,
         noise_std=job.noise_std if args.noise_std is None else args.noise_std,

@@ -47,7 +47,7 @@ def verdict_on(ended: Ended) -> Verdict:
     result = ended.result
     if result is not None and result.completed:
         return Verdict(what=DONE, why=f"all {result.rounds_done} rounds are done")
-    if result is not None and result.lost:
+    if result is not None and (result.lost or result.short):
         return Verdict(what=AGAIN, why=result.error)
     if result is not None and result.error:
         return Verdict(what=OVER, why=result.error)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sitelora.federation.files import write_json
+from sitelora.federation.files import saying, write_json
 from sitelora.federation.identity import BEGIN_ROUND, site_secret
 from sitelora.federation.packets import DeltaLimits, Received, unpack_message
 from sitelora.federation.reports import BEGIN, SCORES, TRAINED, state_hmac
@@ -127,7 +127,11 @@ class Border:
         with_sets: bool = False,
     ) -> Answer:
         context = self._context(number)
-        left = self.exit(tensors, report, sent=sent, with_sets=with_sets, codecs=codecs, schema=schema, **context)
+        try:
+            left = self.exit(tensors, report, sent=sent, with_sets=with_sets, codecs=codecs, schema=schema, **context)
+        except OSError as error:  # of the log or the ledger, so nothing has left
+            with saying(Path(error.filename or self._folder / AUDIT)):
+                raise
         return Answer(*left)
 
     def _context(self, number: int) -> dict[str, object]:

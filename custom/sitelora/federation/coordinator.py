@@ -7,7 +7,7 @@ controller and the in-process federation both hold one, so both end with the sam
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from sitelora.federation.departures import require_sendable
 from sitelora.federation.packets import pack_evaluation, pack_message
 from sitelora.federation.plan import FederationPlan
 from sitelora.federation.receipts import note_received
-from sitelora.federation.record import FederationRecord
+from sitelora.federation.record import NO_SCORES, FederationRecord
 from sitelora.federation.roll_call import RollCallError, call_the_roll
 from sitelora.federation.run_folder import RunFolder
 from sitelora.federation.server_state import ServerState, ServerStore
@@ -67,6 +67,9 @@ class Coordinator:
         self.record = FederationRecord(plan, method, task)
         if self.state is not None:
             self.record.restore(self.state.history)
+            for found in self.store.damaged:
+                logger.warning("%s; gone back to the state after round %d", found, self.next_round)
+                self.record.warn("the server's newest state was damaged: the run went on from the one before")
         self._arrivals = Arrivals(method=method, task=task, wire=plan.wire)
         self._updates: dict[str, Update] = {}
         self._norms: dict[str, dict[str, float]] = {}
@@ -95,8 +98,10 @@ class Coordinator:
         Raises:
             FederationError: fewer than ``min_sites`` are left, or no majority says alike; with what is wrong and whose.
         """
+        behind = self._behind(answers)
+        there = {site: answer for site, answer in answers.items() if site not in behind}
         try:
-            called = call_the_roll(self.plan, self._arrivals, answers, failed or {})
+            called = call_the_roll(self.plan, self._arrivals, there, {**(failed or {}), **behind})
         except RollCallError as error:
             raise FederationError(str(error)) from error
         reports, initial = called.reports, called.initial
@@ -173,7 +178,7 @@ class Coordinator:
     def note_no_scores(self, site: str, reason: str) -> None:
         """Note that a site's models were not scored."""
         logger.warning("no evaluation from %s: %s", site, reason)
-        self.record.warn(f"evaluation: {site} missing: {reason}")
+        self.record.warn(f"{NO_SCORES}{site} missing: {reason}")
 
     def note_missing(self, site: str, reason: str) -> None:
         """Note that a site sent nothing for the round in progress."""
@@ -277,6 +282,14 @@ class Coordinator:
             )
         for line in worth_saying(began, reports):
             self.record.warn(line)
+
+    def _behind(self, sites: Iterable[str]) -> dict[str, str]:
+        """Return why sites cannot take part in a resumed run: what the others have beside their bases is gone here."""
+        reason = (
+            "was not there while base deltas were sent that are no longer kept, so its base would be another than "
+            "the others': it can take part in a run with another uid"
+        )
+        return {site: f"{site}: {reason}" for site in sites if self.state is not None and self.state.is_behind(site)}
 
     def _begun(self) -> ServerState:
         if self.state is None:

@@ -11,20 +11,19 @@ import errno
 import hashlib
 import json
 import os
-import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sitelora.federation.wants import FULL, system_code
 from sitelora.home import HOME_VARIABLE
 
 if TYPE_CHECKING:  # torch takes a second to import, and status needs none of it
     from torch import Tensor
 
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _OTHER_HOME = f'set {HOME_VARIABLE} (or "home" in local/sitelora.json) to a folder'
 
 
@@ -65,7 +64,7 @@ def saying(path: Path, *, needs: int = 0) -> Iterator[None]:
     except OSError as error:
         raise DiskError(error.errno, _what_to_do(path, error.errno, error.strerror or str(error), needs)) from error
     except Exception as error:
-        code = _system_code(error)
+        code = system_code(error)
         if code is None:
             raise
         raise DiskError(code, _what_to_do(path, code, os.strerror(code), needs)) from error
@@ -119,7 +118,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         try:
             yield temporary
         except OSError as error:  # one of something that is read while it is filled is not ours to explain
-            if error.errno not in _FULL or isinstance(error, DiskError):
+            if error.errno not in FULL or isinstance(error, DiskError):
                 raise
             raise DiskError(error.errno, _what_to_do(folder, error.errno, str(error.strerror), 0)) from error
         with saying(folder):
@@ -197,19 +196,22 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file.
 
     Raises:
-        ValueError: the file is damaged; its name and what to do.
+        ValueError: the file is damaged; its name and what to do. MemoryError: there is no room to read it into.
     """
     import safetensors.torch
 
     try:
         return safetensors.torch.load_file(str(path))
     except Exception as error:
+        if system_code(error) == errno.ENOMEM:
+            raise MemoryError(f"{path}: there is no memory to read it into") from error
         raise ValueError(f"{path} cannot be read ({error}); remove its folder to go back one round") from error
 
 
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -225,23 +227,16 @@ def _private_opener(path: str, flags: int) -> int:
     return os.open(path, flags, PRIVATE_FILE)
 
 
-def _system_code(error: BaseException) -> int | None:
-    """Return the number of the system's error behind one of safetensors or torch, None where there is none."""
-    told = re.search(r"os error (\d+)", str(error))
-    if told is not None:
-        return int(told.group(1))
-    behind = error.__cause__ or error.__context__
-    return behind.errno if isinstance(behind, OSError) else None
-
-
 def _what_to_do(path: Path, code: int | None, reason: str, needs: int) -> str:
     wanted = f"; writing it needs {_size(needs)}" if needs else ""
-    if code in _FULL:
+    if code in FULL:
         free = next((shutil.disk_usage(each).free for each in (path, *path.parents) if each.exists()), 0)
         return (
             f"{path}: {reason}{wanted}, {_size(free)} are free there; free some or raise the limit, or {_OTHER_HOME} "
             "on a larger disk. What was written before is whole"
         )
+    if code == errno.ENOMEM:
+        return f"{path} cannot be written: {reason}{wanted}; give this process more. What was written before is whole"
     return f"{path} cannot be written: {reason}{wanted}; give this user the right, or {_OTHER_HOME} that it may write"
 
 

@@ -149,6 +149,8 @@ def _run(
             ),
             one_base=one_base,
         )
+    for site in members.values():
+        site.mend()
     begun = {name: site.begin() for name, site in members.items()}
     coordinator.begin({name: (answer.tensors, answer.report) for name, answer in begun.items()})
     for round_number in range(coordinator.next_round, rounds):

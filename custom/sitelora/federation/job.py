@@ -43,6 +43,9 @@ AGREED = (
 )
 """What server and sites must have read alike, beside the bundle values of scope "agreed"."""
 
+NO_TRACKING = "none"
+TRACKINGS = (NO_TRACKING, "tensorboard", "mlflow")
+
 _TEXT = Kind(type="text")
 _TIMEOUT = Kind(type="integer", limits=Range(1, LONGEST_TIMEOUT))
 _KINDS: Mapping[str, Kind] = {
@@ -57,6 +60,7 @@ _KINDS: Mapping[str, Kind] = {
     "begin_timeout": _TIMEOUT,
     "train_timeout": _TIMEOUT,
     "evaluate_timeout": _TIMEOUT,
+    "tracking": Kind(type="text", choices=TRACKINGS),
 }
 _WIRE: Mapping[str, Kind] = {
     "dtype": Kind(type="text", choices=("bfloat16", "float32")),
@@ -79,6 +83,7 @@ class Job:
         evaluate: score the models after the last round.
         begin_timeout, train_timeout, evaluate_timeout: seconds that a task may take. NVFlare counts from when the
             task is there to be fetched, so with fewer simulator threads than sites it covers all sites in turn.
+        tracking: where the server keeps the numbers of the rounds beside its own record (``flare.tracking``).
         wire_dtype, clip_norm, noise_std, noise_on: how values travel, as of `WireFormat`; noise_std is a multiple of
             clip_norm.
         aggregation: how the server makes one of many updates. bounds: what it takes from a site.
@@ -100,6 +105,7 @@ class Job:
     begin_timeout: int = 1800
     train_timeout: int = 1800
     evaluate_timeout: int = 1800
+    tracking: str = NO_TRACKING
     wire_dtype: str = "bfloat16"
     clip_norm: float | None = None
     noise_std: float = 0.0
@@ -181,6 +187,8 @@ class Job:
         if self.noise_on == "one":  # as below: left out where nobody chose
             del wire["noise_on"]
         plain = {key: getattr(self, key) for key in _KINDS}
+        if self.tracking == NO_TRACKING:
+            del plain["tracking"]
         first = {key: plain.pop(key) for key in ("federation", "bundle", "dataset")}
         # Left out where nobody chose: a job from before there were any says the same as one from now.
         chosen: dict[str, Aggregation | Bounds] = {"aggregation": self.aggregation, "bounds": self.bounds}

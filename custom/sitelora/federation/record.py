@@ -29,12 +29,15 @@ from sitelora.sharing.schema import SchemaError
 from sitelora.task import Task
 from sitelora.typed_json import from_json, to_json
 
+NO_SCORES = "evaluation: "
+"""How the warning begins that says whose models were not scored, and why."""
+
 
 class FederationRecord:
     """Collects begin reports, rounds and warnings.
 
     Attributes:
-        lost: sites whose process was gone at some time of this attempt.
+        lost: sites whose process was gone at some time of this attempt. short: those that ran out of memory or disk.
     """
 
     def __init__(self, plan: FederationPlan, method: Method, task: Task) -> None:
@@ -45,6 +48,7 @@ class FederationRecord:
         self.rounds: dict[int, Round] = {}
         self._warnings: list[str] = []
         self.lost: set[str] = set()
+        self.short: set[str] = set()
 
     def history(self) -> dict[str, Any]:
         """Return all of it for the server's manifest, as JSON."""
@@ -151,6 +155,7 @@ class FederationRecord:
             completed=completed,
             error=error,
             lost=tuple(sorted(self.lost)),
+            short=tuple(sorted(self.short)),
             federation=plan.federation,
             uid=plan.uid,
             method=self._method.name,

@@ -10,8 +10,12 @@ import errno
 from collections.abc import Iterator
 from functools import cache
 
+from sitelora.federation.wants import FULL, system_code
+
 FAILED = "failed"
 UNLISTED = "unlisted"
+OUT_OF_MEMORY, DISK_FULL = PASSING = ("out_of_memory", "disk_full")
+"""Codes of a want that may have passed when the site is asked again: others may have taken what there is."""
 
 REMEDIES = {
     "data_unfit": "its data is missing or not fit for training: run `sitelora check` at the site",
@@ -48,8 +52,9 @@ def code_of(error: BaseException) -> str:
         own = getattr(one, "code", None)
         if isinstance(own, str) and own in REMEDIES:
             return own
-        if isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return "disk_full"
+        wanted = system_code(one)
+        if wanted == errno.ENOMEM or wanted in FULL:
+            return OUT_OF_MEMORY if wanted == errno.ENOMEM else DISK_FULL
         for kind, code in _codes():
             if isinstance(one, kind):
                 return code
@@ -87,7 +92,6 @@ def _codes() -> tuple[tuple[type[BaseException], str], ...]:
         (SchemaError, "report_refused"),
         (TrainingError, "training_failed"),
         (torch.OutOfMemoryError, "out_of_memory"),
-        (MemoryError, "out_of_memory"),
         (FileNotFoundError, "base_missing"),
     )
 

@@ -10,7 +10,7 @@
         server/ and one folder a site:
             lock.json                      the process that last worked for this participant, and until when
             events.jsonl                   what happened, line by line
-            round_NNN/                     state after a round: state, update (sites), manifest; the last two are kept
+            round_NNN/                     state after a round, manifest, at sites update and message; two are kept
             result.json                    server: the record of the run, written at its end
             received.jsonl                 server: hash of every update that it accepted
             audit.jsonl  policy.jsonl      site: every tensor that left; each log has a seal, audit.seal.json

@@ -35,6 +35,7 @@ class ServerState:
         deltas: base deltas by the round they come from; kept until all sites have them.
         has_deltas: by site, the last round whose base deltas it is known to have.
         history: what the record needs to go on.
+        forgotten: the last round whose base deltas are no longer kept; -1 for none.
     """
 
     round_number: int
@@ -43,6 +44,7 @@ class ServerState:
     deltas: dict[int, dict[str, LowRank]] = field(default_factory=dict)
     has_deltas: dict[str, int] = field(default_factory=dict)
     history: dict[str, Any] = field(default_factory=dict)
+    forgotten: int = -1
 
     def message_for(self, site: str) -> Message:
         """Return the current message of a site."""
@@ -57,9 +59,14 @@ class ServerState:
         """Note that a site trained from the current message, so it has every base delta in it."""
         self.has_deltas[site] = self.round_number
 
+    def is_behind(self, site: str) -> bool:
+        """Say whether a site lacks base deltas that are no longer kept: its base would be another than the others'."""
+        return self.has_deltas.get(site, -1) < self.forgotten
+
     def forget_deltas(self, sites: Iterable[str]) -> None:
         """Drop the base deltas that all of these sites have: each is as large as a message, or larger."""
         everyone_has = min(self.has_deltas.get(site, -1) for site in sites)
+        self.forgotten = max([number for number in self.deltas if number <= everyone_has], default=self.forgotten)
         self.deltas = {number: pairs for number, pairs in self.deltas.items() if number > everyone_has}
 
     def after(
@@ -73,7 +80,9 @@ class ServerState:
         deltas = dict(self.deltas)
         if messages[ANY_SITE].base_delta:
             deltas[round_number] = dict(messages[ANY_SITE].base_delta)
-        return ServerState(round_number, merged, dict(rule_state), deltas, dict(self.has_deltas), history)
+        return ServerState(
+            round_number, merged, dict(rule_state), deltas, dict(self.has_deltas), history, self.forgotten
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything with a value under flat names."""
@@ -89,10 +98,15 @@ class ServerState:
 
 
 class ServerStore:
-    """The server's rounds on disk; each written by one rename, the last two kept."""
+    """The server's rounds on disk; each written by one rename, the last two kept.
+
+    Attributes:
+        damaged: what `load` found of rounds that it went back from.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.damaged: list[str] = []
         self._rounds = Rounds(folder)
         remove_leftovers(folder)
 
@@ -109,25 +123,36 @@ class ServerStore:
                 "round": state.round_number,
                 "state_sha256": file_sha256(folder / "state.safetensors"),
                 "has_deltas": state.has_deltas,
+                "forgotten": state.forgotten,
                 "history": state.history,
             }
             write_json(folder / MANIFEST, manifest)
         self._rounds.keep_last(until=number)
 
     def load(self) -> ServerState | None:
-        """Return the last written round, or None if there is none.
+        """Return the last written round, or None if there is none; the one before it where the last is damaged.
+
+        Nothing is lost by that: the sites have done the round, and send the same updates of it again.
 
         Raises:
-            DamagedStateError: a damaged file, by name.
+            DamagedStateError: none of those that are kept is what was written; with the last one's file.
         """
-        numbers = self._rounds.numbers()
-        if not numbers:
-            return None
-        last = self._rounds.path(numbers[-1])
+        first: DamagedStateError | None = None
+        for number in reversed(self._rounds.numbers()):
+            try:
+                return self._read(self._rounds.path(number))
+            except DamagedStateError as error:
+                self.damaged.append(str(error))
+                first = first or error
+        if first is not None:
+            raise first
+        return None
+
+    def _read(self, last: Path) -> ServerState:
         manifest = read_json(last / MANIFEST)
         path = last / "state.safetensors"
-        if not path.is_file() or file_sha256(path) != manifest["state_sha256"]:
-            raise DamagedStateError(f"{path} is not what was written; remove {last} to go back one round")
+        if not path.is_file() or file_sha256(path) != manifest.get("state_sha256"):
+            raise DamagedStateError(f"{path} is not what was written; restore it, or begin a run with another uid")
         values: dict[str, dict[str, dict[str, Tensor]]] = {}
         rule: dict[str, Tensor] = {}
         factors: dict[int, dict[str, dict[str, Tensor]]] = {}
@@ -155,6 +180,7 @@ class ServerStore:
             },
             has_deltas=manifest["has_deltas"],
             history=manifest["history"],
+            forgotten=manifest.get("forgotten", -1),
         )
 
     def write_result(self, result: RunResult) -> Path:

@@ -35,7 +35,7 @@ from sitelora.federation.served import (
 )
 from sitelora.federation.site_scores import SiteScores
 from sitelora.federation.site_settings import Answer, SiteSettings, require_allowed_base, require_device
-from sitelora.federation.state import SiteState, SiteStore
+from sitelora.federation.state import SiteState, SiteStore, StoredRound
 from sitelora.federation.turns import Turns
 from sitelora.method import Model
 from sitelora.server.types import ANY_SITE
@@ -143,40 +143,21 @@ class Site:
             return self.border.round(round_number, stored.update(), stored, seconds=0.0, resent=True)
         self.turns.require_round(round_number)
         self.border.exit.require_budget(round_number)
-        started = time.monotonic()
-        received = self.border.read(packet, self.settings.site, before=round_number)
-        state = self._state_before(round_number, received)
-        had, before = self._kept(state, PREVIOUS), None
-        if self._validates(round_number) or not had:
-            before = self._received(personal_model(self.method, received.values, state), round_number)
-        rounds = self.local_round
-        outcome = rounds.run(
-            round_number,
-            received=received.values,
-            companions=received.companions,
-            state=state,
-            progress=progress,
-        )
-        metrics: dict[str, float | None] = dict(outcome.metrics)
-        if before is not None:
-            model = personal_model(self.method, {**received.values, **outcome.trained}, outcome.state)
-            cases, self.trained = self.scores.validation(model), model
-            after = Candidate(kind=TRAINED, model=model, round_number=round_number, cases=cases)
-            served = choose([after, before, *had], primary=self.task.primary, best=state.served_as.get("best", ()))
-            outcome.state.served = to_tensors(served.candidate.model)
-            outcome.state.served_as = served.kept()
-            metrics.update(score_received=before.score, score_personal=after.score)
-        metrics["score_served"] = outcome.state.served_as["score"]
-        tensors = difference(outcome.trained, received.values)
-        tensors.update({f"@{name}": tensor for name, tensor in outcome.companions.items()})
-        report = {
-            "cases": self.folder.case_counts()["training"],
-            "metrics": {name: value for name, value in metrics.items() if value is not None},
-        }
-        manifest = {"message_sha256": key, "report": report, **identity_of(self.settings, self.network)}
-        written = self.store.write(round_number, outcome.state, tensors, manifest)
-        seconds = round(time.monotonic() - started, 2)
-        return self.border.round(round_number, tensors, written, seconds=seconds, resent=False)
+        began = time.monotonic()
+        done, tensors = self._round(round_number, packet, progress)
+        return self.border.round(round_number, tensors, done, seconds=round(time.monotonic() - began, 2), resent=False)
+
+    def mend(self, *, progress: Progress | None = None) -> list[int]:
+        """Do the last rounds again, to the same bits, whose files are damaged; nothing leaves. Returns their numbers.
+
+        Raises:
+            DamagedStateError: the message that one was done from is damaged too.
+        """
+        damaged = self.store.damaged()
+        for one in damaged:
+            logger.warning("site %s: %s; this round is done again", self.settings.site, one.found)
+            self._round(one.number, one.message, progress)
+        return [one.number for one in damaged]
 
     def evaluate(self, packet: Packet) -> Answer:
         """Score every served model on this site's test cases; write overlays and the personal checkpoint here.
@@ -254,14 +235,39 @@ class Site:
             received = self.border.read(unpack_evaluation(packet)[0], self.settings.site)
             state = self._state_before(AFTER_THE_LAST, received)
             model = personal_model(self.method, received.values, state)
-            latest = self.store.latest()
-            number = latest.manifest["round"] + 1 if latest is not None else 0
+            number = self.turns.evaluation_round
             last = self._received(model, number)
             fresh = state.served_as.get("kind") == TRAINED and state.served_as["round"] == number - 1
             kept = self._kept(state, TRAINED if fresh else PREVIOUS)
             kept = [candidate for candidate in kept if candidate.kind != last.kind]
             self._served = (key, choose([last, *kept], primary=self.task.primary, best=state.served_as.get("best", ())))
         return self._served[1]
+
+    def _round(self, round_number: int, packet: Packet, progress: Progress | None) -> tuple[StoredRound, Packet]:
+        """Do one round from a message and the state before it; return it as written, and what it gives for the wire."""
+        received = self.border.read(packet, self.settings.site, before=round_number)
+        state = self._state_before(round_number, received)
+        had, before = self._kept(state, PREVIOUS), None
+        if self._validates(round_number) or not had:
+            before = self._received(personal_model(self.method, received.values, state), round_number)
+        given = {"received": received.values, "companions": received.companions}
+        outcome = self.local_round.run(round_number, **given, state=state, progress=progress)
+        metrics: dict[str, float | None] = {**outcome.metrics}
+        if before is not None:
+            model = personal_model(self.method, {**received.values, **outcome.trained}, outcome.state)
+            cases, self.trained = self.scores.validation(model), model
+            after = Candidate(kind=TRAINED, model=model, round_number=round_number, cases=cases)
+            served = choose([after, before, *had], primary=self.task.primary, best=state.served_as.get("best", ()))
+            outcome.state.served = to_tensors(served.candidate.model)
+            outcome.state.served_as = served.kept()
+            metrics.update(score_received=before.score, score_personal=after.score)
+        metrics["score_served"] = outcome.state.served_as["score"]
+        companions = {f"@{name}": tensor for name, tensor in outcome.companions.items()}
+        tensors = {**difference(outcome.trained, received.values), **companions}
+        told = {name: value for name, value in metrics.items() if value is not None}
+        key, report = packet_sha256(packet), {"cases": self.folder.case_counts()["training"], "metrics": told}
+        manifest = {"message_sha256": key, "report": report, **identity_of(self.settings, self.network)}
+        return self.store.write(round_number, outcome.state, tensors, manifest, message=packet), tensors
 
     def _validates(self, round_number: int) -> bool:
         """Say whether a round's models are scored on the validation cases: every so many rounds, and in the last."""
@@ -288,8 +294,7 @@ class Site:
         state = stored.state() if stored is not None else self.local_round.fresh_state()
         if stored is not None:
             require_same_run(self.settings, self.network, stored)
-        for number in sorted(received.deltas):
-            if number not in state.delta_rounds:
-                state.delta = accumulate(state.delta, received.deltas[number])
-                state.delta_rounds.append(number)
+        for number in sorted(received.deltas.keys() - {*state.delta_rounds}):
+            state.delta = accumulate(state.delta, received.deltas[number])
+            state.delta_rounds.append(number)
         return state

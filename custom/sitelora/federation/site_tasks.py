@@ -165,10 +165,13 @@ class SiteTasks:
         if held.drawn is not None:
             log.write("artificial_data", folder=str(held.drawn))
             held.drawn = None
+        progress = Progress(log, number, aborted)
+        for mended in [] if task == BEGIN else site.mend(progress=progress):
+            log.write("mended", round=mended)
         if task == BEGIN and number == BEGIN_ROUND:
             answer = site.begin()
         elif task == TRAIN:
-            answer = site.train(number, packet, progress=Progress(log, number, aborted))
+            answer = site.train(number, packet, progress=progress)
         elif task == EVALUATE and job.evaluate and number == site.turns.evaluation_round:
             answer = site.evaluate(packet)
         else:

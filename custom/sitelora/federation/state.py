@@ -2,12 +2,14 @@
 
 ``<home>/<federation>/<uid>/<site>/round_NNN/`` holds ``state.safetensors`` (local tensors, private copies, the
 method's memory, base deltas, optimiser moments by tensor name, the served model), ``update.safetensors`` (what the
-round gave for the wire, before the way out: sent again it takes the same way) and ``manifest.json``. Nothing of
-``state.safetensors`` ever leaves the site.
+round gave for the wire, before the way out: sent again it takes the same way), the message that the round was done
+from, under the name of its own hash, and ``manifest.json``. Nothing of ``state.safetensors`` ever leaves the site.
+Training is exact, so the state before a round and its message give the round again, whatever became of its files.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,7 @@ from sitelora.federation.files import (
     write_json,
 )
 from sitelora.federation.run_folder import MANIFEST, Rounds
+from sitelora.sharing.wire import Packet, packet_sha256
 
 
 @dataclass
@@ -99,14 +102,32 @@ class StoredRound:
             served_as=self.manifest["served_as"],
         )
 
+    def require_sound(self) -> None:
+        """Refuse a round of which a file on disk is not the one that was written.
+
+        Raises:
+            DamagedStateError: with the file.
+        """
+        for name in ("state", "update"):
+            self._sound(name)
+
     def _sound(self, name: str) -> Path:
         path = self.folder / f"{name}.safetensors"
-        if not path.is_file() or file_sha256(path) != self.manifest[f"{name}_sha256"]:
+        if not path.is_file() or file_sha256(path) != self.manifest.get(f"{name}_sha256"):
+            number = int(self.folder.name.rpartition("_")[2])
             raise DamagedStateError(
-                f"{path} is not what was written for round {self.manifest['round']}; "
-                "remove its folder to go back one round"
+                f"{path} is not what was written for round {number}; remove its folder to go back one round"
             )
         return path
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A finished round with a damaged file: its number, the message that it was done from, and what was found."""
+
+    number: int
+    message: Packet
+    found: str
 
 
 class SiteStore:
@@ -144,14 +165,51 @@ class SiteStore:
         """Return the last finished generation."""
         return self.latest_before(10**9)
 
+    def latest_number(self) -> int | None:
+        """Return the number of the last finished round, whatever became of its files since."""
+        return next(reversed(self._rounds.numbers()), None)
+
+    def damaged(self) -> list[Damaged]:
+        """Return the rounds to do again, in order: the last one and those before it, as far as files are damaged.
+
+        Raises:
+            DamagedStateError: the message of one is damaged too; with the first file that was found so.
+        """
+        found: list[Damaged] = []
+        for number in reversed(self._rounds.numbers()):
+            try:
+                stored = self.generation(number)
+                assert stored is not None
+                stored.require_sound()
+            except DamagedStateError as error:
+                message = self._message(number)
+                if message is None:
+                    raise
+                found.append(Damaged(number, message, str(error)))
+            else:
+                break
+        return found[::-1]
+
     def write(
-        self, round_number: int, state: SiteState, update: Mapping[str, Tensor], manifest: Mapping[str, Any]
+        self,
+        round_number: int,
+        state: SiteState,
+        update: Mapping[str, Tensor],
+        manifest: Mapping[str, Any],
+        *,
+        message: Packet | None = None,
     ) -> StoredRound:
-        """Write one generation whole or not at all; forget later ones (another history) and all but the last two."""
+        """Write one generation whole or not at all; forget later ones (another history) and all but the last two.
+
+        Args:
+            message: that it was done from, as it came; without it the round cannot be done again.
+        """
         before = self.latest_before(round_number)
         with new_folder(self._rounds.path(round_number)) as folder:
             save_tensors(folder / "state.safetensors", state.tensors())
             save_tensors(folder / "update.safetensors", update)
+            if message is not None:
+                save_tensors(folder / f"message.{packet_sha256(message)}.safetensors", message)
             write_json(
                 folder / MANIFEST,
                 {
@@ -170,6 +228,15 @@ class SiteStore:
         stored = self.generation(round_number)
         assert stored is not None
         return stored
+
+    def _message(self, round_number: int) -> Packet | None:
+        """Return the message that a round was done from; None where it is damaged too, or was not kept."""
+        for path in self._rounds.path(round_number).glob("message.*.safetensors"):
+            with contextlib.suppress(ValueError, OSError):
+                packet = load_tensors(path)
+                if packet_sha256(packet) == path.name.split(".")[1]:
+                    return packet
+        return None
 
 
 def paired(delta: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:

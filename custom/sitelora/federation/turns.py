@@ -43,7 +43,7 @@ class Turns:
         if number < 0 or (self.rounds is not None and number >= self.rounds):
             planned = "0 or later" if self.rounds is None else f"0 to {self.rounds - 1}"
             raise self._refused(f"round {number}, the job plans rounds {planned}")
-        latest = self._latest()
+        latest = self.store.latest_number()
         if latest is not None and number <= latest:
             raise self._refused(
                 f"round {number} from another message than the one it was done from; done are rounds up to {latest}. "
@@ -60,7 +60,7 @@ class Turns:
     @property
     def evaluation_round(self) -> int:
         """The number that an evaluation has: that of the round which would come next."""
-        latest = self._latest()
+        latest = self.store.latest_number()
         return 0 if latest is None else latest + 1
 
     def scores_of(self, message_sha256: str, data_sha256: str) -> dict[str, Any] | None:
@@ -92,10 +92,6 @@ class Turns:
     @property
     def _answered(self) -> Path:
         return self.store.folder / "evaluation" / ANSWERED
-
-    def _latest(self) -> int | None:
-        stored = self.store.latest()
-        return None if stored is None else int(stored.manifest["round"])
 
     def _refused(self, what: str) -> SiteError:
         return SiteError(f"site {self.site}: the server asks for {what}; nothing was done", code="turn_refused")

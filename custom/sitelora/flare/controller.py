@@ -16,8 +16,6 @@ from typing import Any
 
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_context import FLContext
-from nvflare.app_opt.pt.decomposers import TensorDecomposer
-from nvflare.fuel.utils import fobs
 
 from sitelora.federation.bundle_config import set_torch_threads
 from sitelora.federation.coordinator import Coordinator, FederationError
@@ -26,14 +24,17 @@ from sitelora.federation.files import write_json
 from sitelora.federation.identity import BEGIN_ROUND, new_uid
 from sitelora.federation.job import Job
 from sitelora.federation.plan import FederationPlan
+from sitelora.federation.refusals import PASSING
 from sitelora.federation.run_folder import RESULT, SERVER, RunFolder
 from sitelora.federation.run_lock import RunningError, end_on_request, working
 from sitelora.federation.task_names import BEGIN, EVALUATE, TRAIN
 from sitelora.federation.ticket import Ticket
 from sitelora.flare.asking import AskingController, RunAborted
 from sitelora.flare.protocol import Reply
+from sitelora.flare.sealed_tensors import register_tensors
 from sitelora.flare.site_config import SiteConfig, read_job, refuse_arguments
 from sitelora.flare.taking_turns import turns_at_server, workspace_of_simulator
+from sitelora.flare.tracking import Tracking
 from sitelora.run_result import ModelScore, RunResult
 from sitelora.sharing.wire import Packet, packet_bytes
 from sitelora.simulator.run_workers import RunWorkers
@@ -54,6 +55,7 @@ class FederationController(AskingController):
         self._job: Job | None = None
         self._coordinator: Coordinator | None = None
         self._events: EventLog | None = None
+        self._tracking: Tracking | None = None
         self._last_event = ""
         self._held = ExitStack()
         self._workers: RunWorkers | None = None
@@ -68,7 +70,7 @@ class FederationController(AskingController):
         """Let tensors travel, from the start of a run; where sites take turns, the run has workers until its end."""
         super().handle_event(event_type, fl_ctx)
         if event_type == EventType.START_RUN:
-            fobs.register(TensorDecomposer)
+            register_tensors(only_passed_on=False)
             end_on_request()
             at_a_time = turns_at_server(fl_ctx)
             if at_a_time:
@@ -80,6 +82,8 @@ class FederationController(AskingController):
         """Run the federation; any failure ends the job with its reason, after what is known has been written."""
         with self._held:
             self._run()
+        if self._tracking is not None:
+            self._tracking.end(self.fl_ctx)
 
     def _run(self) -> None:
         try:
@@ -96,7 +100,10 @@ class FederationController(AskingController):
             text = str(error) if told else repr(error)
             if not isinstance(error, FederationError):
                 self.exception(f"the federation failed: {text}")
-            self._finish({}, error=text)
+            try:
+                self._finish({}, error=text)
+            except OSError as full:  # the very disk that is full: NVFlare has the reason, and the run its rounds
+                self.error(f"no result could be written: {full}")
             self.panic(text)
 
     def _open(self) -> Coordinator:
@@ -110,6 +117,7 @@ class FederationController(AskingController):
         run = RunFolder(plan.run_folder)
         events = EventLog(run.server, SERVER)
         self._held.enter_context(working(run.lock(SERVER), f"{run.path}", stopped=events.stopped))
+        self._tracking = Tracking(job.tracking, self.fl_ctx)
         coordinator = Coordinator(plan, settings.method, settings.task, resume=job.resume)
         if job.resume and coordinator.state is None:
             raise FederationError(
@@ -175,6 +183,8 @@ class FederationController(AskingController):
             )
         for site, reason in coordinator.close_round(time.monotonic() - began).items():
             self._note("update", round=number, site=site, status="rejected", reason=reason, bytes_up=0, metrics=None)
+        if self._tracking is not None:
+            self._tracking.note(coordinator.record.rounds[number], self.fl_ctx)
         seconds = round(time.monotonic() - began, 2)
         self.info(f"round {number + 1} of {self.job.rounds} written after {seconds} s")
         self._note("round_finished", round=number, seconds=seconds)
@@ -204,7 +214,9 @@ class FederationController(AskingController):
         plan = self._coordinator.plan
         ticket = Ticket(federation=plan.federation, uid=plan.uid, round_number=number)
         for reply in self.ask(task, ticket, packets, timeout=timeout):
-            self._coordinator.record.lost.update(self.presence.lost())
+            record = self._coordinator.record
+            record.lost.update(self.presence.lost())
+            record.short.update({reply.site} if reply.code in PASSING else ())
             yield reply
 
     def note_silent(self, site: str, reason: str) -> None:

@@ -35,12 +35,14 @@ class Reply:
 
     Attributes:
         site: the name that NVFlare knows it by, never one that it claims.
+        error: why there is none, in words; empty where there is one. code: what the site said of it, if anything.
     """
 
     site: str
     packet: dict[str, Tensor] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
     error: str = ""
+    code: str = ""
 
 
 def task_model(ticket: Ticket, packet: Mapping[str, Tensor]) -> FLModel:
@@ -88,7 +90,8 @@ def read_reply(site: str, ticket: Ticket, model: FLModel) -> Reply:
     """Return what a site answered, at the server; whatever is wrong with it becomes its error."""
     meta = model.meta if isinstance(model.meta, dict) else {}
     if "error" in meta:
-        return Reply(site=site, error=sentence(site, meta["error"]))
+        code = meta["error"] if isinstance(meta["error"], str) else UNLISTED
+        return Reply(site=site, error=sentence(site, code), code=code)
     try:
         found = Ticket.read(meta)
     except ProtocolError:

@@ -53,7 +53,7 @@ class FederationRecipe(Recipe):
         aggregation, bounds: how the server makes one of many updates, and what it takes.
         uid, resume: which run; a new one by default.
         begin_timeout, train_timeout, evaluate_timeout: seconds a task may take, in turn over all sites of a thread.
-        evaluate: score the models after the last round.
+        evaluate: score the models after the last round. tracking: "tensorboard" or "mlflow", at the server.
 
     Raises:
         BundleNotFoundError, SettingsError: no such bundle, or a value that may not be set, or not to this.
@@ -81,6 +81,7 @@ class FederationRecipe(Recipe):
         train_timeout: int = 1800,
         evaluate_timeout: int = 1800,
         evaluate: bool = True,
+        tracking: str = "none",
     ) -> None:
         self.job_says = Job(
             bundle=bundle,
@@ -102,6 +103,7 @@ class FederationRecipe(Recipe):
             train_timeout=train_timeout,
             evaluate_timeout=evaluate_timeout,
             evaluate=evaluate,
+            tracking=tracking,
         )
         self.job_says.run_settings()
         self.sites = list(sites)

@@ -16,6 +16,7 @@ from sitelora.federation.attempts import AGAIN, DONE, Ended, Verdict, needs_the_
 from sitelora.federation.identity import new_uid
 from sitelora.federation.job import Job
 from sitelora.federation.job_folder import JobFolder
+from sitelora.federation.record import NO_SCORES
 from sitelora.federation.run_folder import RESULT
 from sitelora.flare.lead import Lead, ServerAwayError
 from sitelora.run_result import RunResult
@@ -23,6 +24,8 @@ from sitelora.run_result import RunResult
 LOOK_S = 2.0
 FIRST_LOOK_S = 15.0
 """How long a job runs before its controller is asked, and again: NVFlare logs an error for one not there yet."""
+PAUSE_S = 30.0
+"""How long a site that ran out of memory or disk is given before it is asked again."""
 SETTLE_S = 5.0
 """How long the sites must be there without a job before the next attempt: what is about to end has ended by then."""
 
@@ -90,9 +93,16 @@ class JobRun:
                 self._job = next_attempt(self._job, ended)
             if verdict.what != AGAIN or attempts > self._retries:
                 completed = verdict.what == DONE
+                for line in ended.result.warnings if completed and ended.result else ():
+                    if line.startswith(NO_SCORES):
+                        self._tell(line)
                 why = verdict.why if verdict.what != AGAIN else f"{verdict.why}\n  given up after {attempts} attempts"
                 return Outcome(completed=completed, uid=self.uid, why=why, attempts=attempts, folder=folder)
             self._tell(f"ended: {verdict.why}")
+            short = ", ".join(ended.result.short) if ended.result else ""
+            if short:
+                self._tell(f"asking again in {PAUSE_S:.0f} s: memory or disk may be free at {short} by then")
+                time.sleep(PAUSE_S)
             self._wait_for_sites()
             self._tell(f"submitting it again, attempt {attempts + 1}, to go on with uid {self.uid}")
 

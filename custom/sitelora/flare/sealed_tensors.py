@@ -8,6 +8,7 @@ wants to look into a tensor there, such as a filter, has imported it, and gets t
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,11 @@ from sitelora.sharing.sealed import Sealed, pack, unpack
 
 _CHUNK = 2 * 1024 * 1024
 """Bytes, as NVFlare's own."""
+_ASKED_AGAIN = ("NVFLARE_TENSOR_STREAMING_PER_REQUEST_TIMEOUT", "60")
+"""How long NVFlare waits for a piece of a message before it asks for it again, in seconds, unless the machine's people
+have said otherwise. Its default is 600: a process short of memory, or a network that was cut, loses a piece, and a run
+stood still for ten minutes. A piece is 2 MB at most, which 35 kB/s bring in that time, and it is asked for four times.
+"""
 
 
 class PassedTensor(Sealed):
@@ -34,9 +40,12 @@ PassedTensor.__module__, PassedTensor.__qualname__ = "torch", "Tensor"  # by whi
 def register_tensors(*, only_passed_on: bool) -> bool:
     """Let tensors travel through NVFlare from now on, and say whether they are only passed on.
 
+    A lost piece is asked for again after a minute.
+
     Args:
         only_passed_on: nothing of ours in this process looks into one.
     """
+    os.environ.setdefault(*_ASKED_AGAIN)
     if only_passed_on and "torch" not in sys.modules:
         fobs.register(PassedTensorDecomposer)
         return True

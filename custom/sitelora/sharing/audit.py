@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sitelora.sharing.chain import BEGINNING, end_of, is_signed, locked, mac_of, sha256_of, signed
+from sitelora.sharing.chain import BEGINNING, append, end_of, is_signed, locked, mac_of, sha256_of, signed, whole
 from sitelora.sharing.wire import Packet, tensor_sha256
 
 
@@ -53,10 +53,14 @@ class AuditLog:
         return int(entry["answer"]) + 1 if entry is not None else 0
 
     def write(self, packet: Packet, **context: object) -> None:
-        """Append one line a tensor: its numbers, previous hash, time, context, name, form, norm, sha256 and HMAC."""
+        """Append one line a tensor: its numbers, previous hash, time, context, name, form, norm, sha256 and HMAC.
+
+        Raises:
+            OSError: they cannot be written, with the seal; none of them is there then.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path.touch(mode=0o600)
-        with locked(self.path) as stream:
+        with locked(self.path) as stream, whole(stream):
             number, previous = end_of(stream)
             answer = self.answers
             now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -66,16 +70,17 @@ class AuditLog:
                 line = signed(self.secret, {**entry, **_facts(name, packet[name])})
                 lines.append(line + b"\n")
                 number, previous = number + 1, sha256_of(line)
-            stream.write(b"".join(lines))
-            stream.flush()
-            os.fsync(stream.fileno())
+            append(stream, b"".join(lines))
             self._seal(_Seal(lines=number, answers=answer + 1, last=previous))
 
     def _seal(self, seal: _Seal) -> None:
         temporary = self.seal_path.with_name(f".{self.seal_path.name}.{os.getpid()}")
-        temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps({**asdict(seal), "mac": seal.mac_of(self.secret)}) + "\n")
-        os.replace(temporary, self.seal_path)
+        try:
+            temporary.touch(mode=0o600)
+            temporary.write_text(json.dumps({**asdict(seal), "mac": seal.mac_of(self.secret)}) + "\n")
+            os.replace(temporary, self.seal_path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def seal_beside(log: Path) -> Path:

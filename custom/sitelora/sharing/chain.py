@@ -6,8 +6,9 @@ import fcntl
 import hashlib
 import hmac
 import json
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,10 +30,34 @@ def end_of(stream: BinaryIO) -> tuple[int, str]:
     stream.seek(0)
     content = stream.read()
     if content and not content.endswith(b"\n"):
-        stream.write(b"\n")
+        append(stream, b"\n")
         content += b"\n"
     lines = content.split(b"\n")[:-1]
     return len(lines), sha256_of(lines[-1]) if lines else BEGINNING
+
+
+@contextmanager
+def whole(stream: BinaryIO) -> Iterator[None]:
+    """Take back what was appended where it cannot all be written: what did not leave is in no log.
+
+    Raises:
+        OSError: as it came, with the name of the file.
+    """
+    size = os.fstat(stream.fileno()).st_size
+    try:
+        yield
+    except OSError as error:
+        with suppress(OSError):
+            os.ftruncate(stream.fileno(), size)
+        raise OSError(error.errno, error.strerror or str(error), str(stream.name)) from error
+
+
+def append(stream: BinaryIO, data: bytes) -> None:
+    """Append to a chain and wait for the disk; nothing stays in a buffer, which would be written when it is closed."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(stream.fileno(), rest) :]
+    os.fsync(stream.fileno())
 
 
 def sha256_of(line: bytes) -> str:

@@ -9,7 +9,6 @@ is the same bits, and no new line.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 
 from sitelora.guarantee import DELTA
 from sitelora.sharing.accounting import LEAST, Releases, epsilon, gathered
-from sitelora.sharing.chain import BEGINNING, end_of, is_signed, locked, sha256_of, signed
+from sitelora.sharing.chain import BEGINNING, append, end_of, is_signed, locked, sha256_of, signed, whole
 from sitelora.sharing.wire import EgressError
 
 _SAME = ("dataset", "federation", "uid", "round", "sha256")
@@ -86,7 +85,7 @@ class Ledger:
         new = {"dataset": self.dataset, **context, "sha256": sha256}
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path.touch(mode=0o600)
-        with locked(self.path) as stream:
+        with locked(self.path) as stream, whole(stream):
             before = self._entries() if self.largest is not None else _read(self.path)
             if any(all(one.get(key) == new.get(key) for key in _SAME) for one in before):
                 return
@@ -96,9 +95,7 @@ class Ledger:
             now = datetime.now(UTC).isoformat(timespec="seconds")
             told = {"noise_multiplier": releases.noise_multiplier, "releases": releases.count}
             line = signed(self.secret, {"seq": number, "previous": previous, "time": now, **new, **told})
-            stream.write(line + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+            append(stream, line + b"\n")
 
     def _require(self, entries: list[dict[str, Any]], releases: Releases, round_number: int) -> None:
         assert self.largest is not None
