@@ -30,8 +30,8 @@ PAGE_HEAD = """# Does adapting beat a linear probe of the base?
 
 `med_duallora_cine` on the drawn hearts of three vendors: balanced accuracy on test cases of the linear probe, of the
 base with its untrained head, of the model that a vendor is served, and of the one that a vendor gets that took no part.
-Drawn hearts say nothing about patients; the embedded base is small and its pre-training short. This page is written
-from the files in `benchmarks/results/diagnosis` by
+Drawn hearts say nothing about patients, and the embedded base is small. This page is written from the files in
+`benchmarks/results/diagnosis` by
 
 ```sh
 python benchmarks/diagnosis.py --only-table
@@ -42,9 +42,8 @@ Tried for the job, seed 0, chosen by the served models' validation score (0 bloc
 JOB = "med_duallora_cine"
 SEEDS = (0, 1, 2)
 TRIED: Mapping[str, Mapping[str, Any]] = {
-    "tried_rate0.004_blocks2": {"learning_rate": 0.004, "method#blocks": 2},
-    "tried_rate0.004_blocks0": {"learning_rate": 0.004, "method#blocks": 0},
-    "tried_rate0.01_blocks0": {"learning_rate": 0.01, "method#blocks": 0},
+    f"tried_rate{rate:g}_blocks{blocks}": {"learning_rate": rate, "method#blocks": blocks}
+    for rate, blocks in ((0.001, 2), (0.002, 2), (0.004, 2), (0.002, 0))
 }
 """Settings from which the job's was chosen, with seed 0; 0 blocks are all."""
 SHIPPED: Mapping[str, Mapping[str, Any]] = {f"seed{seed}": {"seed": seed} for seed in SEEDS}
