@@ -43,7 +43,7 @@ JOB = "med_duallora_cine"
 SEEDS = (0, 1, 2)
 TRIED: Mapping[str, Mapping[str, Any]] = {
     f"tried_rate{rate:g}_blocks{blocks}": {"learning_rate": rate, "method#blocks": blocks}
-    for rate, blocks in ((0.001, 2), (0.002, 2), (0.004, 2), (0.002, 0))
+    for rate, blocks in ((0.001, 2), (0.002, 2), (0.004, 2), (0.008, 2), (0.002, 0))
 }
 """Settings from which the job's was chosen, with seed 0; 0 blocks are all."""
 SHIPPED: Mapping[str, Mapping[str, Any]] = {f"seed{seed}": {"seed": seed} for seed in SEEDS}
