@@ -37,6 +37,8 @@ Drawn hearts say nothing about patients, and the embedded base is small. This pa
 python benchmarks/diagnosis.py --only-table
 ```
 
+Precision `auto` is bf16 on a processor that has instructions for it (AVX512 below) and fp32 elsewhere.
+
 Tried for the job, seed 0, chosen by the served models' validation score (0 blocks are all of them):
 """
 JOB = "med_duallora_cine"
@@ -46,7 +48,11 @@ TRIED: Mapping[str, Mapping[str, Any]] = {
     for rate, blocks in ((0.001, 2), (0.002, 2), (0.004, 2), (0.008, 2), (0.002, 0))
 }
 """Settings from which the job's was chosen, with seed 0; 0 blocks are all."""
-SHIPPED: Mapping[str, Mapping[str, Any]] = {f"seed{seed}": {"seed": seed} for seed in SEEDS}
+SHIPPED: Mapping[str, Mapping[str, Any]] = {
+    **{f"seed{seed}": {"seed": seed} for seed in SEEDS},
+    "seed0_fp32": {"seed": 0, "precision": "fp32"},
+}
+"""The job as it is, and once in fp32 where a processor has instructions for bf16: a recipe is not to hang on them."""
 
 
 def file_of(run: str) -> Path:
@@ -160,17 +166,19 @@ def table() -> None:
         lines.append(f"- {values}: validation {validation(found):.3f}")
     lines += [
         "",
-        "| vendor | seed | probe | base | personal | unseen | personal beside the probe |",
-        "|" + " --- |" * 7,
+        "| vendor | seed | precision | probe | base | personal | unseen | personal beside the probe |",
+        "|" + " --- |" * 8,
     ]
     beside = []
     for found in shipped.values():
+        precision = found["settings"].get("precision", "auto")
         for name, site in sorted(found["sites"].items()):
             scores = {kind: site[kind]["score"] for kind in ("probe", "base", "personal", "unseen")}
             beside.append("above" if scores["personal"] > scores["probe"] else "not above")
             told = " | ".join(f"{score:.3f}" for score in scores.values())
-            lines.append(f"| {name} | {found['settings']['seed']} | {told} | {beside[-1]} |")
-    processors = ", ".join(sorted({found["hardware"]["processor"] for found in (*tried.values(), *shipped.values())}))
+            lines.append(f"| {name} | {found['settings']['seed']} | {precision} | {told} | {beside[-1]} |")
+    machines = [found["hardware"] for found in (*tried.values(), *shipped.values())]
+    processors = ", ".join(sorted({f"{machine['processor']} ({machine['instructions']})" for machine in machines}))
     lines += ["", f"**Above the probe in {beside.count('above')} of {len(beside)}.** Made on {processors}.", ""]
     print("\n".join(lines[1:]))
     PAGE.write_text("\n".join(lines), encoding="utf-8")
