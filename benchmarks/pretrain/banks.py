@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from batches import image_batch
 from canvas import Textures
 from drawings import draw
@@ -22,16 +23,30 @@ from sitelora.data.phantom.heart_vendors import any_vendor
 from sitelora.seeding import derive_seed
 
 MATRIX, SLICES, PICTURE_PX = 96, 8, 128
+PIXEL_MM, SLICE_MM = 1.8, 10.0
+
+
+def ready(volume: np.ndarray, spacing: tuple[float, float]) -> Tensor:
+    """Return ``[2, 96, 96, 8]`` in [0, 1] as a cine bundle prepares it.
+
+    Args:
+        volume: ``[X, Y, Z, 2]``. spacing: of its pixels and of its slices, in mm.
+    """
+    low, high = np.percentile(volume, (LOWER, UPPER))
+    scaled = torch.from_numpy(np.clip((volume - low) / (high - low), 0, 1)).float().permute(3, 0, 1, 2)
+    size = [round(length * now / wanted) for length, now, wanted in
+            zip(scaled.shape[1:], (spacing[0], *spacing), (PIXEL_MM, PIXEL_MM, SLICE_MM), strict=True)]  # fmt: skip
+    scaled = F.interpolate(scaled[None], size=size, mode="trilinear", align_corners=False)[0]
+    lack = [wanted - length for wanted, length in zip((MATRIX, MATRIX, SLICES), scaled.shape[1:], strict=True)]
+    return F.pad(scaled, [side for each in reversed(lack) for side in (each // 2, each - each // 2)])
 
 
 def heart(seed: int, index: int) -> np.ndarray:
-    """Return a drawn heart ``[2, X, Y, Z]`` uint8: any group, any scanner."""
+    """Return a drawn heart ``[2, 96, 96, 8]`` uint8 as a cine bundle prepares it: any group, any scanner."""
     rng = Draws(derive_seed("cine pre-training", seed, index))
-    volume, _ = draw_heart(
-        Heart.draw(rng, GROUPS[index % len(GROUPS)]), any_vendor(rng), rng, matrix=MATRIX, slices=SLICES
-    )
-    low, high = np.percentile(volume, (LOWER, UPPER))
-    return np.moveaxis(np.rint(255 * np.clip((volume - low) / (high - low), 0, 1)).astype(np.uint8), 3, 0)
+    vendor = any_vendor(rng)
+    volume, _ = draw_heart(Heart.draw(rng, GROUPS[index % len(GROUPS)]), vendor, rng)
+    return (255 * ready(volume, (vendor.spacing_mm, vendor.slice_mm))).round().byte().numpy()
 
 
 def bank(kind: str, seed: int, size: int, folder: Path) -> np.ndarray:

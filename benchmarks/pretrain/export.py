@@ -22,7 +22,6 @@ from safetensors.torch import save_file
 from sitelora.networks.checkpoint import OUR_FORMAT
 from sitelora.networks.sam import SamSegmenter
 from sitelora.networks.tensor_file import embedded_file, file_sha256
-from sitelora.networks.vit.cine import CineClassifier
 from sitelora.networks.vit.classifier import VitClassifier
 from sitelora.networks.vit.loading import OUR_FORMAT as OUR_VIT_FORMAT
 
@@ -90,7 +89,7 @@ def _vit(run: Path, saved: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dic
         "script": "benchmarks/pretrain/pretrain_vit.py",
         "drawings_sha256": file_sha256(drawn),
         "minutes_are": "of the processor",
-        "settled": f"the mean of the tokens has mean 0 and deviation 1 over the first {SETTLED_ON} drawings",
+        "settled": f"what the head reads has mean 0 and deviation 1 over the first {SETTLED_ON} drawings",
         "reproducible": "yes; bits on a processor of the same kind",
     }
     if (run / "probe.json").is_file():
@@ -99,17 +98,11 @@ def _vit(run: Path, saved: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dic
 
 
 def settle(network: VitClassifier, images: torch.Tensor) -> None:
-    """Make the mean of the tokens 0 on average and 1 in deviation over images, in every channel, by the last norm.
-
-    What images share is far larger in it than what tells them apart, so that a head would learn next to nothing at the
-    learning rate of the adapters beside it (our choice). Nothing else changes: the norm is the last to touch a token.
-    """
-    norm = network.encoder.fusion.norm if isinstance(network, CineClassifier) else network.encoder.norm
+    """Give a network mean and deviation of what its head reads of images; see `Standardise`."""
     with torch.no_grad():
-        read = torch.cat([network.encoder(network.ready(part))[1].float().mean(1) for part in images.split(16)])
-        mean, spread = read.mean(0), read.std(0).clamp(min=1e-4)
-        norm.bias.copy_((norm.bias - mean) / spread)
-        norm.weight.div_(spread)
+        read = torch.cat([network.features(part) for part in images.split(16)])
+        network.standard.deviation.copy_(read.std(0).clamp(min=1e-4))
+        network.standard.mean.copy_(read.mean(0))
 
 
 def _curve(lines: list[dict[str, float]]) -> list[dict[str, float]]:

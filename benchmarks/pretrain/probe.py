@@ -13,31 +13,17 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from banks import MATRIX, SLICES
+from banks import ready
 from pretrain_vit import network_of
 from torch import Tensor
 
-from sitelora.data.intensity import LOWER, UPPER
 from sitelora.data.phantom.heart_make import SITES, CineSize, draw_patient
 from sitelora.data.phantom.heart_vendors import VENDORS
 from sitelora.networks.vit.classifier import VitClassifier
 
-PIXEL_MM, SLICE_MM = 1.8, 10.0
 STRENGTHS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-
-
-def ready(volume: np.ndarray, spacing: tuple[float, float]) -> Tensor:
-    """Return ``[2, 96, 96, 8]`` in [0, 1] for a stack ``[X, Y, Z, 2]`` of a pixel size and a slice distance in mm."""
-    low, high = np.percentile(volume, (LOWER, UPPER))
-    scaled = torch.from_numpy(np.clip((volume - low) / (high - low), 0, 1)).float().permute(3, 0, 1, 2)
-    size = [round(length * now / wanted) for length, now, wanted in
-            zip(scaled.shape[1:], (spacing[0], *spacing), (PIXEL_MM, PIXEL_MM, SLICE_MM), strict=True)]  # fmt: skip
-    scaled = F.interpolate(scaled[None], size=size, mode="trilinear", align_corners=False)[0]
-    lack = [wanted - length for wanted, length in zip((MATRIX, MATRIX, SLICES), scaled.shape[1:], strict=True)]
-    return F.pad(scaled, [side for each in reversed(lack) for side in (each // 2, each - each // 2)])
 
 
 def patients() -> dict[str, tuple[Tensor, Tensor, list[str]]]:

@@ -28,7 +28,7 @@ from sitelora.adapters.lora import set_base_delta, set_strengths
 from sitelora.federation.build_network import load_model, load_values, partition_of, trained_parameters
 from sitelora.federation.gradients import Gradients
 from sitelora.federation.light_step import lighten
-from sitelora.federation.moments import load_moments, on_cpu, save_moments
+from sitelora.federation.moments import load_moments, on_cpu, take_moments
 from sitelora.federation.schedules import RateSetter, Schedule
 from sitelora.federation.state import SiteState, paired
 from sitelora.method import TRAVELLING, Method, Model, Pass
@@ -267,7 +267,7 @@ class LocalRound:
             )
         for name in [key for key in state.optimizer if key.startswith(f"{one.copy}/")]:
             del state.optimizer[name]
-        state.optimizer.update(save_moments(optimizer, self._parameters, one.copy))
+        state.optimizer.update(take_moments(optimizer, self._parameters, one.copy))
         return steps
 
     def _attach(self) -> None:

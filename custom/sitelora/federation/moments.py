@@ -13,17 +13,22 @@ def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", torch.float32, copy=True) for name, tensor in tensors.items()}
 
 
-def save_moments(
+def take_moments(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], copy: str
 ) -> dict[str, Tensor]:
-    """Return the optimiser's state by tensor name, on the CPU: ``<copy>/<tensor>/<moment>``."""
-    return {
-        f"{copy}/{name}/{key}": value.detach().to("cpu", copy=True)
-        if isinstance(value, Tensor)
-        else torch.tensor(value)
+    """Return the optimiser's state by tensor name, on the CPU: ``<copy>/<tensor>/<moment>``.
+
+    The optimiser keeps nothing of it, nor the parameters their gradients: of the sites in one process all but one are
+    at rest, and then each would hold three times its adapters for nothing.
+    """
+    taken = {
+        f"{copy}/{name}/{key}": value.detach().to("cpu") if isinstance(value, Tensor) else torch.tensor(value)
         for name, parameter in parameters.items()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
+    optimizer.state.clear()
+    optimizer.zero_grad(set_to_none=True)
+    return taken
 
 
 def load_moments(

@@ -49,10 +49,9 @@ def test_the_manifest_says_how_they_were_made(make, arch):
     assert "no photograph, scan or class" in manifest["data"]
 
 
-def test_what_a_linear_probe_reads_off_them_stands_beside_random_values():
-    """After so short a run the probe is above chance and not above random convolutions; the manifest hides neither."""
+def test_a_linear_probe_reads_more_off_them_than_off_random_values():
     probe = json.loads(embedded_file("cine_tiny").with_suffix(".json").read_text())["probe"]
-    assert probe["pre_trained"]["all"] > 0.6
+    assert probe["pre_trained"]["all"] > probe["random_values"]["all"] + 0.05
     assert probe["pre_trained"].keys() == probe["random_values"].keys() == {"all", "vendor-a", "vendor-b", "vendor-c"}
 
 

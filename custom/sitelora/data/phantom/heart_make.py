@@ -28,7 +28,7 @@ NAME = "cine_phantom"
 DATASET = "cine"
 DESCRIPTION = "three artificial vendors of beating hearts, normal or diseased; needs no source"
 LABELS = {0: "normal", 1: "disease"}
-VERSION = 1
+VERSION = 2
 SITES = tuple(VENDORS)
 
 _PATIENTS_BETWEEN = 1000
@@ -46,8 +46,8 @@ class CineSize(DrawnSize):
     """How many stacks to draw."""
 
     training: int = 40
-    validation: int = 16
-    test: int = 40
+    validation: int = 24
+    test: int = 80
 
 
 TINY_CINE = CineSize(training=4, validation=2, test=2, matrix=32, slices=4)
@@ -68,7 +68,7 @@ def make_cine(
         out: the data root.
         seed: everything drawn depends on it, on the vendor and on the case, and on nothing else.
         sites: some of :data:`SITES`; ``None`` for all.
-        size: ``None`` for 40 training, 16 validation and 40 test stacks at each vendor's own matrix;
+        size: ``None`` for 40 training, 24 validation and 80 test stacks at each vendor's own matrix;
             :data:`TINY_CINE` for tests.
         overwrite: replace a site folder of other content instead of refusing.
         progress: called with the site, the stacks written and the stacks of this site.

@@ -93,6 +93,7 @@ class CineClassifier(VitClassifier):
             arch=arch,
             classes=classes,
             parts=vit_parts(shape.depth, _ATTENTION),
+            width=2 * shape.width,
             encoder=partial(CineEncoder, shape, (side, side, slices)),
             head=partial(CineHead, shape.width, classes),
             read=partial(read_base, arch=arch, shape=shape, layouts=CINEMA),

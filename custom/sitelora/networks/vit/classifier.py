@@ -19,20 +19,58 @@ _log = logging.getLogger(__name__)
 class Readout(nn.Linear):
     """A linear head that computes in fp32 even where it is stored otherwise: probabilities are read off its logits."""
 
+    def initial_value(self, leaf: str) -> Tensor:
+        """Return a fresh value, as He et al. draw it for a linear probe: so small that it says next to nothing yet.
+
+        At torch's own the first rounds would be spent on unlearning what it says of standardised features.
+        """
+        shape = getattr(self, leaf).shape
+        return 0.01 * torch.randn(shape, device="cpu") if leaf == "weight" else torch.zeros(shape, device="cpu")
+
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[..., K]``."""
         with torch.autocast(x.device.type, enabled=False):
             return F.linear(x.float(), self.weight.float(), self.bias.float())
 
 
+class Standardise(nn.Module):
+    """Takes from what a head reads the mean of many images, and makes its deviation 1, in every channel.
+
+    What images share is larger in it than what tells them apart, so that a head, and the adapters before it, would
+    learn little at any rate (our choice, after the norm without weights that masked autoencoders have before a linear
+    probe). A base says both of the images that it was made of, and nobody trains them: 0 and 1 where its file says
+    nothing.
+
+    Args:
+        width: channels that the head reads.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
+
+    def initial_value(self, leaf: str) -> Tensor:
+        """Return a value that changes nothing."""
+        shape = getattr(self, leaf).shape
+        return torch.zeros(shape, device="cpu") if leaf == "mean" else torch.ones(shape, device="cpu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the shape of ``x``, fp32."""
+        out: Tensor = (x - self.mean) / self.deviation
+        return out
+
+
 class VitClassifier(nn.Module):
-    """An encoder and a head.
+    """An encoder, what standardises its features, and a head.
 
     Built under ``torch.device("meta")`` it has shapes and no values, and reads no checkpoint: for counts and for
     egress.
 
     Args:
-        arch: its name. classes: K, at least 2. parts: what it declares.
+        arch: its name. classes: K, at least 2. parts: what it declares. width: channels that the head reads.
         encoder: makes the encoder. head: makes the head.
         read: returns what a base provides for this network, by name.
         base: path of a checkpoint, ``embedded``, or None for seeded random values.
@@ -50,6 +88,7 @@ class VitClassifier(nn.Module):
         arch: str,
         classes: int,
         parts: Parts,
+        width: int,
         encoder: Callable[[], nn.Module],
         head: Callable[[], nn.Module],
         read: Callable[[nn.Module, str], dict[str, Tensor]],
@@ -67,7 +106,7 @@ class VitClassifier(nn.Module):
         resolve_precision(precision, device)
         self.compute_precision = precision
         with shapes_only():
-            self.encoder, self.head = encoder(), head()
+            self.encoder, self.standard, self.head = encoder(), Standardise(width), head()
         if device.type != "meta":
             if base is None and not quiet:
                 _log.warning(
@@ -82,7 +121,7 @@ class VitClassifier(nn.Module):
         raise TypeError(f"{type(self).__name__} does not say what its encoder reads")
 
     def read_out(self, token: Tensor, others: Tensor) -> Tensor:
-        """Return what the head reads of the class token ``[B, d]`` and the other tokens ``[B, N, d]``."""
+        """Return what the head is to read, of the class token ``[B, d]`` and the other tokens ``[B, N, d]``."""
         raise TypeError(f"{type(self).__name__} does not say what its head reads")
 
     def features(self, image: Tensor) -> Tensor:
@@ -90,7 +129,8 @@ class VitClassifier(nn.Module):
         pixels = self.ready(image)
         with autocast(self.compute_precision, pixels.device):
             token, others = self.encoder(pixels)
-        return self.read_out(token.float(), others.float())
+        read: Tensor = self.standard(self.read_out(token.float(), others.float()))
+        return read
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits ``[B, K]`` of images as for `ready`, in fp32."""

@@ -38,6 +38,7 @@ _FIRST_CONVOLUTION = "encoder.stem.conv_blocks.0.patch_embed.conv.weight"
 _SINES = "encoder.stem.pos_embed"
 _PLACES = "encoder.pos_embed"
 _HEAD = "head."
+_STANDARD = "standard."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +163,8 @@ def _fit(
     if not heads <= fitted.keys():  # all of them or none: the seeded values of the others would not belong to it
         fitted = {name: value for name, value in fitted.items() if name not in heads}
     handled = {layout.name(theirs) for theirs in tensors}
-    missing = [name for name in expected if name not in handled and name not in heads and name != _SINES]
+    optional = heads | {_SINES} | {name for name in expected if name.startswith(_STANDARD)}
+    missing = [name for name in expected if name not in handled and name not in optional]
     if unknown or missing or wrong:
         raise CheckpointError(
             f"{path}, read as {layout.kind}, does not fit {arch}: the network has no "

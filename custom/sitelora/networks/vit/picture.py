@@ -103,6 +103,7 @@ class PictureClassifier(VitClassifier):
             arch=arch,
             classes=classes,
             parts=vit_parts(shape.depth, _ATTENTION),
+            width=shape.width,
             encoder=partial(PictureEncoder, shape, image_size // shape.patch),
             head=partial(Readout, shape.width, classes),
             read=partial(read_base, arch=arch, shape=shape, layouts=TIMM),
