@@ -37,6 +37,10 @@ Drawn hearts say nothing about patients, and the embedded base is small. This pa
 python benchmarks/diagnosis.py --only-table
 ```
 
+The probe is each vendor's own, of its 40 training stacks; the adapted model has learnt from those of all three. So this
+compares what a vendor can have without the others and with them, and not adapters with a head: a probe on all vendors'
+stacks in one place is in the base's manifest (`custom/sitelora/networks/weights/cine_tiny.json`).
+
 Precision `auto` is bf16 on a processor that has instructions for it (AVX512 below) and fp32 elsewhere.
 
 Tried for the job, seed 0, chosen by the served models' validation score (0 blocks are all of them):
