@@ -12,8 +12,9 @@ HEAD = """# How fast, how small
 
 Written from `benchmarks/results/bench` by `make bench` and `make bench-full`; what each part does is said on top of its
 file in `benchmarks/`. Times are of a processor core, so that other work on the machine counts less; ratios come from
-contenders that took turns in one run. A goal is what the project has set itself; where it is not reached the profile
-beside the figure (`where` in the part's file) says what the time is spent on. Kinds of processor are never mixed.
+contenders that took turns in one run. A goal is what the project has set itself; where it is not reached, the same row
+says where the time or the memory is (a step's whole profile is `where` in its part's file). Kinds of processor are
+never mixed.
 """
 COLUMNS = 6
 
@@ -45,7 +46,8 @@ def _newest(run: Mapping[str, Any]) -> str:
     for figure in run["figures"]:
         goal, more = figure["goal"], figure["more"]
         asked = "" if goal is None else f"{'at least' if more else 'at most'} {goal:g}"
-        said = {None: "", True: "reached", False: "**not reached**"}[figure["reached"]]
+        why = f": {figure['why']}" if figure.get("why") else ""
+        said = {None: "", True: "reached", False: f"**not reached**{why}"}[figure["reached"]]
         rows.append((figure["part"], figure["what"], f"{figure['value']:g} {figure['unit']}".strip(), asked, said))
     return words + "\n\n" + markdown(("part", "figure", "value", "goal", ""), rows)
 

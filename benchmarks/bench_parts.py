@@ -13,6 +13,7 @@ class Figure:
 
     Args:
         what: in words. value: in ``unit``. goal: at most (``more`` False) or at least (True) so much; None for no goal.
+        why: where the time or the memory is, from the same file, said where the goal is not reached.
     """
 
     what: str
@@ -20,6 +21,7 @@ class Figure:
     unit: str
     goal: float | None = None
     more: bool = False
+    why: str = ""
 
     def to_json(self) -> dict[str, Any]:
         reached = None if self.goal is None else (self.value >= self.goal if self.more else self.value <= self.goal)
@@ -74,9 +76,13 @@ def step(found: Mapping[str, Any]) -> Iterator[Figure]:
 def scoring(found: Mapping[str, Any]) -> Iterator[Figure]:
     for kind in ("pictures", "volumes"):
         for when, words in (("between_rounds", "between rounds"), ("after_the_last_round", "with surfaces")):
-            goal = 90 if kind == "pictures" else None
-            value = found[kind][when]["after_ms"]
-            yield Figure(what=f"a case of {kind}, {words}", value=value, unit="ms of a core", goal=goal)
+            goal, value = 90 if kind == "pictures" else None, found[kind][when]["after_ms"]
+            without, parts = found[kind]["between_rounds"]["after_ms"], found[kind]["parts"]
+            why = (
+                f"{value - without:.0f} ms are MONAI's surface distances, {parts['network_ms']:.0f} the network, "
+                f"{parts['preparing_ms']:.0f} preparing, which three models share"
+            )
+            yield Figure(what=f"a case of {kind}, {words}", value=value, unit="ms of a core", goal=goal, why=why)
 
 
 def server_rules(found: Mapping[str, Any]) -> Iterator[Figure]:
@@ -92,7 +98,13 @@ def server_rules(found: Mapping[str, Any]) -> Iterator[Figure]:
 
 def one_base(found: Mapping[str, Any]) -> Iterator[Figure]:
     words = f"{found['sites']} sites of ViT-B in one process"
-    yield Figure(what=words, value=found["all_mb"], unit="MB", goal=found["allowed_mb"])
+    sizes = found["together"]
+    why = (
+        f"the first site is {found['first_mb']:g} MB, {sizes['base_mb']:g} of them the base; each further one adds "
+        f"{found['a_further_site_mb']:g}, of which its adapters once are {sizes['adapters_mb']:g}: copies of them, its "
+        "modules, trainer and cached case are the rest"
+    )
+    yield Figure(what=words, value=found["all_mb"], unit="MB", goal=found["allowed_mb"], why=why)
     yield Figure(what="a further site", value=found["a_further_site_mb"], unit="MB")
     yield Figure(what="a further site with a base of its own", value=found["a_further_site_apart_mb"], unit="MB")
 
