@@ -31,13 +31,13 @@ from poc_system import (
     write_project,
 )
 
+from sitelora.federation.job_folder import JobFolder
 from sitelora.site_kit.install import install
 from sitelora.site_kit.processes import end_leftovers
 from sitelora.site_kit.site_files import own_file
 from sitelora.site_kit.startup_kit import SITE, StartupKit
 
 NOTHING: dict[str, Any] = {"data": None, "level": None, "rules": {}}
-PHANTOM = "prostate_phantom"
 START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 90
 
@@ -49,7 +49,7 @@ def arguments() -> argparse.Namespace:
     )
     default = REPOSITORY / "jobs" / "iat_prostate"
     parser.add_argument("job", nargs="?", type=Path, default=default, help="job folder (jobs/iat_prostate)")
-    parser.add_argument("--data", type=Path, help=f"root of the sites' data; without it the {PHANTOM} is made")
+    parser.add_argument("--data", type=Path, help="root of the sites' data; without it the job's phantom is made")
     parser.add_argument("--timeout", type=float, default=1800, metavar="S", help="seconds for the job (1800)")
     parser.add_argument("--port", type=int, default=8002, help="the server's port; the next one is used too (8002)")
     parser.add_argument("--policies", action="store_true", help="install every kit with a policy: see README.md")
@@ -57,14 +57,15 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def make_phantom(layout: Layout, environment: dict[str, str]) -> None:
-    """Make every site's folder of the phantom; what is there already is kept.
+def make_phantom(job: Path, layout: Layout, environment: dict[str, str]) -> None:
+    """Make every site's folder of the phantom of the job's dataset; what is there already is kept.
 
     Raises:
-        PocError: the command failed; its own words come before.
+        PocError: the command failed, or there is no such phantom; its own words come before.
     """
-    say(f"$ sitelora prepare {PHANTOM} --out {layout.data}")
-    command = [sys.executable, "-m", "sitelora.cli", "prepare", PHANTOM, "--out", str(layout.data)]
+    phantom = f"{JobFolder.read(job).job.dataset}_phantom"
+    say(f"$ sitelora prepare {phantom} --out {layout.data}")
+    command = [sys.executable, "-m", "sitelora.cli", "prepare", phantom, "--out", str(layout.data)]
     made = subprocess.run(command, env=environment, cwd=layout.root, stdin=subprocess.DEVNULL)
     if made.returncode != 0:
         raise PocError(f"The phantom could not be made (exit {made.returncode}); give --data ROOT to use other data.")
@@ -152,7 +153,7 @@ def run(options: argparse.Namespace, layout: Layout) -> None:
     data = options.data.resolve() if options.data else layout.data
     environment = layout.environment(data)
     if not options.data:
-        make_phantom(layout, environment)
+        make_phantom(job, layout, environment)
 
     flare = Flare(environment=environment, log=layout.root / "nvflare.log")
     flare.run("poc", "prepare", "-i", str(project), "--force", timeout_s=120)
