@@ -132,8 +132,8 @@ def require_fit(path: str | Path, network: nn.Module) -> None:
     missing = [name for name in expected if name not in state]
     if missing and all(name.startswith(STANDARD) for name in missing):
         raise SystemExit(
-            f"{path} was made by a SiteLoRA from before {STANDARD}* (see CHANGELOG.md): open it with that version, or name "
-            "it as the base of a new run"
+            f"{path} was made by a SiteLoRA from before {STANDARD}* (see CHANGELOG.md): open it with that version, "
+            "or name it as the base of a new run"
         )
     wrong = [f"{name} is missing" for name in missing]
     for name, value in state.items():
