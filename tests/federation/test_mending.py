@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import json
 import resource
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from sitelora.data.site_folder import DATALIST, SiteDataError
 from sitelora.federation.files import DamagedStateError, DiskError, load_tensors
 from sitelora.federation.refusals import code_of
 from sitelora.federation.run_folder import RunFolder
@@ -93,6 +96,44 @@ def test_all_kept_rounds_are_done_again_where_the_first_is_among_them(
     site = make_site(home, rounds=3)
     assert site.mend() == [0, 1]
     assert told(site.train(2, done["messages"][2])) == told(done["answers"][2])
+
+
+def test_an_end_while_one_of_two_is_done_again_costs_neither(
+    done: dict[str, Any], make_site: MakeSite, tmp_path: Path
+) -> None:
+    home = shutil.copytree(done["two"], tmp_path / "home")
+    folder = home / "tests" / "u" / "site-1"
+    for number in range(2):
+        half(folder / f"round_{number:03d}" / "state.safetensors")
+    before = (folder / "round_000" / "state.safetensors").stat().st_size
+
+    def ended(*_: object) -> None:
+        if (folder / "round_000" / "state.safetensors").stat().st_size > before:  # the first is done, the second begun
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_site(home, rounds=3).mend(progress=ended)
+    site = make_site(home, rounds=3)
+    assert site.mend() == [1]
+    assert told(site.train(2, done["messages"][2])) == told(done["answers"][2])
+
+
+def test_a_round_that_comes_out_as_another_one_is_not_taken_for_the_damaged_one(
+    done: dict[str, Any], make_site: MakeSite, tmp_path: Path
+) -> None:
+    home = shutil.copytree(done["two"], tmp_path / "home")
+    newest = home / "tests" / "u" / "site-1" / "round_001"
+    half(newest / "state.safetensors")
+    before = {path.name: path.read_bytes() for path in newest.iterdir()}
+    settings = make_site(home, rounds=3).settings
+    data = shutil.copytree(settings.data, tmp_path / "other" / "site-1")
+    cases = json.loads((data / DATALIST).read_text())
+    cases["training"].pop()
+    (data / DATALIST).write_text(json.dumps(cases))
+    with pytest.raises(DamagedStateError, match=r"state\.safetensors.*gave another update than the one that has left"):
+        Site(replace(settings, data=data)).mend()
+    assert {path.name: path.read_bytes() for path in newest.iterdir()} == before
+    assert make_site(home, rounds=3).mend() == [1]
 
 
 def test_a_message_for_a_round_that_was_mended_is_as_little_another_one(
@@ -223,3 +264,8 @@ def test_a_want_of_memory_has_its_code_whoever_tells_it(fail: Callable[[], objec
     with pytest.raises((RuntimeError, OSError, MemoryError)) as error:
         fail()
     assert code_of(error.value) == "out_of_memory"
+
+
+@pytest.mark.parametrize("name", ["can't allocate memory.nii.gz", "scan (os error 28).nii.gz"])
+def test_a_file_that_is_called_like_a_want_is_none(name: str) -> None:
+    assert code_of(SiteDataError(f"site-1: {name}: no such label")) == "data_unfit"

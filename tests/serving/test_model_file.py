@@ -153,6 +153,14 @@ def test_tensors_that_the_network_cannot_take_end_the_command_with_one_sentence(
     assert len(str(ended.value).splitlines()) == 1
 
 
+def test_a_model_from_before_features_were_standardised_is_not_called_damaged(tmp_path: Path) -> None:
+    network = torch.nn.ModuleDict({"head": torch.nn.Linear(3, 2), "standard": torch.nn.BatchNorm1d(3)})
+    state = {name: value for name, value in network.state_dict().items() if name.startswith("head.")}
+    with pytest.raises(SystemExit, match=r"from before standard\.\*.*that version, or name it as the base") as ended:
+        require_fit(saved(tmp_path / "personal.pt", {"model": state}), network)
+    assert "damaged" not in str(ended.value)
+
+
 def test_what_serving_needs_must_be_said_and_only_plain_values_are() -> None:
     with pytest.raises(ValueError, match="does not say image_size"):
         described(**{key: value for key, value in MADE.items() if key != "image_size"})

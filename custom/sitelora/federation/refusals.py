@@ -52,12 +52,12 @@ def code_of(error: BaseException) -> str:
         own = getattr(one, "code", None)
         if isinstance(own, str) and own in REMEDIES:
             return own
+        for kind, code in _codes():  # before a look at words: these quote what a job or a file is called
+            if isinstance(one, kind):
+                return code
         wanted = system_code(one)
         if wanted == errno.ENOMEM or wanted in FULL:
             return OUT_OF_MEMORY if wanted == errno.ENOMEM else DISK_FULL
-        for kind, code in _codes():
-            if isinstance(one, kind):
-                return code
         if isinstance(one, OSError):
             return "file_refused"
     return FAILED

@@ -35,7 +35,7 @@ from sitelora.federation.served import (
 )
 from sitelora.federation.site_scores import SiteScores
 from sitelora.federation.site_settings import Answer, SiteSettings, require_allowed_base, require_device
-from sitelora.federation.state import SiteState, SiteStore, StoredRound
+from sitelora.federation.state import Damaged, SiteState, SiteStore, StoredRound
 from sitelora.federation.turns import Turns
 from sitelora.method import Model
 from sitelora.server.types import ANY_SITE
@@ -49,6 +49,7 @@ EXPORTED = ("global", "unseen")
 """Models that are kept beside the personal one."""
 AFTER_THE_LAST = 10**9
 """A round number after all others, for the state that the last finished round left."""
+_Done = tuple[StoredRound, Packet]
 
 
 class Site:
@@ -151,12 +152,12 @@ class Site:
         """Do the last rounds again, to the same bits, whose files are damaged; nothing leaves. Returns their numbers.
 
         Raises:
-            DamagedStateError: the message that one was done from is damaged too.
+            DamagedStateError: the message that one was done from is damaged too, or it came out as another round.
         """
         damaged = self.store.damaged()
         for one in damaged:
             logger.warning("site %s: %s; this round is done again", self.settings.site, one.found)
-            self._round(one.number, one.message, progress)
+            self._round(one.number, one.message, progress, one)
         return [one.number for one in damaged]
 
     def evaluate(self, packet: Packet) -> Answer:
@@ -172,8 +173,7 @@ class Site:
         """
         started = time.monotonic()
         site, key = self.settings.site, (packet_sha256(packet), file_sha256(self.folder.path / DATALIST))
-        done = self.turns.scores_of(*key)
-        if done is not None:
+        if (done := self.turns.scores_of(*key)) is not None:
             return self.border.scores(self.turns.evaluation_round, done)
         models = self.served_models(packet)
         served = self.served(packet)
@@ -243,20 +243,20 @@ class Site:
             self._served = (key, choose([last, *kept], primary=self.task.primary, best=state.served_as.get("best", ())))
         return self._served[1]
 
-    def _round(self, round_number: int, packet: Packet, progress: Progress | None) -> tuple[StoredRound, Packet]:
+    def _round(self, number: int, packet: Packet, progress: Progress | None, again: Damaged | None = None) -> _Done:
         """Do one round from a message and the state before it; return it as written, and what it gives for the wire."""
-        received = self.border.read(packet, self.settings.site, before=round_number)
-        state = self._state_before(round_number, received)
+        received = self.border.read(packet, self.settings.site, before=number)
+        state = self._state_before(number, received)
         had, before = self._kept(state, PREVIOUS), None
-        if self._validates(round_number) or not had:
-            before = self._received(personal_model(self.method, received.values, state), round_number)
+        if self._validates(number) or not had:
+            before = self._received(personal_model(self.method, received.values, state), number)
         given = {"received": received.values, "companions": received.companions}
-        outcome = self.local_round.run(round_number, **given, state=state, progress=progress)
+        outcome = self.local_round.run(number, **given, state=state, progress=progress)
         metrics: dict[str, float | None] = {**outcome.metrics}
         if before is not None:
             model = personal_model(self.method, {**received.values, **outcome.trained}, outcome.state)
             cases, self.trained = self.scores.validation(model), model
-            after = Candidate(kind=TRAINED, model=model, round_number=round_number, cases=cases)
+            after = Candidate(kind=TRAINED, model=model, round_number=number, cases=cases)
             served = choose([after, before, *had], primary=self.task.primary, best=state.served_as.get("best", ()))
             outcome.state.served = to_tensors(served.candidate.model)
             outcome.state.served_as = served.kept()
@@ -267,7 +267,7 @@ class Site:
         told = {name: value for name, value in metrics.items() if value is not None}
         key, report = packet_sha256(packet), {"cases": self.folder.case_counts()["training"], "metrics": told}
         manifest = {"message_sha256": key, "report": report, **identity_of(self.settings, self.network)}
-        return self.store.write(round_number, outcome.state, tensors, manifest, message=packet), tensors
+        return self.store.write(number, outcome.state, tensors, manifest, message=packet, again=again), tensors
 
     def _validates(self, round_number: int) -> bool:
         """Say whether a round's models are scored on the validation cases: every so many rounds, and in the last."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from sitelora.federation.files import (
     DamagedStateError,
     file_sha256,
+    json_if_readable,
     load_tensors,
     new_folder,
     read_json,
@@ -123,11 +124,17 @@ class StoredRound:
 
 @dataclass(frozen=True)
 class Damaged:
-    """A finished round with a damaged file: its number, the message that it was done from, and what was found."""
+    """A finished round with a damaged file.
+
+    Attributes:
+        number: of the round. message: that it was done from. found: what is damaged.
+        update_sha256: of the file of its update as it was written; None where the manifest does not say it any more.
+    """
 
     number: int
     message: Packet
     found: str
+    update_sha256: str | None
 
 
 class SiteStore:
@@ -185,7 +192,8 @@ class SiteStore:
                 message = self._message(number)
                 if message is None:
                     raise
-                found.append(Damaged(number, message, str(error)))
+                told = json_if_readable(self._rounds.manifest(number)).get("update_sha256")
+                found.append(Damaged(number, message, str(error), told))
             else:
                 break
         return found[::-1]
@@ -198,16 +206,26 @@ class SiteStore:
         manifest: Mapping[str, Any],
         *,
         message: Packet | None = None,
+        again: Damaged | None = None,
     ) -> StoredRound:
         """Write one generation whole or not at all; forget later ones (another history) and all but the last two.
 
         Args:
             message: that it was done from, as it came; without it the round cannot be done again.
+            again: the damaged round that this one stands in for; later ones are of the same history then.
+
+        Raises:
+            DamagedStateError: it is another round than the damaged one was, which stays as it is.
         """
         before = self.latest_before(round_number)
         with new_folder(self._rounds.path(round_number)) as folder:
             save_tensors(folder / "state.safetensors", state.tensors())
             save_tensors(folder / "update.safetensors", update)
+            if again is not None and again.update_sha256 not in (None, file_sha256(folder / "update.safetensors")):
+                raise DamagedStateError(
+                    f"{again.found}. Done again it gave another update than the one that has left, as its data, its "
+                    "settings or its processor are no longer the same: undo that"
+                )
             if message is not None:
                 save_tensors(folder / f"message.{packet_sha256(message)}.safetensors", message)
             write_json(
@@ -224,7 +242,8 @@ class SiteStore:
                 },
             )
 
-        self._rounds.keep_last(until=round_number)
+        if again is None:
+            self._rounds.keep_last(until=round_number)
         stored = self.generation(round_number)
         assert stored is not None
         return stored

@@ -22,7 +22,7 @@ def system_code(error: BaseException) -> int | None:
         return error.errno
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         return errno.ENOMEM
-    told = re.search(r"os error (\d+)", str(error))
+    told = re.search(r"\(os error (\d+)\)", str(error))  # as Rust writes it
     if told is not None:
         return int(told.group(1))
     behind = error.__cause__ or error.__context__

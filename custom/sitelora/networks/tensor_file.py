@@ -20,6 +20,8 @@ MADE = "made"
 """Key of a served model's file under which it says how it was made, beside the tensors under ``model``."""
 A_MODEL = "sitelora-model"
 """Format of a file that a federation left: the whole state of the network, adapters merged, under its own names."""
+STANDARD = "standard."
+"""What the names of a classifying transformer's own standardisation begin with."""
 
 _SUFFIX = ".safetensors"
 _UNREADABLE = (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError)

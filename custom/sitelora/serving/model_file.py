@@ -21,7 +21,7 @@ from sitelora.bundle import bundle_names, bundle_path, require_checkpoint
 from sitelora.data.trained_on import TrainedOn
 from sitelora.networks.before_built import parts_before
 from sitelora.networks.tensor_file import MADE as MADE
-from sitelora.networks.tensor_file import unusable
+from sitelora.networks.tensor_file import STANDARD, unusable
 from sitelora.task_registry import find_task
 from sitelora.value_kinds import require_plain
 
@@ -129,7 +129,13 @@ def require_fit(path: str | Path, network: nn.Module) -> None:
         SystemExit: with the first tensors that are missing, too many, of another shape, or no finite numbers.
     """
     state, expected = _content(Path(path))["model"], network.state_dict()
-    wrong = [f"{name} is missing" for name in expected if name not in state]
+    missing = [name for name in expected if name not in state]
+    if missing and all(name.startswith(STANDARD) for name in missing):
+        raise SystemExit(
+            f"{path} was made by a SiteLoRA from before {STANDARD}* (see CHANGELOG.md): open it with that version, "
+            "or name it as the base of a new run"
+        )
+    wrong = [f"{name} is missing" for name in missing]
     for name, value in state.items():
         want = expected.get(name)
         if want is None:

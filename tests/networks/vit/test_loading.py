@@ -213,6 +213,21 @@ def test_our_own_file_loads_by_its_own_names(make, tmp_path):
     assert make(base=str(path), seed=1, classes=3).base_fingerprint == made.base_fingerprint
 
 
+@pytest.mark.parametrize("what", [0.0, -1.0, None])
+def test_what_features_are_divided_by_is_above_0_and_not_without_their_mean(what, tmp_path):
+    state = picture(seed=9).state_dict()
+    if what is None:
+        del state["standard.mean"]
+    else:
+        state["standard.deviation"] = torch.ones_like(state["standard.deviation"]).index_fill(0, torch.tensor(3), what)
+    save_file(state, tmp_path / "ours.safetensors", metadata={"format": OUR_FORMAT})
+    said = (
+        r"standard\.mean is missing" if what is None else rf"standard\.deviation: found {what:g}, expected .* above 0"
+    )
+    with pytest.raises(CheckpointError, match=said):
+        picture(base=str(tmp_path / "ours.safetensors"))
+
+
 def test_a_missing_file_says_where_it_is_published(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.pth; cinema needs cinema\.safetensors .*mathpluscode/CineMA"):
         CineClassifier(arch="cinema", image_size=32, slices=1, base=str(tmp_path / "none.pth"))

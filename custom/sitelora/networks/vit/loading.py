@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sitelora.networks.tensor_file import (
     A_MODEL,
     EMBEDDED,
+    STANDARD,
     CheckpointError,
     file_of,
     read_tensors,
@@ -38,7 +39,7 @@ _FIRST_CONVOLUTION = "encoder.stem.conv_blocks.0.patch_embed.conv.weight"
 _SINES = "encoder.stem.pos_embed"
 _PLACES = "encoder.pos_embed"
 _HEAD = "head."
-_STANDARD = "standard."
+_DEVIATION = f"{STANDARD}deviation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,13 +164,18 @@ def _fit(
     if not heads <= fitted.keys():  # all of them or none: the seeded values of the others would not belong to it
         fitted = {name: value for name, value in fitted.items() if name not in heads}
     handled = {layout.name(theirs) for theirs in tensors}
-    optional = heads | {_SINES} | {name for name in expected if name.startswith(_STANDARD)}
+    standard = {name for name in expected if name.startswith(STANDARD)}
+    if 0 < len(standard & fitted.keys()) < len(standard):
+        wrong.append(f"{', '.join(sorted(standard - fitted.keys()))} is missing, which belongs to {STANDARD}*")
+    if (deviation := fitted.get(_DEVIATION)) is not None and not bool((deviation > 0).all()):
+        wrong.append(f"{_DEVIATION}: found {float(deviation.min()):g}, expected numbers above 0, to be divided by")
+    optional = heads | {_SINES} | standard
     missing = [name for name in expected if name not in handled and name not in optional]
     if unknown or missing or wrong:
         raise CheckpointError(
             f"{path}, read as {layout.kind}, does not fit {arch}: the network has no "
-            f"{_listed(unknown)}; the file has no {_listed(missing)}; of another shape: {_listed(wrong)}. Name the "
-            "arch that the file was made for"
+            f"{_listed(unknown)}; the file has no {_listed(missing)}; of another shape or content: {_listed(wrong)}. "
+            "Name the arch that the file was made for"
         )
     if aside or not heads <= fitted.keys():
         seeded = "" if heads <= fitted.keys() else "; the head starts at seeded values"
