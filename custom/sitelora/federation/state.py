@@ -154,7 +154,7 @@ class SiteStore:
         """Return the last finished generation before a round; round r starts from it.
 
         Raises:
-            ValueError: there was one, but it is no longer kept.
+            DamagedStateError: there was one, but it is no longer kept.
         """
         numbers = self._rounds.numbers()
         earlier = [number for number in numbers if number < round_number]
@@ -162,7 +162,7 @@ class SiteStore:
             return self.generation(earlier[-1])
         first = self.generation(numbers[0]) if numbers else None
         if first is not None and first.manifest["starts_from"] is not None:
-            raise ValueError(
+            raise DamagedStateError(
                 f"{self.folder}: round {round_number} starts from the state before it, which is gone: kept are the "
                 f"rounds {', '.join(map(str, numbers))}; go on after one of them, or start a run with another uid"
             )
