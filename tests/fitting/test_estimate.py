@@ -24,6 +24,7 @@ MEASURED = Measured(
     cache_case_s=0.2,
     first_step_s=0.5,
     step_s=2.0,
+    processor_share=1.0,
     prepare_case_s=0.25,
     validation_case_s=0.5,
     round_rest_s=1.0,
@@ -77,7 +78,7 @@ def test_the_largest_batch_is_on_the_line_with_room_to_spare() -> None:
 
 def test_noise_is_no_slope() -> None:
     line = Line.through({2: 101.0, 4: 100.0}, floor=0)
-    assert line.each == 0
+    assert (line.each, line.missed) == (0, None)
     assert line.largest(200) == LARGEST_BATCH
     assert Line.through({3: 50.0}, floor=0).at(9) == 50
 

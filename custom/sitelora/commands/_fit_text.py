@@ -7,6 +7,9 @@ from sitelora.fitting.fit import Fit
 from sitelora.metric import ABSENT
 from sitelora.report.format_values import bytes_text, columns, count_text, percent_text, seconds_text
 
+IDLE = 0.9
+"""Of one core, what a step has at least where nobody else is at work."""
+
 
 def format_fit(found: Fit) -> str:
     """Return the answer in a few tables."""
@@ -58,12 +61,15 @@ def format_fit(found: Fit) -> str:
     ]
     if found.largest_image is not None:
         lines.append(f"Largest image that was tried and fits, at the job's batch: {found.largest_image} pixels.")
-    lines.append(
-        f"Memory grows by {bytes_text(line.each)} a case of the batch; the line misses the probes by "
-        f"{percent_text(line.missed)} at most. What fits has 15 % to spare."
-    )
+    missed = "" if line.missed is None else f", a line that misses the probes by {percent_text(line.missed)} at most"
+    lines.append(f"Memory grows by {bytes_text(line.each)} a case of the batch{missed}. What fits has 15 % to spare.")
     if not found.on_card:
         lines.append("All of it is a processor's memory: a card holds other buffers, so probe on the card itself.")
+    if measured.device == "cpu" and measured.processor_share < IDLE:
+        lines.append(
+            f"OTHERS WERE AT WORK: the steps had {percent_text(measured.processor_share)} of one core. Alone this "
+            "machine is faster than that; ask again when it is idle."
+        )
     lines.append("Times are without the way to the server and without waiting for other sites.")
     return "\n".join(lines)
 

@@ -84,13 +84,14 @@ class Line:
 
     Attributes:
         base, each: of the line. floor: of the phases that do not grow with the batch.
-        missed: by which share of the measurement the line misses the worst of its points.
+        missed: by which share of the measurement the line misses the worst of its points; None where two or fewer are
+            on it anyway.
     """
 
     base: float
     each: float
     floor: float
-    missed: float
+    missed: float | None
 
     @classmethod
     def through(cls, points: Mapping[int, float], *, floor: float) -> Line:
@@ -105,7 +106,7 @@ class Line:
         each = max(0.0, crossed / spread) if spread else 0.0
         base = mean - each * middle
         missed = max(abs(base + each * batch - value) / value for batch, value in points.items())
-        return cls(base=base, each=each, floor=floor, missed=missed)
+        return cls(base=base, each=each, floor=floor, missed=missed if len(points) > 2 else None)
 
     def at(self, batch: int) -> float:
         """Return the bytes at a batch."""

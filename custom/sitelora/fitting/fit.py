@@ -253,9 +253,9 @@ class _Prober:
 
 
 def _memory_of(device: str) -> float:
-    """Return the bytes that are free now: of the card, else of the machine."""
+    """Return the bytes that there are: of the whole card, else those that are free on the machine now."""
     if device.startswith("cuda"):
         import torch
 
-        return float(torch.cuda.mem_get_info(device)[1])
+        return float(torch.cuda.get_device_properties(device).total_memory)  # no context: the probe would count it
     return float(psutil.virtual_memory().available)

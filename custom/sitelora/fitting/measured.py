@@ -51,6 +51,7 @@ class Measured:
         ready_s: from the process's start to the end of its imports. build_s: the network and its base.
         check_case_s: checking one case. cache_case_s: preparing one training case.
         first_step_s: what the first step takes more than another one. step_s: one optimiser step, warm.
+        processor_share: processor seconds in a second of the steps; below 1 on a processor, others were at work too.
         prepare_case_s: preparing a validation case. validation_case_s: scoring one that is prepared.
         round_rest_s: what a round takes beside steps and validation.
         test_case_s: scoring all models on one test case. evaluation_rest_s: the evaluation beside that.
@@ -73,6 +74,7 @@ class Measured:
     cache_case_s: float
     first_step_s: float
     step_s: float
+    processor_share: float
     prepare_case_s: float
     validation_case_s: float
     round_rest_s: float

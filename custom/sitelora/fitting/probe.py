@@ -113,7 +113,7 @@ def probe(request: ProbeRequest) -> Measured:
         import torch
 
         share = request.card_bytes / torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, share), device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, share), torch.device(device).index)
     plan, peak = FederationPlan.of(job, run, home=home), Peak(device)
     coordinator = Coordinator(plan, run.method, run.task)
     given = {"site": name, "uid": plan.uid, "data": folder, "home": home}
@@ -135,10 +135,13 @@ def probe(request: ProbeRequest) -> Measured:
     site.scores.__dict__.update(validation=validations.around(site.scores.validation))
     site.scores.__dict__.update(test=tests.around(site.scores.test))
 
-    steps, began = list[float](), time.monotonic()
-    answer = site.train(
-        0, coordinator.message_for(name), progress=lambda done, total, loss: steps.append(time.monotonic())
-    )
+    steps, processor, began = list[float](), list[float](), time.monotonic()
+
+    def note(done: int, total: int, loss: float) -> None:
+        steps.append(time.monotonic())
+        processor.append(time.process_time())
+
+    answer = site.train(0, coordinator.message_for(name), progress=note)
     ended, train = time.monotonic(), peak.take()
     step_s = _warm(steps)
     first, later = [*validations.calls, 0.0, 0.0][:2]
@@ -158,6 +161,7 @@ def probe(request: ProbeRequest) -> Measured:
         cache_case_s=(marks[2] - marks[1]) / cases["training"],
         first_step_s=max(0.0, steps[0] - began - first - step_s),
         step_s=step_s,
+        processor_share=(processor[-1] - processor[0]) / max(1e-9, steps[-1] - steps[0]),
         prepare_case_s=max(0.0, first - later) / validated,
         validation_case_s=later / validated,
         round_rest_s=max(0.0, ended - steps[-1] - later),
