@@ -20,6 +20,7 @@ LAYER = {
     "flare": 4,
     "simulator": 4,
     "site_kit": 4,
+    "fitting": 4,
     "comparison": 4,
     "job_table": 4,
     "model_export": 4,

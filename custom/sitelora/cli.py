@@ -11,12 +11,11 @@ from collections.abc import Sequence
 
 from sitelora import __version__
 from sitelora.commands import commands
+from sitelora.federation.refusals import readable
 from sitelora.late_imports import import_late
 
 NOT_POSSIBLE = 2
 """Exit code of an error; a command itself returns 0, or 1 when its answer is no (a check with errors)."""
-
-_CONFIG_FAILURE = "Failed to instantiate component"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,15 +41,6 @@ def parser() -> argparse.ArgumentParser:
         command.add_arguments(sub)
         sub.set_defaults(run=command.run)
     return whole
-
-
-def readable(error: BaseException) -> str:
-    """Return an error's message for a person; MONAI's wrapper around a bundle value gives way to its cause."""
-    while str(error).startswith(_CONFIG_FAILURE) and error.__cause__ is not None:
-        error = error.__cause__
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    expected = isinstance(error, ValueError | LookupError | OSError | RuntimeError)
-    return text if text and expected else f"{type(error).__name__}: {text}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from functools import cache
 
 from sitelora.federation.wants import FULL, system_code
 
+_CONFIG_FAILURE = "Failed to instantiate component"
 FAILED = "failed"
 UNLISTED = "unlisted"
 OUT_OF_MEMORY, DISK_FULL = PASSING = ("out_of_memory", "disk_full")
@@ -61,6 +62,15 @@ def code_of(error: BaseException) -> str:
         if isinstance(one, OSError):
             return "file_refused"
     return FAILED
+
+
+def readable(error: BaseException) -> str:
+    """Return an error's message for a person; MONAI's wrapper around a bundle value gives way to its cause."""
+    while str(error).startswith(_CONFIG_FAILURE) and error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    expected = isinstance(error, ValueError | LookupError | OSError | RuntimeError)
+    return text if text and expected else f"{type(error).__name__}: {text}"
 
 
 def sentence(site: str, code: object) -> str:
