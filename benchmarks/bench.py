@@ -27,6 +27,7 @@ from bench_parts import PARTS, Part
 
 from sitelora.comparison.run import commit
 from sitelora.federation.machine import hardware, versions
+from sitelora.report.format_values import count_text
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "bench"
@@ -102,7 +103,7 @@ def main() -> int:
             failed |= "failed" in went.get(name, {})
     runs = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*/run.json"))]
     PAGE.write_text(page(runs), encoding="utf-8")
-    print(f"{PAGE.relative_to(HERE.parent)}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}")
+    print(f"{PAGE.relative_to(HERE.parent)}: {count_text(len(runs), 'run')}")
     return int(failed)
 
 

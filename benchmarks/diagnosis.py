@@ -23,6 +23,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sitelora.comparison.tables import markdown
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "diagnosis"
 PAGE = HERE.parent / "docs" / "results" / "diagnosis.md"
@@ -168,21 +170,18 @@ def table() -> None:
     for run, found in tried.items():
         values = ", ".join(f"`{key}` {value:g}" for key, value in TRIED[run].items())
         lines.append(f"- {values}: validation {validation(found):.3f}")
-    lines += [
-        "",
-        "| vendor | seed | precision | probe | base | personal | unseen | personal beside the probe |",
-        "|" + " --- |" * 8,
-    ]
-    beside = []
+    kinds = ("probe", "base", "personal", "unseen")
+    rows, beside = [], []
     for found in shipped.values():
         precision = found["settings"].get("precision", "auto")
         for name, site in sorted(found["sites"].items()):
-            scores = {kind: site[kind]["score"] for kind in ("probe", "base", "personal", "unseen")}
+            scores = {kind: site[kind]["score"] for kind in kinds}
             beside.append("above" if scores["personal"] > scores["probe"] else "not above")
-            told = " | ".join(f"{score:.3f}" for score in scores.values())
-            lines.append(f"| {name} | {found['settings']['seed']} | {precision} | {told} | {beside[-1]} |")
+            told = (f"{score:.3f}" for score in scores.values())
+            rows.append((name, str(found["settings"]["seed"]), precision, *told, beside[-1]))
     machines = [found["hardware"] for found in (*tried.values(), *shipped.values())]
     processors = ", ".join(sorted({f"{machine['processor']} ({machine['instructions']})" for machine in machines}))
+    lines += ["", markdown(("vendor", "seed", "precision", *kinds, "personal beside the probe"), rows)]
     lines += ["", f"**Above the probe in {beside.count('above')} of {len(beside)}.** Made on {processors}.", ""]
     print("\n".join(lines[1:]))
     PAGE.write_text("\n".join(lines), encoding="utf-8")

@@ -40,12 +40,12 @@ from pathlib import Path
 from sitelora.late_imports import import_late
 import_late()
 from sitelora.federation.in_process import run_in_process
+from sitelora.fitting.probe import Peak
 asked, rounds = json.loads(sys.argv[1]), []
 asked["data"], asked["home_folder"] = Path(asked["data"]), Path(asked["home_folder"])
 def note(one): rounds.append([time.time(), time.process_time()])
 run_in_process(sites=(asked.pop("site"),), on_round=note, **asked)
-(peak,) = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-print(json.dumps({"rounds": rounds, "peak_bytes": int(peak) * 1024}))
+print(json.dumps({"rounds": rounds, "peak_bytes": Peak("cpu").take().process}))
 """
 
 

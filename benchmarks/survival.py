@@ -27,6 +27,7 @@ import psutil
 from real_system import ROOT, SITES, System, write_job
 from strikes import BACK_AFTER_S, CUT_S, STRIKES, STRUCK, WRITABLE, Held
 
+from sitelora.comparison.tables import markdown
 from sitelora.data.phantom.make import TINY, make_phantom
 from sitelora.federation.events import read_events
 from sitelora.federation.run_folder import RunFolder
@@ -38,6 +39,16 @@ ROUND, ROUNDS = 1, 3
 TARGETS = tuple(STRIKES)
 MOMENTS = ("before training", "in training", "while sending")
 UNDISTURBED = ("nothing", "never")
+COLUMNS = (
+    "fault",
+    "when",
+    "complete",
+    "same bits",
+    "submissions",
+    "seconds from fault to end",
+    "named",
+    "what was told",
+)
 LONGEST_S = 1500
 """How long a run may take after the fault; one that takes longer hangs."""
 SETTINGS = {"image_size": 32, "slices": 3, "base": None, "precision": "fp32", "epochs": 2}
@@ -143,11 +154,10 @@ def write_page() -> None:
         told = [*ended[:1], *(f"the record: {line}" for line in cell.get("warned", ()) if "was damaged" in line)]
         told += [f"{STRUCK}'s own log: {line}" for line in cell.get("site_told", ())[:1]]
         named = ("yes" if cell["named"] else "no") if cell["submissions"] > 1 else "nobody was lost"
-        rows.append(
-            f"| {target} | {moment} | {'yes' if cell['completed'] else '**no**'} "
-            f"| {'yes' if bits and cell['bits'] == bits else '**no**'} | {cell['submissions']} | {cell['seconds']:.0f} "
-            f"| {named} | {'; '.join(told) or '–'} |"
-        )
+        held = (cell["completed"], bits and cell["bits"] == bits)
+        became = ("yes" if each else "**no**" for each in held)
+        took = (str(cell["submissions"]), f"{cell['seconds']:.0f}")
+        rows.append((target, moment, *became, *took, named, "; ".join(told) or "–"))
     version = next(iter(known.values()))["versions"] if known else {}
     lines = [
         "<!-- written by `python benchmarks/survival.py --page`; do not edit -->",
@@ -168,9 +178,7 @@ def write_page() -> None:
         f"- **newest state**: {STRUCK}, or the server, is killed whole, the file of its newest state cut to a half, "
         "and it is started again.",
         "",
-        "| fault | when | complete | same bits | submissions | seconds from fault to end | named | what was told |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        *rows,
+        markdown(COLUMNS, rows),
         "",
         f"{len(rows)} of {len(TARGETS) * len(MOMENTS)} cells. Two processor cores, shared with other work: seconds "
         f"are upper bounds. {', '.join(f'{name} {number}' for name, number in version.items())}.",

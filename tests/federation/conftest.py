@@ -37,6 +37,13 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def give_secret(home: Path) -> None:
+    """Give all homes one secret, so that what leaves under it can be compared."""
+    if not (home / "secret").exists():
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "secret").write_bytes(b"s" * 32)
+
+
 @pytest.fixture(scope="session")
 def make_site(phantom: Path) -> Callable[..., Site]:
     """Return a function from a home and a name to a site; further arguments are bundle overrides."""
@@ -51,9 +58,7 @@ def make_site(phantom: Path) -> Callable[..., Site]:
         rounds: int | None = None,
         bounds: ExitBounds | None = None,
     ) -> Site:
-        if not (home / "secret").exists():  # one secret in all homes, so that what leaves under it can be compared
-            home.mkdir(parents=True, exist_ok=True)
-            (home / "secret").write_bytes(b"s" * 32)
+        give_secret(home)
         settings = SiteSettings(
             site=name,
             federation=FEDERATION,
@@ -80,6 +85,7 @@ def federate(phantom: Path) -> Callable[..., RunResult]:
     def run(
         home: Path, *, rounds: int, uid: str = "u", overrides: dict[str, Any] | None = None, **settings: Any
     ) -> RunResult:
+        give_secret(home)
         return run_in_process(
             bundle=BUNDLE,
             dataset="prostate",

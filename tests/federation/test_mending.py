@@ -184,6 +184,7 @@ def test_a_run_whose_newest_state_is_damaged_ends_with_the_bits_of_an_undisturbe
     assert went_on.fingerprint == whole.fingerprint
     states = [[one.state_hmac for _, one in sorted(each.rounds[-1].sites.items())] for each in (whole, went_on)]
     assert len(states[0]) == 2
+    assert states[0] == states[1]
     said = [line for line in went_on.warnings if "newest state was damaged" in line]
     assert len(said) == (who != "site-2")
 

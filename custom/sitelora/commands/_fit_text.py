@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sitelora.fitting.estimate import LARGEST_BATCH
+from sitelora.fitting.estimate import LARGEST_BATCH, MARGIN
 from sitelora.fitting.fit import Fit
 from sitelora.metric import ABSENT
 from sitelora.report.format_values import bytes_text, columns, count_text, percent_text, seconds_text
@@ -62,7 +62,10 @@ def format_fit(found: Fit) -> str:
     if found.largest_image is not None:
         lines.append(f"Largest image that was tried and fits, at the job's batch: {found.largest_image} pixels.")
     missed = "" if line.missed is None else f", a line that misses the probes by {percent_text(line.missed)} at most"
-    lines.append(f"Memory grows by {bytes_text(line.each)} a case of the batch{missed}. What fits has 15 % to spare.")
+    spare = f"{100 * (MARGIN - 1):.0f} %"
+    lines.append(
+        f"Memory grows by {bytes_text(line.each)} a case of the batch{missed}. What fits has {spare} to spare."
+    )
     if not found.on_card:
         lines.append("All of it is a processor's memory: a card holds other buffers, so probe on the card itself.")
     if measured.device == "cpu" and measured.processor_share < IDLE:

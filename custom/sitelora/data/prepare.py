@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
 import sitelora.data.phantom.make
 import sitelora.data.public
+from sitelora.data.phantom.writing import DrawnSize
 from sitelora.data.site_folder import Progress, SiteDataError
 
 
@@ -39,10 +40,28 @@ class Converter(Protocol):
     convert: Convert
 
 
+class Draw(Convert, Protocol):
+    """A conversion that needs no release, and makes as many cases as it is asked for."""
+
+    def __call__(
+        self,
+        source: Path | None,
+        out: Path,
+        *,
+        sites: Sequence[str] | None = None,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+        size: DrawnSize | None = None,
+    ) -> list[Path]:
+        """See :func:`prepare` for the arguments; ``size`` is one of the phantom's own, ``None`` for its default."""
+
+
 class Phantom(Converter, Protocol):
-    """A converter that draws; ``VERSION`` counts its drawings' changes."""
+    """A converter that draws; ``VERSION`` counts its drawings' changes, ``SIZE()`` says how much it draws."""
 
     VERSION: int
+    SIZE: Callable[..., DrawnSize]
+    convert: Draw
 
 
 def converters() -> dict[str, Converter]:
@@ -88,12 +107,25 @@ def prepare(
     return known[dataset].convert(source, Path(out), sites=sites, overwrite=overwrite, progress=progress)
 
 
-def draw_site(dataset: str, site: str, out: Path) -> Path:
+def phantom_of(dataset: str) -> Phantom:
+    """Return what draws a dataset.
+
+    Raises:
+        KeyError: it has no phantom.
+    """
+    return cast(Phantom, converters()[f"{dataset}_phantom"])
+
+
+def draw_site(dataset: str, site: str, out: Path, *, cases: Mapping[str, int] | None = None) -> Path:
     """Draw one site of a dataset that has a phantom, below ``out`` in a folder of the drawing's own version.
+
+    Args:
+        cases: how many, by split; None for as many as the phantom has.
 
     Raises:
         KeyError: the dataset has no phantom. SiteDataError: the phantom has no such site.
     """
-    phantom = cast(Phantom, converters()[f"{dataset}_phantom"])
-    (folder,) = phantom.convert(None, out / f"v{phantom.VERSION}", sites=[site])
+    phantom = phantom_of(dataset)
+    size = None if cases is None else phantom.SIZE(**cases)
+    (folder,) = phantom.convert(None, out / f"v{phantom.VERSION}", sites=[site], size=size)
     return folder

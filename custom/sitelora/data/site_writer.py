@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from sitelora.data.site_folder import DATALIST, SiteDataError, SiteFolder
+from sitelora.data.site_folder import DATALIST, FILES, SiteDataError, SiteFolder
 from sitelora.names import checked_name
 
 _log = logging.getLogger(__name__)
@@ -65,6 +65,22 @@ def write_site_folder(folder: SiteFolder, fill: Callable[[Path], None], *, overw
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def write_selection(source: SiteFolder, target: SiteFolder, put: Callable[[Path, Path], object]) -> bool:
+    """Write a site folder of some of another one's cases, as of `write_site_folder`.
+
+    Args:
+        source: whose files they are. target: what is written; it lists them by the same names.
+        put: makes the second path of the first: a copy or a link. Once a file, however often it is listed.
+    """
+
+    def fill(place: Path) -> None:
+        for name in sorted({str(e[key]) for es in target.splits.values() for e in es for key in FILES if key in e}):
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            put(source.path / name, place / name)
+
+    return write_site_folder(target, fill)
+
+
 def _tidy(target: Path) -> None:
     """Undo what a killed run left: put an old folder back in its empty place, remove what it had begun."""
     if not target.exists():
@@ -103,11 +119,5 @@ def _same(folder: SiteFolder) -> bool:
             return False
     except (OSError, ValueError):
         return False
-    names = (
-        entry[key]
-        for entries in folder.splits.values()
-        for entry in entries
-        for key in ("image", "label")
-        if key in entry
-    )
+    names = (entry[key] for entries in folder.splits.values() for entry in entries for key in FILES if key in entry)
     return all((folder.path / name).is_file() for name in names)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ from PIL import Image
 
 from sitelora.data.needs import DataNeeds
 from sitelora.data.nifti import write_nifti
-from sitelora.data.phantom.heart_make import CineSize, make_cine
-from sitelora.data.phantom.make import PhantomSize, make_phantom
-from sitelora.data.site_entries import FILES
+from sitelora.data.prepare import draw_site, phantom_of
 from sitelora.data.site_folder import DATALIST, SPLITS, WITH_PHANTOM, SiteDataError, SiteFolder, find_site_folder
+from sitelora.data.site_writer import write_selection
 
 OWN, PHANTOM, RANDOM = "own", "phantom", "random"
 PROBED: Mapping[str, int] = {"training": 4, "validation": 2, "test": 2}
@@ -65,35 +65,20 @@ def probe_cases(dataset: str, site: str, needs: DataNeeds, *, root: Path | None,
             raise SiteDataError(f"site {site}: {own.path / DATALIST} lists no training case; there is nothing to probe")
         return ProbeCases(kind=OWN, folder=_few_of(own, target), counts=own.case_counts())
     if dataset in WITH_PHANTOM:
-        try:
-            if dataset == "cine":
-                make_cine(out, sites=[site], size=CineSize(**PROBED))
-                whole: Any = CineSize()
-            else:
-                make_phantom(out, sites=[site], size=PhantomSize(**PROBED))
-                whole = PhantomSize()
-        except SiteDataError:  # the phantom has no such site
-            pass
-        else:
-            return ProbeCases(kind=PHANTOM, folder=target, counts={split: getattr(whole, split) for split in SPLITS})
+        with contextlib.suppress(SiteDataError):  # the phantom has no such site
+            drawn, whole = draw_site(dataset, site, out, cases=PROBED), phantom_of(dataset).SIZE()
+            return ProbeCases(kind=PHANTOM, folder=drawn, counts={split: getattr(whole, split) for split in SPLITS})
     return ProbeCases(kind=RANDOM, folder=_random(target, needs), counts=_UNKNOWN)
 
 
 def _few_of(own: SiteFolder, target: Path) -> Path:
     """Write a site folder that links to a few of a site's files: of every split from the largest to the smallest."""
-    content = own.to_json()
+    splits = {}
     for split, most in PROBED.items():
         entries = sorted(own.splits.get(split, ()), key=lambda entry: -_size(own.path / str(entry["image"])))
         places = np.linspace(0, len(entries) - 1, min(most, len(entries))).astype(int)
-        content[split] = [dict(entries[place]) for place in places]
-        for entry in content[split]:
-            for key in (key for key in FILES if key in entry):
-                link = target / str(entry[key])
-                link.parent.mkdir(parents=True, exist_ok=True)
-                if not link.is_symlink():
-                    link.symlink_to((own.path / str(entry[key])).absolute())
-    target.mkdir(parents=True, exist_ok=True)
-    (target / DATALIST).write_text(json.dumps(content), encoding="utf-8")
+        splits[split] = tuple(entries[place] for place in places)
+    write_selection(own, replace(own, path=target, splits=splits), lambda file, link: link.symlink_to(file.absolute()))
     return target
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import psutil
 
+from sitelora.federation.refusals import OUT_OF_MEMORY
 from sitelora.fitting.measured import Measured, ProbeRequest
 from sitelora.simulator.processes import environment
 from sitelora.typed_json import from_json, to_json
 
 _SECONDS_BETWEEN_LOOKS = 0.05
-_OUT_OF_MEMORY = "out_of_memory"
 
 
 class FitError(RuntimeError):
@@ -74,7 +74,7 @@ def run_probe(request: ProbeRequest, *, most_bytes: int | None) -> Measured | Do
         last = said.splitlines()[-1] if said else "it said nothing"
         raise FitError(f"the probe ended with exit code {process.returncode}: {last}") from None
     if "error" in told:
-        if told["code"] == _OUT_OF_MEMORY:
+        if told["code"] == OUT_OF_MEMORY:
             return DoesNotFit(why=str(told["error"]))
         raise FitError(str(told["error"]))
     return from_json(Measured, told["measured"])

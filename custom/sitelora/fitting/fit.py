@@ -113,7 +113,7 @@ def fit(
     settings = job.run_settings()
     settings.require_base()
     parser = settings.parser()
-    batch, size = int(parser["batch_size"]), int(parser["image_size"])
+    wanted, size = int(parser["batch_size"]), int(parser["image_size"])
     device = str(parser.get_parsed_content("device"))
     there_is = memory_bytes or _memory_of(device)
     with tempfile.TemporaryDirectory(prefix="sitelora-fit-") as scratch:
@@ -122,7 +122,7 @@ def fit(
         )
         counts = {**found.counts, **({} if cases is None else {"training": cases})}
         prober = _Prober(job, site, found.folder, Path(scratch), there_is, counts, on_card=device.startswith("cuda"))
-        own, batch, too_large = prober.first(batch, say)
+        own, batch, too_large = prober.first(wanted, say)
         points, floor = {batch: prober.bytes(own, own.train)}, prober.floor(own)
         for other in batches_to_probe(batch)[1 : 2 if quick else None]:
             if too_large is not None and other >= too_large:
@@ -135,7 +135,6 @@ def fit(
             points[other] = prober.bytes(told, told.train)
         image = None if quick else _sizes(prober, job, batch, size, say)
     line = Line.through(points, floor=floor)
-    wanted = int(parser["batch_size"])
     largest = {f"{gigabytes} GB": line.largest(gigabytes * 1e9) for gigabytes in PRESETS_GB}
     return Fit(
         job=job.federation,

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.comparison.evidence.experiment import Cell, Experiment
-from sitelora.data.site_entries import FILES
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder, find_site_folder
-from sitelora.data.site_writer import write_site_folder
+from sitelora.data.site_writer import write_selection
 
 Entries = tuple[Mapping[str, Any], ...]
 
@@ -60,7 +59,7 @@ def write_arranged(
     for site in sites_of(experiment, cell, seed):
         folder = SiteFolder.read(find_site_folder(experiment.dataset, site, root))
         chosen = arranged(folder, seed=seed, cases=cell.cases.get(site), folds=experiment.folds)
-        _copy(folder, replace(chosen, path=out / experiment.dataset / site))
+        write_selection(folder, replace(chosen, path=out / experiment.dataset / site), shutil.copyfile)
         names[site] = {
             split: sorted(folder.case_names[str(entry["image"])] for entry in chosen.splits.get(split, ()))
             for split in SPLITS
@@ -107,16 +106,3 @@ def _drawn(entries: Entries, site: str, seed: int) -> list[Mapping[str, Any]]:
 
 def _order(*parts: object) -> str:
     return hashlib.sha256("|".join(str(part) for part in parts).encode()).hexdigest()
-
-
-def _copy(source: SiteFolder, target: SiteFolder) -> None:
-    def fill(place: Path) -> None:
-        for split in SPLITS:
-            for entry in target.splits.get(split, ()):
-                for key in FILES:
-                    if key in entry:
-                        file = place / str(entry[key])
-                        file.parent.mkdir(parents=True, exist_ok=True)
-                        shutil.copyfile(source.path / str(entry[key]), file)
-
-    write_site_folder(target, fill)

@@ -50,6 +50,7 @@ class CineSize(DrawnSize):
     test: int = 80
 
 
+SIZE = CineSize
 TINY_CINE = CineSize(training=4, validation=2, test=2, matrix=32, slices=4)
 
 
@@ -137,14 +138,15 @@ def convert(
     sites: Sequence[str] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    size: CineSize | None = None,
 ) -> list[Path]:
-    """Draw the phantom at its default size; the same names as every converter has.
+    """Draw the phantom, at its default size unless one is given; the other names are those of every converter.
 
     Raises:
         SiteDataError: a source is given (there is nothing to convert), or as for :func:`make_cine`.
     """
     require_no_source(NAME, source)
-    folder = make_cine(out, sites=sites, overwrite=overwrite, progress=progress)
+    folder = make_cine(out, sites=sites, size=size, overwrite=overwrite, progress=progress)
     return [folder / site for site in (SITES if sites is None else sites)]
 
 

@@ -43,6 +43,7 @@ class PhantomSize(DrawnSize):
     test: int = 8
 
 
+SIZE = PhantomSize
 TINY = PhantomSize(training=2, validation=1, test=1, matrix=32, slices=6)
 
 
@@ -120,14 +121,15 @@ def convert(
     sites: Sequence[str] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    size: PhantomSize | None = None,
 ) -> list[Path]:
-    """Draw the phantom at its default size; the same names as every converter has.
+    """Draw the phantom, at its default size unless one is given; the other names are those of every converter.
 
     Raises:
         SiteDataError: a source is given (there is nothing to convert), or as for :func:`make_phantom`.
     """
     require_no_source(NAME, source)
-    folder = make_phantom(out, sites=sites, overwrite=overwrite, progress=progress)
+    folder = make_phantom(out, sites=sites, size=size, overwrite=overwrite, progress=progress)
     return [folder / site for site in (SITES if sites is None else sites)]
 
 
