@@ -54,7 +54,8 @@ def numbers(folder, split):
 
 def test_converters_are_found_and_alike():
     found = converters()
-    masks = {"cells", "fundus", "histology", "ixi", "kits19", "prostate", "prostate_phantom", "lungs", "nuclei"}
+    masks = {"cells", "fundus", "histology", "ixi", "kits19", "prostate", "lungs", "nuclei"}
+    masks |= {"prostate_phantom", "prostate_shifts_phantom"}
     classes = {"acdc", "cell_types", "cine_phantom", "isic2019", "mnms", "mnms2", "tuberculosis"}
     assert set(found) == masks | classes
     for name, converter in found.items():
@@ -242,7 +243,7 @@ def test_phantom_by_name(tmp_path):
 
 
 def test_unknown_dataset(tmp_path):
-    with pytest.raises(SiteDataError, match=r"'liver'.*nuclei, prostate, prostate_phantom, tuberculosis"):
+    with pytest.raises(SiteDataError, match=r"'liver'.*, prostate_phantom, prostate_shifts_phantom, tuberculosis"):
         prepare("liver", source=None, out=tmp_path)
 
 

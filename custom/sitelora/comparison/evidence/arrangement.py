@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.comparison.evidence.experiment import Cell, Experiment
+from sitelora.data.phantom.shifts import Shifts, make_shifts
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder, find_site_folder
 from sitelora.data.site_writer import write_selection
 
@@ -53,9 +54,10 @@ def write_arranged(
     """Copy the site folders of a run below a data root of its own and return the case names of every site and split.
 
     Args:
-        root: data root that holds the experiment's dataset. out: data root to write to; an empty folder.
+        root: data root that holds the experiment's dataset; where that is drawn, it is kept there for the next run.
+        out: data root to write to; an empty folder.
     """
-    names = {}
+    names, root = {}, _drawn_root(root, cell) if experiment.drawn else root
     for site in sites_of(experiment, cell, seed):
         folder = SiteFolder.read(find_site_folder(experiment.dataset, site, root))
         chosen = arranged(folder, seed=seed, cases=cell.cases.get(site), folds=experiment.folds)
@@ -72,6 +74,12 @@ def repeats(folders: Sequence[SiteFolder]) -> dict[str, int]:
     counts = {folder.name: folder.case_counts()["training"] for folder in folders}
     most = max(counts.values())
     return {site: max(1, round(most / count)) if count else 1 for site, count in counts.items()}
+
+
+def _drawn_root(root: Path, cell: Cell) -> Path:
+    """Draw the phantom as a cell sets its knobs, unless it is there, and return the data root that holds it."""
+    knobs = Shifts(**cell.drawn)
+    return make_shifts(root / f"drawn_a{knobs.appearance:g}_s{knobs.supervision:g}", shifts=knobs).parent
 
 
 def _rotated(folder: SiteFolder, fold: int) -> dict[str, Entries]:

@@ -69,17 +69,17 @@ class Scanner:
 
 
 # Unlike in a hospital's T2, the peripheral zone is the brightest tissue, so that a demo of minutes can learn the organ.
-_T2 = {
+T2 = {
     "air": 0.01, "fat": 0.46, "muscle": 0.15, "marrow": 0.36, "cortex": 0.06, "plexus": 0.52,
     "peripheral": 0.95, "transition": 0.62, "stroma": 0.16, "nodule": 0.74, "lesion": 0.42, "urine": 0.28,
     "vesicle": 0.40, "wall": 0.20, "lumen": 0.04, "stool": 0.30, "bulb": 0.26,
 }  # fmt: skip
 _FAT_SUPPRESSED = {
-    **_T2, "fat": 0.26, "muscle": 0.14, "marrow": 0.24, "plexus": 0.70, "transition": 0.66,
+    **T2, "fat": 0.26, "muscle": 0.14, "marrow": 0.24, "plexus": 0.70, "transition": 0.66,
     "stool": 0.40, "vesicle": 0.55, "urine": 0.50, "bulb": 0.45,
 }  # fmt: skip
 _DULL = {
-    **_T2,
+    **T2,
     "fat": 0.42,
     "muscle": 0.22,
     "peripheral": 0.80,
@@ -89,7 +89,7 @@ _DULL = {
     "plexus": 0.46,
 }
 _HEAVY = {
-    **_T2,
+    **T2,
     "fat": 0.36,
     "transition": 0.52,
     "lumen": 0.02,
@@ -98,12 +98,12 @@ _HEAVY = {
 
 PROFILES: Mapping[str, tuple[Scanner, Habit]] = {
     "site-1": (
-        Scanner(matrix=128, slices=16, spacing_mm=0.72, slice_mm=3.6, axes="LAS", tissue=_T2, noise=0.020),
+        Scanner(matrix=128, slices=16, spacing_mm=0.72, slice_mm=3.6, axes="LAS", tissue=T2, noise=0.020),
         Habit(name="faithful annotations"),
     ),
     "site-2": (
         Scanner(
-            matrix=128, slices=20, spacing_mm=0.6, slice_mm=2.5, axes="RAS", tissue=_T2,
+            matrix=128, slices=20, spacing_mm=0.6, slice_mm=2.5, axes="RAS", tissue=T2,
             endorectal_coil=True, noise=0.015, full_scale=500,
         ),
         Habit(name="tight annotations", margin_mm=-1.0),

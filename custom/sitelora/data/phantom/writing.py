@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Drawn:
         hospital: name of the hospital that stands for a site.
         entry: from site, number and name of a case to its entry in dataset.json.
         write: draws the case of this site and number and writes its files of this name into the site folder.
+        knobs: what else it was drawn with, for dataset.json.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Drawn:
     hospital: Callable[[str], str]
     entry: Callable[[str, int, str], Mapping[str, Any]]
     write: Callable[[Path, str, int, str], None]
+    knobs: Mapping[str, float] = field(default_factory=dict)
 
 
 def chosen_sites(phantom: str, sites: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...]:
@@ -115,6 +117,7 @@ def write_site(
             "seed": seed,
             "matrix": size.matrix,
             "slices": size.slices,
+            **drawn.knobs,
         },
     )
 
