@@ -43,14 +43,17 @@ def site_record(
     return {**site_facts(folder, result), "models": models}
 
 
-def site_facts(folder: SiteFolder, result: RunResult) -> dict[str, Any]:
+def site_facts(folder: SiteFolder, result: RunResult | None) -> dict[str, Any]:
     """Return whose a site is, its cases, the patients of its test cases, and what it sent and received.
 
     Args:
-        folder: the site's data. result: of the run, of the sites or of one folder with all their images.
+        folder: the site's data. result: of the run, of the sites or of one folder with all their images; None where
+            nothing travels.
     """
     site = folder.name
-    if POOLED in result.sites:
+    if result is None:
+        sent, received, what = 0, 0, "nothing"
+    elif POOLED in result.sites:
         every = [case for split in SPLITS for case in folder.cases(split)]
         sent = sum(Path(case[key]).stat().st_size for case in every for key in FILES if key in case)
         received, what = 0, "images and labels"

@@ -26,7 +26,7 @@ from sitelora.names import checked_name
 
 DATALIST = "dataset.json"
 SPLITS = ("training", "validation", "test")
-WITH_PHANTOM = ("prostate", "cine")
+WITH_PHANTOM = ("prostate", "prostate_shifts", "cine")
 """Datasets of which ``<dataset>_phantom`` draws an artificial version."""
 
 Progress = Callable[[str, int, int], None]

@@ -40,11 +40,12 @@ class ProbeResult:
     """The probe of one site.
 
     Attributes:
-        decay: of the head's weights, as chosen.
+        decay: of the head's weights, as chosen. values: that the head has.
         validation, test: what ``summarise`` gives of its cases; None where there are none.
     """
 
     decay: float
+    values: int
     validation: Mapping[str, Any] | None
     test: Mapping[str, Any] | None
 
@@ -95,7 +96,8 @@ class LinearProbe:
             split: self._scores(folder, split, logits[split][decay].numpy(), classes[split], decision)
             for split in logits
         }
-        return ProbeResult(decay=decay, validation=scores.get("validation"), test=scores.get("test"))
+        values = sum(part.numel() for part in heads[decay])
+        return ProbeResult(decay=decay, values=values, validation=scores.get("validation"), test=scores.get("test"))
 
     def _features(self, folder: SiteFolder, split: str) -> tuple[Tensor, list[int]]:
         """Return the features ``[N, d]`` of a split's cases in float64, and their classes."""

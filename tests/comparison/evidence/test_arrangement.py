@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,41 @@ def test_a_balanced_pool_repeats_the_training_cases_of_the_small(tiny: Path, tmp
     same = [case for case in pooled.cases("training") if case["site"] == "site-1"]
     assert len({case["image"] for case in same}) == 2
     assert len({Path(case["image"]).read_bytes() for case in same}) == 1
+
+
+def test_five_folds_test_every_patient_once_and_keep_classes_in_proportion() -> None:
+    whole = folder(training=10, validation=5, test=10)
+    splits = {
+        split: tuple({**entry, "class": int(number % 5 == 0)} for number, entry in enumerate(entries))
+        for split, entries in whole.splits.items()
+    }
+    whole = replace(whole, splits=splits)
+    classes = {entry["patient"]: entry["class"] for entries in splits.values() for entry in entries}
+    turned = [arranged(whole, seed=seed, folds=5) for seed in range(6)]
+    assert turned[0].splits == turned[5].splits
+    tested = [entry["patient"] for one in turned[:5] for entry in one.splits["test"]]
+    assert sorted(tested) == sorted(classes)
+    for one in turned:
+        lists = {split: [entry["patient"] for entry in one.splits[split]] for split in SPLITS}
+        assert {split: len(found) for split, found in lists.items()} == {"training": 15, "validation": 5, "test": 5}
+        assert sorted(itertools.chain(*lists.values())) == sorted(classes)
+        assert sum(classes[patient] for patient in lists["test"]) == 1
+    with pytest.raises(SiteDataError, match="found 3 patients, expected 5 or more"):
+        arranged(folder(training=2, validation=0, test=1), seed=0, folds=5)
+
+
+def test_a_drawn_experiment_draws_its_cell_once(tmp_path: Path) -> None:
+    """The knobs of the cell are those of the site folders, and a second run finds them there."""
+    asks = find_experiment("e3")
+    cell = asks.cells["a1s2"]
+    one = replace(asks, sites=asks.sites[:1])
+    names = write_arranged(tmp_path / "data", one, cell, 0, tmp_path / "first")
+    assert {split: len(found) for split, found in names["site-1"].items()} == {
+        "training": 16,
+        "validation": 8,
+        "test": 40,
+    }
+    place = tmp_path / "data" / "drawn_a1_s2" / "prostate_shifts" / "site-1" / "dataset.json"
+    before = place.stat().st_mtime_ns
+    assert write_arranged(tmp_path / "data", one, cell, 1, tmp_path / "second") == names
+    assert place.stat().st_mtime_ns == before

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sitelora.comparison.evidence.experiment import FULL, Experiment, Protocol
+from sitelora.comparison.evidence.experiment import FULL, NO_RATE, PROBE, Entry, Experiment, Protocol
 from sitelora.comparison.evidence.plan import choose, missing, next_rates
 from sitelora.comparison.evidence.results import Results
 from sitelora.comparison.run_file import ComparisonError
@@ -62,6 +62,15 @@ def test_a_full_grid_is_extended_at_its_edge(toy: Experiment, rules: Protocol) -
     grid = dict(zip(rules.rates, (0.1, 0.2, 0.3, 0.4, 0.5), strict=True))
     assert next_rates(grid, rules, full, 1)[0] == [0.016]
     assert next_rates({rate: -score for rate, score in grid.items()}, rules, full, -1)[0] == [0.016]
+
+
+def test_a_probe_has_one_run_a_seed_and_no_rate(toy: Experiment, rules: Protocol, fake: Fake, tmp_path: Path) -> None:
+    asks = replace(toy, entries={**toy.entries, "probe": Entry(method=PROBE)})
+    fill(asks, tmp_path, fake, {"local": RATES, "fedit": RATES})
+    assert ("one", PROBE, NO_RATE, 8, 1) in jobs(asks, tmp_path, rules)
+    fill(asks, tmp_path, fake, {"probe": {NO_RATE: 0.7}})
+    assert choose(Results.read("toy", asks, tmp_path), "one", rules).rates["probe"] == NO_RATE
+    assert {job[4] for job in jobs(asks, tmp_path, rules) if job[:2] == ("one", PROBE)} <= {2}
 
 
 def test_rates_come_first_and_rows_of_one_run_share_it(

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from sitelora.comparison.evidence.block import RefusedError, kind_here, require_same_kind
-from sitelora.comparison.evidence.experiment import Cell, Entry, Experiment
+from sitelora.comparison.evidence.experiment import NO_RATE, PROBE, Cell, Entry, Experiment
 from sitelora.comparison.evidence.job import EvidenceJob
 from sitelora.comparison.evidence.results import Results
 from sitelora.comparison.evidence.run import block_of, make_run
 from sitelora.comparison.run_file import ComparisonError
+from sitelora.data.phantom.heart_make import SITES as VENDORS
+from sitelora.data.phantom.heart_make import TINY_CINE, make_cine
 
 FAST = {"image_size": 32, "base": None, "slices": 3, "precision": "fp32", "method#rank": 2}
 ROWS = {
@@ -141,3 +143,20 @@ def test_a_job_is_told_to_another_process_and_back() -> None:
     assert EvidenceJob.from_json(told).to_json() == told
     with pytest.raises(ComparisonError, match="a run of the benchmark"):
         EvidenceJob.from_json({**told, "cell": "n3"})
+
+
+def test_a_probe_is_a_run_of_its_block_without_rounds_and_bytes(toy: Experiment, tmp_path: Path) -> None:
+    make_cine(tmp_path / "data", size=TINY_CINE)
+    values = {"base": None, "image_size": 32, "slices": 4, "precision": "fp32"}
+    more = {"sites": VENDORS[:2], "bundle": "med_duallora_classification", "overrides": values}
+    entries = {"probe": Entry(method=PROBE), "local": Entry(method="local")}
+    asks = replace(toy, dataset="cine", small=(), entries=entries, cells={"one": Cell(title="one")}, claims=(), **more)
+    one = EvidenceJob(experiment="toy", cell="one", entry=entries["probe"], rate=NO_RATE, steps=4, seed=0, what=asks)
+    run = json.loads(make_run(one, data=tmp_path / "data", out=tmp_path).read_text(encoding="utf-8"))
+    assert (run["run"], run["learning_rate"], run["rounds"]) == (PROBE, 0, [])
+    for block in run["sites"].values():
+        assert block["bytes_up"] == block["bytes_down"] == 0
+        assert len(block["models"]["personal"]["cases"]) == block["cases"]["test"]
+    assert run["trained_values"] > 0
+    results = Results.read("toy", asks, tmp_path)
+    assert results.validation("one", entries["probe"], 4, NO_RATE, [0]) is not None

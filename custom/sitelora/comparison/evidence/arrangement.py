@@ -39,7 +39,7 @@ def arranged(folder: SiteFolder, *, seed: int, cases: int | None = None, folds: 
     Raises:
         SiteDataError: the site has fewer training cases, or too few patients to rotate.
     """
-    splits = dict(folder.splits) if folds == 1 else _rotated(folder, seed % folds)
+    splits = dict(folder.splits) if folds == 1 else _rotated(folder, seed % folds, folds)
     if cases is not None:
         training = splits.get("training", ())
         if len(training) < cases:
@@ -82,10 +82,11 @@ def _drawn_root(root: Path, cell: Cell) -> Path:
     return make_shifts(root / f"drawn_a{knobs.appearance:g}_s{knobs.supervision:g}", shifts=knobs).parent
 
 
-def _rotated(folder: SiteFolder, fold: int) -> dict[str, Entries]:
-    """Return lists in which other patients are tested: in every fold a third to a half, one for validation if any.
+def _rotated(folder: SiteFolder, fold: int, folds: int) -> dict[str, Entries]:
+    """Return lists in which other patients are tested: of two folds a third to a half in each, one for validation.
 
-    A site that only tests (it has no training cases) stays as it is.
+    Of more folds, patients are dealt out class by class: a fold's are tested, the next one's are for validation. A site
+    that only tests (it has no training cases) stays as it is.
     """
     if not folder.splits.get("training"):
         return dict(folder.splits)
@@ -96,6 +97,8 @@ def _rotated(folder: SiteFolder, fold: int) -> dict[str, Entries]:
     patients = sorted(by_patient, key=lambda patient: _order("fold", folder.name, patient))
     if len(patients) < 2:
         raise SiteDataError(f"site {folder.name}: found one patient, expected two or more to rotate")
+    if folds > 2:
+        return _dealt({patient: by_patient[patient] for patient in patients}, folder.name, fold, folds)
     tested = max(1, (len(patients) - 1) // 2)
     turned = patients[fold * tested :] + patients[: fold * tested]
     validating = 1 if len(patients) - tested >= 2 else 0
@@ -105,6 +108,25 @@ def _rotated(folder: SiteFolder, fold: int) -> dict[str, Entries]:
         "training": turned[tested + validating :],
     }
     return {split: tuple(entry for patient in parts[split] for entry in by_patient[patient]) for split in SPLITS}
+
+
+def _dealt(
+    by_patient: Mapping[str, Sequence[Mapping[str, Any]]], site: str, fold: int, folds: int
+) -> dict[str, Entries]:
+    """Return the lists of one of several folds; patients of a class go to the folds in turn.
+
+    Raises:
+        SiteDataError: fewer patients than folds.
+    """
+    if len(by_patient) < folds:
+        raise SiteDataError(f"site {site}: found {len(by_patient)} patients, expected {folds} or more to rotate")
+    classes = {patient: str(entries[0].get("class", "")) for patient, entries in by_patient.items()}
+    ordered = sorted(by_patient, key=lambda patient: classes[patient])  # within a class their order stays
+    parts: dict[str, list[Mapping[str, Any]]] = {split: [] for split in SPLITS}
+    for place, patient in enumerate(ordered):
+        turn = (place - fold) % folds
+        parts[("test", "validation")[turn] if turn < 2 else "training"].extend(by_patient[patient])
+    return {split: tuple(entries) for split, entries in parts.items()}
 
 
 def _drawn(entries: Entries, site: str, seed: int) -> list[Mapping[str, Any]]:

@@ -20,6 +20,10 @@ PERSONAL, TRAINED, TUNED = MODELS = ("personal", "trained", "tuned")
 """What is scored: the model a site is served, the one before the last averaging, the served one after more steps."""
 ABOVE, SAME = KINDS = ("above", "equal")
 FULL, WALK = SEARCHES = ("full", "walk")
+PROBE = "linear_probe"
+"""No method: a linear head on the frozen base's features at each site alone, which adapters have to beat."""
+NO_RATE = 0.0
+"""Of a row that has none: a probe chooses its decay by validation itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,7 @@ class Entry:
     """One row of an experiment.
 
     Args:
-        method: as in `sitelora compare --methods`. model: one of MODELS. weights: one of WEIGHTS.
+        method: as in `sitelora compare --methods`, or PROBE. model: one of MODELS. weights: one of WEIGHTS.
         balanced: of a centralised run, the training cases of small sites are repeated until sites have about as many.
         best_of: instead of a method, other entries of which validation chooses one.
         cells: where it runs; everywhere by default.
@@ -76,6 +80,11 @@ class Entry:
     balanced: bool = False
     best_of: Sequence[str] = ()
     cells: Sequence[str] = ()
+
+    @property
+    def probe(self) -> bool:
+        """Whether it is the linear probe, which is no federation."""
+        return self.method == PROBE
 
     @property
     def run(self) -> str:

@@ -17,6 +17,8 @@ from sitelora.comparison.setup import Setup
 
 FORMAT = 1
 RUNS = Path("evidence") / "runs"
+ALONE, NEVER_USED = "local", 0.001
+"""The method and the rate that a bundle is read with for a probe, which looks at neither."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +104,8 @@ class EvidenceJob:
         )
         return Job(
             name=self.experiment,
-            method=self.entry.method,
-            rate=self.rate,
+            method=ALONE if self.entry.probe else self.entry.method,
+            rate=self.rate or NEVER_USED,
             seed=self.seed,
             setup=setup,
             data=data,

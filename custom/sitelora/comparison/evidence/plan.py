@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from sitelora.comparison.evidence.experiment import FULL, Entry, Experiment, Protocol
+from sitelora.comparison.evidence.experiment import FULL, NO_RATE, Entry, Experiment, Protocol
 from sitelora.comparison.evidence.job import EvidenceJob
 from sitelora.comparison.evidence.results import Results, seeds_of
 
@@ -67,7 +67,10 @@ def choose(results: Results, cell: str, rules: Protocol) -> Choice:
         scores, rates, wanted = dict[str, dict[float, float]](), dict[str, float](), list[tuple[str, float]]()
         for name, entry in rows.items():
             scores[name] = _scores(results, cell, entry, steps, rules)
-            tried, top = next_rates(scores[name], rules, asks, sign)
+            if entry.probe:
+                tried, top = [] if NO_RATE in scores[name] else [NO_RATE], NO_RATE
+            else:
+                tried, top = next_rates(scores[name], rules, asks, sign)
             wanted += [(name, rate) for rate in tried]
             if not tried:
                 rates[name] = top

@@ -140,6 +140,8 @@ def _experiment(name: str, one: Experiment) -> list[str]:
 def _row(entry: Entry) -> str:
     if entry.best_of:
         return f"of {listed(list(entry.best_of))} the one that validation prefers"
+    if entry.probe:
+        return "a linear head on the frozen base's features at each site alone, its decay chosen by validation"
     words = [f"`{entry.method}`"]
     if entry.model != PERSONAL:
         words.append("before the last averaging" if entry.model == TRAINED else "after further local steps")

@@ -13,13 +13,14 @@ from sitelora.comparison.evidence.arrangement import repeats, write_arranged
 from sitelora.comparison.evidence.block import kind_here, require_same_kind
 from sitelora.comparison.evidence.experiment import protocol
 from sitelora.comparison.evidence.job import FORMAT, EvidenceJob
-from sitelora.comparison.evidence.scoring import afterwards
+from sitelora.comparison.evidence.scoring import afterwards, score_probe
 from sitelora.comparison.record import base_record, require_test_cases, require_whole, site_facts, steps
 from sitelora.comparison.run import Job, commit
 from sitelora.data.pooled import POOLED, content_sha256, pool_sites
 from sitelora.data.site_folder import SiteFolder, find_site_folder
 from sitelora.federation.files import write_json
 from sitelora.federation.in_process import run_in_process
+from sitelora.federation.machine import hardware
 from sitelora.run_result import Round, RunResult
 from sitelora.server.aggregation import Aggregation
 from sitelora.typed_json import to_json
@@ -56,22 +57,25 @@ def make_run(one: EvidenceJob, *, data: Path, out: Path, at_a_time: int = 1, tel
         late = one.seed >= rules.selection_seeds  # sites that never take part are scored at chosen rates only
         unseen = [find_site_folder(asks.dataset, site, data) for site in asks.left_out] if late else []
         scored: dict[str, Any] = {}
-        watch = Watch()
-        result = run_in_process(
-            bundle=asks.bundle,
-            dataset=asks.dataset,
-            sites=sites,
-            rounds=asks.rounds,
-            overrides=job.overrides,
-            data=root,
-            home_folder=Path(place) / "home",
-            aggregation=Aggregation(weights=one.entry.weights),
-            on_round=lambda each: _tell_round(each, one, tell),
-            evaluate=False,
-            afterwards=afterwards(scored, folders, unseen, tuned_steps=rules.tuned_steps),
-        )
+        watch, result = Watch(), None
+        if one.entry.probe:
+            scored = score_probe(job.judged, folders)
+        else:
+            result = run_in_process(
+                bundle=asks.bundle,
+                dataset=asks.dataset,
+                sites=sites,
+                rounds=asks.rounds,
+                overrides=job.overrides,
+                data=root,
+                home_folder=Path(place) / "home",
+                aggregation=Aggregation(weights=one.entry.weights),
+                on_round=lambda each: _tell_round(each, one, tell),
+                evaluate=False,
+                afterwards=afterwards(scored, folders, unseen, tuned_steps=rules.tuned_steps),
+            )
+            require_whole(result, asks.rounds, str(one))
         told = watch.told()
-        require_whole(result, asks.rounds, str(one))
         drawn = {s: lists[s]["training"] for s in one.sites if s in cell.cases or asks.folds > 1}
         content = _record(one, job, result, folders, scored, {"kind": kind, "time": told, "drawn": drawn})
     file = one.file(out)
@@ -96,13 +100,18 @@ def _tell_round(each: Round, one: EvidenceJob, tell: Tell) -> None:
 def _record(
     one: EvidenceJob,
     job: Job,
-    result: RunResult,
+    result: RunResult | None,
     folders: Sequence[SiteFolder],
     scored: Mapping[str, Any],
     more: Mapping[str, Any],
 ) -> dict[str, Any]:
+    """Return the file's content.
+
+    Args:
+        result: of the federation; None of a probe, which has neither rounds nor bytes.
+    """
     task, time = job.judged.task, more["time"]
-    trained = sum(each.seconds or 0.0 for each in result.rounds)
+    rounds = result.rounds if result else ()
     return {
         "format": FORMAT,
         "experiment": one.experiment,
@@ -116,25 +125,26 @@ def _record(
         "command": job.command,
         "commit": commit(),
         "kind": more["kind"],
-        "hardware": {**result.hardware, "runs_at_a_time": job.at_a_time},
-        "base": {**base_record(job.judged), "sha256": result.base.sha256},
-        "fingerprint": result.fingerprint,
+        "hardware": {**(result.hardware if result else hardware()), "runs_at_a_time": job.at_a_time},
+        "base": {**base_record(job.judged), "sha256": result.base.sha256 if result else None},
+        "fingerprint": result.fingerprint if result else None,
         "task": task.name,
         "primary": to_json(task.primary),
         "trained_values": scored["values"],
-        "time": {**time, "seconds_of_rounds": round(trained, 1)},
-        "optimiser_steps": steps(result),
+        "time": {**time, "seconds_of_rounds": round(sum(each.seconds or 0.0 for each in rounds), 1)},
+        "optimiser_steps": steps(result) if result else {},
         "drawn": more["drawn"],
         "course": {
-            site: [each.sites[site].metrics.get("score_served") for each in result.rounds] for site in result.sites
+            site: [each.sites[site].metrics.get("score_served") for each in rounds]
+            for site in (result.sites if result else ())
         },
-        "rounds": [_round(each) for each in result.rounds],
+        "rounds": [_round(each) for each in rounds],
         "sites": {folder.name: _site(folder, result, scored["sites"][folder.name]) for folder in folders},
         "left_out": {
             site: {kind: sum(block["cases"].values()) / len(block["cases"]) for kind, block in models.items()}
             for site, models in scored.get("left_out", {}).items()
         },
-        "warnings": list(result.warnings),
+        "warnings": list(result.warnings) if result else [],
     }
 
 
@@ -149,7 +159,7 @@ def _round(each: Round) -> dict[str, Any]:
     return found
 
 
-def _site(folder: SiteFolder, result: RunResult, models: Mapping[str, Any]) -> dict[str, Any]:
+def _site(folder: SiteFolder, result: RunResult | None, models: Mapping[str, Any]) -> dict[str, Any]:
     """Return a site's record: test cases once, every model's scores in their order."""
     facts = site_facts(folder, result)
     by_case = facts["patients"]

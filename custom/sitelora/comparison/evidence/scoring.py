@@ -11,11 +11,14 @@ from sitelora.comparison.evidence.experiment import PERSONAL, TRAINED, TUNED
 from sitelora.comparison.run import for_unseen_sites
 from sitelora.data.pooled import POOLED, own_name
 from sitelora.data.site_folder import SiteFolder
+from sitelora.evaluation.linear_probe import LinearProbe
 from sitelora.evaluation.scores import case_scores
 from sitelora.federation.site import Site
 from sitelora.method import Model
 from sitelora.run_result import CaseScore
+from sitelora.settings import RunSettings
 from sitelora.sharing.wire import Packet
+from sitelora.task import Task
 from sitelora.typed_json import from_json
 
 Scores = dict[str, dict[str, Any]]
@@ -79,6 +82,17 @@ def score_unseen(site: Site, packet: Packet, folders: Sequence[SiteFolder], *, p
     return found
 
 
+def score_probe(run: RunSettings, folders: Sequence[SiteFolder]) -> dict[str, Any]:
+    """Return what `afterwards` fills, of a linear probe at each site alone."""
+    probe, found, values = LinearProbe(run), dict[str, Scores](), 0
+    for folder in folders:
+        told = probe.of(folder)
+        assert told.test is not None
+        validation, values = told.validation["score"] if told.validation else None, told.values
+        found[folder.name] = {PERSONAL: {"validation": validation, "cases": _by_case(told.test, run.task)}}
+    return {"sites": found, "values": values}
+
+
 def afterwards(
     found: dict[str, Any], folders: Sequence[SiteFolder], unseen: Sequence[Path], *, tuned_steps: int
 ) -> Callable[[Mapping[str, Site], Callable[[str], Packet]], None]:
@@ -108,9 +122,12 @@ def _scored(site: Site, model: Model) -> dict[str, Any]:
 
 def _tested(site: Site, model: Model, folder: SiteFolder, *, fitted: bool = True) -> dict[str, float]:
     """Return the primary score of every test case, of which the plain mean is the score."""
-    block = site.scores.test(model, folder, fitted=fitted, primary_only=True)
+    return _by_case(site.scores.test(model, folder, fitted=fitted, primary_only=True), site.task)
+
+
+def _by_case(block: Mapping[str, Any], task: Task) -> dict[str, float]:
     cases = [from_json(CaseScore, case) for case in block["cases"]]
-    scores = case_scores(cases, site.task.primary)
+    scores = case_scores(cases, task.primary)
     return {case.case: round(score, 5) for case, score in zip(cases, scores, strict=True)}
 
 
