@@ -25,9 +25,9 @@ class ExitBounds:
     """The largest answers of one site; None bounds nothing.
 
     Args:
-        largest_norm: L2 norm of an update, of its values and never of the whole numbers that stand for them, and of each
-            set of companion tensors by itself. The site's own initial values are no update and have none; the noise
-            that a job asks for has room beside it.
+        largest_norm: L2 norm of an update, of its values and never of the whole numbers that stand for them, and of
+            each set of companion tensors by itself. The site's own initial values are no update and have none; the
+            noise that a job asks for has room beside it.
         most_bytes: of the tensors of an answer. most_answers: that leave in a run, with tensors or without.
         max_epsilon: of everything that leaves and was made of one data set, whatever the run; the ledger holds it.
     """
