@@ -216,8 +216,8 @@ def page() -> str:
         "`--down`). The row int8 is int8 both ways; int4 is int4 up and int8 down. The score is test Dice of the model "
         "that a site is served, mean of three seeds and of sites that count alike; the difference to bf16 is paired by "
         "case, with its 95 % interval over patients and seeds. **Equal** is tested by two one-sided tests: within "
-        f"{rules.margin:g}, or {rules.margin_share:g} of what bf16 gains over the base where that is less. Bytes are of "
-        "one site's round, without the seeded values that travel once. Rate, data and length are the same in every "
+        f"{rules.margin:g}, or {rules.margin_share:g} of what bf16 gains over the base where that is less. Bytes are "
+        "of one site's round, without the seeded values that travel once. Rate, data and length are the same in every "
         "row, the lengths shorter than the setups': nothing was chosen here. Made by\n\n"
         f"```sh\n{COMMAND}\n```",
     ]
