@@ -3,8 +3,8 @@
     python benchmarks/codec_bytes.py --out benchmarks/results/codec_bytes.json
 
 FLAP-SAM and IAT at rank 32 on SAM's ViT-B. The bytes are those of the egress statement, which a test holds against what
-a federation sends; NVFlare's envelope comes on top (`wire_bytes.py` measures it). The goals are of int8, up and down: 190
-times fewer than the model for FLAP-SAM, 330 times for IAT.
+a federation sends; NVFlare's envelope comes on top (`wire_bytes.py` measures it). The goals are of int8, up and down:
+190 times fewer than the model for FLAP-SAM, 330 times for IAT.
 """
 
 from __future__ import annotations
