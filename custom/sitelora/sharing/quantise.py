@@ -4,6 +4,9 @@ Values are divided by their block's scale, which is the block's largest magnitud
 to bf16 first: rounding uses the very scale that travels, so what comes back is within half a step of what left, and a
 block of zeros is zeros. Nothing is drawn, so the same values give the same bytes. Blocks are those of block-wise
 quantisation (QLoRA, arXiv:2305.14314); their size is our choice: with 64 values the scale costs int4 a sixteenth.
+
+No end remembers what rounding took (error feedback): a difference is of what the site received, so what was taken from
+one round's is in the next one's. Over a hundred rounds a thousandth of what was learnt is missing (int4 up).
 """
 
 from __future__ import annotations
