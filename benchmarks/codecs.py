@@ -52,10 +52,15 @@ WIRES = {
     "int4": WireFormat(up="int4", down="int8"),
 }
 SETS: Mapping[str, Mapping[str, Any]] = {
-    "lungs": {"setup": "lungs_short"},
-    "nuclei": {"setup": "nuclei", "rounds": 6, "left_out": ()},
+    "lungs": {"setup": "lungs_short", "title": "Lungs in the chest X-rays of two hospitals"},
+    "nuclei": {
+        "setup": "nuclei",
+        "title": "Nuclei in H&E tiles of seven tissue source sites",
+        "rounds": 6,
+        "left_out": (),
+    },
 }
-"""Of every data set the setup of `sitelora compare`, and in what it is shorter here."""
+"""Of every data set the setup of `sitelora compare`, and in what it is another one here."""
 BASE = "base"
 
 
