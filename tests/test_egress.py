@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sitelora.commands._egress_text import format_statement
 from sitelora.data.phantom.make import TINY, make_phantom
 from sitelora.egress import EgressStatement, egress_statement, rehearse
 from sitelora.federation.bundle_config import load_method
@@ -67,17 +68,32 @@ def test_bytes_follow_rank_and_dtype(iat: EgressStatement) -> None:
     assert egress_statement(BUNDLE, wire=WireFormat(dtype="float32")).bytes_up[0] == 2 * iat.bytes_up[0]
 
 
+def test_whole_numbers_are_counted_as_they_travel_and_the_rest_as_before(iat: EgressStatement) -> None:
+    small = egress_statement(BUNDLE, wire=WireFormat(up="int4", down="int8"))
+    assert 3.4 < iat.bytes_up[0] / small.bytes_up[0] < 3.77
+    assert 1.85 < iat.bytes_down[0] / small.bytes_down[0] < 1.95
+    assert sum(entry.bytes for entry in small.of_kind("shared")) == small.bytes_up[0]
+    assert small.begin_bytes_up == iat.begin_bytes_up
+    assert small.of_kind("local") == iat.of_kind("local")
+    assert "Values travel as int4 up and int8 down, the rest bfloat16." in format_statement(small)
+    assert "travel as" not in format_statement(iat)
+
+
 @pytest.mark.parametrize(
-    "method",
+    ("method", "wire"),
     [
-        pytest.param(None, id="iat"),
-        pytest.param(method_values("rolora", rank=2), id="rolora"),
-        pytest.param(method_values("fedex_lora", rank=2), id="fedex_lora"),
-        pytest.param(method_values("fedsca"), id="fedsca"),
-        pytest.param(method_values("scaffold", rank=2), id="scaffold"),
+        pytest.param(None, WireFormat(), id="iat"),
+        pytest.param(method_values("rolora", rank=2), WireFormat(), id="rolora"),
+        pytest.param(method_values("fedex_lora", rank=2), WireFormat(), id="fedex_lora"),
+        pytest.param(method_values("fedsca"), WireFormat(), id="fedsca"),
+        pytest.param(method_values("scaffold", rank=2), WireFormat(), id="scaffold"),
+        pytest.param(method_values("fedex_lora", rank=2), WireFormat(up="int4", down="int8"), id="fedex_lora, int4"),
+        pytest.param(method_values("scaffold", rank=2), WireFormat(up="int8", down="int8"), id="scaffold, int8"),
     ],
 )
-def test_statement_equals_what_a_federation_sends(method: dict | None, data: Path, tmp_path: Path) -> None:
+def test_statement_equals_what_a_federation_sends(
+    method: dict | None, wire: WireFormat, data: Path, tmp_path: Path
+) -> None:
     overrides = {**SMALL, **(method or {})}
     rounds = 2
     result = run_in_process(
@@ -89,17 +105,22 @@ def test_statement_equals_what_a_federation_sends(method: dict | None, data: Pat
         data=data,
         home_folder=tmp_path,
         evaluate=False,
+        wire=wire,
     )
-    statement = egress_statement(BUNDLE, overrides, rounds=rounds, sites=len(SITES))
+    statement = egress_statement(BUNDLE, overrides, rounds=rounds, sites=len(SITES), wire=wire)
     audit = tmp_path / result.federation / result.uid / "site-1" / "audit.jsonl"
     lines = [json.loads(line) for line in audit.read_text().splitlines()] if audit.exists() else []
     by_round = {number: sum(line["bytes"] for line in lines if line["round"] == number) for number in range(-1, rounds)}
     assert by_round == dict(enumerate((statement.begin_bytes_up, *statement.bytes_up), start=-1))
     assert sum(line["bytes"] for line in lines) == statement.total_bytes_up
     may_leave = {entry.name for entry in statement.of_kind("shared")}
-    assert {line["name"].rpartition("/")[2] for line in lines} <= may_leave
+    assert {line["name"].rpartition("/")[2].removesuffix("#scale") for line in lines} <= may_leave
     down = [entry.sites["site-1"].bytes_down for entry in result.rounds]
     assert down == list(statement.bytes_down)
+    assert result.egress is not None
+    told = {entry.name: entry.bytes for entry in result.egress.shared}
+    assert told == {entry.name: entry.bytes for entry in statement.of_kind("shared")}
+    assert result.egress.dtype == statement.travels
 
 
 def test_nothing_travels_when_nothing_is_shared() -> None:

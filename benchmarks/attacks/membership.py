@@ -33,7 +33,7 @@ from sitelora.federation.build_network import load_values
 from sitelora.federation.job import Job
 from sitelora.federation.site import Site
 from sitelora.settings import name_method, with_method
-from sitelora.sharing.codecs import codecs_of, decode
+from sitelora.sharing.codecs import codecs_down, codecs_up, decode
 
 SITES = ("site-1", "site-2", "site-3")
 BUNDLE, METHOD = "iat_segmentation", "fedavg_lora"
@@ -161,13 +161,13 @@ def run_one(run: Run, data: Path, home: Path) -> dict[str, Any]:
             message = coordinator.message_for(site)
             answer = one.train(number, message)
             coordinator.receive(site, answer.tensors, answer.report)
-            codecs, shared = codecs_of(one.method.ranks, job.wire, site), one.border.exit.shared
-            received[site] = decode(message, codecs, shared, sender="server")
-            update = decode(answer.tensors, codecs, shared, sender=site)
+            ranks, shared = one.method.ranks, one.border.exit.shared
+            received[site] = decode(message, codecs_down(ranks, job.wire, site), shared, sender="server")
+            update = decode(answer.tensors, codecs_up(ranks, job.wire, site), shared, sender=site)
             own[site] = {name: value + update[name] for name, value in received[site].items()}
         coordinator.close_round(0.0)
     first = members[SITES[0]]
-    codecs = codecs_of(first.method.ranks, job.wire, SITES[0])
+    codecs = codecs_down(first.method.ranks, job.wire, SITES[0])
     averaged = decode(coordinator.message_for(SITES[0]), codecs, first.border.exit.shared, sender="server")
     losses = {site: Losses(one) for site, one in members.items()}
     initial = {site: one.local_round.initial for site, one in members.items()}

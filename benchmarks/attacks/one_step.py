@@ -26,7 +26,7 @@ from sitelora.federation.job import Job
 from sitelora.federation.site import Site
 from sitelora.networks.sam import SamSegmenter
 from sitelora.settings import name_method, with_method
-from sitelora.sharing.codecs import codecs_of, decode, encode
+from sitelora.sharing.codecs import codecs_down, codecs_up, decode, encode
 from sitelora.sharing.wire import Packet, WireFormat
 
 BUNDLE, SITE, SIDE = "iat_segmentation", "site-2", 64
@@ -103,11 +103,11 @@ def one_step(
     )
     coordinator, site = server(job, home / "server"), member(job, SITE, data=data, home=home)
     begin(coordinator, {SITE: site})
-    codecs = codecs_of(site.method.ranks, wire, SITE)
+    up, down = (codecs(site.method.ranks, wire, SITE) for codecs in (codecs_up, codecs_down))
     shared = site.border.exit.shared
     message = coordinator.message_for(SITE)
     if sent:
-        message = {**message, **encode({name: value for name, value in sent.items() if name in message}, codecs)}
+        message = {**message, **encode({name: value for name, value in sent.items() if name in message}, down)}
     seen: list[tuple[Tensor, Tensor]] = []
     with looking_on(site, seen):
         answer = site.train(0, message)
@@ -117,10 +117,10 @@ def one_step(
     beside = {name: tensor.float() for name, tensor in answer.tensors.items() if name.startswith("@")}
     received = {n: t for n, t in message.items() if not n.startswith("@")}
     return Sent(
-        update=decode(own, codecs, layout, sender=SITE),
+        update=decode(own, up, layout, sender=SITE),
         values=sum(tensor.numel() for tensor in answer.tensors.values()),
         companions={name.partition("/")[2]: tensor for name, tensor in beside.items()},
-        received=decode(received, codecs, shared, sender="server"),
+        received=decode(received, down, shared, sender="server"),
         picture=picture,
         mask=mask,
         site=site,

@@ -25,8 +25,10 @@ from sitelora.seeding import gaussian
 from sitelora.server.types import ANY_SITE, Message, Update
 from sitelora.settings import read_settings
 from sitelora.sharing.accounting import guarantee
-from sitelora.sharing.codecs import initial_codecs
+from sitelora.sharing.codecs import codecs_down, codecs_up, initial_codecs, wire_bytes
+from sitelora.sharing.layout import Form, with_companions
 from sitelora.sharing.patterns import clean_name
+from sitelora.sharing.ranks import SiteRanks
 from sitelora.sharing.wire import WireFormat, packet_bytes
 
 KINDS = ("shared", "local", "frozen")
@@ -40,7 +42,7 @@ class TensorEntry:
 
     Attributes:
         name: its name. kind: "shared", "local" or "frozen". shape: its shape.
-        bytes: of its values in the wire's dtype, whether it travels or not.
+        bytes: of its values as sent in a round; in the wire's dtype where it does not travel.
         part: part of the network. what: what it is, in words. place: projection or module that it sits in.
     """
 
@@ -58,6 +60,7 @@ class EgressStatement:
     """What leaves a site, what stays and what never changes, and the bytes of one site's run.
 
     Attributes:
+        dtype: of the wire. travels: what values travel as, in words.
         tensors: every tensor, sorted by kind and name.
         companions: further sets of shared-shaped tensors that the method sends.
         begin_bytes_up: the seeded initial values, sent once so that the server needs no base of its own.
@@ -73,6 +76,7 @@ class EgressStatement:
     paper: str
     overrides: Mapping[str, Any]
     dtype: str
+    travels: str
     sites: int
     rounds: int
     tensors: tuple[TensorEntry, ...]
@@ -137,18 +141,24 @@ def egress_statement(
     with torch.device("meta"):
         partition = method.adapt(network, seed=0)
     shapes = {clean_name(name): tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    size = wire.torch_dtype.itemsize
+    plain, sent_as = initial_codecs(wire), codecs_up(SiteRanks(), wire, ANY_SITE)
     adapters = dict(_adapter_words(network))
     entries = [
-        TensorEntry(name=name, kind=kind, shape=shapes[name], bytes=_count(shapes[name]) * size, **words)
+        TensorEntry(
+            name=name,
+            kind=kind,
+            shape=shapes[name],
+            bytes=wire_bytes({name: Form(shapes[name])}, sent_as if kind == "shared" else plain),
+            **words,
+        )
         for kind in KINDS
         for name in getattr(partition, kind)
         for words in [adapters.get(name) or _base_words(name, kind)]
     ]
     shared = {name: shapes[name] for name in partition.shared}
-    all_bytes = sum(_count(shape) for shape in shared.values()) * size
     rounds_of = [method.sent_in(number, partition.shared) for number in range(rounds)]
-    up = [sum(_count(shared[name]) for name in sent) * size for sent in rounds_of]
+    companions = method.program.companions
+    leaving = [with_companions({name: Form(shared[name]) for name in sent}, companions) for sent in rounds_of]
     still = frozenset[str]().union(*map(wire.still, rounds_of))
     values = max(sum(_count(shared[name]) for name in sent if name not in still) for sent in rounds_of)
     down = rehearse(method, shared, rounds=rounds, sites=sites, wire=wire)
@@ -158,12 +168,13 @@ def egress_statement(
         paper=method.paper,
         overrides=overrides,
         dtype=wire.dtype,
+        travels=wire.words,
         sites=sites,
         rounds=rounds,
         tensors=tuple(entries),
-        companions=method.program.companions,
-        begin_bytes_up=all_bytes,
-        bytes_up=tuple(count * (1 + len(method.program.companions)) for count in up),
+        companions=companions,
+        begin_bytes_up=wire_bytes({name: Form(shape) for name, shape in shared.items()}, plain),
+        bytes_up=tuple(wire_bytes(layout, sent_as) for layout in leaving),
         bytes_down=tuple(down[:-1]),
         evaluation_bytes_down=down[-1],
         privacy=guarantee(wire, rounds=rounds, each=method.releases if shared else 0, values=values),
@@ -209,8 +220,8 @@ def rehearse(
 
 
 def _message(state: ServerState, site: str, wire: WireFormat) -> dict[str, torch.Tensor]:
-    message = state.message_for(site)
-    return pack_message(message.values, message.companions, state.deltas_for(site), initial_codecs(wire))
+    message, codecs = state.message_for(site), codecs_down(SiteRanks(), wire, site)
+    return pack_message(message.values, message.companions, state.deltas_for(site), codecs)
 
 
 def _adapter_words(network: nn.Module) -> Iterator[tuple[str, dict[str, str]]]:

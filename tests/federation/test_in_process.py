@@ -99,6 +99,29 @@ def test_more_rounds_later_are_the_same_as_all_at_once(
     assert essence(tmp_path, again) == essence(whole["home"], whole["result"])
 
 
+@pytest.mark.parametrize("up", ["int8", "int4"])
+def test_in_whole_numbers_it_learns_alike_and_killed_and_resumed_it_ends_with_the_same_bits(
+    whole: dict[str, Any], federate: Federate, tmp_path: Path, up: str
+) -> None:
+    wire = WireFormat(up=up, down="int8")
+    once = federate(tmp_path / "once", rounds=ROUNDS, wire=wire, evaluate=True)
+    assert (once.completed, once.warnings) == (True, ())
+
+    def attends(site: str, round_number: int) -> bool:
+        if (site, round_number) == ("site-2", 1):
+            raise Killed
+        return True
+
+    with pytest.raises(Killed):
+        federate(tmp_path / "again", rounds=ROUNDS, wire=wire, attends=attends)
+    again = federate(tmp_path / "again", rounds=ROUNDS, wire=wire, resume=True)
+    assert essence(tmp_path / "again", again) == essence(tmp_path / "once", once)
+    losses = [essence(home, run)["losses"] for home, run in ((tmp_path / "once", once), tuple(whole.values()))]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    plain, small = (run.rounds[1].sites["site-1"].bytes_up for run in (whole["result"], once))
+    assert plain > (1.8 if up == "int8" else 3.0) * small
+
+
 def test_another_uid_is_another_run_with_the_same_bits_and_another_seed_is_not(
     whole: dict[str, Any], federate: Federate, tmp_path: Path
 ) -> None:

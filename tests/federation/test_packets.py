@@ -16,7 +16,7 @@ from sitelora.federation.packets import (
     unpack_evaluation,
     unpack_message,
 )
-from sitelora.sharing.codecs import codecs_of
+from sitelora.sharing.codecs import codecs_down
 from sitelora.sharing.layout import Form
 from sitelora.sharing.ranks import SiteRanks
 from sitelora.sharing.wire import PacketError, WireFormat, packet_bytes, packet_sha256
@@ -38,11 +38,11 @@ def values() -> dict[str, Tensor]:
 def message(wire: WireFormat = BF16) -> dict[str, Tensor]:
     companions = {f"control/{name}": tensor * 2 for name, tensor in values().items()}
     deltas = {3: {"enc.lora.q": (gaussian(4, 1), gaussian(1, 5))}, 11: {"enc.lora.q": (gaussian(4, 2), gaussian(2, 5))}}
-    return pack_message(values(), companions, deltas, codecs_of(SiteRanks(), wire, "site-1"))
+    return pack_message(values(), companions, deltas, codecs_down(SiteRanks(), wire, "site-1"))
 
 
 def read(packet: dict[str, Tensor], wire: WireFormat = BF16, limits: DeltaLimits | None = LIMITS) -> Any:
-    return unpack_message(packet, LAYOUT, ("control",), codecs_of(SiteRanks(), wire, "site-1"), limits=limits)
+    return unpack_message(packet, LAYOUT, ("control",), codecs_down(SiteRanks(), wire, "site-1"), limits=limits)
 
 
 def test_a_message_comes_back_in_fp32_with_companions_and_deltas_by_round() -> None:
@@ -92,7 +92,7 @@ def test_a_message_with_a_fault_is_refused_by_name(change: dict[str, Tensor | No
 
 
 def test_before_the_first_aggregation_there_are_no_companions() -> None:
-    assert read(pack_message(values(), {}, {}, codecs_of(SiteRanks(), BF16, "site-1"))).companions == {}
+    assert read(pack_message(values(), {}, {}, codecs_down(SiteRanks(), BF16, "site-1"))).companions == {}
 
 
 def test_a_method_without_base_deltas_takes_none() -> None:

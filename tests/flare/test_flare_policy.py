@@ -21,7 +21,10 @@ from sitelora.federation.ticket import Ticket
 from sitelora.flare.policy import SitePolicy
 from sitelora.flare.protocol import error_shareable, reply_shareable
 from sitelora.sharing.audit import verify_audit
-from sitelora.sharing.wire import global_norm, packet_sha256
+from sitelora.sharing.codecs import codecs_up, decode, encode
+from sitelora.sharing.layout import layout_of
+from sitelora.sharing.ranks import SiteRanks
+from sitelora.sharing.wire import WireFormat, global_norm, packet_sha256
 
 BUNDLE = "iat_segmentation"
 SHARED = ("image_encoder.blocks.0.attn.qkv.lora.q.B", "mask_decoder.transformer.layers.0.self_attn.q_proj.lora.A")
@@ -51,8 +54,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def enforce(context: Callable[..., FLContext], folder: Path) -> Enforce:
     """Have a policy look at an answer, as NVFlare does after all filters."""
 
-    def run(policy: SitePolicy, sent: Shareable, *, bundle: str = BUNDLE) -> Shareable:
-        fl_ctx = context(job=Job(federation="fed", bundle=bundle, dataset="prostate", sites=("site-1",), rounds=9))
+    def run(policy: SitePolicy, sent: Shareable, *, bundle: str = BUNDLE, up: str = "none") -> Shareable:
+        job = Job(federation="fed", bundle=bundle, dataset="prostate", sites=("site-1",), rounds=9, wire_up=up)
+        fl_ctx = context(job=job)
         fl_ctx.set_prop(FLContextKey.FILTER_DIRECTION, FilterKey.OUT)
         fl_ctx.set_prop(FLContextKey.TASK_RESULT, sent, private=True, sticky=False)
         policy.handle_event(EventType.AFTER_TASK_RESULT_FILTER, fl_ctx)
@@ -124,7 +128,28 @@ def test_the_sites_own_clip_spares_the_initial_values_that_it_sent_and_no_other(
     assert begin.meta == {"error": "policy_refused"}  # an update in the place of a begin report
 
 
-def test_whole_numbers_cannot_be_clipped_and_do_not_leave(enforce: Enforce) -> None:
+@pytest.mark.parametrize("up", ["int8", "int4"])
+def test_the_whole_numbers_of_the_jobs_wire_are_judged_and_clipped_by_their_values(
+    up: str, enforce: Enforce, folder: Path
+) -> None:
+    codecs = codecs_up(SiteRanks(), WireFormat(up=up), "site-1")
+    values = {SHARED[0]: torch.randn(9, 13), SHARED[1]: torch.randn(8, 20)}  # an odd number of values, and an even one
+    plain = FLModelUtils.from_shareable(enforce(SitePolicy(bundles=[BUNDLE]), answer(encode(values, codecs)), up=up))
+    assert packet_sha256(plain.params) == packet_sha256(encode(values, codecs))
+    noisy = SitePolicy(bundles=[BUNDLE], clip_norm=0.5, noise_std=0.01)
+    clipped = FLModelUtils.from_shareable(enforce(noisy, answer(encode(values, codecs)), up=up)).params
+    read = decode(clipped, codecs, layout_of(values), sender="server")
+    assert global_norm(read) == pytest.approx(0.5, rel=0.1)
+    lines = [json.loads(line) for line in (folder / "policy.jsonl").open()]
+    norms = {line["name"]: line["norm"] for line in lines[-len(clipped) :]}
+    assert norms[SHARED[0]] == pytest.approx(float(read[SHARED[0]].norm()), rel=1e-4)
+    stranger = encode({**values, LOCAL: torch.ones(80)}, codecs)
+    for sent in (stranger, {**encode(values, codecs), "more#scale": torch.ones(1).bfloat16()}, values):
+        left = FLModelUtils.from_shareable(enforce(SitePolicy(bundles=[BUNDLE]), answer(sent), up=up))
+        assert left.meta == {"error": "policy_refused"}
+
+
+def test_whole_numbers_that_the_job_does_not_ask_for_do_not_leave(enforce: Enforce) -> None:
     sent = answer({name: torch.ones(3, dtype=torch.int8) for name in SHARED})
     assert FLModelUtils.from_shareable(enforce(SitePolicy(clip_norm=0.5), sent)).meta == {"error": "policy_refused"}
 

@@ -24,6 +24,8 @@ def test_no_argument_is_lost_on_the_way_into_the_folder(tmp_path: Path) -> None:
         wire_dtype="float32",
         clip_norm=2.0,
         noise_std=0.5,
+        wire_up="int4",
+        wire_down="int8",
         uid="run-1",
         resume=True,
         begin_timeout=11,
@@ -49,7 +51,7 @@ def test_no_argument_is_lost_on_the_way_into_the_folder(tmp_path: Path) -> None:
         "train_timeout": 22,
         "evaluate_timeout": 33,
         "tracking": "mlflow",
-        "wire": {"dtype": "float32", "clip_norm": 2.0, "noise_std": 0.5},
+        "wire": {"dtype": "float32", "clip_norm": 2.0, "noise_std": 0.5, "up": "int4", "down": "int8"},
         "settings": {"method#rank": 4},
     }
 

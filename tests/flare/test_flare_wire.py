@@ -10,6 +10,7 @@ from nvflare.apis.shareable import Shareable
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
+from safetensors.torch import load, save
 
 import sitelora
 from sitelora.federation.bundle_config import load_method, meta_network
@@ -23,7 +24,10 @@ from sitelora.flare.protocol import (
     reply_shareable,
     task_model,
 )
-from sitelora.sharing.wire import cast, packet_bytes, packet_sha256
+from sitelora.sharing.codecs import codecs_up, encode
+from sitelora.sharing.ranks import SiteRanks
+from sitelora.sharing.sealed import pack, unpack
+from sitelora.sharing.wire import WireFormat, cast, packet_bytes, packet_sha256
 
 BUNDLE = "iat_segmentation"
 TICKET = Ticket(federation="fed", uid="run-1", round_number=2)
@@ -47,6 +51,18 @@ def test_a_packet_survives_nvflares_serialisation_bit_for_bit() -> None:
     assert reply.error == ""
     assert reply.report == {"cases": 8}
     assert packet_sha256(reply.packet) == packet_sha256(packet)
+
+
+@pytest.mark.parametrize("up", ["int8", "int4"])
+def test_whole_numbers_survive_it_too_and_pass_a_process_without_torch(up: str) -> None:
+    """Its decomposer writes safetensors, which know int8 and uint8; so does ours that only passes them on."""
+    fobs.register(TensorDecomposer)
+    packet = encode(shared_packet()[0], codecs_up(SiteRanks(), WireFormat(up=up), "site-1"))
+    assert {tensor.dtype for tensor in packet.values()} >= {torch.bfloat16, torch.int8 if up == "int8" else torch.uint8}
+    raw = fobs.dumps(reply_shareable(TICKET, packet, {"cases": 8}))
+    reply = read_reply("site-1", TICKET, FLModelUtils.from_shareable(fobs.loads(raw)))
+    assert packet_sha256(reply.packet) == packet_sha256(packet)
+    assert packet_sha256(load(pack(unpack(save(packet))))) == packet_sha256(packet)
 
 
 def test_the_serialised_payload_names_shared_tensors_only() -> None:

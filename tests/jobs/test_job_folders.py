@@ -229,4 +229,6 @@ def test_the_command_writes_a_job_for_strict_sites(tmp_path: Path) -> None:
     assert main(["job", "iat_prostate", *words]) == 0
     job = JobFolder.read(tmp_path / "iat_prostate").job
     assert (job.clip_norm, job.noise_std, job.evaluate) == (5.0, 0.0005, False)
+    assert main(["job", "iat_prostate", "--up", "int4", "--down", "int8", "--out", str(tmp_path)]) == 0
+    assert JobFolder.read(tmp_path / "iat_prostate").job.wire.words == "int4 up and int8 down, the rest bfloat16"
     assert main(["job", "iat_prostate", "--noise-std", "0.1", "--out", str(tmp_path)]) == 2

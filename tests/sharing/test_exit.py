@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from sitelora.sharing.audit import AuditLog, verify_audit
-from sitelora.sharing.codecs import Codecs, codecs_of
+from sitelora.sharing.bounds import ExitBounds
+from sitelora.sharing.codecs import Codecs, codecs_up, encode, values_of
 from sitelora.sharing.exit import Exit, privatise
 from sitelora.sharing.layout import Form
 from sitelora.sharing.ranks import SiteRanks
@@ -57,7 +59,7 @@ def leave(
         packet,
         {"cases": 1} if report is None else report,
         **{"sent": tuple(SHARED), "with_sets": sets, "site": "site-1", "round": 2, **settings},
-        codecs=codecs_of(SiteRanks(), way_out.wire, "site-1") if codecs is None else codecs,
+        codecs=codecs_up(SiteRanks(), way_out.wire, "site-1") if codecs is None else codecs,
         schema=SCHEMA,
     )
     return tensors
@@ -117,16 +119,74 @@ def test_an_answer_of_numbers_holds_no_tensor_and_the_log_shows_that_none_left(t
 
 
 def test_the_sites_rank_is_cut_exactly(tmp_path: Path) -> None:
-    left = leave(exit_of(tmp_path), values(), codecs=codecs_of(RANKS, BF16, "site-1"))
+    left = leave(exit_of(tmp_path), values(), codecs=codecs_up(RANKS, BF16, "site-1"))
     assert left["enc.B"].shape == (4, 1)
     with pytest.raises(EgressError, match=r"enc.B: shape \(4, 1\), expected \(4, 2\)"):
-        leave(exit_of(tmp_path), {**values(), "enc.B": torch.zeros(4, 1)}, codecs=codecs_of(RANKS, BF16, "site-1"))
+        leave(exit_of(tmp_path), {**values(), "enc.B": torch.zeros(4, 1)}, codecs=codecs_up(RANKS, BF16, "site-1"))
 
 
 def test_a_report_that_says_too_much_holds_the_tensors_back(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match="site-1: its report: unknown key note"):
         leave(exit_of(tmp_path), values(), report={"cases": 1, "note": "x"})
     assert not (tmp_path / "audit.jsonl").exists()
+
+
+# whole numbers
+
+LARGE = {"enc.B": (40, 2), "head.w": (100,)}
+
+
+def large(seed: int = 0, *, size: float = 1.0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: size * torch.randn(shape, generator=generator) for name, shape in LARGE.items()}
+
+
+def large_exit(folder: Path, wire: WireFormat, **settings: Any) -> Exit:
+    layout = {name: Form(shape) for name, shape in LARGE.items()}
+    return replace(exit_of(folder, wire), shared=layout, **settings)
+
+
+@pytest.mark.parametrize("up", ["int8", "int4"])
+def test_whole_numbers_are_judged_and_logged_by_what_a_receiver_reads(tmp_path: Path, up: str) -> None:
+    wire = WireFormat(up=up)
+    norm = global_norm(large())
+    left = leave(large_exit(tmp_path, wire, bounds=ExitBounds(largest_norm=norm)), large(), sent=tuple(LARGE))
+    lines = {line["name"]: line for line in map(json.loads, (tmp_path / "audit.jsonl").open())}
+    assert lines.keys() == left.keys() == {*LARGE, *(f"{name}#scale" for name in LARGE)}
+    assert sum(line["bytes"] for line in lines.values()) == packet_bytes(left)
+    for name, tensor in large().items():
+        assert lines[name]["norm"] == pytest.approx(float(tensor.norm()), rel=0.01 if up == "int8" else 0.1)
+    for size, bound in ((1.0, 0.5 * norm), (1e4, norm), (1e4, 0.9999e4 * norm)):
+        strict = large_exit(tmp_path / "strict", wire, bounds=ExitBounds(largest_norm=bound))
+        with pytest.raises(EgressError, match="largest_norm: the norm of the update is"):
+            leave(strict, large(size=size), sent=tuple(LARGE))
+    tiny = large_exit(tmp_path / "tiny", wire, bounds=ExitBounds(largest_norm=2e-6 * norm))
+    leave(tiny, large(size=1e-6), sent=tuple(LARGE))  # although its whole numbers are as large as ever
+
+
+@pytest.mark.parametrize("up", ["none", "int8", "int4"])
+def test_an_update_clipped_to_the_sites_own_bound_passes_it(tmp_path: Path, up: str) -> None:
+    for seed in range(8):
+        wire = WireFormat(clip_norm=0.5, up=up)
+        leave(large_exit(tmp_path, wire, bounds=ExitBounds(largest_norm=0.5)), large(seed), sent=tuple(LARGE))
+
+
+@pytest.mark.parametrize("up", ["int8", "int4"])
+def test_rounding_comes_after_clip_and_noise_and_zeros_stay(tmp_path: Path, up: str) -> None:
+    """So it is a function of what was private before, and its factor A, which stays as received, leaves as zeros."""
+    wire = WireFormat(clip_norm=0.5, noise_std=2.0, up=up)
+    shapes = {"enc.B": (40, 2), "enc.A": (2, 50)}
+    generator = torch.Generator().manual_seed(0)
+    packet = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    share = ShareRule(shared=("**",))
+    layout = {name: Form(shape) for name, shape in shapes.items()}
+    way_out = replace(exit_of(tmp_path, wire), shared=layout, share=share)
+    left = leave(way_out, packet, sent=tuple(shapes))
+    private = privatise(packet, wire, b"secret", initial_sha256=None, site="site-1", round=2)
+    assert packet_sha256(left) == packet_sha256(encode(private, codecs_up(SiteRanks(), wire, "site-1")))
+    read = values_of(left, codecs_up(SiteRanks(), wire, "site-1"), sender="s")
+    assert not read["enc.A"].any()
+    assert read["enc.B"].any()
 
 
 # clip and noise

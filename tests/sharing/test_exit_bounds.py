@@ -20,15 +20,15 @@ def noised(std: float) -> dict[str, torch.Tensor]:
 def test_an_honest_update_with_loud_noise_passes_a_bound_that_it_would_break_by_its_noise_alone() -> None:
     left = noised(2.0)
     assert global_norm(left) > 400 * 5.0
-    BOUNDS.require(left, initial=False, answers=0, noise=10.0)
+    BOUNDS.require(left, left, initial=False, answers=0, noise=10.0)
     with pytest.raises(BoundError, match=r"largest_norm: the norm of the update is 22\d\d, allowed is 5"):
-        BOUNDS.require(left, initial=False, answers=0)
+        BOUNDS.require(left, left, initial=False, answers=0)
 
 
 def test_more_than_the_update_and_its_noise_does_not_pass() -> None:
     left = {name: 1.1 * value for name, value in noised(2.0).items()}
     with pytest.raises(BoundError, match="and 2296 of noise"):
-        BOUNDS.require(left, initial=False, answers=0, noise=10.0)
+        BOUNDS.require(left, left, initial=False, answers=0, noise=10.0)
 
 
 @pytest.mark.parametrize("values", [1, 10, 1000])

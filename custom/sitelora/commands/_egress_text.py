@@ -32,7 +32,7 @@ def format_statement(statement: EgressStatement) -> str:
     """Return the statement for a person."""
     changed = "".join(f", {key}={value}" for key, value in statement.overrides.items())
     lines = [f"{statement.bundle}: {statement.method} ({statement.paper}){changed}, SiteLoRA {statement.version}"]
-    head = ("", "tensors", "shape", "values", statement.dtype)
+    head = ("", "tensors", "shape", "values", "bytes" if statement.travels != statement.dtype else statement.dtype)
     split = _split(statement)
     tables = {kind: _rows(statement.of_kind(kind), split) for kind in TITLES}
     told = iter(columns([head, *(row for rows in tables.values() for row in rows)], right=range(1, len(head))))
@@ -127,6 +127,7 @@ def _traffic(statement: EgressStatement) -> list[str]:
         f"{rounds}, {sites}: a site sends {bytes_text(statement.total_bytes_up)} and receives "
         f"{bytes_text(statement.total_bytes_down)}; the server handles {bytes_text(total)}. "
         "NVFlare's envelope comes on top.",
+        *([f"Values travel as {statement.travels}."] if statement.travels != statement.dtype else []),
     ]
     return [textwrap.fill(sentence, WIDTH) for sentence in sentences]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +18,11 @@ from sitelora.networks.parts import Parts, parts_of
 from sitelora.seeding import gaussian
 from sitelora.server.lowrank import pair_prefixes
 from sitelora.server.types import ANY_SITE, Update
+from sitelora.sharing.codecs import codecs_down, codecs_up, wire_bytes
+from sitelora.sharing.layout import Form, with_companions
 from sitelora.sharing.patterns import clean_name, matches_any
-from sitelora.sharing.wire import WireFormat
+from sitelora.sharing.ranks import SiteRanks
+from sitelora.sharing.wire import DELTA, WireFormat
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -54,16 +58,18 @@ def method_cost(name: str, network: nn.Module, *, sites: int, arguments: Mapping
     with torch.device("meta"):
         partition = method.adapt(network, seed=0)
     shapes = {clean_name(n): tuple(tensor.shape) for n, tensor in network.state_dict().items()}
-    size = WireFormat().torch_dtype.itemsize
-    sets = 1 + len(method.program.companions)
-    values = [_count(shapes, method.sent_in(number, partition.shared)) * sets for number in range(2)]
-    down = _count(shapes, partition.shared) * sets + delta_values(method, shapes, partition.shared, sites)
+    wire, companions = WireFormat(), method.program.companions
+    sent = [_forms(shapes, method.sent_in(number, partition.shared), companions) for number in range(2)]
+    values = [sum(math.prod(form.shape) for form in forms.values()) for forms in sent]
+    up = [wire_bytes(forms, codecs_up(SiteRanks(), wire, ANY_SITE)) for forms in sent]
+    message = _forms(shapes, partition.shared, companions)
+    message[DELTA] = Form((delta_values(method, shapes, partition.shared, sites),))
     return MethodCost(
         method=method,
         shared=shared_in_words(network, partition.shared, partition.trained),
         values=(values[0], values[1]),
-        bytes_up=(values[0] * size, values[1] * size),
-        bytes_down=down * size,
+        bytes_up=(up[0], up[1]),
+        bytes_down=wire_bytes(message, codecs_down(SiteRanks(), wire, ANY_SITE)),
     )
 
 
@@ -137,5 +143,5 @@ def _factor_words(factors: Mapping[str, set[str]], roles: set[str], everywhere: 
     return f"{role}LoRA " + ", ".join(f"{part} {letters}" for part, letters in told.items())
 
 
-def _count(shapes: Shapes, names: Iterable[str]) -> int:
-    return sum(torch.Size(shapes[name]).numel() for name in names)
+def _forms(shapes: Shapes, names: Iterable[str], companions: tuple[str, ...]) -> dict[str, Form]:
+    return with_companions({name: Form(shapes[name]) for name in names}, companions)

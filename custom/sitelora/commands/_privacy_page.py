@@ -71,7 +71,7 @@ def facts(job: Job, statement: EgressStatement, policy: Policy | None, reasons: 
         "frozen_tensors": len(statement.of_kind("frozen")),
         "case_leaves": statement.case_leaves if job.evaluate else "nothing, as this job scores no test case",
         "case_stays": statement.case_stays,
-        "dtype": statement.dtype,
+        "travels": statement.travels,
         "still": still_text(statement),
         "privacy": asdict(privacy),
         "guarantee": privacy.words,
@@ -178,7 +178,7 @@ def _protections(told: Mapping[str, Any]) -> list[str]:
         "Allow-list: exactly the tensors above, by name, shape and type; anything else holds the whole answer back.",
         "Schema: the numbers beside them have known names and bounds; errors leave as a code, never as text.",
         f"Clip and noise. {clipped}{added}. {' '.join(told['still'])}".strip(),
-        f"Values leave as {told['dtype']}.",
+        f"Values leave as {told['travels']}.",
         "Bounds of the hospital's own policy: norm, bytes, number of answers, and the largest epsilon, if it sets one.",
         "Audit: every tensor that leaves is a line of a log at the hospital, in a chain under its secret.",
     ]

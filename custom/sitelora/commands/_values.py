@@ -41,8 +41,8 @@ def add_bundle_values(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_clip_and_noise(parser: argparse.ArgumentParser) -> None:
-    """Add what bounds and blurs an update."""
+def add_wire(parser: argparse.ArgumentParser) -> None:
+    """Add what bounds, blurs and rounds what travels."""
     parser.add_argument("--clip-norm", type=float, metavar="X", help="largest norm of a site's whole update")
     parser.add_argument("--noise-std", type=float, metavar="X", help="of the noise, as a multiple of the clip norm")
     parser.add_argument(
@@ -50,6 +50,10 @@ def add_clip_and_noise(parser: argparse.ArgumentParser) -> None:
         choices=("one", "both"),
         help="of a pair whose factors would both leave: B alone, with noise (one, the default), or both with noise",
     )
+    parser.add_argument(
+        "--up", choices=("none", "int8", "int4"), help="whole numbers that a site's answer travels in (none: bf16)"
+    )
+    parser.add_argument("--down", choices=("none", "int8"), help="whole numbers that the server's message travels in")
 
 
 def as_overrides(values: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from sitelora.commands._values import add_bundle_values, add_clip_and_noise, as_overrides, positive
+from sitelora.commands._values import add_bundle_values, add_wire, as_overrides, positive
 
 HELP = "show what leaves a site, what stays and what is frozen, with bytes"
 EXAMPLES = """\
@@ -13,6 +13,7 @@ EXAMPLES = """\
   sitelora egress iat_segmentation --set method#rank=4 --rounds 20 --sites 3
   sitelora egress iat_segmentation --set arch=vit_b --set image_size=224
   sitelora egress iat_segmentation --rounds 20 --clip-norm 1 --noise-std 1     with what the noise is worth
+  sitelora egress iat_segmentation --up int4 --down int8    fewer bytes: in blocks of 64 whole numbers with a scale
   sitelora egress iat_segmentation --json > egress.json     every tensor by name
 
 No data and no checkpoint is needed; nothing is trained."""
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_bundle_values(parser)
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="rounds of the run (5)")
     parser.add_argument("--sites", type=positive, default=6, metavar="N", help="sites in the run (6)")
-    add_clip_and_noise(parser)
+    add_wire(parser)
     parser.add_argument("--json", action="store_true", help="print every tensor as JSON")
 
 
@@ -32,9 +33,15 @@ def run(args: argparse.Namespace) -> int:
     """Print the statement."""
     from sitelora.commands._egress_text import format_statement
     from sitelora.egress import egress_statement
-    from sitelora.sharing.wire import ONE_FACTOR, WireFormat
+    from sitelora.sharing.wire import ONE_FACTOR, UNQUANTISED, WireFormat
 
-    wire = WireFormat(clip_norm=args.clip_norm, noise_std=args.noise_std or 0.0, noise_on=args.noise_on or ONE_FACTOR)
+    wire = WireFormat(
+        clip_norm=args.clip_norm,
+        noise_std=args.noise_std or 0.0,
+        noise_on=args.noise_on or ONE_FACTOR,
+        up=args.up or UNQUANTISED,
+        down=args.down or UNQUANTISED,
+    )
     statement = egress_statement(
         args.bundle, as_overrides(args.values), rounds=args.rounds, sites=args.sites, wire=wire
     )

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sitelora.commands._values import add_bundle_values, add_clip_and_noise, as_overrides, positive
+from sitelora.commands._values import add_bundle_values, add_wire, as_overrides, positive
 from sitelora.federation.job import TRACKINGS
 from sitelora.value_kinds import short
 
@@ -20,6 +20,7 @@ EXAMPLES = """\
   sitelora job iat_lungs --rounds 10 --set learning_rate=0.001 --out jobs
   sitelora job iat_prostate --sites hospital-1,hospital-2 --method fedsa_lora --set method#rank=4
   sitelora job iat_prostate --clip-norm 5 --noise-std 0.0005              for sites whose policy is strict
+  sitelora job iat_prostate --up int8 --down int8                        half the bytes on the wire
   sitelora job iat_prostate --uid 20260101-120000-0a1b2c3d --resume      go on with a run, as a new job
 
 The folder holds no app/custom, so that sites which allow no code in a job take it: they list two classes by full name.
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seconds that a round waits for its sites; it goes on without the late ones where --min-sites are there",
     )
     add_bundle_values(parser)
-    add_clip_and_noise(parser)
+    add_wire(parser)
     parser.add_argument("--no-evaluation", action="store_true", help="do not score the models after the last round")
     parser.add_argument(
         "--tracking", choices=TRACKINGS, help="where the server keeps the rounds' numbers beside its own record"
@@ -109,6 +110,8 @@ def _asked(args: argparse.Namespace, job: Job) -> Job:
         clip_norm=job.clip_norm if args.clip_norm is None else args.clip_norm,
         noise_std=job.noise_std if args.noise_std is None else args.noise_std,
         noise_on=args.noise_on or job.noise_on,
+        wire_up=args.up or job.wire_up,
+        wire_down=args.down or job.wire_down,
         settings=settings,
     )
     return replace(asked, settings=dict(asked.run_settings().values))

@@ -46,6 +46,8 @@ def site_record(
 def site_facts(folder: SiteFolder, result: RunResult | None) -> dict[str, Any]:
     """Return whose a site is, its cases, the patients of its test cases, and what it sent and received.
 
+    Sent are the seeded values before the first round, and every round's answer.
+
     Args:
         folder: the site's data. result: of the run, of the sites or of one folder with all their images; None where
             nothing travels.
@@ -56,15 +58,17 @@ def site_facts(folder: SiteFolder, result: RunResult | None) -> dict[str, Any]:
     elif POOLED in result.sites:
         every = [case for split in SPLITS for case in folder.cases(split)]
         sent = sum(Path(case[key]).stat().st_size for case in every for key in FILES if key in case)
-        received, what = 0, "images and labels"
+        received, what, begin = 0, "images and labels", {}
     else:
         rounds = [each.sites[site] for each in result.rounds]
-        sent = result.sites[site].begin_bytes_up + sum(entry.bytes_up for entry in rounds)
+        begin = {"begin_bytes_up": result.sites[site].begin_bytes_up}
+        sent = begin["begin_bytes_up"] + sum(entry.bytes_up for entry in rounds)
         received, what = sum(entry.bytes_down for entry in rounds), "shared tensors"
     return {
         "hospital": folder.hospital,
         "cases": folder.case_counts(),
         "patients": {folder.case_names[case["image"]]: str(case["patient"]) for case in folder.cases("test")},
+        **begin,
         "bytes_up": sent,
         "bytes_down": received,
         "sent": what,

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from sitelora.method_registry import with_arguments
 from sitelora.networks.precision import resolve_precision
 from sitelora.run_result import Round, RunResult
 from sitelora.settings import RunSettings, read_settings, with_method
-from sitelora.sharing.wire import Packet
+from sitelora.sharing.wire import Packet, WireFormat
 from sitelora.typed_json import to_json
 
 Tell = Callable[[str], None]
@@ -54,7 +54,8 @@ class Job:
         name: of the comparison (``lungs``, ``prostate_phantom``). setup: what is the same for all its runs.
         data: root of the site folders. out: folder of the comparison's files.
         command: the `sitelora compare` command that makes the run again.
-        at_a_time: runs that share the machine, for the record.
+        at_a_time: runs that share the machine, for the record. wire: how values travel; runs of several have names of
+            their own, because their files differ in nothing else.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Job:
     out: Path
     command: str
     at_a_time: int
+    wire: WireFormat = field(default_factory=WireFormat)
 
     @property
     def file(self) -> Path:
@@ -121,7 +123,8 @@ class Job:
             overrides["base"] = Path(overrides["base"]).name
         sites = {"sites": list(self.setup.sites), "left_out": list(self.setup.left_out)}
         bundle = {} if self.setup.bundle == BUNDLE else {"bundle": self.setup.bundle}
-        settings = {**bundle, "rounds": self.setup.rounds, **sites, "overrides": overrides}
+        wire = {} if self.wire == WireFormat() else {"wire": asdict(self.wire)}
+        settings = {**bundle, **wire, "rounds": self.setup.rounds, **sites, "overrides": overrides}
         plain: dict[str, Any] = json.loads(json.dumps(settings))
         return plain
 
@@ -204,6 +207,7 @@ def run_job(job: Job, tell: Tell = lambda line: None) -> str:
             overrides=job.overrides,
             data=data,
             home_folder=Path(place) / "home",
+            wire=job.wire,
             on_round=after_round,
             afterwards=score_elsewhere,
         )

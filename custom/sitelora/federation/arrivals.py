@@ -15,7 +15,7 @@ from sitelora.federation.reports import BEGIN, COUNTS, SCORES, TRAINED
 from sitelora.method import Method
 from sitelora.run_result import ModelScore
 from sitelora.server.types import Update
-from sitelora.sharing.codecs import codecs_of, decode, initial_codecs
+from sitelora.sharing.codecs import codecs_up, decode, initial_codecs
 from sitelora.sharing.layout import Form, layout_of, plain_shape, with_companions
 from sitelora.sharing.schema import SchemaError
 from sitelora.sharing.wire import Packet, PacketError, WireFormat
@@ -94,7 +94,7 @@ class Arrivals:
         base = {name: values[name] for name in self.method.sent_in(round_number, tuple(sorted(values)))}
         layout = with_companions(layout_of(base), self.method.program.companions)
         with _readable(site):
-            change = decode(packet, codecs_of(self.method.ranks, self.wire, site), layout, sender=site)
+            change = decode(packet, codecs_up(self.method.ranks, self.wire, site), layout, sender=site)
         update = Update(
             values={name: base[name] + change[name] for name in base},
             received=base,

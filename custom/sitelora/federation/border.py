@@ -18,7 +18,7 @@ from sitelora.federation.state import StoredRound
 from sitelora.method import Method
 from sitelora.server.types import sends_base_delta
 from sitelora.sharing.audit import AuditLog
-from sitelora.sharing.codecs import Codecs, codecs_of, initial_codecs
+from sitelora.sharing.codecs import Codecs, codecs_down, codecs_up, initial_codecs
 from sitelora.sharing.exit import Exit
 from sitelora.sharing.layout import layout_of
 from sitelora.sharing.ledger import Ledger, ledger_file
@@ -77,7 +77,7 @@ class Border:
         Raises:
             PacketError: it is not what the method declares.
         """
-        codecs = codecs_of(self._method.ranks, self._settings.wire, reader)
+        codecs = codecs_down(self._method.ranks, self._settings.wire, reader)
         limits = None
         if sends_base_delta(self._method.server):
             limits = DeltaLimits(adapters=self._adapters(), before=before)
@@ -103,7 +103,7 @@ class Border:
             "state_hmac": state_hmac(self.exit.secret, stored.manifest["state_sha256"], **self._context(number)),
             **({"resent": True} if resent else {}),
         }
-        codecs = codecs_of(self._method.ranks, self._settings.wire, self._settings.site)
+        codecs = codecs_up(self._method.ranks, self._settings.wire, self._settings.site)
         sent = self._method.sent_in(number, tuple(self._initial))
         return self._leave(tensors, report, TRAINED, number, codecs, sent=sent, with_sets=True)
 

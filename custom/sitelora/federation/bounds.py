@@ -55,18 +55,19 @@ class Bounds:
         for key, kind in KINDS.items():
             kind.read(f"bounds, {key}", getattr(self, key))
 
-    def require_norm(self, site: str, norms: Norms, *, noise: float = 0.0) -> None:
+    def require_norm(self, site: str, norms: Norms, *, noise: float = 0.0, growth: float = 0.0) -> None:
         """Refuse an update by itself.
 
         Args:
             site: whose. norms: of it. noise: the norm that the noise in each of them may have.
+            growth: share of the norm that the wire's rounding may add.
 
         Raises:
             OutOfBounds: it is longer than ``largest_norm``.
         """
         largest = self.largest_norm
         for name, norm in norms.items():
-            if largest is not None and not norm <= largest + noise:
+            if largest is not None and not norm <= (largest + noise) * (1 + growth):
                 beside = f" and the noise {noise:.4g}" if noise else ""
                 raise OutOfBounds(
                     f"{site}: {_what(name)} has the norm {norm:.4g}, bounds.largest_norm is {largest:g}{beside}"

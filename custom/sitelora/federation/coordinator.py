@@ -31,7 +31,7 @@ from sitelora.server.aggregation_error import round_numbers
 from sitelora.server.robust import norms_of
 from sitelora.server.types import ANY_SITE, Message, Messages, Update
 from sitelora.sharing.accounting import noise_norm
-from sitelora.sharing.codecs import codecs_of
+from sitelora.sharing.codecs import codecs_down, codecs_up, growth
 from sitelora.sharing.schema import SchemaError
 from sitelora.sharing.wire import Packet, PacketError, cast, packet_bytes, packet_sha256
 from sitelora.task import Task
@@ -124,7 +124,7 @@ class Coordinator:
         """Return the packet that a site must load before the next round; ``ANY_SITE`` for one never seen."""
         state = self._begun()
         message = state.message_for(site)
-        codecs = codecs_of(self.method.ranks, self.plan.wire, site)
+        codecs = codecs_down(self.method.ranks, self.plan.wire, site)
         return pack_message(message.values, message.companions, state.deltas_for(site), codecs)
 
     def evaluation_packet(self, site: str) -> dict[str, Tensor]:
@@ -149,8 +149,9 @@ class Coordinator:
                 site, packet, report, round_number=round_number, sent_to_it=sent_to_it, began=began
             )
             norms = norms_of(update)
-            values = sum(tensor.numel() for tensor in sent_to_it.values())
-            self.plan.bounds.require_norm(site, norms, noise=noise_norm(self.plan.wire.absolute_noise, values))
+            noise = noise_norm(self.plan.wire.absolute_noise, sum(each.numel() for each in sent_to_it.values()))
+            longer = growth(codecs_up(self.method.ranks, self.plan.wire, site))
+            self.plan.bounds.require_norm(site, norms, noise=noise, growth=longer)
             self._require_new(site, packet, norms)
         except (PacketError, SchemaError, OutOfBounds) as error:
             logger.warning("round %d: update rejected: %s", round_number, error)

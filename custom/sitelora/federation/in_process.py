@@ -92,6 +92,8 @@ def run_in_process(
         clip_norm=wire.clip_norm,
         noise_std=wire.noise_std,
         noise_on=wire.noise_on,
+        wire_up=wire.up,
+        wire_down=wire.down,
         aggregation=aggregation or Aggregation(),
         bounds=bounds or Bounds(),
         settings=dict(overrides or {}),

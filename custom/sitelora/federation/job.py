@@ -67,8 +67,15 @@ _WIRE: Mapping[str, Kind] = {
     "clip_norm": Kind(type="number", limits=Range(0, 1e12, above=True), optional=True),
     "noise_std": Kind(type="number", limits=Range(0, 1e6)),
     "noise_on": Kind(type="text", choices=("one", "both")),
+    "up": Kind(type="text", choices=("none", "int8", "int4")),
+    "down": Kind(type="text", choices=("none", "int8")),
 }
-_WIRE_KEYS = {"dtype": "wire_dtype", "clip_norm": "clip_norm", "noise_std": "noise_std", "noise_on": "noise_on"}
+_WIRE_KEYS = {
+    **{"dtype": "wire_dtype", "clip_norm": "clip_norm", "noise_std": "noise_std", "noise_on": "noise_on"},
+    **{"up": "wire_up", "down": "wire_down"},
+}
+_NEW_WIRE = {"noise_on": "one", "up": "none", "down": "none"}
+"""Left out where nobody chose: a job from before there were any says the same as one from now."""
 _NEEDED = ("federation", "bundle", "dataset", "sites", "rounds")
 
 
@@ -84,8 +91,8 @@ class Job:
         begin_timeout, train_timeout, evaluate_timeout: seconds that a task may take. NVFlare counts from when the
             task is there to be fetched, so with fewer simulator threads than sites it covers all sites in turn.
         tracking: where the server keeps the numbers of the rounds beside its own record (``flare.tracking``).
-        wire_dtype, clip_norm, noise_std, noise_on: how values travel, as of `WireFormat`; noise_std is a multiple of
-            clip_norm.
+        wire_dtype, clip_norm, noise_std, noise_on, wire_up, wire_down: how values travel, as of `WireFormat`;
+            noise_std is a multiple of clip_norm.
         aggregation: how the server makes one of many updates. bounds: what it takes from a site.
         settings: bundle values by id.
 
@@ -110,6 +117,8 @@ class Job:
     clip_norm: float | None = None
     noise_std: float = 0.0
     noise_on: str = "one"
+    wire_up: str = "none"
+    wire_down: str = "none"
     aggregation: Aggregation = field(default_factory=Aggregation)
     bounds: Bounds = field(default_factory=Bounds)
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -184,13 +193,12 @@ class Job:
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values."""
         wire = {name: getattr(self, key) for name, key in _WIRE_KEYS.items()}
-        if self.noise_on == "one":  # as below: left out where nobody chose
-            del wire["noise_on"]
+        wire = {name: value for name, value in wire.items() if name not in _NEW_WIRE or value != _NEW_WIRE[name]}
         plain = {key: getattr(self, key) for key in _KINDS}
         if self.tracking == NO_TRACKING:
             del plain["tracking"]
         first = {key: plain.pop(key) for key in ("federation", "bundle", "dataset")}
-        # Left out where nobody chose: a job from before there were any says the same as one from now.
+        # Left out where nobody chose, as above.
         chosen: dict[str, Aggregation | Bounds] = {"aggregation": self.aggregation, "bounds": self.bounds}
         server = {key: asdict(value) for key, value in chosen.items() if value != type(value)()}
         return {
@@ -208,9 +216,7 @@ class Job:
         """How values travel."""
         from sitelora.sharing.wire import WireFormat  # torch, which whoever only reads a job has no use for
 
-        return WireFormat(
-            dtype=self.wire_dtype, clip_norm=self.clip_norm, noise_std=self.noise_std, noise_on=self.noise_on
-        )
+        return WireFormat(**{name: getattr(self, key) for name, key in _WIRE_KEYS.items()})
 
     def run_settings(
         self, *, own_methods: Collection[str] | None = None, site_values: Mapping[str, Any] | None = None

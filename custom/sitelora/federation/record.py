@@ -24,7 +24,11 @@ from sitelora.run_result import (
     SiteFacts,
     SiteRound,
 )
+from sitelora.server.types import ANY_SITE
 from sitelora.sharing.accounting import guarantee
+from sitelora.sharing.codecs import codecs_up, wire_bytes
+from sitelora.sharing.layout import Form
+from sitelora.sharing.ranks import SiteRanks
 from sitelora.sharing.schema import SchemaError
 from sitelora.task import Task
 from sitelora.typed_json import from_json, to_json
@@ -192,16 +196,17 @@ class FederationRecord:
         )
 
     def _egress(self, begin: Mapping[str, Any]) -> Egress:
-        size = self._plan.wire.torch_dtype.itemsize
+        wire = self._plan.wire
+        size, sent_as = wire.torch_dtype.itemsize, codecs_up(SiteRanks(), wire, ANY_SITE)
         return Egress(
             shared=tuple(
-                SharedTensor(name=name, shape=tuple(shape), bytes=math.prod(shape) * size)
+                SharedTensor(name=name, shape=tuple(shape), bytes=wire_bytes({name: Form(tuple(shape))}, sent_as))
                 for name, shape in sorted(self._shapes.items())
             ),
             companions=tuple(self._method.program.companions),
-            dtype=self._plan.wire.dtype,
-            clip_norm=self._plan.wire.clip_norm,
-            noise_std=self._plan.wire.noise_std,
+            dtype=wire.words,
+            clip_norm=wire.clip_norm,
+            noise_std=wire.noise_std,
             local_count=begin["local_count"],
             local_bytes=begin["local_values"] * size,
             frozen_count=begin["frozen_count"],

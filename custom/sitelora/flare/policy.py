@@ -15,7 +15,6 @@ from nvflare.apis.fl_component import FLComponent
 from nvflare.apis.fl_constant import FilterKey, FLContextKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
-from torch import Tensor
 
 from sitelora.federation.events import EventLog
 from sitelora.federation.files import read_json
@@ -28,7 +27,9 @@ from sitelora.flare.answers import context_of, packet_of, site_folder_of_run
 from sitelora.flare.protocol import error_shareable
 from sitelora.flare.site_config import SiteConfig, read_job
 from sitelora.sharing.audit import AuditLog
+from sitelora.sharing.codecs import codecs_up, encode, growth, initial_codecs, values_of
 from sitelora.sharing.exit import privatise
+from sitelora.sharing.ranks import SiteRanks
 from sitelora.sharing.wire import EgressError, Packet, WireFormat, allow_only_shared, packet_sha256
 
 logger = logging.getLogger(__name__)
@@ -82,31 +83,28 @@ class SitePolicy(FLComponent):
                 raise EgressError("nothing left: an error that is no code of the public list")
             return
         ticket, own = Ticket.read(dxo.meta), SiteConfig.of(fl_ctx)
-        self._allow(dxo.data, fl_ctx, own)
+        begins, wire = ticket.round_number == BEGIN_ROUND, read_job(fl_ctx).wire
+        codecs = initial_codecs(wire) if begins else codecs_up(SiteRanks(), wire, own.name)
+        values = values_of(dxo.data, codecs, sender=own.name)
+        self._allow(values, fl_ctx, own)
         report = dxo.meta.get("report")
-        schema = BEGIN if ticket.round_number == BEGIN_ROUND else TRAINED if dxo.data else SCORES
+        schema = BEGIN if begins else TRAINED if dxo.data else SCORES
         schema.read(report, sender=own.name)
         if not dxo.data:
             return
         context, folder = context_of(ticket, own), site_folder_of_run(ticket, own)
         secret, noted = site_secret(own.home), folder / INITIAL
         initial = noted.is_file() and read_json(noted)["packet_sha256"] == packet_sha256(dxo.data)
-        noise = read_job(fl_ctx).wire.absolute_noise
-        replace(own.policy.bounds, most_answers=None).require(dxo.data, initial=initial, answers=0, noise=noise)
+        noise, longer = wire.absolute_noise, growth(codecs)
+        bounds = replace(own.policy.bounds, most_answers=None)
+        bounds.require(dxo.data, values, initial=initial, answers=0, noise=noise, growth=longer)
         if not initial and self.clip_norm is not None:
-            dxo.data = self._private(dxo.data, secret, **context)
+            private = privatise(values, self._wire, secret, initial_sha256=None, by="policy", **context)
+            dxo.data = encode(private, codecs)
             dxo.update_shareable(answer)
-        AuditLog(path=folder / POLICY, secret=secret).write(dxo.data, **context)
+            values = values_of(dxo.data, codecs, sender=own.name)
+        AuditLog(path=folder / POLICY, secret=secret).write(dxo.data, values, **context)
         EventLog(folder, own.name).write("policy", round=ticket.round_number, tensors=len(dxo.data))
-
-    def _private(self, packet: Packet, secret: bytes, **context: object) -> dict[str, Tensor]:
-        """Return the packet clipped and noised; of whole numbers none."""
-        whole = sorted(name for name, tensor in packet.items() if not tensor.is_floating_point())
-        if whole:
-            raise EgressError(f"nothing left: {whole[0]} is {packet[whole[0]].dtype}; whole numbers cannot be clipped")
-        floats = {name: tensor.float() for name, tensor in packet.items()}
-        private = privatise(floats, self._wire, secret, initial_sha256=None, by="policy", **context)
-        return {name: tensor.to(packet[name].dtype) for name, tensor in private.items()}
 
     def _allow(self, packet: Packet, fl_ctx: FLContext, own: SiteConfig) -> None:
         from sitelora.federation.bundle_config import load_method  # MONAI takes a second to import

@@ -49,7 +49,7 @@ class FederationRecipe(Recipe):
         name: of the job and the federation; by default ``<method>_<dataset>``.
         min_sites: fewest updates that a round needs; by default all.
         overrides: bundle values to replace, by id.
-        wire_dtype, clip_norm, noise_std, noise_on: how updates travel, as of `Job`.
+        wire_dtype, clip_norm, noise_std, noise_on, wire_up, wire_down: how values travel, as of `Job`.
         aggregation, bounds: how the server makes one of many updates, and what it takes.
         uid, resume: which run; a new one by default.
         begin_timeout, train_timeout, evaluate_timeout: seconds a task may take, in turn over all sites of a thread.
@@ -73,6 +73,8 @@ class FederationRecipe(Recipe):
         clip_norm: float | None = None,
         noise_std: float = 0.0,
         noise_on: str = "one",
+        wire_up: str = "none",
+        wire_down: str = "none",
         aggregation: Aggregation | None = None,
         bounds: Bounds | None = None,
         uid: str = "",
@@ -95,6 +97,8 @@ class FederationRecipe(Recipe):
             clip_norm=clip_norm,
             noise_std=noise_std,
             noise_on=noise_on,
+            wire_up=wire_up,
+            wire_down=wire_down,
             aggregation=aggregation or Aggregation(),
             bounds=bounds or Bounds(),
             uid=uid,

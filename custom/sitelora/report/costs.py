@@ -1,4 +1,4 @@
-"""What the rounds cost against full fine-tuning: every value of the model in every message, in the same wire dtype.
+"""What the rounds cost against full fine-tuning: every value of the model in every message, in the dtype of the wire.
 
 The count is of messages that really travelled: a site that missed a round is counted on neither side. What the
 sites send once before the first round (their seeded initial tensors) is told apart from the rounds.

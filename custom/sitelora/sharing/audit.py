@@ -52,12 +52,17 @@ class AuditLog:
         entry = _entry(self.path.read_bytes().rstrip(b"\n").rpartition(b"\n")[2])
         return int(entry["answer"]) + 1 if entry is not None else 0
 
-    def write(self, packet: Packet, **context: object) -> None:
+    def write(self, packet: Packet, values: Packet | None = None, **context: object) -> None:
         """Append one line a tensor: its numbers, previous hash, time, context, name, form, norm, sha256 and HMAC.
+
+        Args:
+            packet: as it leaves. values: that a receiver reads of it, whose norms the lines tell; the packet's own.
+            context: what each line says beside that.
 
         Raises:
             OSError: they cannot be written, with the seal; none of them is there then.
         """
+        read = {**packet, **(values or {})}
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path.touch(mode=0o600)
         with locked(self.path) as stream, whole(stream):
@@ -67,7 +72,7 @@ class AuditLog:
             lines = []
             for name in sorted(packet):
                 entry = {"seq": number, "answer": answer, "previous": previous, "time": now, **context}
-                line = signed(self.secret, {**entry, **_facts(name, packet[name])})
+                line = signed(self.secret, {**entry, **_facts(name, packet[name], read[name])})
                 lines.append(line + b"\n")
                 number, previous = number + 1, sha256_of(line)
             append(stream, b"".join(lines))
@@ -167,13 +172,13 @@ def _seal_problems(path: Path, count: int, lines: list[bytes], secret: bytes | N
         yield f"lines {sealed + 1} to {count} are not sealed: added by hand, or the process ended while it wrote them"
 
 
-def _facts(name: str, tensor: Tensor) -> dict[str, Any]:
+def _facts(name: str, tensor: Tensor, read: Tensor) -> dict[str, Any]:
     return {
         "name": name,
         "shape": list(tensor.shape),
         "dtype": str(tensor.dtype).removeprefix("torch."),
         "bytes": tensor.numel() * tensor.element_size(),
-        "norm": float(f"{float(tensor.double().norm()):.6g}"),
+        "norm": float(f"{float(read.double().norm()):.6g}"),
         "sha256": tensor_sha256(tensor),
     }
 

@@ -10,6 +10,9 @@ from torch import Tensor
 from sitelora.sharing.accounting import noise_norm
 from sitelora.sharing.wire import EgressError, Packet, global_norm, packet_bytes
 
+_FP32 = 1e-6
+"""Share by which a norm may miss what it was clipped to, in fp32: a job's clip norm may be the site's own bound."""
+
 
 class BoundError(EgressError):
     """An answer is beyond what the site's own policy allows."""
@@ -22,8 +25,9 @@ class ExitBounds:
     """The largest answers of one site; None bounds nothing.
 
     Args:
-        largest_norm: L2 norm of an update, and of each set of companion tensors by itself. The site's own initial
-            values are no update and have none; the noise that a job asks for has room beside it.
+        largest_norm: L2 norm of an update, of its values and never of the whole numbers that stand for them, and of
+            each set of companion tensors by itself. The site's own initial values are no update and have none; the
+            noise that a job asks for has room beside it.
         most_bytes: of the tensors of an answer. most_answers: that leave in a run, with tensors or without.
         max_epsilon: of everything that leaves and was made of one data set, whatever the run; the ledger holds it.
     """
@@ -33,12 +37,22 @@ class ExitBounds:
     most_answers: int | None = None
     max_epsilon: float | None = None
 
-    def require(self, leaving: Packet, *, initial: bool, answers: int, noise: float = 0.0) -> None:
+    def require(
+        self,
+        leaving: Packet,
+        values: Packet,
+        *,
+        initial: bool,
+        answers: int,
+        noise: float = 0.0,
+        growth: float = 0.0,
+    ) -> None:
         """Refuse an answer that is beyond them.
 
         Args:
-            leaving: as it travels. initial: whether it is the site's own initial values. answers: that left before.
-            noise: standard deviation of what was added to every value.
+            leaving: as it travels. values: those of it, before it was rounded or as a receiver reads them.
+            initial: whether it is the site's own initial values. answers: that left before.
+            noise: standard deviation of what was added to every value. growth: share of the norm that rounding may add.
 
         Raises:
             BoundError: says which bound, what was found and what is allowed.
@@ -52,10 +66,10 @@ class ExitBounds:
             raise BoundError(f"nothing left: most_bytes: the answer has {size} bytes, allowed are {self.most_bytes}")
         if self.largest_norm is None or initial:
             return
-        for companion, values in packet_sets(leaving).items():
-            norm = global_norm(values)
-            room = noise_norm(noise, sum(value.numel() for value in values.values()))
-            if not norm <= self.largest_norm + room:
+        for companion, tensors in packet_sets(values).items():
+            norm = global_norm(tensors)
+            room = noise_norm(noise, sum(tensor.numel() for tensor in tensors.values()))
+            if not norm <= (self.largest_norm + room) * (1 + growth + _FP32):
                 what = f"the norm of {companion or 'the update'} is {norm:.4g}"
                 beside = f" and {room:.4g} of noise" if room else ""
                 raise BoundError(f"nothing left: largest_norm: {what}, allowed is {self.largest_norm:g}{beside}")

@@ -16,7 +16,7 @@ from torch import Tensor
 from sitelora.sharing.accounting import Releases
 from sitelora.sharing.audit import AuditLog
 from sitelora.sharing.bounds import ExitBounds, packet_sets
-from sitelora.sharing.codecs import Codecs, encode, encoded_layout
+from sitelora.sharing.codecs import Codecs, encode, encoded_layout, growth, values_of
 from sitelora.sharing.layout import Layout, check_packet, with_companions
 from sitelora.sharing.ledger import Ledger
 from sitelora.sharing.noise import SecretNoise, add_noise
@@ -92,11 +92,15 @@ class Exit:
         leaving = encode(private, codecs)
         self._require(leaving, encoded_layout(layout, codecs))
         initial = packet_sha256(private) == self.initial_sha256
-        self.bounds.require(leaving, initial=initial, answers=self.log.answers, noise=self.wire.absolute_noise)
+        read, answers = self._read(leaving, codecs), self.log.answers
+        # Exactly before it was rounded, so that a job's rounding loosens no bound; and as it will be read.
+        for values, longer in ((private, 0.0), (read, growth(codecs))):
+            noise = self.wire.absolute_noise
+            self.bounds.require(leaving, values, initial=initial, answers=answers, noise=noise, growth=longer)
         if self.ledger is not None and leaving and not initial:
             releases = Releases(noise_multiplier=self.wire.noise_std, count=len(packet_sets(leaving)))
             self.ledger.note(releases, sha256=packet_sha256(leaving), **context)
-        self.log.write(leaving, **context)
+        self.log.write(leaving, read, **context)
         return leaving, said
 
     def require_budget(self, round_number: int) -> None:
@@ -118,6 +122,13 @@ class Exit:
             check_packet(packet, layout, sender=self.site)
         except PacketError as error:
             raise EgressError(f"nothing left: {error}; only what the installed method declares may leave") from None
+
+    def _read(self, leaving: Packet, codecs: Codecs) -> dict[str, Tensor]:
+        """Return what a receiver will read of it: whole numbers say nothing of a norm."""
+        try:
+            return values_of(leaving, codecs, sender=self.site)
+        except PacketError as error:
+            raise EgressError(f"nothing left: {error}; no receiver could read it") from None
 
 
 def privatise(

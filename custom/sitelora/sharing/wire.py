@@ -27,6 +27,13 @@ ONE_FACTOR, BOTH_FACTORS = NOISE_ON = ("one", "both")
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
+UNQUANTISED = "none"
+BITS = {"int8": 8, "int4": 4}
+"""Bits of a value by the name of the whole numbers that it travels in (`Quantise`)."""
+UP, DOWN = (UNQUANTISED, *BITS), (UNQUANTISED, "int8")
+"""What may travel in whole numbers to the server and from it: int4 changes a difference by a tenth of it, and would
+change the values themselves by a tenth of them."""
+
 
 class EgressError(RuntimeError):
     """A tensor was about to leave the site that the share rule does not let out."""
@@ -49,12 +56,17 @@ class WireFormat:
         noise_on: "one": of a pair of factors that would leave together, B leaves with noise and A stays as it was
             received (its difference leaves as zeros, which hold no data); "both": both leave with noise. Without noise
             it says nothing.
+        up: "int8" or "int4": what sites send in a round travels in whole numbers, companions too; "none" (default): in
+            ``dtype``. It comes after clip and noise, so what these guarantee stays.
+        down: "int8": what the server sends, likewise; base deltas do not. Not int4: these are the values themselves.
     """
 
     dtype: str = "bfloat16"
     clip_norm: float | None = None
     noise_std: float = 0.0
     noise_on: str = ONE_FACTOR
+    up: str = UNQUANTISED
+    down: str = UNQUANTISED
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -65,6 +77,9 @@ class WireFormat:
             raise ValueError("noise_std without clip_norm bounds nothing; give both or neither")
         if self.noise_on not in NOISE_ON:
             raise ValueError(f"noise_on is {self.noise_on!r}; expected one of {', '.join(NOISE_ON)}")
+        for way, how, known in (("up", self.up, UP), ("down", self.down, DOWN)):
+            if how not in known:
+                raise ValueError(f"{way} is {how!r}; expected one of {', '.join(known)}")
 
     @property
     def absolute_noise(self) -> float:
@@ -74,6 +89,12 @@ class WireFormat:
     def still(self, names: Collection[str]) -> frozenset[str]:
         """Return the tensors, of those that leave together, that stay as received: noise meets one factor alone."""
         return second_factors(names) if self.noise_std > 0 and self.noise_on == ONE_FACTOR else frozenset()
+
+    @property
+    def words(self) -> str:
+        """What values travel as, up and down."""
+        told = [f"{how} {way}" for way, how in (("up", self.up), ("down", self.down)) if how != UNQUANTISED]
+        return f"{' and '.join(told)}, the rest {self.dtype}" if told else self.dtype
 
     @property
     def torch_dtype(self) -> torch.dtype:

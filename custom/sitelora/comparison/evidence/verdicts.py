@@ -155,6 +155,23 @@ def unsettled(results: Results, rules: Protocol) -> bool:
     return False
 
 
+def same(found: Estimate, gain: float, rules: Protocol) -> tuple[float | None, float | None]:
+    """Return the margin within which a difference counts as none, and the p of two one-sided tests that it is there.
+
+    Args:
+        found: the difference. gain: of the reference over the base; where it has none there is no margin.
+    """
+    margin = margin_of(gain, largest=rules.margin, share=rules.margin_share)
+    return margin, None if margin is None else found.equals(margin)
+
+
+def same_in_words(margin: float | None, p: float | None, rules: Protocol) -> str:
+    """Return what became of a claim of equality."""
+    if margin is None:
+        return "no margin: the reference gains nothing over the base"
+    return HELD if p is not None and p < rules.alpha else "did not hold: not shown to be equal"
+
+
 def _tested(
     rows: Rows, claim: Claim, rules: Protocol
 ) -> tuple[Estimate | None, float | None, float | None, float | None]:
@@ -171,8 +188,7 @@ def _tested(
     if reference is None or None in bases:
         return found, None, None, share
     gain = reference.mean - statistics.fmean(base for base in bases if base is not None)
-    margin = margin_of(gain, largest=rules.margin, share=rules.margin_share)
-    return found, margin, None if margin is None else found.equals(margin), share
+    return found, *same(found, gain, rules), share
 
 
 def _bytes_share(rows: Rows, claim: Claim) -> float | None:
@@ -198,9 +214,7 @@ def _words(
     if claim.bytes_at_most is not None and (share is None or share > claim.bytes_at_most):
         return "did not hold: too many bytes"
     if claim.kind == SAME:
-        if margin is None:
-            return "no margin: the reference gains nothing over the base"
-        return HELD if p is not None and p < rules.alpha else "did not hold: not shown to be equal"
+        return same_in_words(margin, p, rules)
     if p is None:
         return "too few runs for a test"
     if p >= rules.alpha:
