@@ -52,13 +52,13 @@ def site_facts(folder: SiteFolder, result: RunResult | None) -> dict[str, Any]:
         folder: the site's data. result: of the run, of the sites or of one folder with all their images; None where
             nothing travels.
     """
-    site = folder.name
+    site, begin = folder.name, dict[str, int]()
     if result is None:
         sent, received, what = 0, 0, "nothing"
     elif POOLED in result.sites:
         every = [case for split in SPLITS for case in folder.cases(split)]
         sent = sum(Path(case[key]).stat().st_size for case in every for key in FILES if key in case)
-        received, what, begin = 0, "images and labels", {}
+        received, what = 0, "images and labels"
     else:
         rounds = [each.sites[site] for each in result.rounds]
         begin = {"begin_bytes_up": result.sites[site].begin_bytes_up}
