@@ -22,7 +22,6 @@ from sitelora.federation.local_round import LocalRound, Progress
 from sitelora.federation.model_kinds import UNSEEN, personal_model, serve
 from sitelora.federation.one_base import OneBase
 from sitelora.federation.packets import Received, accumulate, unpack_evaluation
-from sitelora.federation.prefix_cache import trainer_of
 from sitelora.federation.run_folder import EVALUATION, OVERLAYS, PREDICTIONS, RunFolder
 from sitelora.federation.served import (
     PREVIOUS,
@@ -99,7 +98,7 @@ class Site:
         return LocalRound(
             network=self.network,
             method=self.method,
-            trainer=trainer_of(self._parser, self.settings.site),
+            trainer=self._parser.get_parsed_content("train#trainer"),
             seed=self.seed,
             site=self.settings.site,
             schedule=self._parser.get_parsed_content("schedule") if "schedule" in self._parser else None,
@@ -202,7 +201,8 @@ class Site:
         others = {kind: model for kind, model in models.items() if kind in EXPORTED and isinstance(model, Model)}
         made = served_model(self.settings, self.folder, self._parser, self.network, served=served.to_json())
         for kind, model in {**others, "personal": personal}.items():  # the personal one last: it stays loaded
-            fitted = {DECISION: told} if kind != UNSEEN and (told := self.scores.decision(model)) is not None else {}
+            decision = self.scores.decision(model) if kind != UNSEEN else None
+            fitted = {} if decision is None else {DECISION: decision}
             load_model(self.network, model)
             save_merged(self.network, place.model(site, kind), made={**made, **fitted, "kind": kind})
         report = {**to_columns(results, self.folder.labels), "seconds": round(time.monotonic() - started, 2)}

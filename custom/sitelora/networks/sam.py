@@ -18,7 +18,6 @@ from .decoder import FlapMaskDecoder
 from .initial import fill_network, shapes_only
 from .parts import Parts
 from .precision import autocast, resolve_precision
-from .prefix import Kept
 from .sam_parts import sam_parts
 from .upstream import load_modeling
 
@@ -152,59 +151,16 @@ class SamSegmenter(nn.Module):
             )
         self.base_fingerprint = fill_network(self, provided, seed=seed)
 
-    def stages(self) -> tuple[tuple[str, ...], ...]:
-        """Return the names of each stage of the encoder: patches and places, every block, the neck."""
-        blocks = ((f"image_encoder.blocks.{index}",) for index in range(len(self.image_encoder.blocks)))
-        return (("image_encoder.patch_embed", "image_encoder.pos_embed"), *blocks, ("image_encoder.neck",))
-
-    def until(self, image: Tensor, stages: int) -> tuple[Tensor, ...]:
-        """Return a batch of images after so many stages, ``[B, h, w, d]`` or ``[B, D, h, w]`` after the neck.
-
-        Args:
-            image: as of ``forward``; of stacks ``[B, N, ...]`` results. stages: at least 1.
-        """
-        pixels, slices = self._pixels(image)
-        with autocast(self.compute_precision, pixels.device):
-            x = self.image_encoder.patch_embed(pixels.expand(-1, 3, -1, -1)) + self.image_encoder.pos_embed
-            x = self._through(x, 1, stages)
-        return (x if slices is None else x.unflatten(0, (-1, slices)),)
-
-    def onwards(self, kept: Kept) -> Tensor:
-        """Return fp32 logits as of ``forward``."""
-        (x,) = kept.tensors
-        slices = x.shape[1] if x.ndim == 5 else None
-        self.image_encoder.slices = slices or 1
-        x = x if slices is None else x.flatten(0, 1)
-        with autocast(self.compute_precision, x.device):
-            x = self._through(x, kept.stages, len(self.stages()))
-        logits = self.decode(x)
-        self.image_encoder.slices = 1
-        return logits if slices is None else _stacked(logits, slices)
-
-    def forward(self, image: Tensor | Kept) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         """Return logits, background first.
 
         Args:
             image: ``[B, c, H, W]``, or ``[B, c, H, W, N]`` whose N slices are folded into the batch and do not
                 see each other, unless an adapter lets them. c is 1 (repeated to 3) or 3; H = W = image_size. No
-                mean or deviation is applied. Or what `until` gave of such.
+                mean or deviation is applied.
 
         Returns:
             ``[B, C+1, H, W]`` or ``[B, C+1, H, W, N]`` in fp32; a MONAI MetaTensor keeps its metadata.
-
-        Raises:
-            ValueError: another shape.
-        """
-        if isinstance(image, Kept):
-            return self.onwards(image)
-        pixels, slices = self._pixels(image)
-        self.image_encoder.slices = slices or 1  # for adapters that look across them
-        logits = self.segment(pixels.expand(-1, 3, -1, -1))
-        self.image_encoder.slices = 1
-        return with_metadata(logits if slices is None else _stacked(logits, slices), image)
-
-    def _pixels(self, image: Tensor) -> tuple[Tensor, int | None]:
-        """Return slices as a batch of pictures, and how many a stack has; None of pictures.
 
         Raises:
             ValueError: another shape.
@@ -217,17 +173,14 @@ class SamSegmenter(nn.Module):
                 "network at another"
             )
         pixels = image.as_subclass(Tensor).float()
-        if pixels.ndim == 4:
-            return pixels, None
-        return pixels.permute(0, 4, 1, 2, 3).flatten(0, 1), image.shape[4]
-
-    def _through(self, x: Tensor, first: int, end: int) -> Tensor:
-        """Return what stages from ``first``, after the stem's, up to ``end`` make of ``x``."""
-        for block in self.image_encoder.blocks[first - 1 : end - 1]:
-            x = block(x)
-        if first < end == len(self.stages()):
-            x = self.image_encoder.neck(x.permute(0, 3, 1, 2))
-        return x
+        self.image_encoder.slices = image.shape[4] if image.ndim == 5 else 1  # for adapters that look across them
+        if pixels.ndim == 5:
+            pixels = pixels.permute(0, 4, 1, 2, 3).flatten(0, 1)
+        logits = self.segment(pixels.expand(-1, 3, -1, -1))
+        self.image_encoder.slices = 1
+        if image.ndim == 5:
+            logits = logits.unflatten(0, (image.shape[0], image.shape[4])).permute(0, 2, 3, 4, 1)
+        return with_metadata(logits, image)
 
     def segment(
         self, pixels: Tensor, points: tuple[Tensor, Tensor] | None = None, boxes: Tensor | None = None
@@ -267,11 +220,6 @@ class SamSegmenter(nn.Module):
         y, x = torch.meshgrid(steps, steps, indexing="ij")
         points = torch.stack([x, y], dim=-1).reshape(1, -1, 2)
         return points, torch.ones(points.shape[:2], device=device)
-
-
-def _stacked(logits: Tensor, slices: int) -> Tensor:
-    """Return ``[B, C+1, H, W, N]`` for ``[B N, C+1, H, W]``."""
-    return logits.unflatten(0, (-1, slices)).permute(0, 2, 3, 4, 1)
 
 
 def with_metadata(logits: Tensor, image: Any) -> Tensor:

@@ -94,25 +94,13 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(Block(attention(width, heads), width, epsilon) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=epsilon)
 
-    def begin(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the tokens that enter the first block, ``[B, 1 + N, d]``, and what `end` needs beside them."""
-        raise TypeError(f"{type(self).__name__} does not say how images become tokens")
-
-    def end(self, x: Tensor, aside: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Return the class token ``[B, d]`` and the others ``[B, N, d]``, of what leaves the last block."""
-        raise TypeError(f"{type(self).__name__} does not say what becomes of its tokens")
-
     def transform(self, tokens: Tensor) -> Tensor:
         """Return ``[B, 1 + N, d]`` for embedded tokens ``[B, N, d]``, to which the class token is added."""
-        x = self.with_class(tokens)
+        x = torch.cat([self.class_token().expand(len(tokens), -1, -1), tokens], dim=1)
         for block in self.blocks:
             x = block(x)
         out: Tensor = self.norm(x)
         return out
-
-    def with_class(self, tokens: Tensor) -> Tensor:
-        """Return ``[B, 1 + N, d]``: the class token before the others ``[B, N, d]``."""
-        return torch.cat([self.class_token().expand(len(tokens), -1, -1), tokens], dim=1)
 
     def class_token(self) -> Tensor:
         """Return the class token as it enters the first block, ``[1, 1, d]``."""

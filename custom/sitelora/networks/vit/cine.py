@@ -29,19 +29,6 @@ class CineEncoder(Encoder):
         )
         self.stem, self.fusion = Stem(shape, grid), Fusion(shape)
 
-    stem_names = ("stem", "cls_token")
-    rest_names = ("norm", "fusion")
-
-    def begin(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the tokens of ``[B, 2, X, Y, Z]`` and what the stem's stages made, which the fusion reads."""
-        tokens, made = self.stem(pixels)
-        return self.with_class(tokens), tuple(made)
-
-    def end(self, x: Tensor, aside: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Return the class token and the fused others."""
-        x = self.norm(x)
-        return x[:, 0], self.fusion(x[:, 1:], list(aside))
-
     def forward(self, volume: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the class token ``[B, d]`` and the tokens that are not hidden ``[B, n, d]``.
 

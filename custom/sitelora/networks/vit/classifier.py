@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 from sitelora.networks.initial import fill_network, shapes_only
 from sitelora.networks.parts import Parts
 from sitelora.networks.precision import autocast, resolve_precision
-from sitelora.networks.prefix import Kept
 
 _log = logging.getLogger(__name__)
 
@@ -126,42 +124,6 @@ class VitClassifier(nn.Module):
         """Return what the head is to read, of the class token ``[B, d]`` and the other tokens ``[B, N, d]``."""
         raise TypeError(f"{type(self).__name__} does not say what its head reads")
 
-    def stages(self) -> tuple[tuple[str, ...], ...]:
-        """Return the names of each stage: tokens, every block, and all that the head reads from."""
-        encoder: Any = self.encoder
-        blocks = ((f"encoder.blocks.{index}",) for index in range(len(encoder.blocks)))
-        rest = tuple(f"encoder.{name}" for name in encoder.rest_names)
-        return (tuple(f"encoder.{name}" for name in encoder.stem_names), *blocks, (*rest, "standard"))
-
-    def until(self, image: Tensor, stages: int) -> tuple[Tensor, ...]:
-        """Return a batch of images after so many stages: tokens and what lies beside them, or after all ``features``.
-
-        Args:
-            image: as for `ready`. stages: at least 1.
-        """
-        encoder: Any = self.encoder
-        if stages == len(encoder.blocks) + 2:
-            return (self.features(image),)
-        pixels = self.ready(image)
-        with autocast(self.compute_precision, pixels.device):
-            x, aside = encoder.begin(pixels)
-            for block in encoder.blocks[: stages - 1]:
-                x = block(x)
-        return (x, *aside)
-
-    def onwards(self, kept: Kept) -> Tensor:
-        """Return logits ``[B, K]`` in fp32."""
-        encoder: Any = self.encoder
-        x, *aside = kept.tensors
-        if kept.stages < len(encoder.blocks) + 2:
-            with autocast(self.compute_precision, x.device):
-                for block in encoder.blocks[kept.stages - 1 :]:
-                    x = block(x)
-                token, others = encoder.end(x, tuple(aside))
-            x = self.standard(self.read_out(token.float(), others.float()))
-        logits: Tensor = self.head(x)
-        return logits
-
     def features(self, image: Tensor) -> Tensor:
         """Return what the head reads of images as for `ready`, in fp32: what a linear probe is fitted on."""
         pixels = self.ready(image)
@@ -170,9 +132,7 @@ class VitClassifier(nn.Module):
         read: Tensor = self.standard(self.read_out(token.float(), others.float()))
         return read
 
-    def forward(self, image: Tensor | Kept) -> Tensor:
-        """Return logits ``[B, K]`` of images as for `ready`, or of what `until` gave of such, in fp32."""
-        if isinstance(image, Kept):
-            return self.onwards(image)
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits ``[B, K]`` of images as for `ready`, in fp32."""
         logits: Tensor = self.head(self.features(image))
         return logits

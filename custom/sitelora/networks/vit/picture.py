@@ -52,18 +52,6 @@ class PictureEncoder(Encoder):
         width = self.pos_embed.shape[2]
         return torch.cat([torch.zeros(1, 1, width, device="cpu"), sines((self.side, self.side), width)], dim=1)
 
-    stem_names = ("patch_embed", "pos_embed", "cls_token")
-    rest_names = ("norm",)
-
-    def begin(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the tokens of ``[B, 3, H, W]``, and nothing beside them."""
-        return self.with_class(self.patch_embed(pixels) + self.pos_embed[:, 1:]), ()
-
-    def end(self, x: Tensor, aside: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Return the class token and the others."""
-        x = self.norm(x)
-        return x[:, 0], x[:, 1:]
-
     def forward(self, pixels: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the class token ``[B, d]`` and the tokens that are not hidden ``[B, n, d]``.
 
