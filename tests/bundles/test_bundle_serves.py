@@ -140,10 +140,10 @@ def test_trains_alone_evaluates_and_segments(bundle: str, site: Path, tmp_path: 
     assert len(served(bundle, site, checkpoint, tmp_path / "segmented")) == len(cases)
 
 
-def test_every_bundle_starts_as_the_same_base(site: Path) -> None:
+def test_every_bundle_with_a_base_starts_as_the_same(site: Path) -> None:
     image = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     seen = {}
-    for bundle in BUNDLES:
+    for bundle in (name for name in BUNDLES if name != "unet_segmentation"):  # which has no base
         values, ours = {"image_size": SIDE, "precision": "fp32"}, {**FEDERATED, "dataset_dir": str(site)}
         network = read_bundle(bundle, values, ours=ours).get_parsed_content("network").eval()
         with torch.no_grad():

@@ -19,13 +19,15 @@ from sitelora.comparison.run_file import ComparisonError
 from sitelora.data.phantom.heart_make import SITES as VENDORS
 from sitelora.data.phantom.heart_make import TINY_CINE, make_cine
 
-FAST = {"image_size": 32, "base": None, "slices": 3, "precision": "fp32", "method#rank": 2}
+FAST = {"image_size": 32, "base": None, "slices": 3, "precision": "fp32"}
 ROWS = {
     "local": Entry(method="local"),
     "fedit": Entry(method="fedavg_lora"),
     "fedit_equal": Entry(method="fedavg_lora", weights="equal"),
     "fedsca": Entry(method="fedsca"),
     "centralised": Entry(method="centralised", balanced=True),
+    "unet": Entry(method="local_all", bundle="unet_segmentation", steps_times=2),
+    "random": Entry(method="local", random=True),
 }
 
 
@@ -104,6 +106,14 @@ def test_a_balanced_pool_is_scored_at_each_site(made: Callable[[str], dict[str, 
         assert block["sent"] == "images and labels"
         assert len(block["models"]["personal"]["cases"]) == len(block["names"])
         assert block["models"]["personal"]["validation"] is not None
+
+
+def test_a_unet_alone_takes_its_own_bundle_and_more_steps(made: Callable[[str], dict[str, Any]]) -> None:
+    run = made("unet")
+    assert run["base"]["arch"] == "unet_small"
+    assert run["optimiser_steps"] == {"site-1": 8, "site-2": 8}
+    assert all(block["bytes_up"] == 0 for block in run["sites"].values())
+    assert made("random")["base"]["name"] == "random values"
 
 
 def test_the_files_are_read_as_results(asks: Experiment, made: Callable[[str], dict[str, Any]]) -> None:

@@ -72,6 +72,8 @@ class Entry:
         balanced: of a centralised run, the training cases of small sites are repeated until sites have about as many.
         best_of: instead of a method, other entries of which validation chooses one.
         cells: where it runs; everywhere by default.
+        bundle: other than the experiment's. steps_times: steps for one of the other rows', for equal time where they
+            cost less. random: random values in place of the base.
     """
 
     method: str = ""
@@ -80,6 +82,9 @@ class Entry:
     balanced: bool = False
     best_of: Sequence[str] = ()
     cells: Sequence[str] = ()
+    bundle: str = ""
+    steps_times: int = 1
+    random: bool = False
 
     @property
     def probe(self) -> bool:
@@ -90,6 +95,7 @@ class Entry:
     def run(self) -> str:
         """Name of the runs that the row is read from; rows of one run differ by the model."""
         extra = ("@equal" if self.weights == EQUAL else "") + ("@balanced" if self.balanced else "")
+        extra += (f"@{self.bundle}" if self.bundle else "") + ("@random" if self.random else "")
         return own_name(self.method) + extra
 
 

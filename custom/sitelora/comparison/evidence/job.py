@@ -49,6 +49,11 @@ class EvidenceJob:
         """Those that take part."""
         return sites_of(self.asks, self.asks.cells[self.cell], self.seed)
 
+    @property
+    def bundle(self) -> str:
+        """The bundle that is run."""
+        return self.entry.bundle or self.asks.bundle
+
     def file(self, out: Path) -> Path:
         """Return where the run's file is, below the folder of all results."""
         name = f"{self.entry.run}_s{self.steps}_lr{self.rate:g}_seed{self.seed}.json"
@@ -60,7 +65,9 @@ class EvidenceJob:
         rules, cell = protocol(), self.asks.cells[self.cell]
         asked = {
             "dataset": self.asks.dataset,
-            "bundle": self.asks.bundle,
+            "bundle": self.bundle,
+            **({"steps_times": self.entry.steps_times} if self.entry.steps_times > 1 else {}),
+            **({"random": True} if self.entry.random else {}),
             "sites": list(self.sites),
             "left_out": list(self.asks.left_out),
             "folds": self.asks.folds,
@@ -90,14 +97,15 @@ class EvidenceJob:
             "precision": rules.precision,
             "validate_every": max(1, asks.rounds // rules.validations),
             **asks.overrides,
-            "steps_per_epoch": self.steps // asks.rounds,
+            **({"base": None} if self.entry.random else {}),
+            "steps_per_epoch": self.steps // asks.rounds * self.entry.steps_times,
         }
         setup = Setup(
             title=asks.title,
             cite=asks.cite,
             dataset=asks.dataset,
             sites=self.sites,
-            bundle=asks.bundle,
+            bundle=self.bundle,
             rounds=asks.rounds,
             epochs=1,
             overrides=overrides,

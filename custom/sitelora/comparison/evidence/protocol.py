@@ -107,6 +107,8 @@ def _departures(rules: Protocol) -> Sequence[str]:
         "E2 draws its sites for K = 2 and 4 by the seed, and rotates training and test patients between seeds: two "
         "seeds for each of two folds. Sites with two patients have no validation case; the rate is chosen by the "
         "others.",
+        "Rows `unet` and `random` were added when E1's first cell had been begun, and before any run of their own: no "
+        "claim is about them. A base without a layout like the evaluated one has not been made.",
         "IAT against FedIT and FedSA-LoRA is judged on E2, the real data on which a federation can win; on E1 and E3 "
         "it is exploratory. FLAP-SAM's equality is judged at rank 8, which can send a tenth of the bytes on this small "
         "network; rank 32, the paper's, is exploratory.",
@@ -149,6 +151,12 @@ def _row(entry: Entry) -> str:
         words.append("sites weighed alike")
     if entry.balanced:
         words.append("balanced")
+    if entry.random:
+        words.append("from random values in place of the base")
+    if entry.bundle:
+        words.append(f"bundle {entry.bundle}")
+    if entry.steps_times > 1:
+        words.append(f"{entry.steps_times} times the steps, which take it no longer")
     return ", ".join(words)
 
 

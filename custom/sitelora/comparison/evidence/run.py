@@ -62,7 +62,7 @@ def make_run(one: EvidenceJob, *, data: Path, out: Path, at_a_time: int = 1, tel
             scored = score_probe(job.judged, folders)
         else:
             result = run_in_process(
-                bundle=asks.bundle,
+                bundle=one.bundle,
                 dataset=asks.dataset,
                 sites=sites,
                 rounds=asks.rounds,
