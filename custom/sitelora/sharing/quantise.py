@@ -60,9 +60,15 @@ class Quantise:
             raise ValueError(f"bits is {self.bits}; expected one of {', '.join(map(str, LEVELS))}")
 
     @property
-    def rounding(self) -> float:
-        """Largest norm of what rounding changes, over that of the values: half a step everywhere, one value large."""
-        return 0.5 * math.sqrt(BLOCK) / LEVELS[self.bits]
+    def growth(self) -> float:
+        """Largest share by which rounding lengthens values: one of a block is large, all others go up by half a step.
+
+        The large one is longer by what rounding its scale to bf16 adds. Below ``_TINY`` nobody counts.
+        """
+        levels, others = LEVELS[self.bits], BLOCK - 1
+        large = levels / (1 + torch.finfo(_SCALE_DTYPE).eps / 2)
+        squares = ((levels**2 + others * k**2) / (large**2 + others * (k - 0.5) ** 2) for k in range(1, levels + 1))
+        return math.sqrt(max(squares)) - 1
 
     def layout(self, layout: Layout) -> dict[str, Form]:
         """Return whole numbers and scales.
