@@ -122,6 +122,25 @@ def test_in_whole_numbers_it_learns_alike_and_killed_and_resumed_it_ends_with_th
     assert plain > (1.8 if up == "int8" else 3.0) * small
 
 
+def test_a_run_is_not_resumed_over_another_wire(federate: Federate, tmp_path: Path) -> None:
+    """A site that has done the round would send other bits of it, and the record would tell one wire of two."""
+
+    def attends(site: str, round_number: int) -> bool:
+        if (site, round_number) == ("site-2", 1):
+            raise Killed
+        return True
+
+    with pytest.raises(Killed):
+        federate(tmp_path, rounds=2, wire=WireFormat(up="int8", down="int8"), attends=attends)
+    before = len(audit(tmp_path, "site-1"))
+    for other in (WireFormat(), WireFormat(up="int8", down="int8", clip_norm=1.0)):
+        with pytest.raises(FederationError, match=r"cannot be resumed like this[^>]*wire has another value now"):
+            federate(tmp_path, rounds=2, wire=other, resume=True)
+    begun = [line for line in audit(tmp_path, "site-1")[before:] if line["round"] != -1]
+    assert begun == []
+    assert federate(tmp_path, rounds=2, wire=WireFormat(up="int8", down="int8"), resume=True).completed
+
+
 def test_another_uid_is_another_run_with_the_same_bits_and_another_seed_is_not(
     whole: dict[str, Any], federate: Federate, tmp_path: Path
 ) -> None:

@@ -149,6 +149,15 @@ def test_the_whole_numbers_of_the_jobs_wire_are_judged_and_clipped_by_their_valu
         assert left.meta == {"error": "policy_refused"}
 
 
+@pytest.mark.parametrize("up", ["int8", "int4"])
+def test_a_jobs_filter_hides_nothing_under_a_scale_of_zero(up: str, enforce: Enforce, folder: Path) -> None:
+    sent = encode({name: torch.randn(9, 13) for name in SHARED}, codecs_up(SiteRanks(), WireFormat(up=up), "site-1"))
+    hidden = {name: torch.zeros_like(tensor) if name.endswith("#scale") else tensor for name, tensor in sent.items()}
+    left = FLModelUtils.from_shareable(enforce(SitePolicy(bundles=[BUNDLE]), answer(hidden), up=up))
+    assert (left.params, left.meta) == ({}, {"error": "policy_refused"})
+    assert not (folder / "policy.jsonl").exists()
+
+
 def test_whole_numbers_that_the_job_does_not_ask_for_do_not_leave(enforce: Enforce) -> None:
     sent = answer({name: torch.ones(3, dtype=torch.int8) for name in SHARED})
     assert FLModelUtils.from_shareable(enforce(SitePolicy(clip_norm=0.5), sent)).meta == {"error": "policy_refused"}

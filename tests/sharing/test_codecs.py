@@ -37,7 +37,7 @@ class Largest:
     """The k values of largest magnitude and their places."""
 
     k: int
-    rounding = 0.0
+    growth = 0.0
 
     def layout(self, layout: Layout) -> dict[str, Form]:
         kept = {n: min(self.k, torch.Size(f.shape).numel()) for n, f in layout.items()}
@@ -105,7 +105,7 @@ def test_whoever_has_no_layout_reads_the_same_values_and_no_other_packet(codecs:
 def test_rounding_lengthens_a_norm_by_no_more_than_the_codecs_say() -> None:
     generator = torch.Generator().manual_seed(1)
     values = {"w": torch.randn(10_000, generator=generator)}
-    for codecs, room in (((BF16,), 0.004), ((INT8,), 0.04), ((INT4,), 0.6)):
+    for codecs, room in (((BF16,), 0.004), ((INT8,), 0.02), ((INT4,), 0.32)):
         back = values_of(encode(values, codecs), codecs, sender="s")
         assert float(back["w"].norm() / values["w"].norm()) - 1 <= growth(codecs) < room
     assert growth(()) == growth((RankCut(RANKS, "small"),)) == 0.0

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sitelora.sharing.codecs import Cast, decode, encode, encoded_layout, wire_bytes
+from sitelora.sharing.codecs import Cast, decode, encode, encoded_layout, values_of, wire_bytes
 from sitelora.sharing.layout import Form, layout_of
 from sitelora.sharing.quantise import BLOCK, LEVELS, Quantise
 from sitelora.sharing.wire import PacketError, packet_sha256
@@ -38,7 +38,8 @@ def drawn(count: int = 64_000, *, heavy: bool = False, seed: int = 0) -> Tensor:
 def test_what_comes_back_is_within_half_a_step_of_its_block(bits: int, heavy: bool, size: float) -> None:
     values = drawn(1001, heavy=heavy) * size
     sent = encode({"w": values}, (Quantise(bits, BF16),))
-    steps = sent["w#scale"].float().repeat_interleave(BLOCK)[: values.numel()]
+    smallest = torch.finfo(torch.float32).tiny  # a block of less is zeros
+    steps = sent["w#scale"].float().clamp_min(smallest).repeat_interleave(BLOCK)[: values.numel()]
     assert bool(((back(values, bits) - values).abs() <= 0.5001 * steps).all())
 
 
@@ -54,12 +55,17 @@ def test_the_direction_of_a_difference_stays(bits: int, heavy: bool, cosine: flo
 
 
 @BITS
-def test_the_largest_error_that_is_said_is_never_reached(bits: int) -> None:
-    step = 1.0 / LEVELS[bits]
-    worst = torch.full((BLOCK,), 0.4999 * step)
-    worst[0] = 1.0
-    for values in (worst, drawn(), drawn(heavy=True)):
-        assert float((back(values, bits) - values).norm() / values.norm()) <= Quantise(bits, BF16).rounding
+def test_no_values_come_back_longer_than_is_said_and_the_worst_nearly_do(bits: int) -> None:
+    """By so much a site's bound of a norm, judged on what is read, may be passed: no more than there is need for."""
+    said, found = Quantise(bits, BF16).growth, 0.0
+    for large in torch.linspace(1.0, 2.0, 33).tolist():  # whose scale is rounded up, or down
+        for level in range(1, LEVELS[bits] + 1):
+            worst = torch.full((BLOCK,), large * (level - 0.49) / LEVELS[bits])
+            worst[0] = large
+            found = max(found, float(back(worst, bits).norm() / worst.norm()) - 1)
+    for values in (drawn(), drawn(heavy=True), drawn(1001) * 1e-30):
+        found = max(found, float(back(values, bits).norm() / values.norm()) - 1)
+    assert 0.75 * said < found <= said < (0.02 if bits == 8 else 0.32)
 
 
 @BITS
@@ -139,6 +145,9 @@ INT4_VALUES = encode(HONEST, (Quantise(4, BF16),))["w"]
         ({"w#scale": scales(1.0, float("inf"))}, "w#scale: 1 values are NaN or infinite"),
         ({"w#scale": scales(3.3e38, 1.0)}, "w: .* values are NaN or infinite"),
         ({"w#scale": scales(1.0, -1.0)}, "Quantise cannot decode what came .w#scale: 1 scales are negative"),
+        ({"w#scale": scales(1.0, -0.0)}, "w#scale: 1 scales are negative"),
+        ({"w#scale": scales(1.0, 0.0)}, "w#scale: 1 scales are not those of their blocks' values"),
+        ({"w#scale": scales(1e-39, 1.0)}, "w#scale: 1 scales are not those of their blocks' values"),
         ({"w#scale": torch.ones(2)}, "w#scale: dtype torch.float32, expected torch.bfloat16"),
         ({"w": torch.ones(65)}, "w: (dtype torch.float32|shape)"),
         ({"b": torch.ones(3, dtype=torch.int8)}, "b: dtype torch.int8, expected torch.bfloat16"),
@@ -173,9 +182,49 @@ def test_whole_numbers_that_no_rounding_gives_are_refused(
 
 
 @BITS
+def test_only_the_bytes_that_rounding_gives_are_read_so_none_carry_what_no_norm_tells(bits: int) -> None:
+    """A job's filter could else put whole numbers under a scale of zero, past a site's bounds and its log's norms."""
+    codecs = (Quantise(bits, BF16),)
+    hidden = encode({"w": drawn(2 * BLOCK)}, codecs)
+    zeros = encode({"w": torch.zeros(2 * BLOCK)}, codecs)
+    ones = torch.ones_like(zeros["w"]) * (1 if bits == 8 else 0x11)
+    for sent in (
+        {"w": hidden["w"], "w#scale": scales(0.0, 0.0)},
+        {"w": hidden["w"], "w#scale": scales(1e-40, 1e-40)},
+        {"w": zeros["w"], "w#scale": scales(0.5, 0.25)},
+        {"w": ones, "w#scale": scales(1.0, 1.0)},
+    ):
+        with pytest.raises(PacketError, match="w#scale: 2 scales are not those of their blocks' values"):
+            decode(sent, codecs, {"w": Form((2 * BLOCK,))}, sender="s")
+        with pytest.raises(PacketError, match="w#scale: 2 scales are not those of their blocks' values"):
+            values_of(sent, codecs, sender="s")
+
+
+@BITS
+@pytest.mark.parametrize("exponent", [-149, -140, -133, -127, -126, -125, -123, -119, -60, 0, 60, 127])
+def test_what_rounding_gives_is_read_and_encoded_again_it_is_the_same_bytes(bits: int, exponent: int) -> None:
+    codecs = (Quantise(bits, BF16),)
+    for seed in range(20):
+        values = drawn(3 * BLOCK + seed, seed=seed)
+        values = (values / values.abs().max()).double().mul(2.0**exponent).float()
+        sent = encode({"w": values}, codecs)
+        read = decode(sent, codecs, {"w": Form(tuple(values.shape))}, sender="s")
+        assert packet_sha256(encode(read, codecs)) == packet_sha256(sent)
+
+
+@BITS
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite_do_not_become_zeros(bits: int, value: float) -> None:
+    codecs = (Quantise(bits, BF16),)
+    sent = encode({"w": torch.tensor([value, *[1.0] * BLOCK])}, codecs)
+    with pytest.raises(PacketError, match="w#scale: 1 values are NaN or infinite"):
+        decode(sent, codecs, {"w": Form((BLOCK + 1,))}, sender="s")
+
+
+@BITS
 def test_scales_may_be_any_finite_size_and_what_is_read_is_finite(bits: int) -> None:
     codecs = (Quantise(bits, BF16),)
-    sent = {**encode(HONEST, codecs), "w#scale": scales(1e36, 0.0)}
+    sent = {**encode(HONEST, codecs), "w#scale": scales(1e36, 1.0)}
     assert bool(torch.isfinite(decode(sent, codecs, layout_of(HONEST), sender="s")["w"]).all())
 
 

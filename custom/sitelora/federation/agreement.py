@@ -50,11 +50,14 @@ def other_jobs(agreed: Mapping[str, str], reports: Reports) -> list[str]:
 
 
 def changed_since(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a line for everything that may not change when a run goes on; rounds and sites may."""
+    """Return a line for everything that may not change when a run goes on; rounds and sites may.
+
+    A site sends a round that it has done again over today's wire: over another one it would be another answer.
+    """
     changed = disagreements({"all sites now": now, "all sites when it began": began})
     before, after = _digests(began), _digests(now)
     both = {**before, **after} if before and after else {}
-    keys = sorted(key for key in both if key.startswith("settings.") or key == "aggregation")
+    keys = sorted(key for key in both if key.startswith("settings.") or key in ("aggregation", "wire"))
     return changed + [f"{key} has another value now" for key in keys if before.get(key) != after.get(key)]
 
 

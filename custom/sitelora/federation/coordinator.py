@@ -279,7 +279,7 @@ class Coordinator:
             raise FederationError(
                 f"uid {self.plan.uid!r} cannot be resumed like this, nothing was trained:\n  "
                 + "\n  ".join(changed)
-                + "\n  -> resume with the version, bundle, settings and base of the run, or start one with another uid"
+                + "\n  -> resume with the version, bundle, settings, wire and base of the run, or take another uid"
             )
         for line in worth_saying(began, reports):
             self.record.warn(line)

@@ -2,8 +2,8 @@
 
 A codec is a value with four answers: what it makes of a packet (``encode``), how to undo it (``decode``), which names,
 shapes and dtypes result (``layout``), so that a receiver checks what came exactly, before it touches a value, and how
-far what comes back may be from what left (``rounding``). It may add tensors (a scale beside quantised values) or change
-shapes (the largest values and their places). Bytes on the wire are those of the layout (``wire_bytes``).
+much longer than what left may be what comes back (``growth``). It may add tensors (a scale beside quantised values) or
+change shapes (the largest values and their places). Bytes on the wire are those of the layout (``wire_bytes``).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Codec(Protocol):
     """One step between a packet and the wire."""
 
     @property
-    def rounding(self) -> float:
-        """Largest norm of what ``decode`` after ``encode`` changes of any values, over the norm of these."""
+    def growth(self) -> float:
+        """Largest share by which ``decode`` after ``encode`` lengthens the norm of any values."""
 
     def layout(self, layout: Layout) -> dict[str, Form]:
         """Return what ``encode`` makes of a packet of this layout."""
@@ -54,7 +54,7 @@ class Cast:
     dtype: torch.dtype
 
     @property
-    def rounding(self) -> float:
+    def growth(self) -> float:
         """Half of the dtype's smallest step beside 1."""
         return torch.finfo(self.dtype).eps / 2
 
@@ -82,7 +82,7 @@ class RankCut:
     site: str
 
     @property
-    def rounding(self) -> float:
+    def growth(self) -> float:
         """None: of a site, what is cut is zero."""
         return 0.0
 
@@ -139,7 +139,7 @@ def wire_bytes(layout: Layout, codecs: Codecs) -> int:
 
 def growth(codecs: Codecs) -> float:
     """Return by what share of it rounding may lengthen a packet's norm at most; what it really adds is far less."""
-    return math.prod(1.0 + codec.rounding for codec in codecs) - 1.0
+    return math.prod(1.0 + codec.growth for codec in codecs) - 1.0
 
 
 def encode(packet: Packet, codecs: Codecs) -> dict[str, Tensor]:

@@ -2,8 +2,10 @@
 
 Values are divided by their block's scale, which is the block's largest magnitude over the largest whole number, rounded
 to bf16 first: rounding uses the very scale that travels, so what comes back is within half a step of what left, and a
-block of zeros is zeros. Nothing is drawn, so the same values give the same bytes. Blocks are those of block-wise
-quantisation (QLoRA, arXiv:2305.14314); their size is our choice: with 64 values the scale costs int4 a sixteenth.
+block of zeros is zeros. Nothing is drawn, so the same values give the same bytes, and only these bytes are read: whole
+numbers under a scale of zero, or half as large under twice the scale, would be bits that no norm and no log tells of.
+Blocks are those of block-wise quantisation (QLoRA, arXiv:2305.14314); their size is our choice: with 64 values the
+scale costs int4 a sixteenth.
 
 No end remembers what rounding took (error feedback): a difference is of what the site received, so what was taken from
 one round's is in the next one's. Over a hundred rounds a thousandth of what was learnt is missing (int4 up).
@@ -32,6 +34,8 @@ _NOTHING = 8
 """The half byte after an odd number of packed values: as a value it would be -8, which no rounding gives."""
 
 _SCALE_DTYPE = torch.bfloat16
+_TINY = torch.finfo(torch.float32).tiny
+"""Smallest scale: bf16 holds smaller ones badly."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,15 @@ class Quantise:
             raise ValueError(f"bits is {self.bits}; expected one of {', '.join(map(str, LEVELS))}")
 
     @property
-    def rounding(self) -> float:
-        """Largest norm of what rounding changes, over that of the values: half a step everywhere, one value large."""
-        return 0.5 * math.sqrt(BLOCK) / LEVELS[self.bits]
+    def growth(self) -> float:
+        """Largest share by which rounding lengthens values: one of a block is large, all others go up by half a step.
+
+        The large one is longer by what rounding its scale to bf16 adds. Below ``_TINY`` nobody counts.
+        """
+        levels, others = LEVELS[self.bits], BLOCK - 1
+        large = levels / (1 + torch.finfo(_SCALE_DTYPE).eps / 2)
+        squares = ((levels**2 + others * k**2) / (large**2 + others * (k - 0.5) ** 2) for k in range(1, levels + 1))
+        return math.sqrt(max(squares)) - 1
 
     def layout(self, layout: Layout) -> dict[str, Form]:
         """Return whole numbers and scales.
@@ -76,7 +86,7 @@ class Quantise:
         return found
 
     def encode(self, packet: Packet) -> dict[str, Tensor]:
-        """Return whole numbers and scales; finite values give finite ones."""
+        """Return whole numbers and scales: of finite values finite ones, of others a scale that no receiver takes."""
         found = cast(packet, self.dtype)
         for name, _ in _quantised({name: Form(tuple(tensor.shape)) for name, tensor in packet.items()}):
             found[name], found[f"{name}{SCALE}"] = self._encoded(packet[name])
@@ -86,25 +96,29 @@ class Quantise:
         """Return the values in the dtypes of the layout.
 
         Raises:
-            ArithmeticError: a negative scale, or a whole number that no rounding gives.
+            ArithmeticError: a negative scale, or a whole number or a scale that no rounding gives.
         """
         found = {name: packet[name].to(form.dtype) for name, form in layout.items()}
         for name, count in _quantised(layout):
             scales = packet[f"{name}{SCALE}"].float()
-            if bool((scales < 0).any()):
-                raise ArithmeticError(f"{name}{SCALE}: {int((scales < 0).sum())} scales are negative")
+            if bool(torch.signbit(scales).any()):  # of zero too
+                raise ArithmeticError(f"{name}{SCALE}: {int(torch.signbit(scales).sum())} scales are negative")
             whole = self._whole(name, packet[name], count)
+            self._require_rounded(name, whole, scales)
             values = whole.float() * scales.repeat_interleave(BLOCK)[:count]
             found[name] = values.reshape(layout[name].shape).to(layout[name].dtype)
         return found
 
     def _encoded(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         levels, shape, count = LEVELS[self.bits], tensor.shape, tensor.numel()
-        flat = tensor.detach().to("cpu", torch.float32).reshape(-1)
-        blocks = torch.nn.functional.pad(flat, (0, -count % BLOCK)).reshape(-1, BLOCK)
-        scales = _scales(blocks.abs().amax(dim=1), levels)
+        blocks = _in_blocks(tensor.detach().to("cpu", torch.float32).reshape(-1))
+        largest = blocks.abs().amax(dim=1)
+        scales = _scales(largest, levels)
         divisors = torch.where(scales > 0, scales, 1).unsqueeze(1)
-        whole = (blocks / divisors).round().clamp(-levels, levels).to(torch.int8).reshape(-1)[:count]
+        rounded = (blocks / divisors).round().clamp(-levels, levels).to(torch.int8)
+        scales = torch.where(rounded.any(dim=1), scales, 0.0)  # all too small for the smallest scale: zeros
+        scales = torch.where(torch.isfinite(largest), scales, largest)
+        whole = rounded.reshape(-1)[:count]
         if self.bits == 8:
             return whole.reshape(shape).clone(), scales.to(_SCALE_DTYPE)
         halves = torch.nn.functional.pad(whole.to(torch.int16) & 15, (0, count % 2), value=_NOTHING)
@@ -120,6 +134,14 @@ class Quantise:
         if bool((whole < -LEVELS[self.bits]).any()):
             raise ArithmeticError(f"{name}: a value below {-LEVELS[self.bits]}, the smallest that travels")
         return whole
+
+    def _require_rounded(self, name: str, whole: Tensor, scales: Tensor) -> None:
+        """Refuse bytes that rounding does not give: a block reaches the largest number or has the smallest scale."""
+        largest = _in_blocks(whole).abs().amax(dim=1)
+        filled = (largest == LEVELS[self.bits]) & (scales >= _TINY)
+        wrong = ~(filled | ((largest == 0) & (scales == 0)) | ((largest > 0) & (scales == _TINY)))
+        if bool(wrong.any()):
+            raise ArithmeticError(f"{name}{SCALE}: {int(wrong.sum())} scales are not those of their blocks' values")
 
 
 def form_without_scale(packet: Packet, name: str) -> Form:
@@ -142,9 +164,13 @@ def _blocks(count: int) -> int:
     return -(-count // BLOCK)
 
 
+def _in_blocks(flat: Tensor) -> Tensor:
+    return torch.nn.functional.pad(flat, (0, -flat.numel() % BLOCK)).reshape(-1, BLOCK)
+
+
 def _scales(largest: Tensor, levels: int) -> Tensor:
     """Return scales that bf16 holds; neither so small that it holds them badly nor so large that values overflow."""
     info = torch.finfo(torch.float32)
     most = torch.tensor([info.max / levels]).view(torch.int32).bitwise_and(-65536).view(torch.float32)
-    scales = (largest / levels).to(_SCALE_DTYPE).float().clamp(info.tiny, float(most))
+    scales = (largest / levels).to(_SCALE_DTYPE).float().clamp(_TINY, float(most))
     return torch.where(largest > 0, scales, 0.0)
