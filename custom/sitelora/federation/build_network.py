@@ -15,6 +15,7 @@ from sitelora.adapters.lora import set_base_delta, set_strengths
 from sitelora.adapters.low_rank import LowRankPair
 from sitelora.federation.files import new_file
 from sitelora.method import Method, Model
+from sitelora.networks.compiled import compile_blocks
 from sitelora.networks.precision import set_precision
 from sitelora.serving.model_file import MADE
 from sitelora.sharing.patterns import clean_name
@@ -23,9 +24,18 @@ from sitelora.sharing.wire import packet_sha256
 
 
 def adapted_network(
-    network: nn.Module, method: Method, *, seed: int, precision: str, device: torch.device | str
+    network: nn.Module,
+    method: Method,
+    *,
+    seed: int,
+    precision: str,
+    device: torch.device | str,
+    compile: bool = False,
 ) -> nn.Module:
     """Insert a method's adapters, freeze the base, choose the precision and move the network to its device.
+
+    Args:
+        compile: let its encoder's blocks train compiled (``networks/compiled.py``).
 
     Returns:
         The same network; its ``partition`` attribute holds the partition of its tensors.
@@ -33,7 +43,7 @@ def adapted_network(
     network.partition = method.adapt(network, seed=seed)  # type: ignore[assignment]
     network.to(device)
     set_precision(network, precision)
-    return network
+    return compile_blocks(network) if compile else network
 
 
 def partition_of(network: nn.Module) -> Partition:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -32,14 +31,16 @@ from sitelora.federation.moments import load_moments, on_cpu, take_moments
 from sitelora.federation.schedules import RateSetter, Schedule
 from sitelora.federation.state import SiteState, paired
 from sitelora.method import TRAVELLING, Method, Model, Pass
+from sitelora.networks.compiled import done_alike
 from sitelora.regularizers.base import SiteView
 from sitelora.regularizers.seen import SeenInputs
-from sitelora.seeding import derive_seed
+from sitelora.seeding import derive_seed, reseed
 from sitelora.sharing.patterns import matches_any
 from sitelora.sharing.wire import WireFormat
 
 logger = logging.getLogger(__name__)
 
+Tensors = Mapping[str, Tensor]
 Progress = Callable[[int, int, float], None]
 """Called after every optimiser step with (steps done, steps in the round, loss)."""
 
@@ -63,14 +64,6 @@ class RoundOutcome:
     companions: dict[str, Tensor]
     state: SiteState
     metrics: dict[str, float]
-
-
-def reseed(*parts: object) -> None:
-    """Seed python, numpy and torch from the parts."""
-    seed = derive_seed(*parts)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 class LocalRound:
@@ -150,11 +143,17 @@ class LocalRound:
             round_number: r, from 0.
             received: fp32 values of all shared tensors, on the CPU.
             companions: further tensors of the method that came with the message, on the CPU.
-            state: the private state after round r-1, on the CPU; changed in place and returned.
+            state: the private state after round r-1, on the CPU; changed in place. The one returned is to be used.
 
         Raises:
             TrainingError: a loss or a trained value that is not finite, or no optimiser step at all.
         """
+        given = round_number, received, companions, progress
+        return done_alike(self._network, lambda before: self._run(*given, before), state)
+
+    def _run(
+        self, round_number: int, received: Tensors, companions: Tensors, progress: Progress | None, state: SiteState
+    ) -> RoundOutcome:
         passes = self._method.passes(round_number)
         self._losses, self._progress = [], progress
         self._gradients.forget()

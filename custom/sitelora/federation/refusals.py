@@ -26,6 +26,7 @@ REMEDIES = {
     "settings_refused": "the job asks for values that the installed bundle does not allow: correct the job",
     "configuration_refused": "its own local/sitelora.json is not usable: correct it at the site",
     "device_unfit": "its device is not there or has no bf16: set device or precision in its local/sitelora.json",
+    "compiler_missing": "compile is set there and it has no compiler: install g++ or set compile to false",
     "version_differs": "it has another SiteLoRA version than the server: install the same at both",
     "run_changed": "its state is of another version, bundle or base: resume with those of the run, or use another uid",
     "turn_refused": "the task is not the one that comes next there: resume the run with its uid, or use another uid",
