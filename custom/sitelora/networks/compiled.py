@@ -27,7 +27,7 @@ from sitelora.sharing.patterns import matches_any
 BACKEND = "inductor"
 MOST_VARIANTS = 64
 """Kinds of blocks times shapes that are compiled for one network before it runs as it is (torch's own bound is 8)."""
-NEAR = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+NEAR, NEAR_BF16 = 1e-3, 0.1
 """By what share of its largest value a block's output may differ, compiled from not, at first (our choice)."""
 REMEDY = 'or set "compile" to false in the job or in the "settings" of the site\'s local/sitelora.json'
 
@@ -120,7 +120,7 @@ class _Compiled:
         from torch._dynamo import config, exc
 
         config.recompile_limit = max(config.recompile_limit, MOST_VARIANTS)
-        self.errors: tuple[type[Exception], ...] = (exc.TorchDynamoException,)
+        self.errors: tuple[type[Exception], ...] = (exc.TorchDynamoException, _Differs)
         self.fell_back = False
         self._held = 0
         self._said: set[str] = set()
@@ -129,7 +129,7 @@ class _Compiled:
             made = _make_of(block)
             if made not in runs:
                 runs[made] = _fresh_run()
-            block._compiled_call_impl = self._call_of(block, runs[made])  # type: ignore[assignment]
+            block._compiled_call_impl = self._call_of(block, runs[made])
 
     def fall_back(self, error: BaseException) -> None:
         """Compile nothing any more."""
@@ -161,11 +161,10 @@ class _Compiled:
             try:
                 out = run(block, *args, **kwargs)
                 if not compared:
-                    with torch.no_grad():
-                        _require_near(out, block._call_impl(*args, **kwargs))
+                    _require_near(out, lambda: block._call_impl(*args, **kwargs))
                     compared = True
                 return out
-            except (*self.errors, _Differs) as error:
+            except self.errors as error:
                 self.fall_back(error)
                 return block._call_impl(*args, **kwargs)
 
@@ -176,13 +175,19 @@ class _Differs(RuntimeError):
     """What is compiled gives other values than what is not."""
 
 
-def _require_near(found: Tensor, expected: Tensor) -> None:
+def _require_near(found: Tensor, uncompiled: Callable[[], Tensor]) -> None:
     """Refuse compiled code that computes something else: a stranger's adapter may do what torch does not follow.
 
-    Ours do not, but for those that hand something from one hook to another (``adapters/slices.py``).
+    What draws random numbers (MA-SAM's dropout) is refused too: compiled it draws others.
     """
-    worst, largest = float((found - expected).abs().max()), float(expected.abs().max())
-    if not worst <= NEAR.get(expected.dtype, NEAR[torch.float32]) * max(1.0, largest):
+    cards = [found.device] if found.device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices=cards):
+        expected = uncompiled()
+        if not torch.equal(expected, uncompiled()):
+            raise _Differs("it draws random numbers, and compiled it would draw others")
+    worst, largest = float((found.detach() - expected).abs().max()), float(expected.abs().max())
+    rounded = expected.dtype == torch.bfloat16 or torch.is_autocast_enabled(expected.device.type)
+    if not worst <= (NEAR_BF16 if rounded else NEAR) * max(1.0, largest):
         raise _Differs(f"compiled it gives other values, by {worst:.2g} of {largest:.2g}")
 
 
@@ -209,7 +214,7 @@ def _make_of(block: nn.Module) -> tuple[object, ...]:
             name,
             type(module),
             *(
-                (names.get(getattr(hook, "__self__", None)), getattr(hook, "__qualname__", repr(hook)))  # type: ignore[call-overload]
+                (names.get(getattr(hook, "__self__", None)), getattr(hook, "__qualname__", repr(hook)))
                 for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
             ),
             *((key, one.shape, one.dtype, one.requires_grad) for key, one in module.named_parameters(recurse=False)),
