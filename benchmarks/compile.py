@@ -56,6 +56,7 @@ def row(name: str, precision: str, *, rounds: int) -> dict[str, Any]:
     networks = {who: ours(arch, size, precision=precision) for who in ("eager", "compiled")}
     steps = {who: stepper(network, size, batch, light=True) for who, network in networks.items()}
     compile_blocks(networks["compiled"])
+    torch._dynamo.utils.counters.clear()
     steps["eager"]()
     first = {"cold": seconds_of(steps["compiled"])}
     one, other = (gradients(network) for network in networks.values())
@@ -64,7 +65,6 @@ def row(name: str, precision: str, *, rounds: int) -> dict[str, Any]:
     graphs = int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
     times = interleaved(steps, rounds=rounds)
     torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
     again = ours(arch, size, precision=precision)
     first["warm"] = seconds_of(stepper(compile_blocks(again), size, batch, light=True))
     torch._dynamo.reset()

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.data.utils import set_rnd
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
@@ -30,11 +29,12 @@ from sitelora.federation.light_step import lighten
 from sitelora.federation.moments import load_moments, on_cpu, take_moments
 from sitelora.federation.schedules import RateSetter, Schedule
 from sitelora.federation.state import SiteState, paired
+from sitelora.federation.together import Together
 from sitelora.method import TRAVELLING, Method, Model, Pass
 from sitelora.networks.compiled import done_alike
 from sitelora.regularizers.base import SiteView
 from sitelora.regularizers.seen import SeenInputs
-from sitelora.seeding import derive_seed, reseed
+from sitelora.seeding import reseed
 from sitelora.sharing.patterns import matches_any
 from sitelora.sharing.wire import WireFormat
 
@@ -78,6 +78,7 @@ class LocalRound:
         schedule: of the learning rate over the federation; by default the optimiser's rate throughout.
         max_gradient_norm: largest L2 norm of a step's whole gradient; 0 leaves it as it is.
         still: from the names that are sent, those that stay as received; by default none (`WireFormat.still`).
+        together: the processes that train this network in lockstep; by default this one.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class LocalRound:
         schedule: Schedule | None = None,
         max_gradient_norm: float = 0.0,
         still: Callable[[Collection[str]], frozenset[str]] | None = None,
+        together: Together | None = None,
     ) -> None:
         self._network = network
         self._method = method
@@ -108,7 +110,8 @@ class LocalRound:
         self._parameters = trained_parameters(network)
         self._device = next(iter(self._parameters.values())).device
         self._initial = self._values_now()
-        self._gradients = Gradients(self._parameters, max_norm=max_gradient_norm)
+        self._together = together or Together()
+        self._gradients = Gradients(self._parameters, max_norm=max_gradient_norm, together=self._together)
         self._losses: list[float] = []
         self._progress: Progress | None = None
         self._steps_total = 0
@@ -198,7 +201,7 @@ class LocalRound:
             companions=outgoing,
             state=state,
             metrics={
-                "loss": float(np.mean(self._losses)),
+                "loss": self._together.mean(float(np.mean(self._losses))),
                 "steps": float(len(self._losses)),
                 **self._gradients.metrics(),
             },
@@ -250,7 +253,7 @@ class LocalRound:
         self._gradients.begin(view, one.regularizers, moving, mean=wanted)
         before = len(self._losses)
         reseed(*seeds)
-        set_rnd(self._trainer.data_loader.dataset, derive_seed(*seeds, "transforms") % 2**32)  # type: ignore[union-attr]
+        self._together.own_transforms(self._trainer.data_loader.dataset, *seeds)  # type: ignore[union-attr]
         self._trainer.state.epoch = 0
         self._trainer.state.iteration = 0
         self._trainer.state.max_epochs = self._epochs

@@ -15,7 +15,7 @@ from sitelora.federation.wants import FULL, system_code
 _CONFIG_FAILURE = "Failed to instantiate component"
 FAILED = "failed"
 UNLISTED = "unlisted"
-OUT_OF_MEMORY, DISK_FULL = PASSING = ("out_of_memory", "disk_full")
+OUT_OF_MEMORY, DISK_FULL, _ = PASSING = ("out_of_memory", "disk_full", "process_lost")
 """Codes of a want that may have passed when the site is asked again: others may have taken what there is."""
 
 REMEDIES = {
@@ -41,6 +41,7 @@ REMEDIES = {
     "out_of_memory": "it ran out of memory: lower batch_size or image_size, or give the site more",
     "disk_full": "its disk is full: free space in its SITELORA_HOME",
     "file_refused": "a file there cannot be read or written: the site's log names it",
+    "process_lost": "another process of it ended or stopped in a round: the same job goes on; processes 1 needs none",
     "no_answer": "it did not answer in time: see whether it runs; its log says what it does",
     FAILED: "it failed: the site's own log says why",
     UNLISTED: "it answered with a code that is not on the list: install the same SiteLoRA version at both",

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence, Sized
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -63,10 +64,30 @@ class Together:
         self._group.broadcast(sent, 0).wait()
         return [int(value) for value in sent]
 
-    def own_transforms(self, dataset: Any, *, seed: int) -> None:
-        """Let the random transforms of a dataset draw what those of the other processes do not; the first keeps its."""
-        if not self.first:
-            set_rnd(dataset, derive_seed(seed, "transforms", "process", self.rank) % 2**32)
+    def mean(self, value: float) -> float:
+        """Return the mean of a number over all processes."""
+        found = torch.tensor([value], dtype=torch.float64)
+        if self.count > 1:
+            found = found.to(self._device)
+            self._group.allreduce([found]).wait()
+        return float(found) / self.count
+
+    def speak_over(self, group: Any) -> None:
+        """Take a group once the others are there."""
+        self._group = group
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Train without the others for a while."""
+        count, self.count = self.count, 1
+        try:
+            yield
+        finally:
+            self.count = count
+
+    def own_transforms(self, dataset: Any, *parts: object) -> None:
+        """Seed the random transforms of a dataset from the parts and, but in the first process, from its number."""
+        set_rnd(dataset, derive_seed(*parts, "transforms", *(() if self.first else (self.rank,))) % 2**32)
 
     def close(self) -> None:
         """Leave the others."""
