@@ -27,6 +27,7 @@ import torch
 from step import CASES, interleaved, ours, stepper
 from torch import nn
 
+from sitelora.adapters.base import modules_of
 from sitelora.comparison.run import commit
 from sitelora.federation.build_network import trained_parameters
 from sitelora.federation.machine import hardware, versions
@@ -50,12 +51,16 @@ def gradients(network: nn.Module) -> dict[str, torch.Tensor]:
     return {n: p.grad.clone() for n, p in trained_parameters(network).items() if p.grad is not None}
 
 
+def _compile(network: nn.Module) -> nn.Module:
+    return compile_blocks(network, [block for _, block in modules_of(network, "@blocks")])
+
+
 def row(name: str, precision: str, *, rounds: int) -> dict[str, Any]:
     """Return the figures of one case."""
     arch, size, batch = CASES[name]
     networks = {who: ours(arch, size, precision=precision) for who in ("eager", "compiled")}
     steps = {who: stepper(network, size, batch, light=True) for who, network in networks.items()}
-    compile_blocks(networks["compiled"])
+    _compile(networks["compiled"])
     torch._dynamo.utils.counters.clear()
     steps["eager"]()
     first = {"cold": seconds_of(steps["compiled"])}
@@ -66,7 +71,7 @@ def row(name: str, precision: str, *, rounds: int) -> dict[str, Any]:
     times = interleaved(steps, rounds=rounds)
     torch._dynamo.reset()
     again = ours(arch, size, precision=precision)
-    first["warm"] = seconds_of(stepper(compile_blocks(again), size, batch, light=True))
+    first["warm"] = seconds_of(stepper(_compile(again), size, batch, light=True))
     torch._dynamo.reset()
     eager, compiled = (times[who]["cpu_ms"] / 1000 for who in ("eager", "compiled"))
     found: dict[str, Any] = {

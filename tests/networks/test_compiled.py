@@ -16,11 +16,12 @@ import torch._dynamo
 import torch._inductor.cpp_builder
 from torch import Tensor, nn
 
+from sitelora.adapters.base import modules_of
 from sitelora.adapters.lora import set_base_delta, set_strengths
 from sitelora.federation.build_network import adapted_network, merged_state, trained_parameters
 from sitelora.method_registry import accepted, find_method
 from sitelora.networks import compiled
-from sitelora.networks.compiled import REMEDY, compile_blocks, done_alike, hold_back, require_compiler
+from sitelora.networks.compiled import REMEDY, done_alike, hold_back, require_compiler
 from sitelora.networks.precision import has_bf16
 from sitelora.networks.sam import SamSegmenter
 from sitelora.networks.vit.shapes import PICTURE_SHAPES, TOKEN, PictureShape
@@ -58,6 +59,10 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
     yield
     torch._dynamo.reset()
+
+
+def compile_blocks(network: nn.Module) -> nn.Module:
+    return compiled.compile_blocks(network, [block for _, block in modules_of(network, "@blocks")])
 
 
 def toy(name: str = "fedavg_lora", precision: str = "fp32") -> nn.Module:
@@ -243,11 +248,6 @@ def test_no_compiler_is_said_before_anything_is_built() -> None:
     with nowhere, pytest.raises(ValueError, match=r"found compile=true and no C\+\+ compiler") as refused:
         require_compiler(CPU)
     assert REMEDY in str(refused.value)
-
-
-def test_a_network_without_blocks_is_refused() -> None:
-    with pytest.raises(ValueError, match="declares no part @blocks"):
-        compile_blocks(nn.Linear(2, 2))
 
 
 def test_nobody_imports_a_compiler_who_does_not_ask_for_one() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sitelora.adapters.base import merge_adapters, remove_adapters
+from sitelora.adapters.base import merge_adapters, modules_of, remove_adapters
 from sitelora.adapters.lora import set_base_delta, set_strengths
 from sitelora.adapters.low_rank import LowRankPair
 from sitelora.federation.files import new_file
@@ -43,7 +43,7 @@ def adapted_network(
     network.partition = method.adapt(network, seed=seed)  # type: ignore[assignment]
     network.to(device)
     set_precision(network, precision)
-    return compile_blocks(network) if compile else network
+    return compile_blocks(network, [block for _, block in modules_of(network, "@blocks")]) if compile else network
 
 
 def partition_of(network: nn.Module) -> Partition:

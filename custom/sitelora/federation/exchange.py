@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sitelora.federation.frames import receive, send
 from sitelora.federation.refusals import FAILED
 from sitelora.federation.site_settings import SiteError
-from sitelora.simulator.worker_wire import receive, send
 
 LOST = "process_lost"
 

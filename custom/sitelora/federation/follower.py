@@ -15,8 +15,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sitelora.federation.frames import WorkerGone, receive, send
 from sitelora.late_imports import import_late
-from sitelora.simulator.worker_wire import WorkerGone, receive, send
 
 if TYPE_CHECKING:
     from sitelora.federation.site import Site

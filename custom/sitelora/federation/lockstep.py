@@ -6,7 +6,7 @@ on its own share of every batch (``together.py``), and says at the end what its 
 the site's. It keeps nothing.
 
 Who speaks to whom: the site to each follower over a pair of sockets that only the two have, in the frames of
-`simulator.worker_wire`: JSON and safetensors, no pickle. Nothing listens anywhere. A follower's command is fixed
+`frames`: JSON and safetensors, no pickle. Nothing listens anywhere. A follower's command is fixed
 (`COMMAND`); what it is told are values, judged again by the readers that the site uses. It ends when its standard input
 ends, which the kernel closes however the site's process dies.
 

@@ -15,14 +15,11 @@ import copy
 import logging
 import shutil
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-
-from sitelora.networks.parts import parts_of
-from sitelora.sharing.patterns import matches_any
 
 BACKEND = "inductor"
 MOST_VARIANTS = 64
@@ -62,23 +59,19 @@ def require_compiler(device: torch.device) -> None:
         raise ValueError(f"found compile=true and {missing}, for device {device}: install it, {REMEDY}")
 
 
-def compile_blocks(network: nn.Module) -> nn.Module:
-    """Let the blocks of a network's encoder run compiled in training; where one cannot be, all run as they are.
+def compile_blocks(network: nn.Module, blocks: Sequence[nn.Module]) -> nn.Module:
+    """Let blocks of a network run compiled in training; where one cannot be, all run as they are.
 
     Args:
-        network: adapted, on its device and in its precision. Blocks are what it declares as its part ``blocks``.
+        network: adapted, on its device and in its precision. blocks: of its encoder.
 
     Returns:
         The same network; its ``compiled`` attribute holds what decides.
 
     Raises:
-        ValueError: it declares no blocks, or there is no compiler.
+        ValueError: there is no compiler.
     """
     require_compiler(next(network.parameters()).device)
-    wanted = [name.removesuffix(".**") for name in parts_of(network).expand("@blocks")]
-    blocks = [module for name, module in network.named_modules() if name and matches_any(wanted, name)]
-    if not blocks:
-        raise ValueError(f"found compile=true and a {type(network).__name__} without blocks; {REMEDY}")
     network.compiled = _Compiled(blocks)  # type: ignore[assignment]
     return network
 
@@ -116,7 +109,7 @@ class _Compiled:
         fell_back: whether one could not be, so that none is any more. errors: by which torch says that.
     """
 
-    def __init__(self, blocks: list[nn.Module]) -> None:
+    def __init__(self, blocks: Sequence[nn.Module]) -> None:
         from torch._dynamo import config, exc
 
         config.recompile_limit = max(config.recompile_limit, MOST_VARIANTS)
