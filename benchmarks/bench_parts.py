@@ -73,6 +73,17 @@ def step(found: Mapping[str, Any]) -> Iterator[Figure]:
         yield Figure(what=f"{row['case']}, matrix products", value=share, unit="of the step", goal=goal, more=True)
 
 
+def compiled(found: Mapping[str, Any]) -> Iterator[Figure]:
+    for row in found["rows"]:
+        case = f"{row['case']} {row['precision']}"
+        yield Figure(what=f"{case}, a step eager over compiled", value=row["eager_over_compiled"], unit="times")
+        for when, words in (("cold", "compilation"), ("warm", "compilation in a later process")):
+            yield Figure(what=f"{case}, {words}", value=row[f"{when}_compilation"]["cpu_s"], unit="s of a core")
+            steps = row[f"{when}_break_even_steps"]
+            if steps is not None:  # else a compiled step is no faster
+                yield Figure(what=f"{case}, {words} is paid for after", value=steps, unit="steps")
+
+
 def scoring(found: Mapping[str, Any]) -> Iterator[Figure]:
     for kind in ("pictures", "volumes"):
         for when, words in (("between_rounds", "between rounds"), ("after_the_last_round", "with surfaces")):
@@ -148,6 +159,12 @@ PARTS: dict[str, Part] = {
         arguments=("--cases", "vit_b 224", "sam_tiny 128", "--rounds", "7"),
         figures=step,
         peers=True,
+    ),
+    "compile": Part(
+        what="the setting compile: a step eager and compiled, and the break-even",
+        script="compile.py",
+        arguments=("--cases", "vit_b 224", "sam_tiny 128", "--rounds", "7"),
+        figures=compiled,
     ),
     "scoring": Part(
         what="scoring a case",

@@ -18,6 +18,7 @@ FILES = [
     "configs/inference.json",
     "configs/logging.conf",
     "configs/metadata.json",
+    "configs/multi_gpu_train.json",
     "configs/settings.json",
     "configs/train.json",
     "docs/README.md",

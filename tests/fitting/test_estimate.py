@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sitelora.fitting.estimate import LARGEST_BATCH, Line, process_bytes, seconds_of
+from sitelora.fitting.estimate import Line, process_bytes, seconds_of
 from sitelora.fitting.measured import Measured, Memory
 from sitelora.typed_json import from_json, to_json
 
@@ -69,17 +69,19 @@ def test_the_largest_batch_is_on_the_line_with_room_to_spare() -> None:
     line = Line.through({2: 120.0, 4: 140.0, 8: 180.0}, floor=90)
     assert (line.base, line.each, line.missed) == pytest.approx((100, 10, 0))
     assert (line.at(1), line.at(20)) == pytest.approx((110, 300))
-    assert line.largest(1.15 * 300.01) == 20
-    assert line.largest(1.15 * 300.01, below=16) == 15, "it was tried and did not fit"
-    assert line.largest(100) == 0
-    assert line.largest(1e9) == LARGEST_BATCH
-    assert Line.through({2: 120.0, 4: 140.0}, floor=500).largest(1.15 * 400) == 0, "what does not grow does not fit"
+    assert line.largest(1.15 * 300.01, most=1024) == 20
+    assert line.largest(1.15 * 300.01, most=1024, below=16) == 15, "it was tried and did not fit"
+    assert line.largest(100, most=1024) == 0
+    assert line.largest(1e9, most=1024) == 1024
+    assert Line.through({2: 120.0, 4: 140.0}, floor=500).largest(1.15 * 400, most=1024) == 0, (
+        "what does not grow does not fit"
+    )
 
 
 def test_noise_is_no_slope() -> None:
     line = Line.through({2: 101.0, 4: 100.0}, floor=0)
     assert (line.each, line.missed) == (0, None)
-    assert line.largest(200) == LARGEST_BATCH
+    assert line.largest(200, most=1024) == 1024
     assert Line.through({3: 50.0}, floor=0).at(9) == 50
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from sitelora.cli import main
@@ -63,6 +68,31 @@ def test_what_cannot_be_probed_is_refused_by_name(
     assert "no data for dataset 'prostate'" in capsys.readouterr().err
     assert main(["fit", job, "--set", "batch=2"]) == 2
     assert "nothing is called batch" in capsys.readouterr().err
+
+
+def test_a_request_to_end_leaves_nothing_behind(tmp_path: Path, tiny_data: Path, job_of: JobOf) -> None:
+    """SIGTERM while a probe is at work: its process, and the folder that links to the site's images, are gone."""
+    job, scratch = job_of(tmp_path / "job"), tmp_path / "scratch"
+    scratch.mkdir()
+    command = [sys.executable, "-m", "sitelora.cli", "fit", str(job.path), "--data", str(tiny_data)]
+    env = {**os.environ, "TMPDIR": str(scratch), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    fitting = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        probes: list[psutil.Process] = []
+        while not probes and fitting.poll() is None:
+            probes = psutil.Process(fitting.pid).children(recursive=True)
+            time.sleep(0.05)
+        assert probes, "it started a probe"
+        assert list(scratch.glob("sitelora-fit-*/data/**/*.nii.gz")), "links to the site's images"
+        fitting.send_signal(signal.SIGTERM)
+        _, said = fitting.communicate(timeout=60)
+    finally:
+        fitting.kill()
+        fitting.wait()
+    assert (fitting.returncode, "sitelora: stopped" in said) == (128 + signal.SIGINT, True)
+    assert not list(scratch.glob("sitelora-fit-*"))
+    psutil.wait_procs(probes, timeout=10)
+    assert not [probe.pid for probe in probes if probe.is_running()]
 
 
 def request_of(job: JobFolder, folder: Path, data: str, *, batch: int = 1) -> ProbeRequest:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from running import started
+from sitelora.federation.frames import WorkerGone, receive, send
 from sitelora.federation.job import Job
 from sitelora.federation.task_names import BEGIN, TRAIN
 from sitelora.sharing.sealed import seal, unseal
@@ -21,7 +22,6 @@ from sitelora.simulator import run_workers
 from sitelora.simulator.processes import environment
 from sitelora.simulator.run_workers import RunWorkers, ask_worker, folder_of, is_private
 from sitelora.simulator.worker import Worker
-from sitelora.simulator.worker_wire import WorkerGone, receive, send
 from small_network import SMALL
 
 TICKET = {"federation": "iat_prostate", "uid": "run-1", "round": -1}

@@ -5,8 +5,8 @@ A layer lies over the one below as MONAI lays one config file over another: an i
 
 ``{{ }}`` in every text and string is Jinja2. It knows ``bundle``, the bundle's name, ``version``, SiteLoRA's,
 ``below``, the configs before the bundle's own values, and the parts that are written already, in this order:
-``train``, ``inference``, ``evaluate``, ``metadata``, ``settings``, ``readme``. A string that is nothing but one
-``{{ }}`` keeps the value's type.
+``train``, ``multi_gpu_train``, ``inference``, ``evaluate``, ``metadata``, ``settings``, ``readme``. A string that is
+nothing but one ``{{ }}`` keeps the value's type.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sitelora import __version__
 from sitelora.value_kinds import did_you_mean
 
 SOURCE = Path(__file__).resolve().parent
-CONFIGS = ("train", "inference", "evaluate", "metadata", "settings")
+CONFIGS = ("train", "multi_gpu_train", "inference", "evaluate", "metadata", "settings")
 TEXTS = ("LICENSE", "configs/logging.conf", "docs/README.md", "docs/data_license.txt")
 SAID_ABOVE = re.compile(r"<what the (task|bundle) says>")
 """The value of an id that has none yet."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sitelora.fitting.estimate import LARGEST_BATCH, MARGIN
+from sitelora.fitting.estimate import MARGIN
 from sitelora.fitting.fit import Fit
 from sitelora.metric import ABSENT
 from sitelora.report.format_values import bytes_text, columns, count_text, percent_text, seconds_text
@@ -53,8 +53,8 @@ def format_fit(found: Fit) -> str:
         *columns(
             [
                 ["memory", "largest batch"],
-                [f"here, {bytes_text(found.memory_bytes)}", _batch(found.here)],
-                *([name, _batch(most)] for name, most in found.largest_batch.items()),
+                [f"here, {bytes_text(found.memory_bytes)}", _batch(found.here, found.most_batch)],
+                *([name, _batch(most, found.most_batch)] for name, most in found.largest_batch.items()),
             ]
         ),
         "",
@@ -77,10 +77,10 @@ def format_fit(found: Fit) -> str:
     return "\n".join(lines)
 
 
-def _batch(most: int) -> str:
-    if not most:
+def _batch(largest: int, most: int) -> str:
+    if not largest:
         return "none fits"
-    return f"{most} (the most that may be set)" if most >= LARGEST_BATCH else str(most)
+    return f"{largest} (the most that may be set)" if largest >= most else str(largest)
 
 
 def _short(seconds: float | None) -> str:

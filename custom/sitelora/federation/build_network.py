@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sitelora.adapters.base import merge_adapters, remove_adapters
+from sitelora.adapters.base import merge_adapters, modules_of, remove_adapters
 from sitelora.adapters.lora import set_base_delta, set_strengths
 from sitelora.adapters.low_rank import LowRankPair
 from sitelora.federation.files import new_file
 from sitelora.method import Method, Model
+from sitelora.networks.compiled import compile_blocks
 from sitelora.networks.precision import set_precision
 from sitelora.serving.model_file import MADE
 from sitelora.sharing.patterns import clean_name
@@ -23,9 +24,18 @@ from sitelora.sharing.wire import packet_sha256
 
 
 def adapted_network(
-    network: nn.Module, method: Method, *, seed: int, precision: str, device: torch.device | str
+    network: nn.Module,
+    method: Method,
+    *,
+    seed: int,
+    precision: str,
+    device: torch.device | str,
+    compile: bool = False,
 ) -> nn.Module:
     """Insert a method's adapters, freeze the base, choose the precision and move the network to its device.
+
+    Args:
+        compile: let its encoder's blocks train compiled (``networks/compiled.py``).
 
     Returns:
         The same network; its ``partition`` attribute holds the partition of its tensors.
@@ -33,7 +43,7 @@ def adapted_network(
     network.partition = method.adapt(network, seed=seed)  # type: ignore[assignment]
     network.to(device)
     set_precision(network, precision)
-    return network
+    return compile_blocks(network, [block for _, block in modules_of(network, "@blocks")]) if compile else network
 
 
 def partition_of(network: nn.Module) -> Partition:

@@ -3,6 +3,10 @@
 A regularizer's gradient is computed by itself, after the task's. So it can be measured against the task's over the
 same tensors, and bounded by a share of it (Regularizer.largest_share); added up they are what one backward pass of the
 sum would give. Clipping is by the norm of the whole gradient (Pascanu et al. 2013, arXiv:1211.5063).
+
+Of several processes that train together (``together.py``) the mean of the task's gradients comes first: whatever looks
+at a gradient afterwards (the mean that a method keeps, a regularizer's share, clipping) sees that of one process with
+all cases. A regularizer's is averaged too, as it may be of what its own process read.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 
+from sitelora.federation.together import Together
 from sitelora.regularizers.base import Penalty, Regularizer, SiteView
 
 
@@ -23,16 +28,20 @@ class Gradients:
     Args:
         parameters: the trained tensors by name.
         max_norm: largest L2 norm of a step's whole gradient; 0 leaves it as it is.
+        together: the processes that train the same network; by default this one.
 
     Raises:
         ValueError: a norm below 0.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], *, max_norm: float = 0.0) -> None:
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], *, max_norm: float = 0.0, together: Together | None = None
+    ) -> None:
         if not max_norm >= 0:
             raise ValueError(f"max_gradient_norm is {max_norm}; expected 0 (no clipping) or a number above 0")
         self._parameters = parameters
         self._max_norm = max_norm
+        self._together = together or Together()
         self._moving: list[nn.Parameter] = list(parameters.values())
         self._frozen: list[nn.Parameter] = []
         self._penalties: list[tuple[Penalty, float | None]] = []
@@ -68,6 +77,7 @@ class Gradients:
         """Turn the task's gradient into the one that the optimiser sees."""
         for parameter in self._frozen:
             parameter.grad = None
+        self._together.average([p.grad for p in self._moving if p.grad is not None])
         self._note()
         before = {id(p): p.grad.detach().clone() for p in self._moving if p.grad is not None} if self._penalties else {}
         for penalty, largest_share in self._penalties:
@@ -120,6 +130,7 @@ class Gradients:
                 return
             gradients = torch.autograd.grad(value, self._moving, allow_unused=True)
         pairs = [(p, g) for p, g in zip(self._moving, gradients, strict=True) if g is not None]
+        self._together.average([g for _, g in pairs])
         norm = _norm([g for _, g in pairs])
         of_task = _norm([task[id(p)] for p, _ in pairs if id(p) in task])
         share = norm / of_task if of_task else 0.0

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.data.utils import set_rnd
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
@@ -31,15 +29,18 @@ from sitelora.federation.light_step import lighten
 from sitelora.federation.moments import load_moments, on_cpu, take_moments
 from sitelora.federation.schedules import RateSetter, Schedule
 from sitelora.federation.state import SiteState, paired
+from sitelora.federation.together import Together
 from sitelora.method import TRAVELLING, Method, Model, Pass
+from sitelora.networks.compiled import done_alike
 from sitelora.regularizers.base import SiteView
 from sitelora.regularizers.seen import SeenInputs
-from sitelora.seeding import derive_seed
+from sitelora.seeding import reseed
 from sitelora.sharing.patterns import matches_any
 from sitelora.sharing.wire import WireFormat
 
 logger = logging.getLogger(__name__)
 
+Tensors = Mapping[str, Tensor]
 Progress = Callable[[int, int, float], None]
 """Called after every optimiser step with (steps done, steps in the round, loss)."""
 
@@ -65,14 +66,6 @@ class RoundOutcome:
     metrics: dict[str, float]
 
 
-def reseed(*parts: object) -> None:
-    """Seed python, numpy and torch from the parts."""
-    seed = derive_seed(*parts)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
 class LocalRound:
     """Trains one site's network for one round at a time.
 
@@ -85,6 +78,7 @@ class LocalRound:
         schedule: of the learning rate over the federation; by default the optimiser's rate throughout.
         max_gradient_norm: largest L2 norm of a step's whole gradient; 0 leaves it as it is.
         still: from the names that are sent, those that stay as received; by default none (`WireFormat.still`).
+        together: the processes that train this network in lockstep; by default this one.
     """
 
     def __init__(
@@ -98,6 +92,7 @@ class LocalRound:
         schedule: Schedule | None = None,
         max_gradient_norm: float = 0.0,
         still: Callable[[Collection[str]], frozenset[str]] | None = None,
+        together: Together | None = None,
     ) -> None:
         self._network = network
         self._method = method
@@ -115,7 +110,8 @@ class LocalRound:
         self._parameters = trained_parameters(network)
         self._device = next(iter(self._parameters.values())).device
         self._initial = self._values_now()
-        self._gradients = Gradients(self._parameters, max_norm=max_gradient_norm)
+        self._together = together or Together()
+        self._gradients = Gradients(self._parameters, max_norm=max_gradient_norm, together=self._together)
         self._losses: list[float] = []
         self._progress: Progress | None = None
         self._steps_total = 0
@@ -150,11 +146,17 @@ class LocalRound:
             round_number: r, from 0.
             received: fp32 values of all shared tensors, on the CPU.
             companions: further tensors of the method that came with the message, on the CPU.
-            state: the private state after round r-1, on the CPU; changed in place and returned.
+            state: the private state after round r-1, on the CPU; changed in place. The one returned is to be used.
 
         Raises:
             TrainingError: a loss or a trained value that is not finite, or no optimiser step at all.
         """
+        given = round_number, received, companions, progress
+        return done_alike(self._network, lambda before: self._run(*given, before), state)
+
+    def _run(
+        self, round_number: int, received: Tensors, companions: Tensors, progress: Progress | None, state: SiteState
+    ) -> RoundOutcome:
         passes = self._method.passes(round_number)
         self._losses, self._progress = [], progress
         self._gradients.forget()
@@ -199,7 +201,7 @@ class LocalRound:
             companions=outgoing,
             state=state,
             metrics={
-                "loss": float(np.mean(self._losses)),
+                "loss": self._together.mean(float(np.mean(self._losses))),
                 "steps": float(len(self._losses)),
                 **self._gradients.metrics(),
             },
@@ -251,7 +253,7 @@ class LocalRound:
         self._gradients.begin(view, one.regularizers, moving, mean=wanted)
         before = len(self._losses)
         reseed(*seeds)
-        set_rnd(self._trainer.data_loader.dataset, derive_seed(*seeds, "transforms") % 2**32)  # type: ignore[union-attr]
+        self._together.own_transforms(self._trainer.data_loader.dataset, *seeds)  # type: ignore[union-attr]
         self._trainer.state.epoch = 0
         self._trainer.state.iteration = 0
         self._trainer.state.max_epochs = self._epochs

@@ -15,7 +15,7 @@ from sitelora.federation.wants import FULL, system_code
 _CONFIG_FAILURE = "Failed to instantiate component"
 FAILED = "failed"
 UNLISTED = "unlisted"
-OUT_OF_MEMORY, DISK_FULL = PASSING = ("out_of_memory", "disk_full")
+OUT_OF_MEMORY, DISK_FULL, _ = PASSING = ("out_of_memory", "disk_full", "process_lost")
 """Codes of a want that may have passed when the site is asked again: others may have taken what there is."""
 
 REMEDIES = {
@@ -26,6 +26,7 @@ REMEDIES = {
     "settings_refused": "the job asks for values that the installed bundle does not allow: correct the job",
     "configuration_refused": "its own local/sitelora.json is not usable: correct it at the site",
     "device_unfit": "its device is not there or has no bf16: set device or precision in its local/sitelora.json",
+    "compiler_missing": "compile is set there and it has no compiler: install g++ or set compile to false",
     "version_differs": "it has another SiteLoRA version than the server: install the same at both",
     "run_changed": "its state is of another version, bundle or base: resume with those of the run, or use another uid",
     "turn_refused": "the task is not the one that comes next there: resume the run with its uid, or use another uid",
@@ -40,6 +41,7 @@ REMEDIES = {
     "out_of_memory": "it ran out of memory: lower batch_size or image_size, or give the site more",
     "disk_full": "its disk is full: free space in its SITELORA_HOME",
     "file_refused": "a file there cannot be read or written: the site's log names it",
+    "process_lost": "another process of it ended or stopped in a round: the same job goes on; processes 1 needs none",
     "no_answer": "it did not answer in time: see whether it runs; its log says what it does",
     FAILED: "it failed: the site's own log says why",
     UNLISTED: "it answered with a code that is not on the list: install the same SiteLoRA version at both",

@@ -35,7 +35,9 @@ from sitelora.federation.served import (
 )
 from sitelora.federation.site_scores import SiteScores
 from sitelora.federation.site_settings import Answer, SiteSettings, require_allowed_base, require_device
+from sitelora.federation.site_trainer import trainer_of
 from sitelora.federation.state import Damaged, SiteState, SiteStore, StoredRound
+from sitelora.federation.together import Together
 from sitelora.federation.turns import Turns
 from sitelora.method import Model
 from sitelora.server.types import ANY_SITE
@@ -76,6 +78,7 @@ class Site:
         self.seed = int(self._parser.get_parsed_content("seed"))
         self.method, self.task = settings.run.method, settings.run.task
         self._served: tuple[str, Served] | None = None
+        self.together: Together | None = None  # where this process is a follower of the site's own
         self.trained: Model | None = None  # of the last validated round, before the server made anything of it
         self.store = SiteStore(settings.run_folder / settings.site)
         self.turns = Turns(site=settings.site, store=self.store, rounds=settings.rounds, missed=settings.missed)
@@ -95,16 +98,7 @@ class Site:
     @cached_property
     def local_round(self) -> LocalRound:
         """The trainer of this site, built at first use."""
-        return LocalRound(
-            network=self.network,
-            method=self.method,
-            trainer=self._parser.get_parsed_content("train#trainer"),
-            seed=self.seed,
-            site=self.settings.site,
-            schedule=self._parser.get_parsed_content("schedule") if "schedule" in self._parser else None,
-            max_gradient_norm=float(self._parser.get_parsed_content("max_gradient_norm")),
-            still=self.settings.wire.still,
-        )
+        return trainer_of(self.settings, self._parser, self.network, together=self.together)
 
     @cached_property
     def border(self) -> Border:

@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 from torch import Tensor
 
 from sitelora.bundle import EMBEDDED
+from sitelora.networks.compiled import require_compiler
 from sitelora.networks.devices import usable_device
 from sitelora.networks.precision import resolve_precision
 from sitelora.networks.tensor_file import file_of, file_sha256
@@ -109,7 +110,7 @@ class SiteSettings:
 
 
 def require_device(site: str, parser: ConfigParser) -> None:
-    """Refuse a device or a precision that is not there, before anything is built or trained.
+    """Refuse a device, a precision or a compiler that is not there, before anything is built or trained.
 
     Args:
         site: its name. parser: of the bundle's train.json, with the values of the run.
@@ -122,6 +123,11 @@ def require_device(site: str, parser: ConfigParser) -> None:
         resolve_precision(str(parser.get_parsed_content("precision")), device)
     except ValueError as error:
         raise SiteError(f"site {site}: {error}", code="device_unfit") from error
+    if parser.get("compile"):
+        try:
+            require_compiler(device)
+        except ValueError as error:
+            raise SiteError(f"site {site}: {error}", code="compiler_missing") from error
 
 
 def require_allowed_base(site: str, parser: ConfigParser, bases: Sequence[str] | None) -> None:

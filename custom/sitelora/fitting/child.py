@@ -50,17 +50,17 @@ def run_probe(request: ProbeRequest, *, most_bytes: int | None) -> Measured | Do
         process = subprocess.Popen(
             command, env=env, cwd=request.home, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
         )
-        over, done = threading.Event(), threading.Event()
-        watch = threading.Thread(target=_end_above, args=(process, most_bytes, over, done), daemon=True)
-        watch.start()
         try:
+            over, done = threading.Event(), threading.Event()
+            watch = threading.Thread(target=_end_above, args=(process, most_bytes, over, done), daemon=True)
+            watch.start()
             out, _ = process.communicate(json.dumps(to_json(request)))
         finally:
-            done.set()
-            watch.join()
-            if process.poll() is None:  # Ctrl-C
+            if process.poll() is None:  # Ctrl-C or SIGTERM
                 process.kill()
                 process.wait()
+            done.set()
+            watch.join()
         errors.seek(0)
         said = errors.read().decode(errors="replace").strip()
     if over.is_set():

@@ -15,8 +15,6 @@ from sitelora.fitting.measured import Measured, Memory
 MARGIN = 1.15
 """The estimate is promised to be right within 15 %; what is said to fit has that much room above it."""
 PRESETS_GB = (8, 16, 24, 80)
-LARGEST_BATCH = 1024
-"""What bundles let a site set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,17 +110,18 @@ class Line:
         """Return the bytes at a batch."""
         return max(self.floor, self.base + self.each * batch)
 
-    def largest(self, there_is: float, *, below: int | None = None) -> int:
+    def largest(self, there_is: float, *, most: int, below: int | None = None) -> int:
         """Return the largest batch for this memory, with the margin; 0 where none fits.
 
         Args:
-            there_is: bytes. below: a batch that did not fit when it was tried with no more than that.
+            there_is: bytes. most: that may be set. below: a batch that did not fit when it was tried with no more
+                than that.
         """
         room = there_is / MARGIN
         if self.at(1) > room:
             return 0
-        most = LARGEST_BATCH if not self.each else int(min(LARGEST_BATCH, (room - self.base) // self.each))
-        return max(1, min(most, below - 1) if below is not None else most)
+        fits = most if not self.each else int(min(most, (room - self.base) // self.each))
+        return max(1, min(fits, below - 1) if below is not None else fits)
 
 
 def batches_to_probe(batch: int) -> Sequence[int]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 
+from sitelora.declared import declared
 from sitelora.federation.bundle_config import data_needs
 from sitelora.federation.job import Job
 from sitelora.fitting.cases import described, probe_cases
@@ -25,6 +26,7 @@ from sitelora.fitting.estimate import (
 )
 from sitelora.fitting.measured import WARM_UP, Measured, Memory, ProbeRequest
 from sitelora.settings import changed_values
+from sitelora.simulator.processes import sigterm_as_interrupt
 from sitelora.value_kinds import SettingsError
 
 STEPS, FEWER_STEPS = WARM_UP + 5, WARM_UP + 2
@@ -60,7 +62,8 @@ class Fit:
         measured: at the job's own values. on_card: whether ``bytes`` are a card's, else the process's.
         memory_bytes: that there are. bytes: at the job's values. process_bytes: resident, the same on a processor.
         fits: with the margin. seconds: what it takes. line: of the memory in the batch. tried: every probe.
-        largest_batch: by GB of memory; ``here`` for what there is. largest_image: of those tried that fit, at the
+        largest_batch: by GB of memory; ``here`` for what there is. most_batch: that may be set at
+            all. largest_image: of those tried that fit, at the
             job's batch.
     """
 
@@ -82,6 +85,7 @@ class Fit:
     tried: Sequence[Tried]
     here: int
     largest_batch: Mapping[str, int]
+    most_batch: int
     largest_image: int | None
 
 
@@ -116,7 +120,8 @@ def fit(
     wanted, size = int(parser["batch_size"]), int(parser["image_size"])
     device = str(parser.get_parsed_content("device"))
     there_is = memory_bytes or _memory_of(device)
-    with tempfile.TemporaryDirectory(prefix="sitelora-fit-") as scratch:
+    # A request to end is an exception: what links to the site's images goes, and so does the probe.
+    with sigterm_as_interrupt(), tempfile.TemporaryDirectory(prefix="sitelora-fit-") as scratch:
         found = probe_cases(
             job.dataset, site, data_needs(job.bundle, parser), root=data, out=Path(scratch) / "data", named=bool(data)
         )
@@ -135,7 +140,8 @@ def fit(
             points[other] = prober.bytes(told, told.train)
         image = None if quick else _sizes(prober, job, batch, size, say)
     line = Line.through(points, floor=floor)
-    largest = {f"{gigabytes} GB": line.largest(gigabytes * 1e9) for gigabytes in PRESETS_GB}
+    most = most_batch(job.bundle)
+    largest = {f"{gigabytes} GB": line.largest(gigabytes * 1e9, most=most) for gigabytes in PRESETS_GB}
     return Fit(
         job=job.federation,
         site=site,
@@ -153,10 +159,18 @@ def fit(
         seconds=seconds_of(own, counts, rounds=job.rounds, evaluates=job.evaluate),
         line=line,
         tried=prober.tried,
-        here=line.largest(there_is, below=too_large),
+        here=line.largest(there_is, most=most, below=too_large),
         largest_batch=largest,
+        most_batch=most,
         largest_image=image,
     )
+
+
+def most_batch(bundle: str) -> int:
+    """Return the largest batch that a bundle lets a site set."""
+    limits = declared(bundle)["batch_size"].kind.limits
+    assert limits is not None
+    return int(limits.most)
 
 
 def _sizes(prober: _Prober, job: Job, batch: int, size: int, say: Callable[[str], None]) -> int | None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sitelora.networks.compiled import hold_back
 from sitelora.sharing.patterns import clean_name
 
 
@@ -25,6 +26,7 @@ class SeenInputs:
         self._network = network
         self._seen: dict[str, Tensor] = {}
         self._hooks: dict[str, torch.utils.hooks.RemovableHandle] = {}
+        self._compile_again = _nothing
 
     def watch(self, name: str) -> None:
         """Keep what a projection reads from now on.
@@ -35,6 +37,9 @@ class SeenInputs:
         if name in self._hooks:
             return
         host = {clean_name(each): module for each, module in self._network.named_modules()}[name]
+
+        if not self._hooks:  # compiled code runs no hook that came after it
+            self._compile_again = hold_back(self._network, "a regularizer looks at what their projections read")
 
         def keep(_: nn.Module, inputs: tuple[Any, ...]) -> None:
             if torch.is_grad_enabled():
@@ -55,4 +60,9 @@ class SeenInputs:
         for hook in self._hooks.values():
             hook.remove()
         self._hooks.clear()
+        self._compile_again()
         self._seen.clear()
+
+
+def _nothing() -> None:
+    """Nothing was held back."""

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.federation.files import PRIVATE_FILE, PRIVATE_FOLDER
+from sitelora.federation.frames import WorkerGone, receive, send
 from sitelora.simulator.worker import COMMAND, OURS
-from sitelora.simulator.worker_wire import WorkerGone, receive, send
 
 PATIENCE_S = 10.0
 _LOOK_S = 0.2

@@ -26,7 +26,7 @@ from sitelora.simulator.check_outcome import problems_of, read_result
 from sitelora.simulator.event_follower import EventFollower, RunView, SiteView
 from sitelora.simulator.gpus import require_gpus
 from sitelora.simulator.live_view import RunDisplay
-from sitelora.simulator.processes import ProcessFamily, simulator_command
+from sitelora.simulator.processes import ProcessFamily, sigterm_as_interrupt, simulator_command
 from sitelora.simulator.resolve_run import ChosenRun, choose_run
 
 logger = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ def _simulated(
     if display is not None and run.found:
         stream.write(f"going on with {run.uid}, which was stopped; --new begins another run\n")
     place.stopped.unlink(missing_ok=True)
-    with _sigterm_as_interrupt():
+    with sigterm_as_interrupt():
         command = simulator_command(job=run.job.path, workspace=run.workspace, threads=threads, gpus=gpus)
         simulator = ProcessFamily(command, folder=run.workspace.parent, env=run.env, log=log)
         try:
@@ -189,23 +189,6 @@ def _interrupted(run: ChosenRun, log: Path) -> SimulationResult:
         log=log,
         interrupted=True,
     )
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let a request to end stop the simulator too; Python lets only the main thread ask for that."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -41,6 +41,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sitelora.federation.frames import receive, send
 from sitelora.federation.job import Job
 from sitelora.federation.site_tasks import Outcome, SiteTasks
 from sitelora.federation.task_names import TASKS
@@ -49,7 +50,6 @@ from sitelora.late_imports import import_late
 from sitelora.names import checked_name
 from sitelora.policy.own_config import OwnConfig
 from sitelora.sharing.sealed import seal, unseal
-from sitelora.simulator.worker_wire import receive, send
 
 COMMAND = (sys.executable, "-P", "-m", "sitelora.simulator.worker")
 """``-P``: no module is taken from the working folder."""

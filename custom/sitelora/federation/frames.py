@@ -1,4 +1,4 @@
-"""What a site's process and the worker of its run say to each other: a JSON object and tensors as bytes, in frames.
+"""What a site's process says to the worker of a simulated run, or to its followers: JSON and tensors, in frames.
 
 A frame is two lengths, the JSON and a packet in safetensors' format. Both are data: no pickle, no name of a class.
 """
@@ -19,7 +19,7 @@ LARGEST_WORDS = 64 * 1024 * 1024
 
 
 class WorkerGone(ConnectionError):
-    """The other end has ended in the middle of something."""
+    """The other end has ended, in the middle of something or before it."""
 
     code = FAILED
 
