@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -29,12 +28,13 @@ from sitelora.federation.build_network import load_model, load_values, partition
 from sitelora.federation.gradients import Gradients
 from sitelora.federation.light_step import lighten
 from sitelora.federation.moments import load_moments, on_cpu, take_moments
+from sitelora.federation.prefix import follow_views
 from sitelora.federation.schedules import RateSetter, Schedule
 from sitelora.federation.state import SiteState, paired
 from sitelora.method import TRAVELLING, Method, Model, Pass
 from sitelora.regularizers.base import SiteView
 from sitelora.regularizers.seen import SeenInputs
-from sitelora.seeding import derive_seed
+from sitelora.seeding import derive_seed, reseed
 from sitelora.sharing.patterns import matches_any
 from sitelora.sharing.wire import WireFormat
 
@@ -65,14 +65,6 @@ class RoundOutcome:
     metrics: dict[str, float]
 
 
-def reseed(*parts: object) -> None:
-    """Seed python, numpy and torch from the parts."""
-    seed = derive_seed(*parts)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
 class LocalRound:
     """Trains one site's network for one round at a time.
 
@@ -85,6 +77,13 @@ class LocalRound:
         schedule: of the learning rate over the federation; by default the optimiser's rate throughout.
         max_gradient_norm: largest L2 norm of a step's whole gradient; 0 leaves it as it is.
         still: from the names that are sent, those that stay as received; by default none (`WireFormat.still`).
+        prefix_cache: keep what the frozen beginning of the network gives for the trainer's fixed views.
+
+    Attributes:
+        prefix: what is kept so; None without.
+
+    Raises:
+        SettingsError: the prefix is to be kept, and the trainer has no fixed views.
     """
 
     def __init__(
@@ -98,6 +97,7 @@ class LocalRound:
         schedule: Schedule | None = None,
         max_gradient_norm: float = 0.0,
         still: Callable[[Collection[str]], frozenset[str]] | None = None,
+        prefix_cache: bool = False,
     ) -> None:
         self._network = network
         self._method = method
@@ -105,6 +105,7 @@ class LocalRound:
         # With it, ignite goes on with the dead run after an exception: the next round would end without a step.
         self._trainer.interrupt_resume_enabled = False
         lighten(trainer)
+        self.prefix = follow_views(trainer, network, seed, site, keep=prefix_cache)
         self._seed = seed
         self._site = site
         self._still_of, self._still = still or WireFormat().still, frozenset[str]()
