@@ -117,7 +117,7 @@ class PrefixCache:
         )
         if key != self._key:
             if self._kept:
-                self._say("the frozen base has changed; what was kept of it is made again (prefix_cache)")
+                self._say("the frozen base, its end or the views are others now: all is made again (prefix_cache)")
             self._forget()
             self._make(first)
         self._key, self._first = key, first
@@ -131,7 +131,7 @@ class PrefixCache:
             return None
         still = all(is_still(module) for module in self._modules)
         if not still or self._changes_now() != self._changes:
-            self._say("something listens to the frozen base or has changed it; this step is computed in full")
+            self._say("the frozen base has changed or is listened to: steps are computed in full (prefix_cache)")
             return None
         device = self._device()
         flows = [self._kept[number] for number in numbers]
@@ -213,7 +213,7 @@ def follow_views(trainer: SupervisedTrainer, network: nn.Module, *seeds: object,
     Raises:
         SettingsError: something is to be kept and there are no fixed views.
     """
-    dataset = trainer.data_loader.dataset  # type: ignore[union-attr]
+    dataset: Any = trainer.data_loader.dataset  # type: ignore[union-attr]
     if isinstance(dataset, FixedViews):
         dataset.draw_from(*seeds)
     if not keep:
