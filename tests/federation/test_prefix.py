@@ -134,7 +134,7 @@ def test_cached_or_not_losses_and_trained_values_are_the_same(
     values, found, kept = values_of(bundle, method, arguments, more), [], list[int]()
 
     def note(sites: dict[str, Site], _: Any) -> None:
-        kept.extend(cache.first for site in sites.values() if (cache := site.local_round.prefix) is not None)
+        kept.extend(cache.first for site in sites.values() if (cache := site.local_round.followed.prefix) is not None)
 
     for keep in (False, True):
         home = tmp_path / str(keep)
@@ -186,8 +186,8 @@ def decoder(data_of: Callable[[str], Path], tmp_path: Path) -> Callable[..., Sit
 
 
 def cache_of(site: Site) -> PrefixCache:
-    assert site.local_round.prefix is not None
-    return site.local_round.prefix
+    assert site.local_round.followed.prefix is not None
+    return site.local_round.followed.prefix
 
 
 def test_a_round_that_is_done_again_ends_with_the_same_bits(decoder: Callable[..., Site]) -> None:
@@ -294,4 +294,4 @@ def test_a_cache_without_views_is_refused_before_anything_is_built(
 ) -> None:
     with pytest.raises(SettingsError, match="found prefix_cache true and views 0, expected a number of views"):
         decoder("one", views=0)
-    assert decoder("two", keep=False, views=0).local_round.prefix is None
+    assert decoder("two", keep=False, views=0).local_round.followed.prefix is None

@@ -80,7 +80,7 @@ class LocalRound:
         prefix_cache: keep what the frozen beginning of the network gives for the trainer's fixed views.
 
     Attributes:
-        prefix: what is kept so; None without.
+        followed: the trainer's fixed views, and what is kept of them.
 
     Raises:
         SettingsError: the prefix is to be kept, and the trainer has no fixed views.
@@ -105,7 +105,7 @@ class LocalRound:
         # With it, ignite goes on with the dead run after an exception: the next round would end without a step.
         self._trainer.interrupt_resume_enabled = False
         lighten(trainer)
-        self.prefix = follow_views(trainer, network, seed, site, keep=prefix_cache)
+        self.followed = follow_views(trainer, network, seed, site, keep=prefix_cache)
         self._seed = seed
         self._site = site
         self._still_of, self._still = still or WireFormat().still, frozenset[str]()

@@ -22,6 +22,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -204,7 +205,20 @@ class PrefixCache:
         self._said = text
 
 
-def follow_views(trainer: SupervisedTrainer, network: nn.Module, *seeds: object, keep: bool) -> PrefixCache | None:
+@dataclass(frozen=True)
+class Followed:
+    """The fixed views of a trainer and what is kept of them, where there are any."""
+
+    views: FixedViews | None
+    prefix: PrefixCache | None
+
+    @property
+    def seconds(self) -> float:
+        """What it took to draw the views and to compute what is kept."""
+        return sum(one.seconds for one in (self.views, self.prefix) if one is not None)
+
+
+def follow_views(trainer: SupervisedTrainer, network: nn.Module, *seeds: object, keep: bool) -> Followed:
     """Let a site's views come from its seeds, where its trainer has any, and keep what is computed of them.
 
     Args:
@@ -214,13 +228,14 @@ def follow_views(trainer: SupervisedTrainer, network: nn.Module, *seeds: object,
         SettingsError: something is to be kept and there are no fixed views.
     """
     dataset: Any = trainer.data_loader.dataset  # type: ignore[union-attr]
-    if isinstance(dataset, FixedViews):
-        dataset.draw_from(*seeds)
+    views = dataset if isinstance(dataset, FixedViews) else None
+    if views is not None:
+        views.draw_from(*seeds)
     if not keep:
-        return None
+        return Followed(views, None)
     cache = PrefixCache(network=network, dataset=dataset)
     cache.attach(trainer)
-    return cache
+    return Followed(views, cache)
 
 
 def room_of_process() -> int:
