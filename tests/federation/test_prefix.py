@@ -120,7 +120,7 @@ def losses(result: RunResult) -> list[float]:
     return [entry.metrics["loss"] for each in result.rounds for _, entry in sorted(each.sites.items())]
 
 
-LATE = ("two copies", "base deltas", "bottlenecks", "nothing frozen", "strengths")
+LATE = ("SOR", "two copies", "base deltas", "bottlenecks", "nothing frozen", "strengths")
 """Tried by `make soak`; one step of every method is in tests/conformance at every commit."""
 
 
