@@ -146,6 +146,22 @@ def simulator(found: Mapping[str, Any]) -> Iterator[Figure]:
     yield Figure(what="processes left by it", value=found["after"]["processes_left"], unit="", goal=0)
 
 
+FASTER = {"adapters in the last two of twelve blocks": 2.5, "SAM, decoder only": 3.5, "head only of a classifier": 10}
+"""Goals of the prefix cache, by how a case's name begins."""
+
+
+def prefix(found: Mapping[str, Any]) -> Iterator[Figure]:
+    for row in found["rows"]:
+        goals = [goal for name, goal in FASTER.items() if row["case"].startswith(name)]
+        goal = goals[0] if goals else None
+        both, words = row["times"], f"ViT-B 224, {row['case']}, {row['precision']}"
+        why = (
+            f"{row['frozen_stages']} stages are kept; of {both['uncached']['cpu_ms']:g} ms a step the others take "
+            f"{both['cached']['cpu_ms']:g}"
+        )
+        yield Figure(what=words, value=row["times_faster"], unit="times faster", goal=goal, more=True, why=why)
+
+
 PARTS: dict[str, Part] = {
     "start": Part(
         what="a process before its first task",
@@ -165,6 +181,12 @@ PARTS: dict[str, Part] = {
         script="compile.py",
         arguments=("--cases", "vit_b 224", "sam_tiny 128", "--rounds", "7"),
         figures=compiled,
+    ),
+    "prefix": Part(
+        what="a step with the frozen beginning kept, over the same step without",
+        script="prefix.py",
+        arguments=("--rounds", "7"),
+        figures=prefix,
     ),
     "scoring": Part(
         what="scoring a case",

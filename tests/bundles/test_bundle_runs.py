@@ -257,3 +257,17 @@ def test_the_network_sees_slices_and_pictures_upright(config: str, tmp_path: Pat
         above, below, right, left = seen[:4].mean(), seen[-4:].mean(), seen[16:, -4:].mean(), seen[16:, :4].mean()
         assert above > below, name
         assert right > left, name
+
+
+def test_alone_too_fixed_views_are_kept_and_a_cache_without_them_is_refused(data: Path, tmp_path: Path) -> None:
+    values = {"dataset_dir": str(data / TRAINED_AT), "output_dir": str(tmp_path), "epochs": 2, "precision": "fp32"}
+    losses = []
+    for keep in (False, True):
+        run = workflow("train", kind="train", **values, views=2, prefix_cache=keep)
+        start(run)
+        trainer = run.parser.get_parsed_content("train#trainer")
+        losses.append(float(trainer.state.output[0]["loss"]))
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    with pytest.raises(RuntimeError) as refused:
+        start(workflow("train", kind="train", **values, prefix_cache=True))
+    assert "found prefix_cache true and views 0" in str(refused.getrepr())

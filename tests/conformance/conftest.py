@@ -45,6 +45,8 @@ VARIANTS = ("flap_sam+adapter=dora", "flap_sam+adapter=mixture")
 """Methods whose arguments put something else into the network."""
 BUNDLES = {"segmentation": "iat_segmentation", "classification": "fedopal_classification"}
 """Whose network the methods are tried on, by task."""
+CINE = "med_duallora_classification"
+"""Whose network is of a third kind, for what is a network's and not a task's."""
 AT_EVERY_COMMIT = ("fedopal", "med_duallora")
 """Methods that `make test` tries on classification: its own two. All the others are tried on it by `make soak` and by
 `pytest tests/conformance`."""
@@ -220,6 +222,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "run" in metafunc.fixturenames:
         pairs = list(tried_on(chosen, metafunc.config.getoption("--bundle")))
         metafunc.parametrize("run", pairs, indirect=True, scope="module")
+    if "named" in metafunc.fixturenames:
+        bundle = metafunc.config.getoption("--bundle")
+        cine = [
+            pytest.param((one, CINE), id=f"{one}-cine", marks=[] if one in AT_EVERY_COMMIT else [pytest.mark.soak])
+            for one in chosen
+            if bundle is None and fits(one, CINE)
+        ]
+        metafunc.parametrize("named", [*tried_on(chosen, bundle), *cine])
     if "adapted" in metafunc.fixturenames:  # a server rule knows tensors and no task
         robust = metafunc.module.__name__.endswith("test_every_robust_rule")
         late = {name for name in chosen if robust and name not in ROBUST_AT_EVERY_COMMIT}

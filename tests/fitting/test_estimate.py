@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sitelora.fitting.estimate import Line, process_bytes, seconds_of
+from sitelora.fitting.estimate import Line, prefix_fits, process_bytes, seconds_of
 from sitelora.fitting.measured import Measured, Memory
 from sitelora.typed_json import from_json, to_json
 
@@ -41,6 +41,14 @@ MEASURED = Measured(
 
 def test_what_goes_through_the_pipe_comes_out_of_it() -> None:
     assert from_json(Measured, to_json(MEASURED)) == MEASURED
+
+
+def test_what_is_kept_of_views_is_counted_whole_or_not_at_all() -> None:
+    without = process_bytes(MEASURED, MEASURED.train, COUNTS)
+    kept = replace(MEASURED, prefix_case_bytes=100, prefix_room=10 * 100)
+    assert prefix_fits(kept, COUNTS)
+    assert process_bytes(kept, kept.train, COUNTS) == without + 8 * 100, "the probe held two of ten"
+    assert process_bytes(replace(kept, prefix_room=999), kept.train, COUNTS) == without
 
 
 def test_seconds_are_counted_for_the_whole_site() -> None:

@@ -45,6 +45,20 @@ def test_a_tiny_job_ends_with_a_table(
     assert sorted(told["largest_batch"]) == ["16 GB", "24 GB", "8 GB", "80 GB"]
 
 
+def test_views_and_what_is_kept_of_them_are_counted(
+    tmp_path: Path, tiny_data: Path, job_of: JobOf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job, file = job_of(tmp_path / "job"), tmp_path / "fit.json"
+    asked = ["fit", str(job.path), "--data", str(tiny_data), "--site", "site-2", "--quick", "--json", str(file)]
+    set_here = ["--set", "views=3", "--set", "prefix_cache=true", "--memory", "16"]
+    assert main([*asked, *set_here]) == 0
+    assert "kept by prefix_cache" in capsys.readouterr().out
+    measured = json.loads(file.read_text(encoding="utf-8"))["measured"]
+    slices = int(job.job.run_settings().parser()["slices"])
+    assert measured["case_bytes"] == 2 * 4 * 32 * 32 * (6 + 3 * slices), "image and mask, whole and of three views"
+    assert measured["prefix_case_bytes"] > 0
+
+
 def test_want_of_memory_is_told_and_the_command_lives(
     tmp_path: Path, tiny_data: Path, job_of: JobOf, capsys: pytest.CaptureFixture[str]
 ) -> None:

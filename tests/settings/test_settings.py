@@ -209,8 +209,8 @@ def test_all_must_agree_on_every_agreed_value(key: str) -> None:
 def test_agreed_and_sites_own_values_are_told_apart() -> None:
     scopes = {key: one.scope for key, one in declared(BUNDLE).items()}
     assert {key for key, scope in scopes.items() if scope == SITE} == {
-        *("base", "batch_size", "precision", "compile", "device", "torch_threads", "num_workers", "val_interval"),
-        *("processes", "validate_every"),
+        *("base", "batch_size", "precision", "compile", "device", "torch_threads", "num_workers", "prefix_cache"),
+        *("processes", "val_interval", "validate_every"),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sitelora.fitting.estimate import MARGIN
+from sitelora.fitting.estimate import MARGIN, prefix_bytes, prefix_fits
 from sitelora.fitting.fit import Fit
 from sitelora.metric import ABSENT
 from sitelora.report.format_values import bytes_text, columns, count_text, percent_text, seconds_text
@@ -31,6 +31,7 @@ def format_fit(found: Fit) -> str:
                 ["scoring all models after the last round", seconds_text(took.evaluation)],
                 [f"the whole job ({count_text(found.rounds, 'round')})", seconds_text(took.whole)],
                 [f"memory {where}, of {bytes_text(found.memory_bytes)}", bytes_text(found.bytes)],
+                *([["  of the process, kept by prefix_cache", _prefix(found)]] if measured.prefix_case_bytes else []),
                 *([["memory of the process beside it", bytes_text(found.process_bytes)]] if found.on_card else []),
             ]
         ),
@@ -81,6 +82,15 @@ def _batch(largest: int, most: int) -> str:
     if not largest:
         return "none fits"
     return f"{largest} (the most that may be set)" if largest >= most else str(largest)
+
+
+def _prefix(found: Fit) -> str:
+    needed = bytes_text(prefix_bytes(found.measured, found.counts))
+    if prefix_fits(found.measured, found.counts):
+        return needed
+    return (
+        f"nothing: {needed} do not fit in {bytes_text(found.measured.prefix_room)}, and a step takes longer than here"
+    )
 
 
 def _short(seconds: float | None) -> str:

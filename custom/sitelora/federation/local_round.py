@@ -26,7 +26,8 @@ from sitelora.adapters.lora import set_base_delta, set_strengths
 from sitelora.federation.build_network import load_model, load_values, partition_of, trained_parameters
 from sitelora.federation.gradients import Gradients
 from sitelora.federation.light_step import lighten
-from sitelora.federation.moments import load_moments, on_cpu, take_moments
+from sitelora.federation.moments import kept_moments, load_moments, on_cpu, take_moments
+from sitelora.federation.prefix import follow_views
 from sitelora.federation.schedules import RateSetter, Schedule
 from sitelora.federation.state import SiteState, paired
 from sitelora.federation.together import Together
@@ -35,7 +36,6 @@ from sitelora.networks.compiled import done_alike
 from sitelora.regularizers.base import SiteView
 from sitelora.regularizers.seen import SeenInputs
 from sitelora.seeding import reseed
-from sitelora.sharing.patterns import matches_any
 from sitelora.sharing.wire import WireFormat
 
 logger = logging.getLogger(__name__)
@@ -79,6 +79,8 @@ class LocalRound:
         max_gradient_norm: largest L2 norm of a step's whole gradient; 0 leaves it as it is.
         still: from the names that are sent, those that stay as received; by default none (`WireFormat.still`).
         together: the processes that train this network in lockstep; by default this one.
+        prefix_cache: keep what the frozen beginning of the network gives for the trainer's fixed views, which are with
+            it in ``followed``; without such views a SettingsError.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class LocalRound:
         max_gradient_norm: float = 0.0,
         still: Callable[[Collection[str]], frozenset[str]] | None = None,
         together: Together | None = None,
+        prefix_cache: bool = False,
     ) -> None:
         self._network = network
         self._method = method
@@ -100,6 +103,7 @@ class LocalRound:
         # With it, ignite goes on with the dead run after an exception: the next round would end without a step.
         self._trainer.interrupt_resume_enabled = False
         lighten(trainer)
+        self.followed = follow_views(trainer, network, seed, site, keep=prefix_cache)
         self._seed = seed
         self._site = site
         self._still_of, self._still = still or WireFormat().still, frozenset[str]()
@@ -162,7 +166,7 @@ class LocalRound:
         self._gradients.forget()
         self._steps_total = len(passes) * self._epochs * len(self._trainer.data_loader)  # type: ignore[arg-type]
         set_base_delta(self._network, paired(state.delta))
-        state.optimizer = self._kept_moments(state.optimizer)
+        state.optimizer = kept_moments(state.optimizer, replaced=self._method.fresh_moments)
         trained: dict[str, Tensor] = dict(received)
         outgoing: dict[str, Tensor] = {}
         sent = self._method.sent_in(round_number, self._partition.shared)
@@ -229,14 +233,6 @@ class LocalRound:
     def _here(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return tensors on the network's device; where they are there already, the same ones."""
         return {name: tensor.to(self._device) for name, tensor in tensors.items()}
-
-    def _kept_moments(self, moments: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the moments without those of tensors that the server has replaced."""
-        return {
-            key: value
-            for key, value in moments.items()
-            if not matches_any(self._method.fresh_moments, key.partition("/")[2].rpartition("/")[0])
-        }
 
     def _values_of(self, copy: str, shared: Mapping[str, Tensor], state: SiteState) -> dict[str, Tensor]:
         if copy == TRAVELLING:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from sitelora.sharing.patterns import matches_any
 
 
 def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -47,3 +49,12 @@ def load_moments(
             # a count of steps is one number, which torch's optimisers keep on the CPU
             device = parameter.device if value.dim() else value.device
             optimizer.state[parameter][moment] = value.to(device, copy=True)
+
+
+def kept_moments(moments: Mapping[str, Tensor], *, replaced: Sequence[str]) -> dict[str, Tensor]:
+    """Return moments without those of tensors that the server has replaced, by patterns of their names."""
+    return {
+        key: value
+        for key, value in moments.items()
+        if not matches_any(replaced, key.partition("/")[2].rpartition("/")[0])
+    }

@@ -34,7 +34,7 @@ from sitelora.federation.served import (
     to_tensors,
 )
 from sitelora.federation.site_scores import SiteScores
-from sitelora.federation.site_settings import Answer, SiteSettings, require_allowed_base, require_device
+from sitelora.federation.site_settings import Answer, SiteSettings, require_usable
 from sitelora.federation.site_trainer import trainer_of
 from sitelora.federation.state import Damaged, SiteState, SiteStore, StoredRound
 from sitelora.federation.together import Together
@@ -63,7 +63,7 @@ class Site:
     Raises:
         SiteDataError: the site folder is missing or its data is not fit for training.
         ValueError, FileNotFoundError: the bundle or its base checkpoint is not usable.
-        SiteError: the device, or the precision on it, is not there.
+        SiteError, SettingsError: as of ``require_usable``.
     """
 
     def __init__(self, settings: SiteSettings, *, one_base: OneBase | None = None) -> None:
@@ -72,8 +72,7 @@ class Site:
         self.folder = SiteFolder.read(settings.data)
         settings.run.require_base()
         self._parser = settings.run.parser(ours={**FEDERATED, "dataset_dir": str(settings.data)})
-        require_device(settings.site, self._parser)
-        require_allowed_base(settings.site, self._parser, settings.bases)
+        require_usable(settings, self._parser)
         torch.set_num_threads(int(self._parser.get_parsed_content("torch_threads")))
         self.seed = int(self._parser.get_parsed_content("seed"))
         self.method, self.task = settings.run.method, settings.run.task

@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 from torch import Tensor
 
 from sitelora.bundle import EMBEDDED
+from sitelora.data.views import require_views
 from sitelora.networks.compiled import require_compiler
 from sitelora.networks.devices import usable_device
 from sitelora.networks.precision import resolve_precision
@@ -107,6 +108,21 @@ class SiteSettings:
     def run_folder(self) -> Path:
         """Folder of this run of the federation: one sub-folder a site."""
         return self.home / self.federation / self.uid
+
+
+def require_usable(settings: SiteSettings, parser: ConfigParser) -> None:
+    """Refuse what a site cannot or may not train with, before anything is built.
+
+    Args:
+        settings: of the site. parser: of the bundle's train.json, with the values of the run.
+
+    Raises:
+        SiteError: a device, a precision or a base that is not there or not allowed.
+        SettingsError: the prefix is to be kept and there are no fixed views.
+    """
+    require_device(settings.site, parser)
+    require_allowed_base(settings.site, parser, settings.bases)
+    require_views(views=int(parser.get("views", 0)), prefix_cache=bool(parser.get("prefix_cache", False)))
 
 
 def require_device(site: str, parser: ConfigParser) -> None:

@@ -35,6 +35,7 @@ def trainer_of(
         "schedule": value("schedule") if "schedule" in parser else None,
         "max_gradient_norm": float(value("max_gradient_norm")),
         "still": settings.wire.still,
+        "prefix_cache": bool(parser.get("prefix_cache", False)),
     }
     count = int(value("processes")) if "processes" in parser else 1
     if together is not None:

@@ -24,6 +24,7 @@ from monai.data.utils import set_rnd
 from torch import Tensor
 from torch.utils.data import RandomSampler, Sampler
 
+from sitelora.data.views import training_order
 from sitelora.seeding import derive_seed
 
 PATIENCE_S = 1800.0
@@ -107,7 +108,8 @@ class SharedBatches(Sampler[list[int]]):
 
     def __init__(self, dataset: Sized, together: Together, *, batch_size: int, steps: int = 0) -> None:
         self._together, self._batch = together, batch_size
-        self._order = RandomSampler(dataset, num_samples=steps * batch_size * together.count if steps else None)
+        asked = training_order(dataset, num_samples=steps * batch_size * together.count)
+        self._order: Any = RandomSampler(dataset) if asked is None else asked
 
     def __len__(self) -> int:
         return -(-len(self._order) // (self._batch * self._together.count))

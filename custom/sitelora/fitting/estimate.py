@@ -70,10 +70,21 @@ def seconds_of(measured: Measured, counts: Mapping[str, int], *, rounds: int, ev
 
 def process_bytes(measured: Measured, memory: Memory, counts: Mapping[str, int]) -> int:
     """Return the resident memory of a phase with all cases of the site, of which the probe held only a few."""
-    training = max(0, counts["training"] - measured.cases["training"]) * measured.case_bytes
+    missing = max(0, counts["training"] - measured.cases["training"])
+    training = missing * (measured.case_bytes + (measured.prefix_case_bytes if prefix_fits(measured, counts) else 0))
     held = measured.kept_bytes * measured.cases["validation"]
     kept = min(measured.room, measured.kept_bytes * (counts["validation"] + counts["test"]))
     return memory.process + training + max(0, kept - held)
+
+
+def prefix_bytes(measured: Measured, counts: Mapping[str, int]) -> int:
+    """Return what `prefix_cache` would keep for all training cases of the site."""
+    return measured.prefix_case_bytes * counts["training"]
+
+
+def prefix_fits(measured: Measured, counts: Mapping[str, int]) -> bool:
+    """Say whether a site keeps it: all of it or nothing, by the room that a process has for it."""
+    return prefix_bytes(measured, counts) <= measured.prefix_room
 
 
 @dataclass(frozen=True, kw_only=True)

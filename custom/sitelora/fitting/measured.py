@@ -56,7 +56,9 @@ class Measured:
         round_rest_s: what a round takes beside steps and validation.
         test_case_s: scoring all models on one test case. evaluation_rest_s: the evaluation beside that.
         begin, train, evaluate: memory of the phases.
-        case_bytes: of one prepared training case. kept_bytes: of one prepared validation case; room: of all of them.
+        case_bytes: of one prepared training case with its views. kept_bytes: of one prepared validation case; room: of
+            all of them.
+        prefix_case_bytes: of what `prefix_cache` keeps of a training case; prefix_room: what a process has for all.
         machine, versions: what this was measured on.
     """
 
@@ -83,6 +85,8 @@ class Measured:
     case_bytes: int
     kept_bytes: int
     room: int
+    prefix_case_bytes: int = 0
+    prefix_room: int = 0
     evaluate: Memory | None = None
     test_case_s: float = 0.0
     evaluation_rest_s: float = 0.0

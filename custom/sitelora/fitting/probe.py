@@ -97,6 +97,7 @@ def probe(request: ProbeRequest) -> Measured:
     from sitelora.federation.job import Job
     from sitelora.federation.machine import hardware, versions
     from sitelora.federation.plan import FederationPlan
+    from sitelora.federation.prefix import room_of_process
     from sitelora.federation.site import Site
     from sitelora.federation.site_settings import SiteSettings
 
@@ -143,7 +144,8 @@ def probe(request: ProbeRequest) -> Measured:
 
     answer = site.train(0, coordinator.message_for(name), progress=note)
     ended, train = time.monotonic(), peak.take()
-    step_s = _warm(steps)
+    step_s, followed = _warm(steps), site.local_round.followed
+    views, prefix = followed.views, followed.prefix
     first, later = [*validations.calls, 0.0, 0.0][:2]
     validated = max(1, cases["validation"])
     measured = Measured(
@@ -158,8 +160,8 @@ def probe(request: ProbeRequest) -> Measured:
         ready_s=ready_s,
         build_s=marks[3] - marks[2],
         check_case_s=(marks[1] - marks[0]) / sum(cases.values()),
-        cache_case_s=(marks[2] - marks[1]) / cases["training"],
-        first_step_s=max(0.0, steps[0] - began - first - step_s),
+        cache_case_s=(marks[2] - marks[1] + followed.seconds) / cases["training"],
+        first_step_s=max(0.0, steps[0] - began - first - step_s - followed.seconds),
         step_s=step_s,
         processor_share=(processor[-1] - processor[0]) / max(1e-9, steps[-1] - steps[0]),
         prepare_case_s=max(0.0, first - later) / validated,
@@ -167,7 +169,9 @@ def probe(request: ProbeRequest) -> Measured:
         round_rest_s=max(0.0, ended - steps[-1] - later),
         begin=begin,
         train=train,
-        case_bytes=case_bytes // cases["training"],
+        case_bytes=(case_bytes + (views.nbytes if views is not None else 0)) // cases["training"],
+        prefix_case_bytes=(prefix.nbytes if prefix is not None else 0) // cases["training"],
+        prefix_room=room_of_process(),
         kept_bytes=KeptCases.taken() // validated,
         room=ROOM,
         machine=hardware(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from .initial import fill_network, shapes_only
 from .parts import Parts
 from .precision import autocast, resolve_precision
 from .sam_parts import sam_parts
+from .stages import Flow, Kept, Stage, run_stages
 from .upstream import load_modeling
 
 _log = logging.getLogger(__name__)
@@ -151,16 +153,31 @@ class SamSegmenter(nn.Module):
             )
         self.base_fingerprint = fill_network(self, provided, seed=seed)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, kept: Kept | None = None) -> Tensor:
         """Return logits, background first.
 
         Args:
             image: ``[B, c, H, W]``, or ``[B, c, H, W, N]`` whose N slices are folded into the batch and do not
                 see each other, unless an adapter lets them. c is 1 (repeated to 3) or 3; H = W = image_size. No
                 mean or deviation is applied.
+            kept: what the first stages gave for the image, to go on from.
 
         Returns:
             ``[B, C+1, H, W]`` or ``[B, C+1, H, W, N]`` in fp32; a MONAI MetaTensor keeps its metadata.
+
+        Raises:
+            ValueError: another shape.
+        """
+        (pixels,) = self.enter(image)
+        self.image_encoder.slices = image.shape[4] if image.ndim == 5 else 1  # for adapters that look across them
+        logits = self.segment(pixels) if kept is None else run_stages(self.stages()[kept.first :], kept.flow)[0]
+        self.image_encoder.slices = 1
+        if image.ndim == 5:
+            logits = logits.unflatten(0, (image.shape[0], image.shape[4])).permute(0, 2, 3, 4, 1)
+        return with_metadata(logits, image)
+
+    def enter(self, image: Tensor) -> Flow:
+        """Return the slices of images as for `forward` as pictures ``[B * N, 3, H, W]``.
 
         Raises:
             ValueError: another shape.
@@ -173,14 +190,38 @@ class SamSegmenter(nn.Module):
                 "network at another"
             )
         pixels = image.as_subclass(Tensor).float()
-        self.image_encoder.slices = image.shape[4] if image.ndim == 5 else 1  # for adapters that look across them
         if pixels.ndim == 5:
             pixels = pixels.permute(0, 4, 1, 2, 3).flatten(0, 1)
-        logits = self.segment(pixels.expand(-1, 3, -1, -1))
-        self.image_encoder.slices = 1
-        if image.ndim == 5:
-            logits = logits.unflatten(0, (image.shape[0], image.shape[4])).permute(0, 2, 3, 4, 1)
-        return with_metadata(logits, image)
+        return (pixels.expand(-1, 3, -1, -1),)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the stem, every block, the neck and the decoder."""
+        encoder, names = self.image_encoder, self.parts.members["blocks"]
+
+        def stem(pixels: Tensor) -> Tensor:
+            tokens: Tensor = encoder.patch_embed(pixels)
+            return tokens if encoder.pos_embed is None else tokens + encoder.pos_embed
+
+        def inside(run: Callable[[Tensor], Tensor]) -> Callable[[Flow], Flow]:
+            def at_precision(flow: Flow) -> Flow:
+                with autocast(self.compute_precision, flow[0].device):
+                    return (run(flow[0]),)
+
+            return at_precision
+
+        return (
+            Stage(name="stem", holds=("image_encoder.patch_embed", "image_encoder.pos_embed"), run=inside(stem)),
+            *(
+                Stage(name=f"block {number}", holds=(name,), run=inside(block))
+                for number, (name, block) in enumerate(zip(names, encoder.blocks, strict=True))
+            ),
+            Stage(
+                name="neck",
+                holds=("image_encoder.neck",),
+                run=inside(lambda tokens: encoder.neck(tokens.permute(0, 3, 1, 2))),
+            ),
+            Stage(name="decoder", holds=("prompt_encoder", "mask_decoder"), run=lambda flow: (self.decode(flow[0]),)),
+        )
 
     def segment(
         self, pixels: Tensor, points: tuple[Tensor, Tensor] | None = None, boxes: Tensor | None = None

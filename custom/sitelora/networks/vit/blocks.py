@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sitelora.networks.stages import Flow
+
 MLP_RATIO = 4
 
 
@@ -96,11 +98,28 @@ class Encoder(nn.Module):
 
     def transform(self, tokens: Tensor) -> Tensor:
         """Return ``[B, 1 + N, d]`` for embedded tokens ``[B, N, d]``, to which the class token is added."""
-        x = torch.cat([self.class_token().expand(len(tokens), -1, -1), tokens], dim=1)
+        x = self.with_class_token(tokens)
         for block in self.blocks:
             x = block(x)
         out: Tensor = self.norm(x)
         return out
+
+    def with_class_token(self, tokens: Tensor) -> Tensor:
+        """Return ``[B, 1 + N, d]``."""
+        return torch.cat([self.class_token().expand(len(tokens), -1, -1), tokens], dim=1)
+
+    def stem_holds(self) -> tuple[str, ...]:
+        """Return what `before_blocks` computes with, by its names in the encoder."""
+        raise TypeError(f"{type(self).__name__} does not say what its stem holds")
+
+    def before_blocks(self, pixels: Tensor) -> Flow:
+        """Return the tokens that enter the first block ``[B, 1 + N, d]``, and what goes around the blocks."""
+        raise TypeError(f"{type(self).__name__} does not say how it makes tokens")
+
+    def after_blocks(self, tokens: Tensor, *aside: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the encoder gives, of the tokens that leave the last block and what went around them."""
+        x = self.norm(tokens)
+        return x[:, 0], x[:, 1:]
 
     def class_token(self) -> Tensor:
         """Return the class token as it enters the first block, ``[1, 1, d]``."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sitelora.networks.parts import Parts
+from sitelora.networks.stages import Flow
 
 from .blocks import Encoder, SplitAttention
 from .classifier import Readout, VitClassifier
@@ -41,6 +42,20 @@ class CineEncoder(Encoder):
             tokens = tokens[~hidden].unflatten(0, (len(tokens), -1))
         x = self.transform(tokens)
         return x[:, 0], self.fusion(x[:, 1:], made, hidden)
+
+    def stem_holds(self) -> tuple[str, ...]:
+        """Return the stem, the convolutions that bring it to the end, and the class token."""
+        return ("stem", "fusion.down_convs", "cls_token")
+
+    def before_blocks(self, pixels: Tensor) -> Flow:
+        """Return the tokens ``[B, 1 + N, d]``, and what of every stage of the stem is fused at the end."""
+        tokens, made = self.stem(pixels)
+        return (self.with_class_token(tokens), *self.fusion.brought_down(made))
+
+    def after_blocks(self, tokens: Tensor, *aside: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the class token ``[B, d]`` and the fused tokens ``[B, N, d]``."""
+        x = self.norm(tokens)
+        return x[:, 0], self.fusion.added(x[:, 1:], aside)
 
 
 class CineHead(nn.Module):

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from sitelora.networks.initial import fill_network, shapes_only
 from sitelora.networks.parts import Parts
 from sitelora.networks.precision import autocast, resolve_precision
+from sitelora.networks.stages import Flow, Kept, Stage, run_stages
+
+from .blocks import Encoder
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +92,7 @@ class VitClassifier(nn.Module):
         classes: int,
         parts: Parts,
         width: int,
-        encoder: Callable[[], nn.Module],
+        encoder: Callable[[], Encoder],
         head: Callable[[], nn.Module],
         read: Callable[[nn.Module, str], dict[str, Tensor]],
         base: str | None,
@@ -132,7 +135,47 @@ class VitClassifier(nn.Module):
         read: Tensor = self.standard(self.read_out(token.float(), others.float()))
         return read
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return logits ``[B, K]`` of images as for `ready`, in fp32."""
+    def forward(self, image: Tensor, kept: Kept | None = None) -> Tensor:
+        """Return logits ``[B, K]`` of images as for `ready`, in fp32.
+
+        Args:
+            image: the images. kept: what the first stages gave for them, to go on from.
+        """
+        if kept is not None:
+            return run_stages(self.stages()[kept.first :], kept.flow)[0]
         logits: Tensor = self.head(self.features(image))
         return logits
+
+    def enter(self, image: Tensor) -> Flow:
+        """Return what the stem reads."""
+        return (self.ready(image),)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the stem, every block, what is read out of the last one, and the head."""
+        encoder, names = self.encoder, self.parts.members["blocks"]
+
+        def at_precision(run: Callable[..., Flow]) -> Callable[[Flow], Flow]:
+            def inside(flow: Flow) -> Flow:
+                with autocast(self.compute_precision, flow[0].device):
+                    return run(*flow)
+
+            return inside
+
+        def through(block: nn.Module) -> Callable[..., Flow]:
+            return lambda tokens, *aside: (block(tokens), *aside)
+
+        def read(flow: Flow) -> Flow:
+            token, others = at_precision(encoder.after_blocks)(flow)
+            return (self.standard(self.read_out(token.float(), others.float())),)
+
+        behind = tuple(f"encoder.{name}" for name, _ in encoder.named_children() if name != "blocks")
+        stem = tuple(f"encoder.{name}" for name in encoder.stem_holds())
+        return (
+            Stage(name="stem", holds=stem, run=at_precision(encoder.before_blocks)),
+            *(
+                Stage(name=f"block {number}", holds=(name,), run=at_precision(through(block)))
+                for number, (name, block) in enumerate(zip(names, encoder.blocks, strict=True))
+            ),
+            Stage(name="readout", holds=(*behind, "standard"), run=read),
+            Stage(name="head", holds=("head",), run=lambda flow: (self.head(flow[0]),)),
+        )

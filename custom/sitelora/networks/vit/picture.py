@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sitelora.networks.parts import Parts
+from sitelora.networks.stages import Flow
 
 from .blocks import Encoder, FusedAttention
 from .classifier import Readout, VitClassifier
@@ -59,11 +60,23 @@ class PictureEncoder(Encoder):
             pixels: ``[B, 3, H, W]``.
             hidden: ``[B, N]``, true for what is masked, of equal number in every picture; None hides nothing.
         """
-        tokens = self.patch_embed(pixels) + self.pos_embed[:, 1:]
+        tokens = self._placed(pixels)
         if hidden is not None:
             tokens = tokens[~hidden].unflatten(0, (len(tokens), -1))
         x = self.transform(tokens)
         return x[:, 0], x[:, 1:]
+
+    def stem_holds(self) -> tuple[str, ...]:
+        """Return patches, places and class token."""
+        return ("patch_embed", "pos_embed", "cls_token")
+
+    def before_blocks(self, pixels: Tensor) -> Flow:
+        """Return the tokens ``[B, 1 + N, d]``."""
+        return (self.with_class_token(self._placed(pixels)),)
+
+    def _placed(self, pixels: Tensor) -> Tensor:
+        tokens: Tensor = self.patch_embed(pixels) + self.pos_embed[:, 1:]
+        return tokens
 
     def class_token(self) -> Tensor:
         """Return the class token, which has a place of its own in timm's networks."""

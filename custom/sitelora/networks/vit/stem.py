@@ -6,6 +6,8 @@ tokens. Within a stage neighbouring slices see each other. Submodules are called
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -149,10 +151,19 @@ class Fusion(nn.Module):
 
     def forward(self, tokens: Tensor, made: list[Tensor], hidden: Tensor | None = None) -> Tensor:
         """Return ``[B, n, d]`` for the n tokens that are not hidden."""
+        return self.added(tokens, self.brought_down(made, hidden))
+
+    def brought_down(self, made: Sequence[Tensor], hidden: Tensor | None = None) -> list[Tensor]:
+        """Return what every stage made at the tokens' grid, ``[B, n, d]`` each."""
+        found = []
         for stage, convolution in zip(made, self.down_convs, strict=True):
             down = convolution(stage).flatten(2).transpose(1, 2)
-            if hidden is not None:
-                down = down[~hidden].unflatten(0, (len(down), -1))
+            found.append(down if hidden is None else down[~hidden].unflatten(0, (len(down), -1)))
+        return found
+
+    def added(self, tokens: Tensor, downs: Sequence[Tensor]) -> Tensor:
+        """Return the norm of their sum, ``[B, n, d]``."""
+        for down in downs:
             tokens = tokens + down
         out: Tensor = self.norm(tokens)
         return out
