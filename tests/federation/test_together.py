@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, RandomSampler
 
+from sitelora.data.views import FixedViews
 from sitelora.federation.gradients import Gradients
 from sitelora.federation.together import SharedBatches, Together, join, own_device
 from sitelora.regularizers.base import SiteView
@@ -140,3 +141,12 @@ def test_every_process_has_a_gpu_of_its_own_or_none_has_one(monkeypatch: pytest.
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(RuntimeError, match="found 1 GPUs and a process number 1"):
         own_device()
+
+
+def test_of_fixed_views_each_case_is_taken_once_and_in_one_view_by_all_together() -> None:
+    views = FixedViews([{"image": torch.zeros(1)} for _ in range(5)], views=3)
+    parts = both(lambda together: [list(SharedBatches(views, together, batch_size=2)) for _ in range(3)])
+    for first, second in zip(*parts, strict=True):
+        taken = [place for batch in first + second for place in batch]
+        assert {place // 3 for place in taken} == set(range(5))
+        assert len(first) == len(second) == 2
