@@ -20,7 +20,7 @@ def test_a_part_is_a_benchmark_that_writes_where_it_is_told(name: str) -> None:
         assert f'add_argument("{option}"' in text, f"{script.name} has no {option}"
 
 
-@pytest.mark.parametrize("name", ["start", "scoring", "server_rules", "wire_bytes", "memory_of_rounds"])
+@pytest.mark.parametrize("name", ["start", "prefix", "scoring", "server_rules", "wire_bytes", "memory_of_rounds"])
 def test_figures_of_a_committed_result(name: str) -> None:
     found = json.loads((BENCHMARKS / "results" / f"{name}.json").read_text(encoding="utf-8"))
     figures = [figure.to_json() for figure in PARTS[name].figures(found)]
