@@ -20,7 +20,10 @@ def test_a_part_is_a_benchmark_that_writes_where_it_is_told(name: str) -> None:
         assert f'add_argument("{option}"' in text, f"{script.name} has no {option}"
 
 
-@pytest.mark.parametrize("name", ["start", "compile", "scoring", "server_rules", "wire_bytes", "memory_of_rounds"])
+_NAMES = ("start", "compile", "prefix", "scoring", "server_rules", "wire_bytes", "memory_of_rounds")
+
+
+@pytest.mark.parametrize("name", _NAMES)
 def test_figures_of_a_committed_result(name: str) -> None:
     found = json.loads((BENCHMARKS / "results" / f"{name}.json").read_text(encoding="utf-8"))
     figures = [figure.to_json() for figure in PARTS[name].figures(found)]
