@@ -105,7 +105,7 @@ class SmallUNet(nn.Module):
         """
         if base is not None:
             raise ValueError(
-                f"arch is {arch!r} and base is {base!r}: it is trained from random values, set base to null"
+                f"arch is {arch!r} and base is {base!r}, expected null: this network starts at random values"
             )
 
     def forward(self, image: Tensor) -> Tensor:

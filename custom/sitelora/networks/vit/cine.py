@@ -19,6 +19,10 @@ from .shapes import CINE_SHAPES, CineShape, cine_shape
 from .stem import FRAMES, Fusion, Stem
 
 _ATTENTION = {"q": ("q",), "kv": ("k", "v")}
+_PARAMETERS = tuple(
+    f"encoder.{part}"
+    for part in ("cls_token", "stem.conv_blocks", "stem.patch_embed", "stem.linear", "blocks", "norm", "fusion")
+)
 
 
 class CineEncoder(Encoder):
@@ -107,7 +111,7 @@ class CineClassifier(VitClassifier):
         super().__init__(
             arch=arch,
             classes=classes,
-            parts=vit_parts(shape.depth, _ATTENTION),
+            parts=vit_parts(shape.depth, _ATTENTION, parameters=_PARAMETERS),
             width=2 * shape.width,
             encoder=partial(CineEncoder, shape, (side, side, slices)),
             head=partial(CineHead, shape.width, classes),
@@ -126,7 +130,7 @@ class CineClassifier(VitClassifier):
         Raises:
             ValueError: no such architecture, or a size that its patches do not fill.
         """
-        return vit_parts(cine_shape(arch, image_size, slices).depth, _ATTENTION)
+        return vit_parts(cine_shape(arch, image_size, slices).depth, _ATTENTION, parameters=_PARAMETERS)
 
     @staticmethod
     def require_base(*, arch: str, base: str | None, **_: Any) -> None:

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from sitelora.networks.parts import Parts, Projection
 
 
-def vit_parts(depth: int, attention: Mapping[str, tuple[str, ...]]) -> Parts:
+def vit_parts(
+    depth: int, attention: Mapping[str, tuple[str, ...]], *, parameters: tuple[str, ...] = ("encoder",)
+) -> Parts:
     """Return the parts of a transformer with so many blocks.
 
     Args:
         depth: number of blocks.
+        parameters: where all parameters before the head are: a buffer such as a table of places is nobody's to train.
         attention: what the projections of an attention hold, by name: ``{"qkv": ("q", "k", "v")}`` if fused.
     """
     block = "encoder.blocks.*"
@@ -21,7 +24,7 @@ def vit_parts(depth: int, attention: Mapping[str, tuple[str, ...]]) -> Parts:
         members={
             "encoder": ("encoder",),
             "decoder": (),
-            "all": ("encoder", "head"),
+            "all": (*parameters, "head"),
             "heads": ("head",),
             "blocks": tuple(f"encoder.blocks.{index}" for index in range(depth)),
             "attention": (f"{block}.attn",),
