@@ -128,6 +128,18 @@ def wire_bytes(found: Mapping[str, Any]) -> Iterator[Figure]:
     )
 
 
+def codec_bytes(found: Mapping[str, Any]) -> Iterator[Figure]:
+    for method, one in found["methods"].items():
+        for wire in ("int8", "int4"):
+            yield Figure(
+                what=f"{found['arch']}, {method}, rank {one['rank']}: fewer bytes up in {wire} than the model in fp32",
+                value=one["wires"][wire]["up_times_fewer_than_the_model"],
+                unit="times",
+                goal=one["goal_int8"],
+                more=True,
+            )
+
+
 def memory_of_rounds(found: Mapping[str, Any]) -> Iterator[Figure]:
     for who, grown in found["growth_mb_a_round"].items():
         yield Figure(what=f"growth a round, {who}", value=grown, unit="MB", goal=found["allowed_mb_a_round"])
@@ -202,6 +214,7 @@ PARTS: dict[str, Part] = {
     ),
     "one_base": Part(what="24 sites in one process", script="one_base.py", figures=one_base),
     "wire_bytes": Part(what="bytes on the wire", script="wire_bytes.py", figures=wire_bytes),
+    "codec_bytes": Part(what="bytes of a round in whole numbers", script="codec_bytes.py", figures=codec_bytes),
     "step_large": Part(
         what="a training step at 512 and 1024 px",
         script="step.py",

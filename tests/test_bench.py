@@ -20,7 +20,7 @@ def test_a_part_is_a_benchmark_that_writes_where_it_is_told(name: str) -> None:
         assert f'add_argument("{option}"' in text, f"{script.name} has no {option}"
 
 
-_NAMES = ("start", "compile", "prefix", "scoring", "server_rules", "wire_bytes", "memory_of_rounds")
+_NAMES = ("start", "compile", "prefix", "codec_bytes", "scoring", "server_rules", "wire_bytes", "memory_of_rounds")
 
 
 @pytest.mark.parametrize("name", _NAMES)
