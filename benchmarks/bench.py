@@ -69,7 +69,7 @@ def gather(folder: Path, went: dict[str, Any]) -> dict[str, Any]:
             figures += [{"part": name, **figure.to_json()} for figure in part.figures(found)]
     return {
         "commit": commit(),
-        "date": time.strftime("%Y-%m-%d"),
+        "date": time.strftime("%Y-%m-%d %H:%M"),
         "command": "make bench",
         "hardware": hardware(),
         "versions": versions(),
