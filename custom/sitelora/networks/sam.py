@@ -18,6 +18,7 @@ from .checkpoint import checkpoint_there, read_base
 from .decoder import FlapMaskDecoder
 from .initial import fill_network, shapes_only
 from .parts import Parts
+from .pictures import as_pictures, like_images
 from .precision import autocast, resolve_precision
 from .sam_parts import sam_parts
 from .stages import Flow, Kept, Stage, run_stages
@@ -172,9 +173,7 @@ class SamSegmenter(nn.Module):
         self.image_encoder.slices = image.shape[4] if image.ndim == 5 else 1  # for adapters that look across them
         logits = self.segment(pixels) if kept is None else run_stages(self.stages()[kept.first :], kept.flow)[0]
         self.image_encoder.slices = 1
-        if image.ndim == 5:
-            logits = logits.unflatten(0, (image.shape[0], image.shape[4])).permute(0, 2, 3, 4, 1)
-        return with_metadata(logits, image)
+        return like_images(logits, image)
 
     def enter(self, image: Tensor) -> Flow:
         """Return the slices of images as for `forward` as pictures ``[B * N, 3, H, W]``.
@@ -182,17 +181,7 @@ class SamSegmenter(nn.Module):
         Raises:
             ValueError: another shape.
         """
-        side = self.image_size
-        if image.ndim not in (4, 5) or image.shape[1] not in (1, 3) or tuple(image.shape[2:4]) != (side, side):
-            raise ValueError(
-                f"found an input of shape {tuple(image.shape)}, expected [B, 1 or 3, {side}, {side}] or "
-                f"[B, 1 or 3, {side}, {side}, N]: resize or crop to image_size={side}, or build the "
-                "network at another"
-            )
-        pixels = image.as_subclass(Tensor).float()
-        if pixels.ndim == 5:
-            pixels = pixels.permute(0, 4, 1, 2, 3).flatten(0, 1)
-        return (pixels.expand(-1, 3, -1, -1),)
+        return (as_pictures(image, self.image_size),)
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the stem, every block, the neck and the decoder."""
@@ -261,14 +250,6 @@ class SamSegmenter(nn.Module):
         y, x = torch.meshgrid(steps, steps, indexing="ij")
         points = torch.stack([x, y], dim=-1).reshape(1, -1, 2)
         return points, torch.ones(points.shape[:2], device=device)
-
-
-def with_metadata(logits: Tensor, image: Any) -> Tensor:
-    """Return ``logits`` with the metadata of ``image`` if that is a MONAI MetaTensor."""
-    if not hasattr(image, "copy_meta_from"):
-        return logits
-    result: Tensor = type(image)(logits).copy_meta_from(image)
-    return result
 
 
 def base_fingerprint(network: SamSegmenter) -> str:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from .architecture import require_patches, shape_called
 from .initial import fill_network, shapes_only
 from .parts import Parts
+from .pictures import as_pictures, like_images
 from .precision import autocast, resolve_precision
-from .sam import with_metadata
 
 UNETS = {"unet_small": (16, 32, 64, 128, 256)}
 """Channels of the stages, each half as large as the one before (our choice: 1.6 million values)."""
@@ -117,17 +117,7 @@ class SmallUNet(nn.Module):
         Raises:
             ValueError: another shape.
         """
-        side = self.image_size
-        if image.ndim not in (4, 5) or image.shape[1] not in (1, 3) or tuple(image.shape[2:4]) != (side, side):
-            raise ValueError(
-                f"found an input of shape {tuple(image.shape)}, expected [B, 1 or 3, {side}, {side}] or [B, 1 or 3, "
-                f"{side}, {side}, N]: resize or crop to image_size={side}, or build the network at another"
-            )
-        pixels = image.as_subclass(Tensor).float()
-        if pixels.ndim == 5:
-            pixels = pixels.permute(0, 4, 1, 2, 3).flatten(0, 1)
+        pixels = as_pictures(image, self.image_size)
         with autocast(self.compute_precision, pixels.device):
-            logits: Tensor = self.unet(pixels.expand(-1, 3, -1, -1)).float()
-        if image.ndim == 5:
-            logits = logits.unflatten(0, (-1, image.shape[4])).permute(0, 2, 3, 4, 1)
-        return with_metadata(logits, image)
+            logits: Tensor = self.unet(pixels).float()
+        return like_images(logits, image)
