@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from typing import Any
 
 from sitelora.comparison.evidence.estimate import Estimate, Seed, estimate
 from sitelora.comparison.evidence.experiment import protocol
-from sitelora.comparison.evidence.loop import REFUSED, keep_running
+from sitelora.comparison.evidence.loop import REFUSED, keep_running, one_thread
 from sitelora.comparison.evidence.verdicts import same, same_in_words
 from sitelora.comparison.run import Job, run_job
 from sitelora.comparison.run_file import ComparisonError, read_run
@@ -292,9 +291,7 @@ def main() -> int:
 
         def start(run: Run) -> subprocess.Popen[bytes]:
             words = ["--data", str(args.data), "--one", json.dumps(vars(run))]
-            return subprocess.Popen(
-                [sys.executable, __file__, *words], env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-            )
+            return one_thread([__file__, *words])
 
         failed = keep_running(
             lambda: (run for run in every(chosen) if run.read() is None),

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from typing import Any
 
 from recipes_page import page
 
-from sitelora.comparison.evidence.loop import keep_running
+from sitelora.comparison.evidence.loop import keep_running, one_thread
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "recipes"
@@ -363,8 +362,7 @@ def run_missing(recipes: Sequence[Recipe], args: argparse.Namespace) -> int:
 
     def start(run: Run) -> subprocess.Popen[bytes]:
         one = json.dumps({"job": run.job, "setting": dict(run.setting), "precision": run.precision, "seed": run.seed})
-        command = [sys.executable, __file__, "--data", str(args.data), "--one", one]
-        return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        return one_thread([__file__, "--data", str(args.data), "--one", one])
 
     def tell(line: str) -> None:
         print(line, flush=True)

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import socket
 import struct
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sitelora.federation.refusals import FAILED
 
+PATIENCE_S = 10.0
+"""How long one may take to end."""
 _LENGTHS = struct.Struct("<IQ")
 LARGEST_WORDS = 64 * 1024 * 1024
 """Bytes of the JSON of one frame; a report of scores has a thousandth."""
@@ -58,3 +61,16 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
             raise WorkerGone("the other end has gone")
         data += more
     return bytes(data)
+
+
+def end_by_input(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End processes that live as long as their standard input: close it, wait, and kill who stays."""
+    for process in processes:
+        if process.stdin is not None:
+            process.stdin.close()
+    for process in processes:
+        try:
+            process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -32,6 +32,7 @@ from torch import Tensor
 
 import sitelora
 from sitelora.federation.exchange import LOST, Leading, heard, told
+from sitelora.federation.frames import end_by_input
 from sitelora.federation.local_round import LocalRound, Progress, RoundOutcome
 from sitelora.federation.site_settings import SiteError, SiteSettings
 from sitelora.federation.state import SiteState
@@ -43,7 +44,6 @@ from sitelora.sharing.wire import packet_sha256
 COMMAND = (sys.executable, "-P", "-m", "sitelora.federation.follower")
 """``-P``: no module is taken from the working folder."""
 PATIENCE_S = 600.0
-_END_S = 10.0
 
 
 class Followers:
@@ -194,14 +194,6 @@ def _environment() -> dict[str, str]:
 def _end(processes: list[subprocess.Popen[bytes]], connections: list[socket.socket]) -> None:
     for connection in connections:
         connection.close()
-    for process in processes:
-        if process.stdin is not None:
-            process.stdin.close()
-    for process in processes:
-        try:
-            process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    end_by_input(processes)
     processes.clear()
     connections.clear()

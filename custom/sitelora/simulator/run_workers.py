@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.federation.files import PRIVATE_FILE, PRIVATE_FOLDER
-from sitelora.federation.frames import WorkerGone, receive, send
+from sitelora.federation.frames import WorkerGone, end_by_input, receive, send
 from sitelora.simulator.worker import COMMAND, OURS
 
-PATIENCE_S = 10.0
 _LOOK_S = 0.2
 _LOCK = ".lock"
 
@@ -61,15 +60,7 @@ class RunWorkers:
 
     def close(self) -> None:
         """End them."""
-        for worker in self._workers:
-            if worker.stdin is not None:
-                worker.stdin.close()
-        for worker in self._workers:
-            try:
-                worker.wait(PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
+        end_by_input(self._workers)
         if self._workers:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._workers = []

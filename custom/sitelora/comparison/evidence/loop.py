@@ -111,7 +111,11 @@ def keep_running(
 
 def _start(one: EvidenceJob, data: Path, out: Path, at_a_time: int) -> subprocess.Popen[bytes]:
     words = ["--one", json.dumps(one.to_json()), "--data", str(data), "--out", str(out), "--jobs", str(at_a_time)]
+    return one_thread(["-m", "sitelora.cli", "evidence", *words])
+
+
+def one_thread(words: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start this Python on these words with one thread, so that runs beside each other do not fight over the cores."""
     return subprocess.Popen(
-        [sys.executable, "-m", "sitelora.cli", "evidence", *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+        [sys.executable, *words], env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     )
