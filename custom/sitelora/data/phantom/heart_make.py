@@ -20,7 +20,7 @@ from sitelora.data.phantom.arithmetic import Array, Draws, blur, power
 from sitelora.data.phantom.heart import Heart
 from sitelora.data.phantom.heart_painting import paint_heart
 from sitelora.data.phantom.heart_vendors import VENDORS, Vendor, coil_field, place_stack
-from sitelora.data.phantom.writing import Drawn, DrawnSize, chosen_sites, require_no_source, require_size, write_site
+from sitelora.data.phantom.writing import Drawn, DrawnSize, chosen_sites, drawing, require_size, write_sites
 from sitelora.data.site_folder import Progress
 from sitelora.seeding import derive_seed
 
@@ -83,11 +83,8 @@ def make_cine(
     size = size or CineSize()
     chosen = chosen_sites(NAME, sites, SITES)
     require_size(NAME, size, case="stack", matrix=16)
-    drawn = _drawn(seed, size)
-    for site in chosen:
-        target = Path(out) / DATASET / site
-        write_site(target, drawn, seed=seed, size=size, overwrite=overwrite, progress=progress)
-    return Path(out) / DATASET
+    drawn, place = _drawn(seed, size), Path(out) / DATASET
+    return write_sites(place, chosen, drawn, seed=seed, size=size, overwrite=overwrite, progress=progress)
 
 
 def draw_patient(site: str, case: int, *, seed: int = 0, size: CineSize | None = None) -> tuple[Array, Array, str]:
@@ -131,23 +128,7 @@ def draw_heart(
     return np.ascontiguousarray(np.moveaxis(voxels, (0, 1), (3, 2))), stack.affine
 
 
-def convert(
-    source: Path | None,
-    out: Path,
-    *,
-    sites: Sequence[str] | None = None,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-    size: CineSize | None = None,
-) -> list[Path]:
-    """Draw the phantom, at its default size unless one is given; the other names are those of every converter.
-
-    Raises:
-        SiteDataError: a source is given (there is nothing to convert), or as for :func:`make_cine`.
-    """
-    require_no_source(NAME, source)
-    folder = make_cine(out, sites=sites, size=size, overwrite=overwrite, progress=progress)
-    return [folder / site for site in (SITES if sites is None else sites)]
+convert = drawing(NAME, SITES, make_cine)
 
 
 def _drawn(seed: int, size: CineSize) -> Drawn:

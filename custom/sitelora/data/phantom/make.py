@@ -20,7 +20,7 @@ from sitelora.data.phantom.anatomy import Patient
 from sitelora.data.phantom.arithmetic import Array, Draws, power
 from sitelora.data.phantom.painting import paint
 from sitelora.data.phantom.sites import PROFILES, Scanner, annotate, blur_in_plane, coil_field, place_slices
-from sitelora.data.phantom.writing import Drawn, DrawnSize, chosen_sites, require_no_source, require_size, write_site
+from sitelora.data.phantom.writing import Drawn, DrawnSize, chosen_sites, drawing, require_size, write_sites
 from sitelora.data.site_folder import Progress
 from sitelora.seeding import derive_seed
 
@@ -76,11 +76,8 @@ def make_phantom(
     size = size or PhantomSize()
     chosen = chosen_sites("phantom", sites, SITES)
     require_size("phantom", size, case="volume", matrix=8)
-    drawn = _drawn(seed, size)
-    for site in chosen:
-        target = Path(out) / DATASET / site
-        write_site(target, drawn, seed=seed, size=size, overwrite=overwrite, progress=progress)
-    return Path(out) / DATASET
+    drawn, place = _drawn(seed, size), Path(out) / DATASET
+    return write_sites(place, chosen, drawn, seed=seed, size=size, overwrite=overwrite, progress=progress)
 
 
 def draw_case(
@@ -114,23 +111,7 @@ def draw_case(
     )
 
 
-def convert(
-    source: Path | None,
-    out: Path,
-    *,
-    sites: Sequence[str] | None = None,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-    size: PhantomSize | None = None,
-) -> list[Path]:
-    """Draw the phantom, at its default size unless one is given; the other names are those of every converter.
-
-    Raises:
-        SiteDataError: a source is given (there is nothing to convert), or as for :func:`make_phantom`.
-    """
-    require_no_source(NAME, source)
-    folder = make_phantom(out, sites=sites, size=size, overwrite=overwrite, progress=progress)
-    return [folder / site for site in (SITES if sites is None else sites)]
+convert = drawing(NAME, SITES, make_phantom)
 
 
 def _drawn(seed: int, size: PhantomSize) -> Drawn:

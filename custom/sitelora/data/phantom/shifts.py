@@ -23,7 +23,7 @@ from sitelora.data.phantom.anatomy import Grid, Patient
 from sitelora.data.phantom.arithmetic import Array, Draws, exp
 from sitelora.data.phantom.painting import paint
 from sitelora.data.phantom.sites import T2, Habit, Scanner, annotate, blur_in_plane, place_slices
-from sitelora.data.phantom.writing import Drawn, DrawnSize, chosen_sites, require_no_source, require_size, write_site
+from sitelora.data.phantom.writing import Drawn, DrawnSize, chosen_sites, drawing, require_size, write_sites
 from sitelora.data.site_folder import Progress, SiteDataError
 from sitelora.seeding import derive_seed
 
@@ -162,11 +162,8 @@ def make_shifts(
     size, shifts = size or ShiftsSize(), shifts or Shifts()
     chosen = chosen_sites("prostate_shifts", sites, SITES)
     require_size("prostate_shifts", size, case="slice", matrix=16)
-    drawn = _drawn(seed, size, shifts)
-    for site in chosen:
-        target = Path(out) / DATASET / site
-        write_site(target, drawn, seed=seed, size=size, overwrite=overwrite, progress=progress)
-    return Path(out) / DATASET
+    drawn, place = _drawn(seed, size, shifts), Path(out) / DATASET
+    return write_sites(place, chosen, drawn, seed=seed, size=size, overwrite=overwrite, progress=progress)
 
 
 def draw_case(
@@ -196,23 +193,7 @@ def draw_case(
     return _as_seen(np.clip(np.rint(magnitude), 0, 255)), _as_seen(label)
 
 
-def convert(
-    source: Path | None,
-    out: Path,
-    *,
-    sites: Sequence[str] | None = None,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-    size: ShiftsSize | None = None,
-) -> list[Path]:
-    """Draw the sites as far apart as they go; the arguments are those of every converter.
-
-    Raises:
-        SiteDataError: a source is given (there is nothing to convert), or as for :func:`make_shifts`.
-    """
-    require_no_source(NAME, source)
-    folder = make_shifts(out, sites=sites, size=size, overwrite=overwrite, progress=progress)
-    return [folder / site for site in (SITES if sites is None else sites)]
+convert = drawing(NAME, SITES, make_shifts)
 
 
 def _shading(grid: Grid, slopes: tuple[float, float], far: float) -> Array:

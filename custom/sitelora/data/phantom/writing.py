@@ -90,7 +90,55 @@ def require_no_source(phantom: str, source: Path | None) -> None:
         )
 
 
-def write_site(
+def drawing(name: str, known: Sequence[str], make: Callable[..., Path]) -> Callable[..., list[Path]]:
+    """Return a phantom's conversion: the arguments of every converter, and a size where another one is wanted.
+
+    Args:
+        name: of the phantom. known: its sites. make: draws some of them and returns the dataset's folder.
+    """
+
+    def convert(
+        source: Path | None,
+        out: Path,
+        *,
+        sites: Sequence[str] | None = None,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+        size: DrawnSize | None = None,
+    ) -> list[Path]:
+        """Draw the phantom, at its default size unless one is given.
+
+        Raises:
+            SiteDataError: a source is given (there is nothing to convert), or as for what draws it.
+        """
+        require_no_source(name, source)
+        folder = make(out, sites=sites, size=size, overwrite=overwrite, progress=progress)
+        return [folder / site for site in (known if sites is None else sites)]
+
+    return convert
+
+
+def write_sites(
+    dataset: Path,
+    sites: Sequence[str],
+    drawn: Drawn,
+    *,
+    seed: int,
+    size: DrawnSize,
+    overwrite: bool,
+    progress: Progress | None,
+) -> Path:
+    """Write a folder a site below that of the dataset, which is returned; one that is there alike is skipped.
+
+    Raises:
+        SiteDataError: other data at its place.
+    """
+    for site in sites:
+        _write_site(dataset / site, drawn, seed=seed, size=size, overwrite=overwrite, progress=progress)
+    return dataset
+
+
+def _write_site(
     target: Path, drawn: Drawn, *, seed: int, size: DrawnSize, overwrite: bool, progress: Progress | None
 ) -> None:
     """Write one site folder; one that is there with the same settings is skipped.
