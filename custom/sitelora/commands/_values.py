@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sitelora.federation.job import WIRE
 from sitelora.value_kinds import key_value, short
 
 if TYPE_CHECKING:
@@ -47,13 +48,15 @@ def add_wire(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--noise-std", type=float, metavar="X", help="of the noise, as a multiple of the clip norm")
     parser.add_argument(
         "--noise-on",
-        choices=("one", "both"),
+        choices=WIRE["noise_on"].choices,
         help="of a pair whose factors would both leave: B alone, with noise (one, the default), or both with noise",
     )
     parser.add_argument(
-        "--up", choices=("none", "int8", "int4"), help="whole numbers that a site's answer travels in (none: bf16)"
+        "--up", choices=WIRE["up"].choices, help="whole numbers that a site's answer travels in (none: bf16)"
     )
-    parser.add_argument("--down", choices=("none", "int8"), help="whole numbers that the server's message travels in")
+    parser.add_argument(
+        "--down", choices=WIRE["down"].choices, help="whole numbers that the server's message travels in"
+    )
 
 
 def as_overrides(values: Sequence[tuple[str, Any]]) -> dict[str, Any]:

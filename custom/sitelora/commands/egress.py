@@ -6,6 +6,7 @@ import argparse
 import json
 
 from sitelora.commands._values import add_bundle_values, add_wire, as_overrides, positive
+from sitelora.federation.job import WIRE
 
 HELP = "show what leaves a site, what stays and what is frozen, with bytes"
 EXAMPLES = """\
@@ -33,15 +34,9 @@ def run(args: argparse.Namespace) -> int:
     """Print the statement."""
     from sitelora.commands._egress_text import format_statement
     from sitelora.egress import egress_statement
-    from sitelora.sharing.wire import ONE_FACTOR, UNQUANTISED, WireFormat
+    from sitelora.sharing.wire import WireFormat
 
-    wire = WireFormat(
-        clip_norm=args.clip_norm,
-        noise_std=args.noise_std or 0.0,
-        noise_on=args.noise_on or ONE_FACTOR,
-        up=args.up or UNQUANTISED,
-        down=args.down or UNQUANTISED,
-    )
+    wire = WireFormat(**{name: value for name, value in vars(args).items() if name in WIRE and value is not None})
     statement = egress_statement(
         args.bundle, as_overrides(args.values), rounds=args.rounds, sites=args.sites, wire=wire
     )

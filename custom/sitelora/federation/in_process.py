@@ -15,7 +15,7 @@ from sitelora.federation.bundle_config import set_torch_threads
 from sitelora.federation.coordinator import Coordinator
 from sitelora.federation.events import EventLog
 from sitelora.federation.identity import new_uid
-from sitelora.federation.job import Job
+from sitelora.federation.job import Job, wire_arguments
 from sitelora.federation.one_base import OneBase
 from sitelora.federation.plan import FederationPlan
 from sitelora.federation.run_folder import SERVER, RunFolder
@@ -88,12 +88,7 @@ def run_in_process(
         rounds=rounds,
         min_sites=min_sites,
         evaluate=evaluate,
-        wire_dtype=wire.dtype,
-        clip_norm=wire.clip_norm,
-        noise_std=wire.noise_std,
-        noise_on=wire.noise_on,
-        wire_up=wire.up,
-        wire_down=wire.down,
+        **wire_arguments(wire),
         aggregation=aggregation or Aggregation(),
         bounds=bounds or Bounds(),
         settings=dict(overrides or {}),

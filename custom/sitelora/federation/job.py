@@ -62,7 +62,7 @@ _KINDS: Mapping[str, Kind] = {
     "evaluate_timeout": _TIMEOUT,
     "tracking": Kind(type="text", choices=TRACKINGS),
 }
-_WIRE: Mapping[str, Kind] = {
+WIRE: Mapping[str, Kind] = {
     "dtype": Kind(type="text", choices=("bfloat16", "float32")),
     "clip_norm": Kind(type="number", limits=Range(0, 1e12, above=True), optional=True),
     "noise_std": Kind(type="number", limits=Range(0, 1e6)),
@@ -70,6 +70,7 @@ _WIRE: Mapping[str, Kind] = {
     "up": Kind(type="text", choices=("none", "int8", "int4")),
     "down": Kind(type="text", choices=("none", "int8")),
 }
+"""What a job may say of how values travel, by the names of `WireFormat`."""
 _WIRE_KEYS = {
     **{"dtype": "wire_dtype", "clip_norm": "clip_norm", "noise_std": "noise_std", "noise_on": "noise_on"},
     **{"up": "wire_up", "down": "wire_down"},
@@ -77,6 +78,11 @@ _WIRE_KEYS = {
 _NEW_WIRE = {"noise_on": "one", "up": "none", "down": "none"}
 """Left out where nobody chose: a job from before there were any says the same as one from now."""
 _NEEDED = ("federation", "bundle", "dataset", "sites", "rounds")
+
+
+def wire_arguments(wire: WireFormat) -> dict[str, Any]:
+    """Return what a `Job` is given for its values to travel so."""
+    return {key: getattr(wire, name) for name, key in _WIRE_KEYS.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +133,7 @@ class Job:
         for name, kind in _KINDS.items():
             kind.read(name, getattr(self, name))
         for name, key in _WIRE_KEYS.items():
-            _WIRE[name].read(f"wire, {name}", getattr(self, key))
+            WIRE[name].read(f"wire, {name}", getattr(self, key))
         if self.noise_std and self.clip_norm is None:
             raise SettingsError("wire: noise_std without clip_norm bounds nothing; give both or neither")
         for name in ("federation", "dataset"):
@@ -183,7 +189,7 @@ class Job:
             raise SettingsError(f"sites is {short(sites)}, expected a list of names")
         if not isinstance(wire, Mapping) or not isinstance(settings, Mapping):
             raise SettingsError("wire and settings: expected JSON objects")
-        judged: dict[str, Any] = {_WIRE_KEYS[key]: value for key, value in read_section("wire", wire, _WIRE).items()}
+        judged: dict[str, Any] = {_WIRE_KEYS[key]: value for key, value in read_section("wire", wire, WIRE).items()}
         said = read_section("aggregation", content.get("aggregation", {}), aggregation_.KINDS)
         judged["aggregation"] = Aggregation(**said)
         judged["bounds"] = Bounds(**read_section("bounds", content.get("bounds", {}), bounds_.KINDS))

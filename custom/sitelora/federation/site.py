@@ -74,7 +74,6 @@ class Site:
         self._parser = settings.run.parser(ours={**FEDERATED, "dataset_dir": str(settings.data)})
         require_usable(settings, self._parser)
         torch.set_num_threads(int(self._parser.get_parsed_content("torch_threads")))
-        self.seed = int(self._parser.get_parsed_content("seed"))
         self.method, self.task = settings.run.method, settings.run.task
         self._served: tuple[str, Served] | None = None
         self.together: Together | None = None  # where this process is a follower of the site's own
