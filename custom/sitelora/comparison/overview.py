@@ -31,7 +31,6 @@ def write_overview(folder: Path) -> Path:
     parts = [
         f"{MARK}\n\n# Results",
         _preliminary(found),
-        _benchmark(folder),
         f"Personal models, mean of a dataset's sites, test {score} ± deviation over seeds [95 % interval over "
         "patients], and the bytes that one site sends. Sites apart, labels, distances, learning rates and the budget "
         "are on each dataset's own page.",
@@ -55,13 +54,6 @@ def _preliminary(found: Mapping[str, Runs]) -> str:
     """Return which pages are to be made anew; each says why."""
     old = [f"[{name}]({name}.md)" for name, runs in found.items() if preliminary(runs)]
     return f"> **Preliminary, to be made anew:** {', '.join(old)}; each page says why." if old else ""
-
-
-def _benchmark(folder: Path) -> str:
-    """Return where the benchmark is that asks the papers' questions anew, as far as it has pages here."""
-    pages = {"its protocol, frozen before the first run": "protocol.md", "its claims so far": "evidence/README.md"}
-    there = [f"[{words}]({page})" for words, page in pages.items() if (folder / page).is_file()]
-    return f"`make evidence` asks these questions anew, by a stricter protocol: {', '.join(there)}." if there else ""
 
 
 def _every_method(found: dict[str, Runs]) -> tuple[list[str], tables.Rows]:

@@ -10,7 +10,6 @@ import pytest
 
 from sitelora.comparison.evidence.experiment import Experiment, Protocol
 from sitelora.comparison.evidence.page import write_page
-from sitelora.comparison.evidence.pages import write_pages
 from sitelora.comparison.evidence.results import Results
 from sitelora.comparison.evidence.verdicts import Rows, verdicts
 
@@ -74,7 +73,3 @@ def test_what_is_missing_is_said(toy: Experiment, rules: Protocol, fake: Callabl
     assert "**Not finished:**" in page
     assert "`one`: 8 steps a site, rates or length are not settled yet." in page
     assert "No claim of this experiment can be judged yet." in page
-
-
-def test_without_runs_there_is_the_protocol_alone(tmp_path: Path) -> None:
-    assert [page.name for page in write_pages(tmp_path)] == ["protocol.md"]

@@ -128,9 +128,11 @@ class Claim:
         terms: of the difference; it is divided by ``over``. kind: one of KINDS.
         sites: whose test cases; all by default.
         bytes_at_most: largest share of the bytes of the rows with negative weight that the others may send.
+        paper: the method whose paper it is about (``papers.toml``); empty where a hospital asks it of any.
     """
 
     text: str
+    paper: str = ""
     primary: bool = False
     kind: str = ABOVE
     terms: Mapping[str, float]
