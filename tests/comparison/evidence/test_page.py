@@ -60,6 +60,14 @@ def test_tables_say_worst_site_failed_cases_bytes_and_choice(toy: Experiment, ru
     assert "**" not in exploratory[0]
 
 
+def test_gain_by_joining_is_told_by_cell_and_by_site(toy: Experiment, rules: Protocol, out: Path) -> None:
+    gain = page_of(toy, rules, out).partition("## Gain by joining")[2].partition("\n## ")[0]
+    assert "Dice above `local`, at a [95 %]" in gain
+    assert "| one | fedit | +0.0" in gain
+    assert "| 10 patients | 3 seeds | 2 of 2 |" in gain
+    assert "|  | a | b |" in gain
+
+
 def test_plots_are_drawn(toy: Experiment, rules: Protocol, out: Path) -> None:
     page_of(toy, rules, out)
     for plot in ("forest", "curve"):

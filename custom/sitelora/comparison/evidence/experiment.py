@@ -22,6 +22,8 @@ ABOVE, SAME = KINDS = ("above", "equal")
 FULL, WALK = SEARCHES = ("full", "walk")
 PROBE = "linear_probe"
 """No method: a linear head on the frozen base's features at each site alone, which adapters have to beat."""
+REFERENCE = "local"
+"""The row that stands for being alone."""
 NO_RATE = 0.0
 """Of a row that has none: a probe chooses its decay by validation itself."""
 
@@ -153,7 +155,9 @@ class Experiment:
         rounds, steps: of a site in the whole run, before doublings.
         search: "full" makes every rate of the grid, "walk" goes from its middle until both neighbours are worse.
         rates, seeds, most_seeds: other than the protocol's.
-        axis: what ``Cell.at`` counts. overrides: bundle values of all runs.
+        axis: what ``Cell.at`` counts. curve: rows drawn over it; all by default. alone_at: where a site alone stands.
+        grid: differences ``ROW - ROW`` drawn over the two knobs of the phantom. over_bytes: whether
+            scores are drawn over the bytes that a site sends. overrides: bundle values of all runs.
     """
 
     title: str
@@ -175,6 +179,10 @@ class Experiment:
     seeds: int = 0
     most_seeds: int = 0
     axis: str = ""
+    curve: Sequence[str] = ()
+    alone_at: float | None = None
+    grid: Sequence[str] = ()
+    over_bytes: bool = False
     overrides: Mapping[str, Any] = field(default_factory=dict)
     cells: Mapping[str, Cell]
     entries: Mapping[str, Entry]
@@ -197,6 +205,11 @@ class Experiment:
                 known(f"entries.{name}.best_of", other, self.entries)
             for at in entry.cells:
                 known(f"entries.{name}.cells", at, self.cells)
+        for row in self.curve:
+            known("curve", row, self.entries)
+        for pair in self.grid:
+            for row in pair.split(" - "):
+                known("grid", row, self.entries)
         for name, cell in self.cells.items():
             if cell.rates_of:
                 known(f"cells.{name}.rates_of", cell.rates_of, self.cells)

@@ -6,17 +6,15 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from sitelora.comparison.evidence import figures
 from sitelora.comparison.evidence.estimate import Estimate
-from sitelora.comparison.evidence.experiment import PERSONAL, TRAINED, TUNED, Protocol
+from sitelora.comparison.evidence.experiment import PERSONAL, REFERENCE, TRAINED, TUNED, Protocol
 from sitelora.comparison.evidence.plan import missing
-from sitelora.comparison.evidence.results import Record, model_of, seeds_of
+from sitelora.comparison.evidence.plots import write_plots
+from sitelora.comparison.evidence.results import Record, bytes_sent, model_of, seeds_of
 from sitelora.comparison.evidence.verdicts import HELD, Rows, Verdict
 from sitelora.comparison.tables import markdown
 from sitelora.metric import Metric
 from sitelora.report.format_values import bytes_text, count_text, listed, percent_text
-
-REFERENCE = "local"
 
 
 def write_page(name: str, rows: Rows, found: Sequence[Verdict], rules: Protocol, folder: Path) -> Path:
@@ -28,7 +26,7 @@ def write_page(name: str, rows: Rows, found: Sequence[Verdict], rules: Protocol,
     asks, primary = rows.results.asks, rows.results.primary
     assert primary is not None
     left = len(list(missing(rows.results, rules, seeds_of(asks, rules)[0])))
-    scores = {cell: {row: _score(rows, cell, row) for row in asks.rows(cell)} for cell in asks.cells}
+    scores = {cell: {row: _score(rows, cell, row, asks.asked()) for row in asks.rows(cell)} for cell in asks.cells}
     parts = [
         f"<!-- written by `sitelora evidence --only-page`; do not edit -->\n\n# {asks.title}",
         f"**{asks.question}**",
@@ -37,12 +35,13 @@ def write_page(name: str, rows: Rows, found: Sequence[Verdict], rules: Protocol,
             * (left > 0)
         ),
         *_plain(rows, found, primary),
-        *_plots(name, rows, scores, primary, folder),
+        *write_plots(name, rows, scores, primary, folder),
         "## Claims",
         "Primary claims are one family with those of all experiments, p corrected by Holm; the others are "
         f"exploratory: their p are as they are, and they decide nothing. [The protocol](../{'protocol.md'}) was "
         "committed before the first run.",
         markdown(["claim", "", "difference [95 %]", "p", "margin", "bytes", "verdict"], [_claim(v) for v in found]),
+        *_gains(rows, primary),
         *(part for cell in asks.cells for part in _cell(rows, cell, scores[cell], primary, rules)),
         "## Rates and length",
         f"Mean validation {primary.title} at {listed(list(asks.asked()))}, of the model of the row, over "
@@ -100,38 +99,38 @@ def _leaves(rows: Rows, verdict: Verdict) -> str:
     )
 
 
-def _plots(
-    name: str, rows: Rows, scores: dict[str, dict[str, Estimate | None]], primary: Metric, folder: Path
-) -> list[str]:
-    asks, parts = rows.results.asks, []
-    folder.mkdir(parents=True, exist_ok=True)
-    apart = []
-    for cell in asks.cells:
-        for row, entry in asks.rows(cell).items():
-            if REFERENCE in asks.rows(cell) and row != REFERENCE and not entry.best_of:
-                terms = {f"{cell}/{row}": 1.0, f"{cell}/{REFERENCE}": -1.0}
-                one = rows.difference(terms, sites=asks.asked())
-                if one is not None:
-                    apart.append((cell, row, one))
-    if apart:
-        image = figures.forest(apart, score=primary.title, against=REFERENCE)
-        (folder / f"{name}_forest.png").write_bytes(image)
-        parts.append(f"![Differences to `{REFERENCE}` with 95 % intervals, exploratory]({name}_forest.png)")
-    lines: dict[str, dict[float, Estimate]] = {}
+def _score(rows: Rows, cell: str, row: str, sites: Sequence[str]) -> Estimate | None:
+    return rows.difference({f"{cell}/{row}": 1.0}, sites=sites)
+
+
+def _gains(rows: Rows, primary: Metric) -> list[str]:
+    """Return how much the best federated model is above being alone: cell by cell, then at every site by itself."""
+    asks = rows.results.asks
+    best = next((row for row, entry in asks.entries.items() if entry.best_of), "")
+    table, apart = list[list[str]](), list[list[str]]()
     for cell, what in asks.cells.items():
-        for row, one in scores[cell].items():
-            # cells that hold something else beside the axis (both sites small) have no place on it
-            if what.at is not None and one is not None and not asks.entries[row].best_of:
-                lines.setdefault(row, {})[what.at] = one
-    if asks.axis and lines:
-        image = figures.curve(lines, axis=asks.axis, score=primary.title)
-        (folder / f"{name}_curve.png").write_bytes(image)
-        parts.append(f"![{primary.title} over {asks.axis}]({name}_curve.png)")
-    return parts
-
-
-def _score(rows: Rows, cell: str, row: str) -> Estimate | None:
-    return rows.difference({f"{cell}/{row}": 1.0}, sites=rows.results.asks.asked())
+        if not best or not {best, REFERENCE} <= asks.rows(cell).keys():
+            continue
+        terms = {f"{cell}/{best}": 1.0, f"{cell}/{REFERENCE}": -1.0}
+        one, every = rows.difference(terms, sites=asks.asked()), rows.difference(terms)
+        if one is None or every is None:
+            continue
+        above = sum(value > 0 for value in every.sites.values())
+        table.append([
+            what.title, rows.resolved(cell, best), difference_text(one), p_text(one.differs()),
+            count_text(one.patients, "patient"), count_text(one.seeds, "seed"), f"{above} of {len(every.sites)}",
+        ])  # fmt: skip
+        apart.append([what.title, *(difference_text(rows.difference(terms, sites=[site])) for site in asks.sites)])
+    if not table:
+        return []
+    where = f"at {listed(list(asks.small))}" if asks.small else "mean of the sites"
+    at = f"{primary.title} above `{REFERENCE}`, {where} [95 %]"
+    return [
+        "## Gain by joining",
+        markdown(["", f"`{best}` is", at, "p, not corrected", "", "", "sites above alone"], table),
+        "The same at every site by itself:",
+        markdown(["", *asks.sites], apart),
+    ]
 
 
 def _claim(one: Verdict) -> list[str]:
@@ -156,15 +155,19 @@ def _cell(rows: Rows, cell: str, scores: dict[str, Estimate | None], primary: Me
         bounds = one.interval()
         score = primary.goodness(one.mean)
         shown = primary.text(score) + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else "")
-        worst = min(one.sites, key=lambda site: one.sites[site])
+        every = _score(rows, cell, row, ()) or one
+        worst = min(every.sites, key=lambda site: every.sites[site])
         kinds = [_mean(rows, records, kind) for kind in (TRAINED, TUNED)]
         valid = [r["time"]["seconds_of_rounds"] for r in records if r["time"]["seconds_valid"]]
         blocks = [block for record in records for block in record["sites"].values()]
-        up, down = (bytes_text(statistics.fmean(block[key] for block in blocks)) for key in ("bytes_up", "bytes_down"))
+        up, down = (
+            bytes_text(statistics.fmean(bytes_sent(record, key) for record in records))
+            for key in ("bytes_up", "bytes_down")
+        )
         table.append([
             row if not asks.entries[row].best_of else f"{row} ({rows.resolved(cell, row)})",
             shown,
-            f"{primary.text(primary.goodness(one.sites[worst]))} ({worst})",
+            f"{primary.text(primary.goodness(every.sites[worst]))} ({worst})",
             percent_text(_failed(rows, records, cell, row, primary, rules)),
             *("" if value is None else primary.text(value) for value in kinds),
             f"{up} / {down}" + ("" if blocks[0]["sent"] == "shared tensors" else f" ({blocks[0]['sent']})"),

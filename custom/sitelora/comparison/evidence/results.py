@@ -120,3 +120,8 @@ def model_of(block: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 def seeds_of(asks: Experiment, rules: Protocol) -> tuple[int, int]:
     """Return how many seeds an experiment has, and at most."""
     return asks.seeds or rules.seeds, asks.most_seeds or rules.most_seeds
+
+
+def bytes_sent(record: Record, key: str) -> float:
+    """Return ``bytes_up`` or ``bytes_down`` of a run, mean of its sites."""
+    return statistics.fmean(block[key] for block in record["sites"].values())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sitelora.comparison.evidence.estimate import Estimate, Seed, estimate, margin_of
 from sitelora.comparison.evidence.experiment import SAME, Claim, Entry, Protocol
 from sitelora.comparison.evidence.plan import Choice, choose
-from sitelora.comparison.evidence.results import Record, Results, model_of
+from sitelora.comparison.evidence.results import Record, Results, bytes_sent, model_of
 from sitelora.comparison.scores import holm
 
 HELD, REVERSED, APART, OPEN = "held", "the other way round", "not told apart", "not run yet"
@@ -195,7 +195,7 @@ def _bytes_share(rows: Rows, claim: Claim) -> float | None:
     sent: dict[bool, list[float]] = {True: [], False: []}
     for term, weight in claim.terms.items():
         for record in rows.records(*term.split("/")).values():
-            sent[weight > 0].append(statistics.fmean(block["bytes_up"] for block in record["sites"].values()))
+            sent[weight > 0].append(bytes_sent(record, "bytes_up"))
     if not sent[True] or not sent[False] or not any(sent[False]):
         return None
     return statistics.fmean(sent[True]) / statistics.fmean(sent[False])
