@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import layouts
@@ -24,11 +25,15 @@ class Drawing:
     objects: Array  # [n, 128, 128] bool: single visible things, for prompts
 
 
-def draw(seed: int, index: int, textures: Textures) -> Drawing:
-    """Return the picture of ``index``: the layout, then bias field, grain, inversion and flips."""
+def draw(seed: int, index: int, textures: Textures, without: Collection[str] = ()) -> Drawing:
+    """Return the picture of ``index``: the layout, then bias field, grain, inversion and flips.
+
+    Args:
+        without: layouts that are not drawn.
+    """
     rng = np.random.default_rng([seed, 2, index])
     canvas = Canvas(rng=rng, textures=textures)
-    choices = layouts.shares(index)
+    choices = layouts.shares(index, without)
     layout = choices[rng.choice(len(choices), p=[share for _, share in choices])][0]
     principal = layout(canvas)
     value = canvas.value

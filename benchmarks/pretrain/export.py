@@ -10,6 +10,7 @@ import hashlib
 import json
 import platform
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,8 @@ def _sam(saved: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, str]
     told = {
         "data": "pictures drawn by benchmarks/pretrain/drawings.py; no photograph or scan",
         "script": "benchmarks/pretrain/pretrain.py",
-        "first_pictures_sha256": first_pictures_sha256(saved["settings"]["seed"]),
-        "reproducible": "settings and pictures yes, bits no: the learning rate follows the clock",
+        "first_pictures_sha256": first_pictures_sha256(saved["settings"]["seed"], saved["settings"]["without"]),
+        "reproducible": "yes; bits on a processor of the same kind with as many threads",
     }
     return state, {"format": OUR_FORMAT, "arch": "sam_tiny", "image_size": str(SIDE_PX)}, told
 
@@ -130,12 +131,12 @@ def _processor() -> str:
     )
 
 
-def first_pictures_sha256(seed: int, pictures: int = 64) -> str:
+def first_pictures_sha256(seed: int, without: Collection[str] = (), pictures: int = 64) -> str:
     """Return a hash of the first drawings in 8 bits, by which other versions of the scripts can be told."""
     textures = Textures(seed)
     digest = hashlib.sha256()
     for index in range(pictures):
-        drawing = draw(seed, index, textures)
+        drawing = draw(seed, index, textures, without)
         digest.update((drawing.image.clip(0, 1) * 255).round().astype(np.uint8).tobytes())
         digest.update(np.packbits(drawing.principal).tobytes())
     return digest.hexdigest()

@@ -6,7 +6,7 @@ segmented for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from canvas import KINDS, SIDE_PX, Array, Canvas
@@ -303,9 +303,19 @@ def shapes(c: Canvas) -> Array:
     return np.zeros((SIDE_PX, SIDE_PX), bool)
 
 
-def shares(index: int) -> list[tuple[Callable[[Canvas], Array], float]]:
-    """Return every layout with its share of the pictures: the simple pelvis gives way to the detailed prostate."""
+EVALUATED = ("pelvis", "prostate", "chest", "blood", "cells")
+"""Layouts like what the benchmark is scored on: prostates, chest X-rays, blood cells, nuclei."""
+
+
+def shares(index: int, without: Collection[str] = ()) -> list[tuple[Callable[[Canvas], Array], float]]:
+    """Return every layout with its share of the pictures: the simple pelvis gives way to the detailed prostate.
+
+    Args:
+        index: of the picture. without: layouts that are not drawn; the others have their shares between them.
+    """
     pelves = [(pelvis, 0.20)] if index < DETAIL_FROM else [(pelvis, 0.04), (prostate, 0.18)]
     others = [(chest, 0.28), (abdomen, 0.12), (blood, 0.12), (cells, 0.07), (fundus, 0.08), (lesion, 0.06)]
     rest = 1 - sum(share for _, share in (*pelves, *others))
-    return [*pelves, *others, (shapes, rest)]
+    drawn = [(layout, share) for layout, share in (*pelves, *others, (shapes, rest)) if layout.__name__ not in without]
+    whole = sum(share for _, share in drawn) if without else 1.0
+    return [(layout, share / whole) for layout, share in drawn]

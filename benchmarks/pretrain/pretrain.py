@@ -1,16 +1,19 @@
 """Pre-trains sam_tiny on drawn pictures alone: what a picture shows, all its parts, and what a prompt means.
 
-    python benchmarks/pretrain/pretrain.py --minutes 70 --out RUN
-    python benchmarks/pretrain/pretrain.py --minutes 70 --resume RUN     # after an interruption
-    python benchmarks/pretrain/export.py RUN                             # the embedded weights and their manifest
+    python benchmarks/pretrain/pretrain.py --steps 14200 --out RUN
+    python benchmarks/pretrain/pretrain.py --resume RUN                       # after an interruption
+    python benchmarks/pretrain/export.py RUN                                  # the embedded weights and their manifest
+    python benchmarks/pretrain/pretrain.py --steps 14200 --without evaluated --out RUN
+    python benchmarks/pretrain/export.py RUN --target sam_tiny_elsewhere.safetensors
 
 Four losses share one encoding of each picture. Mask tokens 0 and 1 alone answer both "background or what such
 a picture is segmented for", with no prompt, and "background or this thing", with points or a box (Kirillov et
 al., 2023). Tokens 0, 1 and 2 together answer "background, outer part or inner part" where a thing has both:
 the decoder's tokens attend to each other, so each number of classes is trained as it will be used. A head
-that is not exported answers for 14 kinds of structure. The learning rate follows
-the share of the minutes that is over, so a run fits its budget on any machine; the log holds every step's
-rate.
+that is not exported answers for 14 kinds of structure. The learning rate follows the steps, so that a run can be
+repeated: to the bit on a processor of the same kind with as many threads. (The embedded base was made before that, with
+a rate that followed the clock.) ``--without`` leaves layouts out: what a base knows that has never seen a picture like
+those that it is judged on.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from batches import image_batch, prompts
 from drawings import KINDS, SIDE_PX, Textures, draw
+from layouts import DETAIL_FROM, EVALUATED, shares
 from torch import Tensor, nn
 
 from sitelora.networks.architecture import architecture
@@ -113,15 +117,19 @@ def sines(shape: torch.Size) -> Tensor:
     return 0.2 * torch.cat([rows, cols], -1)[None]
 
 
-def learning_rate(share: float, step: int, peak: float) -> float:
-    """Linear warm-up over 60 steps, then half a cosine over the share of the budget that is over."""
-    return peak * min(1.0, (step + 1) / 60) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Linear warm-up over 60 steps, then half a cosine over the share of the steps that is over."""
+    return peak * min(1.0, (step + 1) / 60) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
 
 
 def train(args: argparse.Namespace) -> None:
     run = args.resume or args.out
     run.mkdir(parents=True, exist_ok=True)
     checkpoint = run / "last.pt"
+    saved = torch.load(checkpoint, weights_only=True) if args.resume else {}
+    for name, value in saved.get("settings", {}).items():
+        setattr(args, name, value)
+    torch.set_num_threads(args.threads)
     network = SamSegmenter(arch="sam_tiny", image_size=SIDE_PX, classes=2, seed=args.seed, quiet=True)
     one_class = with_classes(network, 1)
     torch.manual_seed(args.seed)
@@ -138,25 +146,22 @@ def train(args: argparse.Namespace) -> None:
     )
     step, spent_s = 0, 0.0
     if args.resume:
-        saved = torch.load(checkpoint, weights_only=True)
         network.load_state_dict(saved["network"])
         kinds_of.load_state_dict(saved["kinds_of"])
         optimizer.load_state_dict(saved["optimizer"])
         step, spent_s = saved["step"], saved["spent_s"]
-        args.earlier_plans = saved["settings"].get("earlier_plans", [])
-        if saved["settings"]["minutes"] != args.minutes:  # the rate follows the plan, so a changed plan is told
-            args.earlier_plans = [*args.earlier_plans, {"minutes": saved["settings"]["minutes"], "until_step": step}]
         lines = (run / "log.jsonl").read_text().splitlines(keepends=True)
         (run / "log.jsonl").write_text("".join(lines[:step]))
     textures = Textures(args.seed)
     log = (run / "log.jsonl").open("a")
     kept_s, started = spent_s, time.monotonic()
-    while spent_s < args.minutes * 60:
-        rate = learning_rate(spent_s / (args.minutes * 60), step, args.peak_lr)
+    last = min(args.steps, args.stop_after or args.steps)
+    while step < last:
+        rate = learning_rate(step, args.steps, args.peak_lr)
         for group in optimizer.param_groups:
             group["lr"] = rate
         rng = np.random.default_rng([args.seed, 3, step])
-        drawings = [draw(args.seed, step * args.batch + i, textures) for i in range(args.batch)]
+        drawings = [draw(args.seed, step * args.batch + i, textures, args.without) for i in range(args.batch)]
         images = image_batch(drawings, rng)
         embedding = network.encode(images)
         meant = torch.tensor([d.has_principal for d in drawings])
@@ -194,9 +199,22 @@ def train(args: argparse.Namespace) -> None:
         if step % 20 == 0:
             log.flush()
             print(line, flush=True)
-        if step % 100 == 0:
+        if step % args.save_every == 0:
             _save(checkpoint, network, kinds_of, optimizer, step, spent_s, args)
     _save(checkpoint, network, kinds_of, optimizer, step, spent_s, args)
+
+
+def layouts_of(text: str) -> list[str]:
+    """Return the layouts of a list, of which ``evaluated`` is short for some.
+
+    Raises:
+        argparse.ArgumentTypeError: one is none.
+    """
+    names = sorted(set(EVALUATED if text == "evaluated" else text.split(",")))
+    known = {layout.__name__ for index in (0, DETAIL_FROM) for layout, _ in shares(index)}
+    if not set(names) < known:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected some of {', '.join(sorted(known))}, not all")
+    return names
 
 
 def _save(
@@ -208,8 +226,7 @@ def _save(
     spent_s: float,
     args: argparse.Namespace,
 ) -> None:
-    settings = {"seed": args.seed, "batch": args.batch, "peak_lr": args.peak_lr, "minutes": args.minutes,
-                "threads": args.threads, "earlier_plans": args.earlier_plans}  # fmt: skip
+    settings = {name: getattr(args, name) for name in ("seed", "batch", "peak_lr", "steps", "threads", "without")}
     torch.save(
         {"network": network.state_dict(), "kinds_of": kinds_of.state_dict(), "optimizer": optimizer.state_dict(),
          "step": step, "spent_s": spent_s, "settings": settings},
@@ -222,16 +239,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--out", type=Path, help="folder of a new run")
-    what.add_argument("--resume", type=Path, help="folder of a run to continue, with the same settings")
-    parser.add_argument("--minutes", type=float, default=70.0)
+    what.add_argument("--resume", type=Path, help="folder of a run to continue; its settings hold")
+    parser.add_argument("--steps", type=int, default=14_200)
+    parser.add_argument("--stop-after", type=int, metavar="STEP", help="end there, to be resumed")
+    parser.add_argument("--save-every", type=int, default=100, metavar="STEPS")
+    parser.add_argument("--without", type=layouts_of, default=[], metavar="A,B", help="or evaluated, for all of those")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peak-lr", type=float, default=1e-3)
-    args = parser.parse_args()
-    args.earlier_plans = []
-    torch.set_num_threads(args.threads)
-    train(args)
+    train(parser.parse_args())
 
 
 if __name__ == "__main__":

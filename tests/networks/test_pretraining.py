@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import sitelora
 
@@ -46,15 +47,34 @@ def test_masks_belong_to_their_picture(drawings):
         assert np.array_equal(chest.principal, chest.kinds[lungs])
 
 
+def test_a_layout_that_is_left_out_is_never_drawn(drawings):
+    import layouts
+
+    for index in (0, layouts.DETAIL_FROM):
+        left = layouts.shares(index, layouts.EVALUATED)
+        assert {layout.__name__ for layout, _ in left} == {"abdomen", "fundus", "lesion", "shapes"}
+        assert sum(share for _, share in left) == pytest.approx(1)
+        assert sum(share for _, share in layouts.shares(index)) == pytest.approx(1)
+    textures = drawings.Textures(0, fields=4)
+    lungs = drawings.KINDS.index("lungs")
+    some = [drawings.draw(0, index, textures, layouts.EVALUATED) for index in range(40)]
+    assert not any(drawing.kinds[lungs].any() for drawing in some)
+
+
 @pytest.mark.soak
-def test_a_run_resumes_where_it_stopped(tmp_path):
+def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path):
     def run(*extra):
-        command = [sys.executable, str(SCRIPTS / "pretrain.py"), "--batch", "2", *extra]
+        command = [sys.executable, str(SCRIPTS / "pretrain.py"), *extra]
         environment = {"PYTHONPATH": str(Path(sitelora.__file__).parents[1]), "PATH": ""}
         subprocess.run(command, check=True, env=environment, capture_output=True)
-        return [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
 
-    before = run("--out", str(tmp_path / "run"), "--minutes", "0.01")
-    after = run("--resume", str(tmp_path / "run"), "--minutes", "0.03")
-    assert len(after) > len(before)
-    assert after == list(range(1, len(after) + 1))
+    words = ("--batch", "2", "--without", "evaluated", "--steps", "4", "--save-every", "2")
+    run(*words, "--out", str(tmp_path / "whole"))
+    run(*words, "--out", str(tmp_path / "stopped"), "--stop-after", "2")
+    run("--resume", str(tmp_path / "stopped"))
+    whole, stopped = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "stopped"))
+    assert stopped["step"] == whole["step"] == 4
+    assert stopped["settings"]["without"] == ["blood", "cells", "chest", "pelvis", "prostate"]
+    assert all(torch.equal(tensor, stopped["network"][name]) for name, tensor in whole["network"].items())
+    lines = [json.loads(line)["step"] for line in (tmp_path / "stopped" / "log.jsonl").read_text().splitlines()]
+    assert lines == [1, 2, 3, 4]
