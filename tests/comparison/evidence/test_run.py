@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from sitelora.comparison.evidence.run import block_of, make_run
 from sitelora.comparison.run_file import ComparisonError
 from sitelora.data.phantom.heart_make import SITES as VENDORS
 from sitelora.data.phantom.heart_make import TINY_CINE, make_cine
+from sitelora.networks.tensor_file import embedded_file
 
 FAST = {"image_size": 32, "base": None, "slices": 3, "precision": "fp32"}
 ROWS = {
@@ -28,6 +30,7 @@ ROWS = {
     "centralised": Entry(method="centralised", balanced=True),
     "unet": Entry(method="local_all", bundle="unet_segmentation", steps_times=2),
     "random": Entry(method="local", random=True),
+    "elsewhere": Entry(method="local", base="sam_elsewhere"),
 }
 
 
@@ -114,6 +117,20 @@ def test_a_unet_alone_takes_its_own_bundle_and_more_steps(made: Callable[[str], 
     assert run["optimiser_steps"] == {"site-1": 8, "site-2": 8}
     assert all(block["bytes_up"] == 0 for block in run["sites"].values())
     assert made("random")["base"]["name"] == "random values"
+
+
+def test_another_base_is_taken_from_beside_the_results(asks: Experiment, tiny: Path, tmp_path: Path) -> None:
+    one = job(asks, "elsewhere")
+    assert one.asked["base"] == "sam_elsewhere"
+    assert one.file(tmp_path).name == "local@sam_elsewhere_s4_lr0.02_seed0.json"
+    with pytest.raises(ComparisonError, match=r"sam_elsewhere.safetensors; copy it from docs/results/evidence/bases"):
+        make_run(one, data=tiny, out=tmp_path)
+    one.base(tmp_path).parent.mkdir(parents=True)
+    shutil.copy(embedded_file("sam_tiny"), one.base(tmp_path))
+    run = json.loads(make_run(one, data=tiny, out=tmp_path).read_text(encoding="utf-8"))
+    assert run["base"]["name"] == "sam_elsewhere.safetensors"
+    assert str(tmp_path) not in json.dumps(run)
+    assert Results.read("toy", asks, tmp_path).get("one", one.entry, 4, 0.02, 0) is not None
 
 
 def test_the_files_are_read_as_results(asks: Experiment, made: Callable[[str], dict[str, Any]]) -> None:

@@ -75,7 +75,8 @@ class Entry:
         best_of: instead of a method, other entries of which validation chooses one.
         cells: where it runs; everywhere by default.
         bundle: other than the experiment's. steps_times: steps for one of the other rows', for equal time where they
-            cost less. random: random values in place of the base.
+            cost less. random: random values in place of the base. base: another base, by the name of its file in the
+            ``evidence/bases`` of the results.
     """
 
     method: str = ""
@@ -87,6 +88,7 @@ class Entry:
     bundle: str = ""
     steps_times: int = 1
     random: bool = False
+    base: str = ""
 
     @property
     def probe(self) -> bool:
@@ -98,6 +100,7 @@ class Entry:
         """Name of the runs that the row is read from; rows of one run differ by the model."""
         extra = ("@equal" if self.weights == EQUAL else "") + ("@balanced" if self.balanced else "")
         extra += (f"@{self.bundle}" if self.bundle else "") + ("@random" if self.random else "")
+        extra += f"@{self.base}" if self.base else ""
         return own_name(self.method) + extra
 
 

@@ -17,6 +17,7 @@ from sitelora.comparison.setup import Setup
 
 FORMAT = 1
 RUNS = Path("evidence") / "runs"
+BASES = Path("evidence") / "bases"
 ALONE, NEVER_USED = "local", 0.001
 """The method and the rate that a bundle is read with for a probe, which looks at neither."""
 
@@ -59,6 +60,10 @@ class EvidenceJob:
         name = f"{self.entry.run}_s{self.steps}_lr{self.rate:g}_seed{self.seed}.json"
         return out / RUNS / self.experiment / self.cell / name
 
+    def base(self, out: Path) -> Path:
+        """Return where the base of a row that has another one lies, below the folder of all results."""
+        return out / BASES / f"{self.entry.base}.safetensors"
+
     @property
     def asked(self) -> dict[str, Any]:
         """What a file must have been made with to count as this run."""
@@ -68,6 +73,7 @@ class EvidenceJob:
             "bundle": self.bundle,
             **({"steps_times": self.entry.steps_times} if self.entry.steps_times > 1 else {}),
             **({"random": True} if self.entry.random else {}),
+            **({"base": self.entry.base} if self.entry.base else {}),
             "sites": list(self.sites),
             "left_out": list(self.asks.left_out),
             "folds": self.asks.folds,
@@ -98,6 +104,7 @@ class EvidenceJob:
             "validate_every": max(1, asks.rounds // rules.validations),
             **asks.overrides,
             **({"base": None} if self.entry.random else {}),
+            **({"base": str(self.base(out).absolute())} if self.entry.base else {}),
             "steps_per_epoch": self.steps // asks.rounds * self.entry.steps_times,
         }
         setup = Setup(

@@ -153,6 +153,8 @@ def _row(entry: Entry) -> str:
         words.append("balanced")
     if entry.random:
         words.append("from random values in place of the base")
+    if entry.base:
+        words.append(f"from the base `{entry.base}`")
     if entry.bundle:
         words.append(f"bundle {entry.bundle}")
     if entry.steps_times > 1:

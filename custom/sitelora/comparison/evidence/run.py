@@ -12,10 +12,11 @@ from sitelora.comparison.evidence.alone import Watch
 from sitelora.comparison.evidence.arrangement import repeats, write_arranged
 from sitelora.comparison.evidence.block import kind_here, require_same_kind
 from sitelora.comparison.evidence.experiment import protocol
-from sitelora.comparison.evidence.job import FORMAT, EvidenceJob
+from sitelora.comparison.evidence.job import BASES, FORMAT, EvidenceJob
 from sitelora.comparison.evidence.scoring import afterwards, score_probe
 from sitelora.comparison.record import base_record, require_test_cases, require_whole, site_facts, steps
 from sitelora.comparison.run import Job, commit
+from sitelora.comparison.run_file import ComparisonError
 from sitelora.data.pooled import POOLED, content_sha256, pool_sites
 from sitelora.data.site_folder import SiteFolder, find_site_folder
 from sitelora.federation.files import write_json
@@ -36,10 +37,16 @@ def make_run(one: EvidenceJob, *, data: Path, out: Path, at_a_time: int = 1, tel
 
     Raises:
         RefusedError: other data, precision, processor or versions than its block has; nothing was trained.
-        SiteDataError: data that is missing or not fit. RuntimeError: a round is missing; nothing is written.
+        SiteDataError: data that is missing or not fit. ComparisonError: a base that is missing. RuntimeError: a round
+            is missing; nothing is written.
     """
     asks, rules = one.asks, protocol()
     cell = asks.cells[one.cell]
+    if one.entry.base and not one.base(out).is_file():
+        raise ComparisonError(
+            f"{one}: found no base {one.base(out)}; copy it from docs/results/{BASES} of the repository, or make it: "
+            "benchmarks/pretrain/pretrain.py"
+        )
     with tempfile.TemporaryDirectory(prefix="sitelora-evidence-") as place:
         root = Path(place) / "data"
         lists = write_arranged(data, asks, cell, one.seed, root)
