@@ -7,13 +7,17 @@ the decoder's output layers stay local (our choice).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from sitelora.adapters.bottleneck import BottleneckAdapters
 from sitelora.method import NO_MEAN, Method
+from sitelora.server.groups import GroupMeans
 from sitelora.server.similarity import MODES, PERSONAL, SimilarityGuided
 from sitelora.sharing.rule import ShareRule
-from sitelora.value_kinds import Choices, Range
+from sitelora.value_kinds import Choices, Range, require_choices
+
+FEDERATED, LOCAL = SETTINGS = ("federated", "local")
 
 
 def fedsca(
@@ -22,6 +26,8 @@ def fedsca(
     reduction: Annotated[int, Range(1, 64)] = 4,
     temperature: Annotated[float, Range(0, 1000, above=True)] = 0.5,
     mode: Annotated[str, Choices(MODES)] = PERSONAL,
+    groups: Mapping[str, Annotated[int, Range(0, 9999)]] | None = None,
+    setting: Annotated[str, Choices(SETTINGS)] = FEDERATED,
 ) -> Method:
     """Return FedSCA.
 
@@ -30,13 +36,18 @@ def fedsca(
         reduction: width of a block divided by the adapter's hidden size.
         temperature: tau of the similarity weights.
         mode: "personal" mixes the shared adapters for every site anew, "global" once for all of them.
+        groups: of named sites, ``{"site-1": 0, "site-2": 1}``: the mean within a group that is given in place of
+            mixtures that are found; a control, not the paper's.
+        setting: "federated", or "local": the same is trained and nothing travels; a control too.
     """
+    require_choices("fedsca", setting=(setting, SETTINGS))
     low = "1/2" if low_blocks is None else low_blocks
+    travels, stays = f"@blocks[:{low}].**.adapter.**", (f"@blocks[{low}:].**.adapter.**", "@heads")
     return Method(
         name="fedsca",
         paper="arXiv:2503.15390",
         adapters=(BottleneckAdapters(reduction=reduction),),
-        share=ShareRule(shared=(f"@blocks[:{low}].**.adapter.**",), local=(f"@blocks[{low}:].**.adapter.**", "@heads")),
-        server=SimilarityGuided(temperature=temperature, mode=mode),
+        share=ShareRule(local=(travels, *stays)) if setting == LOCAL else ShareRule(shared=(travels,), local=stays),
+        server=GroupMeans(groups=groups) if groups else SimilarityGuided(temperature=temperature, mode=mode),
         mean_product=NO_MEAN,
     )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sitelora.comparison.evidence.arrangement import arranged, repeats, sites_of, write_arranged
+from sitelora.comparison.evidence.arrangement import arranged, part_of, repeats, sites_of, write_arranged
 from sitelora.comparison.evidence.experiment import Cell, Experiment, find_experiment
 from sitelora.data.pooled import pool_sites
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder
+from sitelora.data.site_writer import write_selection
 
 
 def folder(name: str = "a", *, training: int = 8, validation: int = 2, test: int = 4, each: int = 1) -> SiteFolder:
@@ -64,6 +66,43 @@ def test_a_site_that_only_tests_stays_and_one_patient_cannot_be_rotated() -> Non
     assert arranged(only, seed=1, folds=2).splits == only.splits
     with pytest.raises(SiteDataError, match="one patient"):
         arranged(folder(training=1, validation=0, test=0), seed=0, folds=2)
+
+
+def test_parts_of_a_site_share_no_patient_and_are_all_of_it() -> None:
+    whole = folder(training=7, validation=3, test=4, each=2)
+    parts = [part_of(whole, part, 3, seed=0) for part in (1, 2, 3)]
+    assert [part.name for part in parts] == ["a-1", "a-2", "a-3"]
+    for split in SPLITS:
+        seen = [{entry["patient"] for entry in part.splits[split]} for part in parts]
+        assert set.union(*seen) == {entry["patient"] for entry in whole.splits[split]}
+        assert sum(map(len, seen)) == len(set.union(*seen))
+        assert max(map(len, seen)) - min(map(len, seen)) <= 1
+    assert part_of(whole, 1, 3, seed=1).splits != parts[0].splits
+    with pytest.raises(SiteDataError, match="2 patients of validation, expected 3"):
+        part_of(folder(validation=2), 1, 3, seed=0)
+
+
+def test_simulated_sites_are_written_from_the_site_they_are_cut_from(
+    tiny: Path, tmp_path: Path, toy: Experiment
+) -> None:
+    asks = replace(toy, dataset="prostate", sites=("site-1-1", "site-2-1"), parts=1)
+    with pytest.raises(SiteDataError):
+        write_arranged(tiny, asks, Cell(title="one"), 0, tmp_path / "none")
+    cut = replace(asks, parts=2, sites=("site-2-1", "site-2-2"))
+    names = write_arranged(bigger(tiny, tmp_path / "data"), cut, Cell(title="one"), 0, tmp_path / "out")
+    assert set(names) == {"site-2-1", "site-2-2"}
+    assert not set(names["site-2-1"]["training"]) & set(names["site-2-2"]["training"])
+    read = SiteFolder.read(tmp_path / "out" / "prostate" / "site-2-1")
+    assert len(read.splits["training"]) == len(names["site-2-1"]["training"])
+
+
+def bigger(root: Path, out: Path) -> Path:
+    """The tiny second site with every case in every split, each a patient of its own in it."""
+    folder = SiteFolder.read(root / "prostate" / "site-2")
+    entries = [entry for split in SPLITS for entry in folder.splits[split]]
+    splits = {s: tuple({**e, "patient": f"{s}{n}"} for n, e in enumerate(entries[:2])) for s in SPLITS}
+    write_selection(folder, replace(folder, path=out / "prostate" / "site-2", splits=splits), shutil.copyfile)
+    return out
 
 
 def test_sites_at_once_are_drawn_by_the_seed() -> None:

@@ -59,7 +59,7 @@ def write_arranged(
     """
     names, root = {}, _drawn_root(root, cell) if experiment.drawn else root
     for site in sites_of(experiment, cell, seed):
-        folder = SiteFolder.read(find_site_folder(experiment.dataset, site, root))
+        folder = _found(root, experiment, site, seed)
         chosen = arranged(folder, seed=seed, cases=cell.cases.get(site), folds=experiment.folds)
         write_selection(folder, replace(chosen, path=out / experiment.dataset / site), shutil.copyfile)
         names[site] = {
@@ -67,6 +67,36 @@ def write_arranged(
             for split in SPLITS
         }
     return names
+
+
+def part_of(folder: SiteFolder, part: int, parts: int, seed: int) -> SiteFolder:
+    """Return a simulated site: every so manieth patient of a site's lists, split by split, in an order the seed draws.
+
+    Args:
+        folder: the whole site. part: from 1. parts: how many there are.
+
+    Raises:
+        SiteDataError: a split has fewer patients than parts.
+    """
+    splits: dict[str, Entries] = {}
+    for split, entries in folder.splits.items():
+        patients = sorted({str(e["patient"]) for e in entries}, key=lambda p: _order(seed, "part", folder.name, p))
+        if len(patients) < parts:
+            raise SiteDataError(
+                f"site {folder.name}: found {len(patients)} patients of {split}, expected {parts} or more to cut it"
+            )
+        own = set(patients[part - 1 :: parts])
+        splits[split] = tuple(entry for entry in entries if str(entry["patient"]) in own)
+    return replace(folder, name=f"{folder.name}-{part}", splits=splits)
+
+
+def _found(root: Path, experiment: Experiment, site: str, seed: int) -> SiteFolder:
+    """Return a site's folder; of a simulated one, its part of the folder it is cut from."""
+    if experiment.parts == 1:
+        return SiteFolder.read(find_site_folder(experiment.dataset, site, root))
+    whole, _, part = site.rpartition("-")
+    folder = SiteFolder.read(find_site_folder(experiment.dataset, whole, root))
+    return part_of(folder, int(part), experiment.parts, seed)
 
 
 def repeats(folders: Sequence[SiteFolder]) -> dict[str, int]:

@@ -76,7 +76,7 @@ class Entry:
         cells: where it runs; everywhere by default.
         bundle: other than the experiment's. steps_times: steps for one of the other rows', for equal time where they
             cost less. random: random values in place of the base. base: another base, by the name of its file in the
-            ``evidence/bases`` of the results.
+            ``evidence/bases`` of the results. called: name of its runs, where the method's text makes no file's name.
     """
 
     method: str = ""
@@ -89,6 +89,7 @@ class Entry:
     steps_times: int = 1
     random: bool = False
     base: str = ""
+    called: str = ""
 
     @property
     def probe(self) -> bool:
@@ -101,7 +102,7 @@ class Entry:
         extra = ("@equal" if self.weights == EQUAL else "") + ("@balanced" if self.balanced else "")
         extra += (f"@{self.bundle}" if self.bundle else "") + ("@random" if self.random else "")
         extra += f"@{self.base}" if self.base else ""
-        return own_name(self.method) + extra
+        return (self.called or own_name(self.method)) + extra
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +155,7 @@ class Experiment:
         title, question, cite, prepare: for the page. not_built: what is missing before it can run; empty where nothing.
         dataset, sites, left_out, bundle: as of `Setup`. small: sites that the question is about; all by default.
         drawn: whether the phantom is drawn for it, with the knobs of its cells.
+        parts: so many simulated sites, ``NAME-1`` and so on, are cut from each of the dataset's, patient by patient.
         folds: rotations of the sites' patients between training and test, by seed; 1 leaves the lists as they are.
         rounds, steps: of a site in the whole run, before doublings.
         search: "full" makes every rate of the grid, "walk" goes from its middle until both neighbours are worse.
@@ -174,6 +176,7 @@ class Experiment:
     prepare: str = ""
     not_built: str = ""
     drawn: bool = False
+    parts: int = 1
     folds: int = 1
     rounds: int
     steps: int

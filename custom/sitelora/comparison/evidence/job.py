@@ -77,6 +77,7 @@ class EvidenceJob:
             "sites": list(self.sites),
             "left_out": list(self.asks.left_out),
             "folds": self.asks.folds,
+            **({"parts": self.asks.parts} if self.asks.parts > 1 else {}),
             "cases": dict(cell.cases),
             "drawn": dict(cell.drawn),
             "overrides": dict(self.asks.overrides),

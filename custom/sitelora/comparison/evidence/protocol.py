@@ -144,7 +144,7 @@ def _row(entry: Entry) -> str:
         return f"of {listed(list(entry.best_of))} the one that validation prefers"
     if entry.probe:
         return "a linear head on the frozen base's features at each site alone, its decay chosen by validation"
-    words = [f"`{entry.method}`"]
+    words = [f"`{entry.called or entry.method}`"]
     if entry.model != PERSONAL:
         words.append("before the last averaging" if entry.model == TRAINED else "after further local steps")
     if entry.weights != CASES:

@@ -83,7 +83,7 @@ def make_run(one: EvidenceJob, *, data: Path, out: Path, at_a_time: int = 1, tel
             )
             require_whole(result, asks.rounds, str(one))
         told = watch.told()
-        drawn = {s: lists[s]["training"] for s in one.sites if s in cell.cases or asks.folds > 1}
+        drawn = {s: lists[s]["training"] for s in one.sites if s in cell.cases or asks.folds > 1 or asks.parts > 1}
         content = _record(one, job, result, folders, scored, {"kind": kind, "time": told, "drawn": drawn})
     file = one.file(out)
     write_json(file, content, private=False)
