@@ -10,10 +10,12 @@ import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sitelora.comparison.evidence.experiment import Cell, Experiment
+from sitelora.comparison.evidence.experiment import Cell, Experiment, protocol
+from sitelora.comparison.evidence.wider import copy_wider
 from sitelora.data.phantom.shifts import Shifts, make_shifts
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder, find_site_folder
 from sitelora.data.site_writer import write_selection
@@ -58,10 +60,12 @@ def write_arranged(
         out: data root to write to; an empty folder.
     """
     names, root = {}, _drawn_root(root, cell) if experiment.drawn else root
-    for site in sites_of(experiment, cell, seed):
+    for site in (*sites_of(experiment, cell, seed), *experiment.newcomers):
         folder = _found(root, experiment, site, seed)
         chosen = arranged(folder, seed=seed, cases=cell.cases.get(site), folds=experiment.folds)
-        write_selection(folder, replace(chosen, path=out / experiment.dataset / site), shutil.copyfile)
+        wide, size = cell.too_wide.get(site, 0.0), protocol().image_size
+        put = partial(copy_wider, share=wide / size) if wide else shutil.copyfile
+        write_selection(folder, replace(chosen, path=out / experiment.dataset / site), put)
         names[site] = {
             split: sorted(folder.case_names[str(entry["image"])] for entry in chosen.splits.get(split, ()))
             for split in SPLITS
@@ -92,7 +96,7 @@ def part_of(folder: SiteFolder, part: int, parts: int, seed: int) -> SiteFolder:
 
 def _found(root: Path, experiment: Experiment, site: str, seed: int) -> SiteFolder:
     """Return a site's folder; of a simulated one, its part of the folder it is cut from."""
-    if experiment.parts == 1:
+    if experiment.parts == 1 or site in experiment.newcomers:
         return SiteFolder.read(find_site_folder(experiment.dataset, site, root))
     whole, _, part = site.rpartition("-")
     folder = SiteFolder.read(find_site_folder(experiment.dataset, whole, root))

@@ -11,13 +11,13 @@ from typing import Any
 from sitelora.comparison.data_files import DataFileError, read_toml
 from sitelora.comparison.setup import BUNDLE
 from sitelora.method_registry import own_name
+from sitelora.server.aggregation import CASES, EQUAL, MEAN, RULES, WEIGHTS
 from sitelora.value_kinds import did_you_mean
 
 ENDING = ".toml"
-CASES, EQUAL = WEIGHTS = ("cases", "equal")
-"""How the server weighs sites: by their training cases, or all alike."""
-PERSONAL, TRAINED, TUNED = MODELS = ("personal", "trained", "tuned")
-"""What is scored: the model a site is served, the one before the last averaging, the served one after more steps."""
+PERSONAL, TRAINED, TUNED, BASE = MODELS = ("personal", "trained", "tuned", "base")
+"""What is scored: the model a site is served, the one before the last averaging, the served one after more steps; the
+one that a newcomer is given, before any step of its own, and elsewhere the base."""
 ABOVE, SAME = KINDS = ("above", "equal")
 FULL, WALK = SEARCHES = ("full", "walk")
 PROBE = "linear_probe"
@@ -70,7 +70,8 @@ class Entry:
     """One row of an experiment.
 
     Args:
-        method: as in `sitelora compare --methods`, or PROBE. model: one of MODELS. weights: one of WEIGHTS.
+        method: as in `sitelora compare --methods`, or PROBE. model: one of MODELS.
+        weights, aggregation: weights and rule of the server, as in a job.
         balanced: of a centralised run, the training cases of small sites are repeated until sites have about as many.
         best_of: instead of a method, other entries of which validation chooses one.
         cells: where it runs; everywhere by default.
@@ -82,6 +83,7 @@ class Entry:
     method: str = ""
     model: str = PERSONAL
     weights: str = CASES
+    aggregation: str = MEAN
     balanced: bool = False
     best_of: Sequence[str] = ()
     cells: Sequence[str] = ()
@@ -99,7 +101,8 @@ class Entry:
     @property
     def run(self) -> str:
         """Name of the runs that the row is read from; rows of one run differ by the model."""
-        extra = ("@equal" if self.weights == EQUAL else "") + ("@balanced" if self.balanced else "")
+        extra = f"@{self.aggregation}" if self.aggregation != MEAN else ""
+        extra += ("@equal" if self.weights == EQUAL else "") + ("@balanced" if self.balanced else "")
         extra += (f"@{self.bundle}" if self.bundle else "") + ("@random" if self.random else "")
         extra += f"@{self.base}" if self.base else ""
         return (self.called or own_name(self.method)) + extra
@@ -115,6 +118,7 @@ class Cell:
         sites_at_once: so many of the experiment's sites, drawn by the seed; 0 takes all.
         rates_of: another cell, whose chosen rates and steps hold here too.
         drawn: knobs of the phantom.
+        too_wide: by site, by how many pixels of the network's picture its masks are too wide.
     """
 
     title: str
@@ -123,6 +127,7 @@ class Cell:
     sites_at_once: int = 0
     rates_of: str = ""
     drawn: Mapping[str, float] = field(default_factory=dict)
+    too_wide: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +160,8 @@ class Experiment:
         title, question, cite, prepare: for the page. not_built: what is missing before it can run; empty where nothing.
         dataset, sites, left_out, bundle: as of `Setup`. small: sites that the question is about; all by default.
         drawn: whether the phantom is drawn for it, with the knobs of its cells.
+        newcomers: sites that come after the last round: each is given what the federation ended with, and makes
+            ``newcomer_steps`` on its own cases. The question is about them.
         parts: so many simulated sites, ``NAME-1`` and so on, are cut from each of the dataset's, patient by patient.
         folds: rotations of the sites' patients between training and test, by seed; 1 leaves the lists as they are.
         rounds, steps: of a site in the whole run, before doublings.
@@ -172,6 +179,8 @@ class Experiment:
     sites: Sequence[str]
     small: Sequence[str] = ()
     left_out: Sequence[str] = ()
+    newcomers: Sequence[str] = ()
+    newcomer_steps: int = 0
     bundle: str = BUNDLE
     prepare: str = ""
     not_built: str = ""
@@ -205,6 +214,7 @@ class Experiment:
         for name, entry in self.entries.items():
             known(f"entries.{name}.model", entry.model, MODELS)
             known(f"entries.{name}.weights", entry.weights, WEIGHTS)
+            known(f"entries.{name}.aggregation", entry.aggregation, RULES)
             if bool(entry.method) == bool(entry.best_of):
                 raise ValueError(f"entries.{name}: expected a method or best_of")
             for other in (*entry.best_of,):
@@ -225,7 +235,9 @@ class Experiment:
                 if strangers:
                     raise ValueError(f"cells.{name}.rates_of: {sorted(strangers)} do not run in {cell.rates_of}")
             for site in cell.cases:
-                known(f"cells.{name}.cases", site, self.sites)
+                known(f"cells.{name}.cases", site, (*self.sites, *self.newcomers))
+            for site in cell.too_wide:
+                known(f"cells.{name}.too_wide", site, self.sites)
         for claim in self.claims:
             known("kind", claim.kind, KINDS)
             for term in claim.terms:
@@ -237,7 +249,7 @@ class Experiment:
 
     def asked(self) -> Sequence[str]:
         """Return the sites that the question is about."""
-        return self.small or self.sites
+        return self.newcomers or self.small or self.sites
 
     def rows(self, cell: str) -> dict[str, Entry]:
         """Return the entries of a cell, by name.

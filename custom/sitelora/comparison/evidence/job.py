@@ -14,12 +14,13 @@ from sitelora.comparison.evidence.experiment import Entry, Experiment, find_expe
 from sitelora.comparison.run import Job
 from sitelora.comparison.run_file import ComparisonError
 from sitelora.comparison.setup import Setup
+from sitelora.server.aggregation import MEAN
 
 FORMAT = 1
 RUNS = Path("evidence") / "runs"
 BASES = Path("evidence") / "bases"
 ALONE, NEVER_USED = "local", 0.001
-"""The method and the rate that a bundle is read with for a probe, which looks at neither."""
+"""The method of a site alone; with it and this rate a bundle is read for a probe, which looks at neither."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,10 @@ class EvidenceJob:
             "left_out": list(self.asks.left_out),
             "folds": self.asks.folds,
             **({"parts": self.asks.parts} if self.asks.parts > 1 else {}),
+            **({"newcomers": list(self.asks.newcomers)} if self.asks.newcomers else {}),
+            **({"newcomer_steps": self.asks.newcomer_steps} if self.asks.newcomers else {}),
+            **({"too_wide": dict(cell.too_wide)} if cell.too_wide else {}),
+            **({"aggregation": self.entry.aggregation} if self.entry.aggregation != MEAN else {}),
             "cases": dict(cell.cases),
             "drawn": dict(cell.drawn),
             "overrides": dict(self.asks.overrides),

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sitelora.comparison.evidence.experiment import (
-    CASES,
+    BASE,
     PERSONAL,
     SAME,
     TRAINED,
+    TUNED,
     Claim,
     Entry,
     Experiment,
@@ -19,8 +20,14 @@ from sitelora.comparison.evidence.experiment import (
 )
 from sitelora.comparison.tables import markdown
 from sitelora.report.format_values import listed
+from sitelora.server.aggregation import CASES, MEAN
 
 NAME = "protocol.md"
+MODEL_WORDS = {
+    TRAINED: "before the last averaging",
+    TUNED: "after further local steps",
+    BASE: "as it is given, before any step of its own",
+}
 
 
 def write_protocol(folder: Path) -> Path:
@@ -107,6 +114,9 @@ def _departures(rules: Protocol) -> Sequence[str]:
         "E2 draws its sites for K = 2 and 4 by the seed, and rotates training and test patients between seeds: two "
         "seeds for each of two folds. Sites with two patients have no validation case; the rate is chosen by the "
         "others.",
+        "E7 was written down for nuclei and lungs. Nuclei have one to three training tiles a site, so that 2, 4 and 8 "
+        "cases of a newcomer are not to be had; lungs have two hospitals, so the larger one is cut into three "
+        "simulated sites, and the other one comes later.",
         "Rows `unet` and `random` were added when E1's first cell had been begun, and before any run of their own: no "
         "claim is about them. A base without a layout like the evaluated one has not been made.",
         "IAT against FedIT and FedSA-LoRA is judged on E2, the real data on which a federation can win; on E1 and E3 "
@@ -121,6 +131,9 @@ def _experiment(name: str, one: Experiment) -> list[str]:
     folds = f", {one.folds} folds" if one.folds > 1 else ""
     told = ", ".join(f"{key} {value}" for key, value in one.overrides.items())
     left_out = f"; {len(one.left_out)} sites never take part" if one.left_out else ""
+    late = ", ".join(one.newcomers)
+    left_out += f"; newcomers, of {one.newcomer_steps} steps of their own: {late}" if late else ""
+    left_out += f"; each of the {one.parts} parts of a site is a simulated one" if one.parts > 1 else ""
     cells = [
         [cell, what.title, what.rates_of and f"of {what.rates_of}", ", ".join(one.rows(cell))]
         for cell, what in one.cells.items()
@@ -146,7 +159,9 @@ def _row(entry: Entry) -> str:
         return "a linear head on the frozen base's features at each site alone, its decay chosen by validation"
     words = [f"`{entry.called or entry.method}`"]
     if entry.model != PERSONAL:
-        words.append("before the last averaging" if entry.model == TRAINED else "after further local steps")
+        words.append(MODEL_WORDS[entry.model])
+    if entry.aggregation != MEAN:
+        words.append(f"aggregated by `{entry.aggregation}`")
     if entry.weights != CASES:
         words.append("sites weighed alike")
     if entry.balanced:

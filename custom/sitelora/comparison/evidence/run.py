@@ -11,8 +11,9 @@ from typing import Any
 from sitelora.comparison.evidence.alone import Watch
 from sitelora.comparison.evidence.arrangement import repeats, write_arranged
 from sitelora.comparison.evidence.block import kind_here, require_same_kind
-from sitelora.comparison.evidence.experiment import protocol
-from sitelora.comparison.evidence.job import BASES, FORMAT, EvidenceJob
+from sitelora.comparison.evidence.experiment import PERSONAL, protocol
+from sitelora.comparison.evidence.job import ALONE, BASES, FORMAT, EvidenceJob
+from sitelora.comparison.evidence.newcomers import adapted, keep_given
 from sitelora.comparison.evidence.scoring import afterwards, score_probe
 from sitelora.comparison.record import base_record, require_test_cases, require_whole, site_facts, steps
 from sitelora.comparison.run import Job, commit
@@ -52,8 +53,10 @@ def make_run(one: EvidenceJob, *, data: Path, out: Path, at_a_time: int = 1, tel
         lists = write_arranged(data, asks, cell, one.seed, root)
         folders = [SiteFolder.read(find_site_folder(asks.dataset, site, root)) for site in one.sites]
         require_test_cases(folders)
+        late_folders = [SiteFolder.read(find_site_folder(asks.dataset, site, root)) for site in asks.newcomers]
         job = one.job(data=root, out=out, at_a_time=at_a_time)
-        values, hashes = job.judged.parser(), {folder.name: content_sha256(folder) for folder in folders}
+        values = job.judged.parser()
+        hashes = {folder.name: content_sha256(folder) for folder in (*folders, *late_folders)}
         kind = kind_here(values["precision"], threads=int(values["torch_threads"]), data=hashes)
         require_same_kind(kind, block_of(one, out))
         sites: tuple[str, ...] = one.sites
@@ -65,9 +68,11 @@ def make_run(one: EvidenceJob, *, data: Path, out: Path, at_a_time: int = 1, tel
         unseen = [find_site_folder(asks.dataset, site, data) for site in asks.left_out] if late else []
         scored: dict[str, Any] = {}
         watch, result = Watch(), None
+        given = Path(place) / "given.pt" if asks.newcomers and one.entry.method != ALONE else None
         if one.entry.probe:
             scored = score_probe(job.judged, folders)
-        else:
+        elif given or not asks.newcomers:
+            score = afterwards(scored, folders, unseen, tuned_steps=rules.tuned_steps)
             result = run_in_process(
                 bundle=one.bundle,
                 dataset=asks.dataset,
@@ -76,15 +81,22 @@ def make_run(one: EvidenceJob, *, data: Path, out: Path, at_a_time: int = 1, tel
                 overrides=job.overrides,
                 data=root,
                 home_folder=Path(place) / "home",
-                aggregation=Aggregation(weights=one.entry.weights),
+                aggregation=Aggregation(rule=one.entry.aggregation, weights=one.entry.weights),
                 on_round=lambda each: _tell_round(each, one, tell),
                 evaluate=False,
-                afterwards=afterwards(scored, folders, unseen, tuned_steps=rules.tuned_steps),
+                afterwards=keep_given(given) if given else score,
             )
             require_whole(result, asks.rounds, str(one))
+        for folder in late_folders:
+            home = Path(place) / folder.name
+            models, trained = adapted(one, folder, given, data=root, place=home, tuned_steps=rules.tuned_steps)
+            scored.setdefault("sites", {})[folder.name], scored["values"] = models, trained
+            tell(f"{one}: newcomer {folder.name}, {_told(models)}")
         told = watch.told()
-        drawn = {s: lists[s]["training"] for s in one.sites if s in cell.cases or asks.folds > 1 or asks.parts > 1}
-        content = _record(one, job, result, folders, scored, {"kind": kind, "time": told, "drawn": drawn})
+        everywhere = asks.folds > 1 or asks.parts > 1
+        drawn = {site: lists[site]["training"] for site in lists if site in cell.cases or everywhere}
+        more = {"kind": kind, "time": told, "drawn": drawn, "given_bytes": given.stat().st_size if given else 0}
+        content = _record(one, job, result, late_folders or folders, scored, more)
     file = one.file(out)
     write_json(file, content, private=False)
     return file
@@ -102,6 +114,13 @@ def _tell_round(each: Round, one: EvidenceJob, tell: Tell) -> None:
     found = {site: entry.metrics.get("score_served") for site, entry in each.sites.items()}
     told = ", ".join(f"{site} {value:.3f}" for site, value in found.items() if value is not None)
     tell(f"{one}: round {each.counted}/{one.asks.rounds}, validation {told or 'of no site'}")
+
+
+def _told(models: Mapping[str, Any]) -> str:
+    """Return a newcomer's validation scores before and after its own steps, as far as it has validation cases."""
+    found = {"given": models["base"]["validation"], "after its own steps": models[PERSONAL]["validation"]}
+    told = ", ".join(f"{words} {value:.3f}" for words, value in found.items() if value is not None)
+    return f"validation {told}" if told else "no validation case"
 
 
 def _record(
@@ -146,7 +165,13 @@ def _record(
             for site in (result.sites if result else ())
         },
         "rounds": [_round(each) for each in rounds],
-        "sites": {folder.name: _site(folder, result, scored["sites"][folder.name]) for folder in folders},
+        "sites": {
+            folder.name: {
+                **_site(folder, None if one.asks.newcomers else result, scored["sites"][folder.name]),
+                **({"bytes_down": more["given_bytes"]} if one.asks.newcomers else {}),
+            }
+            for folder in folders
+        },
         "left_out": {
             site: {kind: sum(block["cases"].values()) / len(block["cases"]) for kind, block in models.items()}
             for site, models in scored.get("left_out", {}).items()
