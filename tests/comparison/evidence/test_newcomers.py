@@ -29,7 +29,7 @@ ROWS = {
 @pytest.fixture(scope="module")
 def asks(toy: Experiment) -> Experiment:
     fast = {"image_size": 32, "base": None, "slices": 3, "precision": "fp32"}
-    cells = {"one": Cell(title="one", cases={"site-2": 1})}
+    cells = {"one": Cell(title="one", cases={"site-2": 1}), "wide": Cell(title="wide", too_wide={"site-1": 3})}
     more = {"dataset": "prostate", "overrides": fast, "rounds": 2, "steps": 4, "small": (), "claims": ()}
     return replace(toy, sites=("site-1",), newcomers=("site-2",), newcomer_steps=20, entries=ROWS, cells=cells, **more)
 

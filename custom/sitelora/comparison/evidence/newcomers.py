@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sitelora.comparison.evidence.experiment import Entry
+from sitelora.comparison.evidence.experiment import Cell, Entry
 from sitelora.comparison.evidence.job import ALONE, EvidenceJob
 from sitelora.comparison.evidence.scoring import Scores, afterwards
 from sitelora.comparison.run import for_unseen_sites
@@ -45,8 +45,21 @@ def adapted(
         given: the federation's model; None stands for the base, as a hospital has it without any federation.
         data: root of arranged site folders. place: for its state.
     """
-    asks = replace(one.asks, sites=(folder.name,), newcomers=(), rounds=1, steps=one.asks.newcomer_steps)
-    alone = replace(one, entry=Entry(method=ALONE), steps=asks.steps, what=asks)
+    row = {ALONE: Entry(method=ALONE)}
+    asks = replace(
+        one.asks,
+        sites=(folder.name,),
+        rounds=1,
+        steps=one.asks.newcomer_steps,
+        cells={one.cell: Cell(title=one.cell)},
+        entries=row,
+        newcomers=(),
+        small=(),
+        claims=(),
+        curve=(),
+        grid=(),
+    )
+    alone = replace(one, entry=row[ALONE], steps=asks.steps, what=asks)
     found: dict[str, Any] = {}
     run_in_process(
         bundle=alone.bundle,
