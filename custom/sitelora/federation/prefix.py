@@ -21,12 +21,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
-import psutil
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
@@ -34,6 +31,7 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 
 from sitelora.data.views import NUMBER, FixedViews, require_views
+from sitelora.memory import memory_in_all
 from sitelora.networks.stages import (
     Flow,
     Kept,
@@ -49,8 +47,7 @@ from sitelora.sharing.wire import packet_sha256
 logger = logging.getLogger(__name__)
 
 SHARE = 0.5
-"""Of the machine's memory, what all kept values of a process may take together (our choice)."""
-_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""Of the memory that a process may have, what all its kept values may take together (our choice)."""
 
 
 class PrefixCache:
@@ -239,8 +236,5 @@ def follow_views(trainer: SupervisedTrainer, network: nn.Module, *seeds: object,
 
 
 def room_of_process() -> int:
-    """Return the bytes that kept values may take: a share of the machine's memory, or of what the system allows."""
-    there_is = psutil.virtual_memory().total
-    with suppress(OSError, ValueError):  # no limit is the word "max"
-        there_is = min(there_is, int(_LIMIT.read_text(encoding="ascii")))
-    return int(SHARE * there_is)
+    """Return the bytes that kept values may take: a share of the memory that this process may have."""
+    return int(SHARE * memory_in_all())

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from sitelora.declared import declared
 from sitelora.federation.bundle_config import data_needs
 from sitelora.federation.job import Job
@@ -25,6 +23,7 @@ from sitelora.fitting.estimate import (
     seconds_of,
 )
 from sitelora.fitting.measured import WARM_UP, Measured, Memory, ProbeRequest
+from sitelora.memory import memory_free
 from sitelora.settings import changed_values
 from sitelora.simulator.processes import sigterm_as_interrupt
 from sitelora.value_kinds import SettingsError
@@ -208,7 +207,7 @@ class _Prober:
         self._job, self._site, self._data, self._scratch = job, site, data, scratch
         self._counts, self.there_is, self.on_card = counts, there_is, on_card
         self.tried: list[Tried] = []
-        free = psutil.virtual_memory().available * LEFT_TO_OTHERS
+        free = memory_free() * LEFT_TO_OTHERS
         self._most = int(free if on_card else min(free, there_is))
 
     def first(self, batch: int, say: Callable[[str], None]) -> tuple[Measured, int, int | None]:
@@ -266,9 +265,9 @@ class _Prober:
 
 
 def _memory_of(device: str) -> float:
-    """Return the bytes that there are: of the whole card, else those that are free on the machine now."""
+    """Return the bytes that there are: of the whole card, else those that this process can take now."""
     if device.startswith("cuda"):
         import torch
 
         return float(torch.cuda.get_device_properties(device).total_memory)  # no context: the probe would count it
-    return float(psutil.virtual_memory().available)
+    return float(memory_free())
