@@ -52,6 +52,7 @@ def test_tables_say_worst_site_failed_cases_bytes_and_choice(toy: Experiment, ru
     assert "| row | served, Dice [95 %] | worst site | cases below 0.5 |" in page
     assert "| 10.0 % |" in page  # one of ten cases
     assert "| best (fedit) |" in page
+    assert "| base, as it comes | 0." in page
     assert "`one`: 8 steps a site, long enough." in page
     assert "| local | 0.800 | 0.900 | 0.850 | 0.002 |" in page
     exploratory = [line for line in page.splitlines() if line.startswith("| tuning helps")]

@@ -47,13 +47,20 @@ def jobs(asks: Experiment, out: Path, rules: Protocol, seeds: int = 3) -> list[t
         ({0.001: 0.8, 0.002: 0.9, 0.004: 0.85}, [], 0.002),
         ({0.001: 0.8, 0.002: 0.9, 0.004: 0.95}, [0.008], 0.004),
         ({0.002: 0.9, 0.004: 0.95, 0.008: 0.96, 0.016: 0.97, 0.032: 0.98}, [], 0.032),
-        ({0.001: 0.9, 0.002: 0.9, 0.0005: 0.8, 0.004: 0.1}, [], 0.001),
+        ({0.001: 0.9, 0.002: 0.9, 0.0005: 0.8, 0.004: 0.1}, [], 0.002),
     ],
 )
 def test_a_walk_goes_on_while_the_edge_wins(
     toy: Experiment, rules: Protocol, scores: dict[float, float], wanted: list[float], best: float
 ) -> None:
     assert next_rates(scores, rules, toy, 1) == (wanted, best)
+
+
+def test_where_no_rate_makes_a_difference_the_middle_stays(toy: Experiment, rules: Protocol) -> None:
+    same = {0.002: 0.8}
+    wanted, _ = next_rates(same, rules, toy, 1)
+    assert sorted(wanted) == [0.001, 0.004]
+    assert next_rates({**same, 0.001: 0.8, 0.004: 0.8}, rules, toy, 1) == ([], 0.002)
 
 
 def test_a_full_grid_is_extended_at_its_edge(toy: Experiment, rules: Protocol) -> None:

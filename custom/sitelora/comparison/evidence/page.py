@@ -148,6 +148,10 @@ def _claim(one: Verdict) -> list[str]:
 def _cell(rows: Rows, cell: str, scores: dict[str, Estimate | None], primary: Metric, rules: Protocol) -> list[str]:
     asks = rows.results.asks
     table = []
+    base = None if asks.newcomers else rows.base(cell, asks.asked())
+    if base is not None:
+        untrained = primary.text(primary.goodness(base))
+        table.append(["base, as it comes", untrained, *[""] * 4, "nothing", "", "0", "", ""])
     for row, one in scores.items():
         records = list(rows.records(cell, row).values())
         if one is None or not records:
@@ -180,7 +184,7 @@ def _cell(rows: Rows, cell: str, scores: dict[str, Estimate | None], primary: Me
         "row", f"served, {primary.title} [95 %]", "worst site", f"cases below {rules.failed:g}", "before averaging",
         "after further steps", "sent / received a site", "seconds", "trained values", "rate", "seeds",
     ]  # fmt: skip
-    return [f"## {asks.cells[cell].title} (`{cell}`)", markdown(head, table)] if table else []
+    return [f"## {asks.cells[cell].title} (`{cell}`)", markdown(head, table)] if len(table) > (base is not None) else []
 
 
 def _mean(rows: Rows, records: Sequence[Record], kind: str) -> float | None:

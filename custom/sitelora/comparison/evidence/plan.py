@@ -5,6 +5,7 @@ A plan has no memory: it is made again after every run, so that a benchmark whic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -51,7 +52,8 @@ def next_rates(
     wanted = [rate for rate in (grid if asks.search == FULL else [middle]) if rate not in scores]
     if wanted or not scores:
         return wanted, middle
-    best = min(scores, key=lambda rate: (-sign * scores[rate], rate))
+    # of equal ones the nearest to the middle: a model that no rate has touched must not lead the search away
+    best = min(scores, key=lambda rate: (-sign * scores[rate], abs(math.log(rate / middle)), rate))
     low, high = rules.rate_limits
     return [rate for rate in (best / 2, best * 2) if low <= rate <= high and rate not in scores], best
 
