@@ -59,6 +59,8 @@ def test_a_judged_claim_stands_under_its_paper(
     assert "| **held** |" in iat
     hospital = page.partition("## What a hospital asks")[2].partition("\n## ")[0]
     assert "**fedit is equal to local" in hospital
+    assert hospital.index("Would my hospital gain?") < hospital.index("What leaves?") < hospital.index("| experiment |")
+    assert "[What that can give away](../privacy.md)" in hospital
     assert "| tuning helps |" in hospital
     assert "Of 2 primary claims 2 have been judged: 1 held, 1 did not." in page
     assert "finished, 36 runs" in page

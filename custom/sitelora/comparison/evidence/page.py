@@ -34,7 +34,7 @@ def write_page(name: str, rows: Rows, found: Sequence[Verdict], rules: Protocol,
             [f"> **Not finished:** {count_text(left, 'run')} and more are still to come; nothing here is final."]
             * (left > 0)
         ),
-        *_plain(rows, found, primary),
+        *plain_lines(rows, found),
         *write_plots(name, rows, scores, primary, folder),
         "## Claims",
         "Primary claims are one family with those of all experiments, p corrected by Holm; the others are "
@@ -69,24 +69,28 @@ def p_text(p: float | None) -> str:
     return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _plain(rows: Rows, found: Sequence[Verdict], primary: Metric) -> list[str]:
-    """Return the three lines on top."""
-    first = next((one for one in found if one.found is not None), None)
-    if first is None or first.found is None:
+def plain_lines(rows: Rows, found: Sequence[Verdict], where: str = "../..") -> list[str]:
+    """Return three lines for a clinician on the first claim that is judged: is there a gain, how sure, what leaves.
+
+    Args:
+        found: verdicts. where: from the page to the folder of the documents.
+    """
+    first, primary = next((one for one in found if one.found is not None), None), rows.results.primary
+    if first is None or first.found is None or primary is None:
         return ["No claim of this experiment can be judged yet."]
     one, name = first.found, primary.title
     word = "Yes, here" if first.words == HELD else "Not shown here"
     kind = "the announced main question" if first.claim.primary else "a side question, not the main one"
     lines = [
-        f"**Would my hospital gain?** {word}. {first.claim.text}: {difference_text(one)} {name} ({first.words}).",
+        f"**Would my hospital gain{' by this method' if first.claim.paper else ''}?** {word}. {first.claim.text}: {difference_text(one)} {name} ({first.words}).",
         f"**How sure?** {count_text(one.patients, 'test patient')}, {count_text(one.seeds, 'repetition')}, p "
         f"{p_text(first.p) or 'n/a'}; {kind}. Other hospitals, scanners and tasks may differ from these.",
-        _leaves(rows, first),
+        _leaves(rows, first, where),
     ]
     return ["\n".join(f"- {line}" for line in lines)]
 
 
-def _leaves(rows: Rows, verdict: Verdict) -> str:
+def _leaves(rows: Rows, verdict: Verdict, where: str) -> str:
     """Return what leaves a hospital for the first row of a claim."""
     cell, _, row = next(term for term, weight in verdict.claim.terms.items() if weight > 0).partition("/")
     record = next(iter(rows.records(cell, row).values()))
@@ -95,7 +99,7 @@ def _leaves(rows: Rows, verdict: Verdict) -> str:
     number = max(1, len(record["rounds"]))
     return (
         f"**What leaves?** No image and no label: numbers of the adapted layers, {bytes_text(up)} a site in all "
-        f"{number} rounds (`{rows.resolved(cell, row)}`), and scores. [What that can give away](../../privacy.md)."
+        f"{number} rounds (`{rows.resolved(cell, row)}`), and scores. [What that can give away]({where}/privacy.md)."
     )
 
 

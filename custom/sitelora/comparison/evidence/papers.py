@@ -10,10 +10,10 @@ from pathlib import Path
 
 from sitelora.comparison.data_files import read_toml
 from sitelora.comparison.evidence.experiment import Protocol
-from sitelora.comparison.evidence.page import difference_text, p_text
+from sitelora.comparison.evidence.page import difference_text, p_text, plain_lines
 from sitelora.comparison.evidence.plan import missing
 from sitelora.comparison.evidence.results import Results, seeds_of
-from sitelora.comparison.evidence.verdicts import HELD, OPEN, Verdict
+from sitelora.comparison.evidence.verdicts import HELD, OPEN, Rows, Verdict
 from sitelora.comparison.tables import markdown
 from sitelora.method_registry import find_method
 from sitelora.report.format_values import count_text, listed
@@ -72,6 +72,7 @@ def write_papers(every: Sequence[Results], found: Sequence[Verdict], rules: Prot
         f"{MARK}\n\n# What is known here about the five papers",
         _summary(found),
         "## What a hospital asks",
+        *_plain(every, by_paper.get("", []), rules),
         _claims(by_paper.get("", []), names),
         *(part for paper in known().papers for part in _paper(paper, by_paper.get(paper.method, []), names)),
         "## How to read this",
@@ -101,6 +102,16 @@ def _summary(found: Sequence[Verdict]) -> str:
     if not judged:
         return f"{told} none has been judged yet."
     return f"{told} {len(judged)} have been judged: {held} held, {len(judged) - held} did not."
+
+
+def _plain(every: Sequence[Results], found: Sequence[Verdict], rules: Protocol) -> list[str]:
+    """Return the three lines of every experiment whose main question is a hospital's, under its name."""
+    lines = []
+    for results in every:
+        own = [one for one in found if one.experiment == results.name and one.claim.primary and one.found is not None]
+        if own:
+            lines += [f"{results.asks.title}:", *plain_lines(Rows(results, rules), own, "..")]
+    return lines
 
 
 def _paper(paper: Paper, found: Sequence[Verdict], names: Mapping[str, str]) -> list[str]:
