@@ -81,8 +81,9 @@ def plain_lines(rows: Rows, found: Sequence[Verdict], where: str = "../..") -> l
     one, name = first.found, primary.title
     word = "Yes, here" if first.words == HELD else "Not shown here"
     kind = "the announced main question" if first.claim.primary else "a side question, not the main one"
+    by = " by this method" if first.claim.paper else ""
     lines = [
-        f"**Would my hospital gain{' by this method' if first.claim.paper else ''}?** {word}. {first.claim.text}: {difference_text(one)} {name} ({first.words}).",
+        f"**Would my hospital gain{by}?** {word}. {first.claim.text}: {difference_text(one)} {name} ({first.words}).",
         f"**How sure?** {count_text(one.patients, 'test patient')}, {count_text(one.seeds, 'repetition')}, p "
         f"{p_text(first.p) or 'n/a'}; {kind}. Other hospitals, scanners and tasks may differ from these.",
         _leaves(rows, first, where),
