@@ -22,6 +22,7 @@ LAYER = {
     "site_kit": 4,
     "fitting": 4,
     "comparison": 4,
+    "advice": 4,
     "job_table": 4,
     "model_export": 4,
     "labelling": 4,

@@ -31,7 +31,7 @@ def score_site(site: Site, packet: Packet, *, tuned_steps: int) -> Scores:
     The base is the same for all methods, so only where nothing is shared it is scored too.
 
     Args:
-        packet: as of `Site.evaluate`. tuned_steps: of the model after further local steps.
+        packet: as of `Site.evaluate`. tuned_steps: of the model after further local steps; 0 leaves it out.
     """
     models = site.served_models(packet)
     found: Scores = {}
@@ -46,7 +46,8 @@ def score_site(site: Site, packet: Packet, *, tuned_steps: int) -> Scores:
             found[kind] = _scored(site, model)
     served = models[PERSONAL]
     assert isinstance(served, Model)
-    found[TUNED] = _scored(site, site.local_round.further(served, steps=tuned_steps))
+    if tuned_steps:
+        found[TUNED] = _scored(site, site.local_round.further(served, steps=tuned_steps))
     return found
 
 
