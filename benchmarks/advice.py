@@ -3,8 +3,8 @@
     python benchmarks/advice.py --data data             makes the curves that are missing, one JSON each
     python benchmarks/advice.py --data data --list      says which those are
 
-Every place is a site as an experiment arranges it in its first repetition: E1's and E2's hospitals, E4's simulated sites.
-A curve looks at a site's training and validation cases alone (`sitelora.advice.curve`).
+Every place is a site as an experiment arranges it in its first repetition: E1's and E2's hospitals, E4's simulated
+sites. A curve looks at a site's training and validation cases alone (`sitelora.advice.curve`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -64,7 +63,7 @@ def curve_of(name: str, asks: Experiment, cell: str, site: str, data: Path) -> d
             curve = learning_curve(asks.dataset, site, Path(place), seed=SEED, overrides={"image_size": 128})
         except SiteDataError as error:
             return {**told, "none": str(error).replace(place, "DATA")}
-    return {**told, "curve": to_json(curve), "doubling": curve.doubling, **asdict(curve.points[-1])}
+    return {**told, "curve": to_json(curve), "doubling": curve.doubling}
 
 
 def main() -> None:
