@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sitelora.typed_json import OMIT, REST, TypedJsonError, from_json, to_json
+from sitelora.typed_json import OMIT, REST, TypedJsonError, from_json, strict_json, to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,3 +83,17 @@ def test_a_number_that_may_not_be_none_must_be_finite() -> None:
     Plain.__annotations__["value"] = float
     with pytest.raises(TypedJsonError, match="value: found inf, expected a number"):
         from_json(Plain, {"value": math.inf})
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"b": {"a": 1, "a": 1}}', '[{"a": 1, "b": 2, "a": 3}]'])
+def test_what_a_person_wrote_says_every_key_once(text: str) -> None:
+    with pytest.raises(ValueError, match="'a' twice"):
+        strict_json(text)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+def test_a_number_that_is_none_is_refused_where_it_would_be_no_limit(number: str) -> None:
+    with pytest.raises(ValueError, match="expected one that is finite"):
+        strict_json(f'{{"a": {number}}}', finite=True)
+    assert strict_json('{"a": 1e3, "b": 2}', finite=True) == {"a": 1000.0, "b": 2}
+    assert strict_json(b'\xef\xbb\xbf{"a": 1}') == strict_json('\ufeff{"a": 1}') == {"a": 1}

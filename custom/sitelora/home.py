@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+from sitelora.typed_json import strict_json
 from sitelora.value_kinds import did_you_mean
 
 HOME_VARIABLE = "SITELORA_HOME"
@@ -95,7 +95,7 @@ def _expanded(path: Path) -> Path:
 
 def _read(config: Path) -> dict[str, Any]:
     try:
-        settings = json.loads(config.read_bytes())  # bytes: a byte order mark is no error
+        settings = strict_json(config.read_bytes(), finite=True)  # bytes: a byte order mark is no error
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"site configuration {config}: {error}; expected a JSON object with the optional keys "

@@ -18,6 +18,7 @@ from sitelora.data.check import check_folder, check_site_folder, format_check
 from sitelora.data.intensity import ScalePercentilesd
 from sitelora.data.needs import DataNeeds
 from sitelora.data.phantom.make import TINY, make_phantom
+from sitelora.data.site_entries import check_entry, patient_key
 from sitelora.data.site_folder import SiteDataError
 
 LABELS = {0: "background", 1: "prostate"}
@@ -479,3 +480,32 @@ def test_the_root_of_all_data_is_told_from_a_dataset(tmp_path):
     make_phantom(tmp_path, size=TINY, sites=("site-1",))
     with pytest.raises(SiteDataError, match="holds no site folders but the datasets prostate: check one of them"):
         check_folder(tmp_path)
+
+
+def test_labels_that_differ_between_sites_and_sites_without_a_usable_list_are_told(tmp_path):
+    make_phantom(tmp_path, size=TINY, sites=["site-1", "site-2", "site-3", "site-4"])
+    root = tmp_path / "prostate"
+    for name, label in (("site-2", "kidney"), ("site-3", " Prostate ")):
+        file = root / name / "dataset.json"
+        told = json.loads(file.read_text(encoding="utf-8"))
+        file.write_text(json.dumps({**told, "labels": {"0": "background", "1": label}}), encoding="utf-8")
+    (root / "site-4" / "dataset.json").rename(root / "site-4" / "Dataset.json")
+    results = {one.site: one for one in check_folder(root)}
+    assert list(results) == ["site-1", "site-2", "site-3", "site-4"]
+    assert not results["site-1"].errors
+    assert not results["site-3"].errors
+    assert "kidney" in str(results["site-2"].errors[0])
+    assert "as at site-1" in str(results["site-2"].errors[0])
+    assert results["site-4"].errors
+
+
+@pytest.mark.parametrize("other", ["P-9\u200b", "\ufeffP-9", "P\u00ad-9", "p\u20119", "P\u20139", "P\u22129", " P-9"])
+def test_a_patient_in_other_letters_that_look_alike_is_the_same(other: str) -> None:
+    assert patient_key(other) == patient_key("P-9")
+
+
+@pytest.mark.parametrize("key", ["image", "label", "patient"])
+def test_a_name_that_utf8_cannot_hold_is_refused_by_name(key: str) -> None:
+    entry = {"image": "images/a.nii.gz", "label": "labels/a.nii.gz", "patient": "P"}
+    with pytest.raises(SiteDataError, match=rf"here: {key} is .*udce9"):
+        check_entry({**entry, key: "x/caf\udce9.nii.gz"}, "here")

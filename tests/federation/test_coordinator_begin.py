@@ -9,14 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from sitelora.federation.agreement import MUST_AGREE
+from sitelora.federation.agreement import MUST_AGREE, disagreements, remedies
 from sitelora.federation.coordinator import Coordinator, FederationError
 from sitelora.federation.plan import FederationPlan
+from sitelora.federation.reports import BEGIN
 from sitelora.method import Method
 from sitelora.run_result import SharedTensor
 from sitelora.server.mean import WeightedMean
 from sitelora.server.types import ANY_SITE
 from sitelora.sharing.rule import ShareRule
+from sitelora.sharing.schema import SchemaError
 from sitelora.sharing.wire import packet_sha256
 from sitelora.tasks.segmentation import TASK
 
@@ -207,3 +209,18 @@ def test_a_run_is_not_resumed_with_another_bundle_base_or_version(tmp_path: Path
     with pytest.raises(FederationError, match=rf"{key}: .* at all sites"):
         make(tmp_path, resume=True).begin(answers(**{key: OTHER[key]}))
     make(tmp_path, resume=True).begin(answers())
+
+
+@pytest.mark.parametrize("absent", ["training", "validation", "test"])
+def test_a_site_says_all_three_counts_of_its_cases(absent: str) -> None:
+    cases = {split: count for split, count in BEGUN["cases"].items() if split != absent}
+    with pytest.raises(SchemaError, match=rf"site-2: its report: cases: {absent} is missing"):
+        BEGIN.read(report(cases=cases), sender="site-2")
+
+
+def test_labels_that_are_spelt_alike_but_for_case_and_blanks_agree_and_others_say_what_to_do() -> None:
+    one, other = report(), report(labels={"0": "Background", "1": " prostate "})
+    assert disagreements({"a": one, "b": other}) == []
+    kidney = report(labels={"0": "background", "1": "kidney"})
+    assert remedies({"a": one, "b": kidney}).startswith("give the label values the same names")
+    assert "install the same SiteLoRA version" in remedies({"a": one, "b": report(version="2.0")})

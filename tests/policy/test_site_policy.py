@@ -9,6 +9,7 @@ import pytest
 from sitelora.cli import main
 from sitelora.federation.job import Job
 from sitelora.policy.judge import judge_values, require_new_run
+from sitelora.policy.own_config import own_file
 from sitelora.policy.site_policy import LEVELS, JobRefusedError, Policy, PolicyError
 from sitelora.policy.words import level_table_markdown, rule_text, rules
 
@@ -137,3 +138,40 @@ def test_no_level_sets_a_budget_and_a_site_may(tmp_path: Path) -> None:
     policy = Policy.read(site(tmp_path, policy={"level": "strict", "max_epsilon": 8}))
     assert policy.bounds.max_epsilon == 8
     assert rule_text(policy, "max_epsilon") == "at most 8"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"policy": {"level": "strict"}, "policy": {"level": "open"}}',
+        '{"policy": {"level": "strict", "level": "open"}}',
+        '{"policy": {"level": "strict", "largest_norm": 1, "largest_norm": null}}',
+        '{"policy": {"level": "strict", "largest_norm": NaN}}',
+        '{"policy": {"level": "strict", "most_rounds": 1e999}}',
+    ],
+)
+def test_a_file_that_says_two_things_or_no_number_is_no_policy(text: str, tmp_path: Path) -> None:
+    """Python would keep the last of two keys, and a number that is none would be no limit."""
+    file = tmp_path / "sitelora.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"twice, expected every key once|expected one that is finite"):
+        Policy.read(file)
+
+
+def test_a_limit_that_is_no_number_is_refused_wherever_it_comes_from() -> None:
+    with pytest.raises(PolicyError, match="largest_norm: found nan, expected a finite number"):
+        Policy.of_level("strict", {"largest_norm": float("nan")})
+
+
+@pytest.mark.parametrize("kind", ["broken link", "loop", "folder", "other letters"])
+def test_what_stands_where_the_sites_file_should_is_not_nothing(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "sitelora.json"
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "other letters":
+        (tmp_path / "SiteLoRA.json").write_text("{}", encoding="utf-8")
+    else:
+        file.symlink_to(file if kind == "loop" else tmp_path / "absent")
+    with pytest.raises(ValueError, match=r"site configuration"):
+        own_file(tmp_path)
+    assert own_file(tmp_path / "nothing here") is None

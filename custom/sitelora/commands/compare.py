@@ -66,8 +66,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Return the names of a comma-separated list."""
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    """Return the names of a comma-separated list.
+
+    Raises:
+        argparse.ArgumentTypeError: there is none in it.
+    """
+    found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not found:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected names, for example site-1,site-2")
+    return found
 
 
 def rates(text: str) -> tuple[float, ...]:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sitelora.comparison.data_files import read_toml
 from sitelora.comparison.setup import BUNDLE, ENDING, Setup
 from sitelora.data.check import check_site_folder
 from sitelora.data.endings import PICTURES
+from sitelora.data.site_entries import labels_key
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder, find_site_folder
+from sitelora.federation.bundle_config import data_needs
+from sitelora.settings import read_settings
 
 ROUNDS, STEPS, BATCH = 10, 40, 4
 """Of a setup that nobody wrote: 400 steps a site, four pictures a step (our choice)."""
-CLASSIFICATION = "med_duallora_classification"
+SEGMENTING = (BUNDLE,)
+CLASSIFYING = ("med_duallora_classification", "fedopal_classification")
+"""Bundles that a setup may take, the first that all sites' data fit: moving hearts in two phases, then pictures."""
 
 
 def own_setup(dataset: str, sites: Sequence[str], root: Path) -> Setup:
@@ -24,14 +30,15 @@ def own_setup(dataset: str, sites: Sequence[str], root: Path) -> Setup:
         dataset: its name below the data root. sites: names of its sites. root: the data root.
 
     Raises:
-        SiteDataError: a site that is missing or not fit for training, or sites of other labels; with every problem.
+        SiteDataError: a site that is missing or not fit for training by any bundle, or sites of other labels; with
+            every problem.
     """
     folders = [SiteFolder.read(find_site_folder(dataset, site, root)) for site in sites]
     for folder in folders:
         check_site_folder(folder.path).raise_if_bad()
     first = folders[0]
     for folder in folders[1:]:
-        if dict(folder.labels) != dict(first.labels):
+        if labels_key(folder.labels) != labels_key(first.labels):
             raise SiteDataError(
                 f"site {folder.name}: found the labels {dict(folder.labels)}, expected {dict(first.labels)} as at "
                 f"{first.name}; map the label values before comparing"
@@ -42,26 +49,63 @@ def own_setup(dataset: str, sites: Sequence[str], root: Path) -> Setup:
     overrides: dict[str, Any] = {"classes": len(first.labels) - 1} if masks else {"classes": len(first.labels)}
     if masks:
         overrides |= {"pictures": pictures, "batch_size": BATCH if pictures else 1}
+    bundle = _fitting(SEGMENTING if masks else CLASSIFYING, overrides, folders)
     return Setup(
         title=f"{dataset}: {', '.join(sites)}",
         cite="the sites' own data",
         dataset=dataset,
         sites=tuple(sites),
-        bundle=BUNDLE if masks else CLASSIFICATION,
+        bundle=bundle,
         rounds=ROUNDS,
         epochs=1,
         overrides={**overrides, "steps_per_epoch": STEPS},
     )
 
 
+def _fitting(bundles: Sequence[str], overrides: Mapping[str, Any], folders: Sequence[SiteFolder]) -> str:
+    """Return the first bundle whose needs the data of all sites meet.
+
+    Raises:
+        SiteDataError: there is none; says of each what is in the way.
+    """
+    why = []
+    for bundle in bundles:
+        settings = read_settings(bundle, dict(overrides), sites=tuple(folder.name for folder in folders))
+        needs, bad = data_needs(bundle, settings.parser()), list[str]()
+        for folder in folders:
+            try:
+                check_site_folder(folder.path, needs=needs).raise_if_bad()
+            except SiteDataError as error:
+                bad.append(str(error))
+        if not bad:
+            return bundle
+        why.append(f"{bundle}: " + "\n".join(bad))
+    raise SiteDataError("no bundle takes the data of all these sites as they are:\n" + "\n".join(why))
+
+
 def write_setup(setup: Setup, folder: Path) -> str:
-    """Write a setup into a comparison's folder, beside its runs, and return its name."""
+    """Write a setup into a comparison's folder, beside its runs, and return its name; one that is there stays.
+
+    It may have been changed by hand, and runs were made with it.
+
+    Raises:
+        SiteDataError: the one that is there is of other sites or of another bundle.
+    """
     name = f"{setup.dataset}_own"
+    file = folder / "setups" / f"{name}{ENDING}"
+    if file.is_file():
+        there = read_toml(Setup, file)
+        if (tuple(there.sites), there.bundle) != (tuple(setup.sites), setup.bundle):
+            raise SiteDataError(
+                f"{file}: found a comparison of {', '.join(there.sites)} with {there.bundle}, expected one of "
+                f"{', '.join(setup.sites)} with {setup.bundle}; choose another --out for this one, or remove that file "
+                "and its runs"
+            )
+        return name
     told = {"title": setup.title, "cite": setup.cite, "dataset": setup.dataset, "bundle": setup.bundle}
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in told.items()]
     lines += [f"sites = {json.dumps(list(setup.sites))}", f"rounds = {setup.rounds}", f"epochs = {setup.epochs}"]
     lines += ["", "[overrides]", *(f"{key} = {json.dumps(value)}" for key, value in setup.overrides.items())]
-    file = folder / "setups" / f"{name}{ENDING}"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return name

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sitelora.data.check_text import format_check
 from sitelora.data.errors import first_few
 from sitelora.data.likeness import Likeness, same_images
 from sitelora.data.needs import DataNeeds
-from sitelora.data.site_entries import patient_key
+from sitelora.data.site_entries import labels_key, patient_key
 from sitelora.data.site_folder import DATALIST, SPLITS, Progress, SiteDataError, SiteFolder
 
 __all__ = ["CaseSummary", "CheckResult", "Problem", "check_folder", "check_site_folder", "format_check"]
@@ -91,17 +92,38 @@ def check_folder(
     except OSError as refusal:
         found = f"{path}: not readable ({refusal}); give this user the right to read it"
         return [CheckResult(path=path, site=Path(path).name, problems=(Problem(severity="error", found=found),))]
-    return [check_site_folder(site, labels=labels, needs=needs, progress=progress) for site in sites]
+    return _with_other_labels(
+        [check_site_folder(site, labels=labels, needs=needs, progress=progress) for site in sites]
+    )
+
+
+def _with_other_labels(results: Sequence[CheckResult]) -> list[CheckResult]:
+    """Return the results with an error at every site whose labels are not those of most sites: no job takes both."""
+    keys = [str(labels_key(one.labels) or "") for one in results]
+    counts = Counter(key for key in keys if key)
+    if len(counts) < 2:
+        return list(results)
+    most = counts.most_common(1)[0][0]
+    like = next(one for one, key in zip(results, keys, strict=True) if key == most)
+    remedy = "give the values the same names at all sites of a dataset, or make two datasets of them"
+    wanted = f"{dict(like.labels)} as at {like.site}"
+    return [
+        replace(one, problems=(error(f"labels {dict(one.labels)}", wanted, remedy, file=DATALIST), *one.problems))
+        if key and key != most
+        else one
+        for one, key in zip(results, keys, strict=True)
+    ]
 
 
 def _sites(path: Path) -> list[Path]:
-    """Return the site folders of a dataset folder: those with a list, and those that do not let anyone look."""
+    """Return the site folders of a dataset folder: with a list or images, and those that do not let anyone look."""
     if (path / DATALIST).exists() or not path.is_dir():
         return [path]
     found = []
     for folder in sorted(path.iterdir()):
         try:
-            site = folder.is_dir() and (folder / DATALIST).is_file()
+            names = {each.name.casefold() for each in folder.iterdir()} if folder.is_dir() else set()
+            site = DATALIST in names or "images" in names  # a site without a usable list is told of, not passed over
         except OSError:
             site = True
         if site and not folder.name.startswith("."):

@@ -11,7 +11,7 @@ from sitelora.data.check_classes import read_for_classes
 from sitelora.data.check_result import Problem, error, warning
 from sitelora.data.errors import first_few
 from sitelora.data.needs import DataNeeds
-from sitelora.data.site_entries import patient_key
+from sitelora.data.site_entries import labels_key, patient_key
 from sitelora.data.site_folder import DATALIST, SPLITS, SiteFolder
 
 
@@ -42,7 +42,7 @@ _TRUTHS = {"label": "a mask", "class": "a class"}
 
 def _labels(folder: SiteFolder, labels: Mapping[int, str] | None, needs: DataNeeds | None) -> Iterator[Problem]:
     own = dict(folder.labels)
-    if labels is not None and _folded(labels) != _folded(own):
+    if labels is not None and labels_key(labels) != labels_key(own):
         yield error(f"labels {own}", f"{dict(labels)} as the job has them", "map the label values", file=DATALIST)
     classes = read_for_classes(folder, needs)
     if len(own) < 2:
@@ -151,7 +151,7 @@ def _files(folder: SiteFolder) -> Iterator[Problem]:
         return  # every case in it will say so
     names = (path.relative_to(folder.path) for path in present)
     unlisted = sorted(
-        str(Path(*name.parts[1:]))
+        str(Path(*name.parts[1:])).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         for name in names
         if str(name) not in listed and not any(part.startswith(".") for part in name.parts)
     )
@@ -159,7 +159,3 @@ def _files(folder: SiteFolder) -> Iterator[Problem]:
         found = f"{len(unlisted)} file(s) in images/ that no case names ({first_few(unlisted, most=3)})"
         remedy = f"list them in {DATALIST} or remove them"
         yield warning(found, "every image in a split", remedy, file="images")
-
-
-def _folded(labels: Mapping[int, str]) -> dict[int, str]:
-    return {value: name.strip().casefold() for value, name in labels.items()}

@@ -10,8 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sitelora.data.errors import SiteDataError, first_few
+from sitelora.typed_json import strict_json
 
 FILES = ("image", "label")
+DASHES = "\u2212\u2043\u02d7"
+"""Signs that look like a hyphen and are of no class of dashes: minus, hyphen bullet, modifier minus."""
 LONGEST_LABEL, LONGEST_HOSPITAL = 80, 200
 """Letters of the names that a site tells the others (``federation/reports.py``), printable ones."""
 
@@ -23,7 +26,7 @@ def read_list(file: Path) -> Any:
         SiteDataError: unreadable, no JSON, or one key twice in an object (Python would keep the last without a word).
     """
     try:
-        return json.loads(file.read_bytes(), object_pairs_hook=_once)
+        return strict_json(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise SiteDataError(f"{file}: not readable as JSON ({error}); correct or regenerate it") from error
 
@@ -56,6 +59,7 @@ def check_entry(entry: Any, where: str) -> None:
             f"{where}: patient is {_kind(patient)} {_short(patient)}, expected a pseudonym, a text that is not "
             "empty or a whole number; give every patient one"
         )
+    require_utf8("patient", str(patient), where)
 
 
 def check_labels(content: Any, file: Path) -> dict[int, str]:
@@ -79,7 +83,7 @@ def check_labels(content: Any, file: Path) -> dict[int, str]:
     for _, name in items:
         require_tellable("a label's name", name, LONGEST_LABEL, file)
     twice = [f"value {value}" for value, count in Counter(values).items() if count > 1]
-    names = Counter(name.strip().casefold() for _, name in items)
+    names = Counter(label_key(name) for _, name in items)
     twice += [f"name {name!r}" for name, count in names.items() if count > 1]
     if twice:
         raise SiteDataError(
@@ -89,8 +93,23 @@ def check_labels(content: Any, file: Path) -> dict[int, str]:
 
 
 def patient_key(patient: Any) -> str:
-    """Return a patient's pseudonym as it is compared: without regard to case, blanks and forms of characters."""
-    return " ".join(unicodedata.normalize("NFKC", str(patient)).casefold().split())
+    """Return a patient's pseudonym as it is compared: without regard to case, blanks and forms of characters.
+
+    Letters that cannot be seen (a byte order mark, a soft hyphen) are none, and every dash is a hyphen.
+    """
+    seen = [each for each in unicodedata.normalize("NFKC", str(patient)) if unicodedata.category(each) != "Cf"]
+    plain = "".join("-" if each in DASHES or unicodedata.category(each) == "Pd" else each for each in seen)
+    return " ".join(plain.casefold().split())
+
+
+def label_key(name: str) -> str:
+    """Return a label's name as it is compared between sites and with a job: without regard to case and blanks."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def labels_key(labels: Mapping[Any, Any]) -> dict[str, str]:
+    """Return label values and names as they are compared, whether the values are numbers or their texts."""
+    return {str(value): label_key(str(name)) for value, name in labels.items()}
 
 
 def require_tellable(what: str, text: str, longest: int, file: Path) -> None:
@@ -113,6 +132,7 @@ def _check_path(key: str, value: Any, where: str) -> None:
             f"{where}: {key} is {_kind(value)} {_short(value)}, expected one path, a text"
             f"{several if isinstance(value, list) else ''}"
         )
+    require_utf8(key, value, where)
     path = PurePosixPath(value)
     if not value.strip() or "\0" in value or path.is_absolute() or ".." in path.parts:
         raise SiteDataError(
@@ -121,11 +141,19 @@ def _check_path(key: str, value: Any, where: str) -> None:
         )
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-    if twice:
-        raise ValueError(f"the key {twice[0]!r} stands twice in one object")
-    return dict(pairs)
+def require_utf8(key: str, value: str, where: str) -> None:
+    """Refuse a text that no file and no report can hold, as a name on disk in another encoding becomes.
+
+    Raises:
+        SiteDataError: says which.
+    """
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise SiteDataError(
+            f"{where}: {key} is {value!a}, a text that UTF-8 cannot hold; give the file another name, and write "
+            "that in the list"
+        ) from error
 
 
 def _kind(value: Any) -> str:

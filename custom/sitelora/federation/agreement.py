@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sitelora.data.site_entries import labels_key
+
 MUST_AGREE = ("version", "bundle_sha256", "base_sha256", "initial_sha256", "labels", "seed")
 
 Reports = Mapping[str, Mapping[str, Any]]
+_SAME_INSTALLED = "install the same SiteLoRA version, bundle and base checkpoint at all of them"
+_REMEDIES: Mapping[str, str] = {
+    "labels": "give the label values the same names in the dataset.json of all of them",
+    "seed": "let all of them read the same job",
+}
 
 
 def disagreements(reports: Reports) -> list[str]:
     """Return a line for everything that the reports, by site, do not say alike."""
     return [line for key in MUST_AGREE for line in _disagreement(key, reports)]
+
+
+def remedies(reports: Reports) -> str:
+    """Return what is to be done about the disagreements, each thing once."""
+    on = [key for key in MUST_AGREE if _disagreement(key, reports)]
+    return "; ".join(dict.fromkeys(_REMEDIES.get(key, _SAME_INSTALLED) for key in on))
 
 
 def outvoted(reports: Reports, keys: Sequence[str] = MUST_AGREE) -> dict[str, list[str]] | None:
@@ -23,12 +36,12 @@ def outvoted(reports: Reports, keys: Sequence[str] = MUST_AGREE) -> dict[str, li
     """
     groups: dict[tuple[str, ...], list[str]] = {}
     for site, report in reports.items():
-        groups.setdefault(tuple(str(report.get(key)) for key in keys), []).append(site)
+        groups.setdefault(tuple(_said(report, key) for key in keys), []).append(site)
     said, members = max(groups.items(), key=lambda group: len(group[1]))
     if 2 * len(members) <= len(reports):
         return None
     return {
-        site: [key for key, expected in zip(keys, said, strict=True) if str(report.get(key)) != expected]
+        site: [key for key, expected in zip(keys, said, strict=True) if _said(report, key) != expected]
         for site, report in reports.items()
         if site not in members
     }
@@ -77,10 +90,18 @@ def _digests(report: Mapping[str, Any]) -> dict[str, str]:
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, Mapping) else {}
 
 
+def _said(report: Mapping[str, Any], key: str) -> str:
+    """Return what a report says, as it is compared: names of labels as `sitelora check` compares them."""
+    found = report.get(key)
+    if key == "labels" and isinstance(found, Mapping):
+        found = labels_key(found)
+    return str(found)
+
+
 def _disagreement(key: str, reports: Reports) -> Sequence[str]:
     values: dict[str, list[str]] = {}
     for site, report in reports.items():
         values.setdefault(str(report.get(key)), []).append(site)
-    if len(values) <= 1:
+    if len({_said(report, key) for report in reports.values()}) <= 1:
         return []
     return [key + ": " + "; ".join(f"{value[:60]} at {', '.join(at)}" for value, at in sorted(values.items()))]

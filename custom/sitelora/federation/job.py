@@ -18,6 +18,7 @@ from sitelora.federation.bounds import Bounds
 from sitelora.names import checked_name, checked_sites
 from sitelora.server import aggregation as aggregation_
 from sitelora.server.aggregation import Aggregation
+from sitelora.typed_json import strict_json
 from sitelora.value_kinds import Kind, Range, SettingsError, did_you_mean, read_section, require_plain, short
 
 if TYPE_CHECKING:
@@ -260,17 +261,9 @@ def read_job_json(path: Path) -> Any:
             raise ValueError("it is no regular file")
         if path.stat().st_size > LARGEST_FILE:
             raise ValueError(f"it has {path.stat().st_size} bytes, expected at most {LARGEST_FILE}")
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_each_once)
+        return strict_json(path.read_text(encoding="utf-8-sig"))
     except (OSError, RecursionError) as error:
         raise ValueError(str(getattr(error, "strerror", None) or error)) from error
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(key for place, (key, _) in enumerate(pairs) if key in dict(pairs[:place]))
-        raise ValueError(f"it says {short(twice)} twice, expected every key once; remove one")
-    return found
 
 
 def _digest(value: Any) -> str:

@@ -14,7 +14,7 @@ from sitelora.sharing.schema import HEX, Either, Flag, Number, Row, Schema, Tabl
 
 COUNT = Number(lowest=0, highest=10**12, whole=True)
 SECONDS = Number(lowest=0, highest=10**8)
-CASES = Table(of=COUNT, keys=("training", "validation", "test"))
+CASES = Table(of=COUNT, keys=("training", "validation", "test"), complete=True)
 METRICS = (
     *("loss", "steps", "score_received", "score_personal", "score_served"),
     *("regularizer_share", "regularizer_share_unbounded", "gradient_norm", "clipped_steps"),

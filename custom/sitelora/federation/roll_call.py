@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sitelora.federation.agreement import MUST_AGREE, Reports, disagreements, other_jobs, outvoted
+from sitelora.federation.agreement import MUST_AGREE, Reports, disagreements, other_jobs, outvoted, remedies
 from sitelora.federation.arrivals import Arrivals
 from sitelora.federation.plan import FederationPlan
 from sitelora.sharing.schema import SchemaError
@@ -116,7 +116,7 @@ class _RollCall:
         text = (
             "the sites do not agree, nothing was trained:\n  "
             + "\n  ".join(disagreements(here))
-            + "\n  -> install the same SiteLoRA version, bundle and base checkpoint at all of them"
+            + f"\n  -> {remedies(here)}"
         )
         self.outvote(here, MUST_AGREE, text)
 

@@ -107,6 +107,28 @@ class OwnConfig:
 
 
 def own_file(folder: Path) -> Path | None:
-    """Return the ``sitelora.json`` of a participant's ``local`` folder, None where there is none."""
+    """Return the ``sitelora.json`` of a participant's ``local`` folder, None where there is none.
+
+    A broken link, a folder or a pipe of that name is not nothing: whoever put it there meant a policy.
+
+    Raises:
+        ValueError: it is no file, or its name is spelt in other letters.
+    """
     expected = folder / SITE_CONFIG
-    return expected if expected.is_file() else None
+    if expected.is_file():
+        return expected
+    if os.path.lexists(expected):
+        raise ValueError(
+            f"site configuration {expected}: found no regular file, expected one; put it right or remove it"
+        )
+    near = [each.name for each in _inside(folder) if each.name.casefold() == SITE_CONFIG]
+    if near:
+        raise ValueError(f"site configuration: found {folder / near[0]}, expected {SITE_CONFIG}; rename it")
+    return None
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:  # nothing is configured there
+        return []

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,9 @@ class Policy:
                 f"{where}: level is {short(level)}, expected one of {', '.join(LEVELS)}"
                 f"{did_you_mean(level, LEVELS) if isinstance(level, str) else ''}"
             )
+        endless = [key for key, value in (changes or {}).items() if isinstance(value, float) and not isfinite(value)]
+        if endless:  # read as None it would be no limit at all
+            raise PolicyError(f"{where}.{endless[0]}: found {changes[endless[0]]}, expected a finite number")  # type: ignore[index]
         shipped = json.loads((_FOLDER / f"{level}.json").read_text(encoding="utf-8"))
         try:
             return from_json(cls, {**shipped, "level": level, **(changes or {})}, where)

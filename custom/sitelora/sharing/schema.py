@@ -134,14 +134,15 @@ class Table:
     """Values of one kind by key.
 
     Args:
-        of: kind of the values. keys: those that are known, none of which must be there; or else
-        pattern: that every key matches, and most: how many there are at most.
+        of: kind of the values. keys: those that are known, all of which must be there where it is complete;
+            or else pattern: that every key matches, and most: how many there are at most.
     """
 
     of: Kind
     keys: tuple[str, ...] = ()
     pattern: str = ""
     most: int = FEW
+    complete: bool = False
 
     def read(self, value: object) -> dict[str, Any]:
         """Return the table."""
@@ -151,6 +152,9 @@ class Table:
             if not isinstance(key, str) or not (re.fullmatch(self.pattern, key) if self.pattern else key in self.keys):
                 known = f"a name like {self.pattern}" if self.pattern else f"one of {', '.join(self.keys)}"
                 raise SchemaError(f"found the key {_key(key)}, expected {known}")
+        absent = [key for key in self.keys if key not in value] if self.complete else []
+        if absent:
+            raise SchemaError(f"{absent[0]} is missing, expected {', '.join(self.keys)}")
         return {str(key): _read(self.of, inner, f".{key}") for key, inner in value.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -191,3 +192,25 @@ def test_a_site_folder_that_cannot_be_compared_is_mended_first(desk: Desk, tmp_p
     (desk.site / "images" / "case-005.nii.gz").write_bytes(b"")
     with pytest.raises(SiteDataError, match=r"case-005.nii.gz: found .*sitelora check"):
         run(desk, tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "image,patient\nNEW9.nii.gz,site-1-case-003\n",
+            "found new9, which no new image is called",
+        ),
+        ("", "found the columns none"),
+        ("new0.nii.gz,site-1-case-003\n", "found the columns new0.nii.gz, site-1-case-003"),
+    ],
+)
+def test_a_table_of_patients_that_names_no_image_here_is_refused(
+    drawn: Path, desk: Desk, tmp_path: Path, text: str, told: str
+) -> None:
+    """Else a second image of a test patient would be a new patient's, and trained on."""
+    Desk(studies=desk.studies, site=drawn / "site-2").correct("case-000", "new0")
+    table = tmp_path / "patients.csv"
+    table.write_text(text, encoding="utf-8")
+    with pytest.raises(SiteDataError, match=re.escape(told)):
+        run(desk, tmp_path / "new", patients=table)

@@ -83,6 +83,7 @@ def correct_site(
             taken.append(judged(final, owners))
         except UnfitFileError as unfit:
             refused.append(Refused(name=final.name, why=str(unfit).removeprefix(f"{final.label}: ")))
+    owners.require_told()
     taken = _dealt(taken)
     new, copies = _with(old, target, taken)
 

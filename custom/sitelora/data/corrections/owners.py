@@ -7,13 +7,14 @@ patient must be known again whatever it is called.
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sitelora.data.endings import stem
-from sitelora.data.errors import SiteDataError, UnfitFileError
+from sitelora.data.errors import SiteDataError, UnfitFileError, first_few
 from sitelora.data.likeness import Likeness, likenesses
 from sitelora.data.reading import Pixels
 from sitelora.data.rules import read_image
@@ -55,6 +56,8 @@ class Owners:
         self._names: dict[str, str] = {}
         self._patients: dict[str, tuple[str, Any]] = {}
         self._asked: list[tuple[str, tuple[Likeness, ...]]] = []
+        self._told: set[str] = set()
+        self._untold: list[str] = []
 
     def learn(self, progress: Progress | None = None) -> None:
         """Read every image of the site folder, one at a time.
@@ -97,18 +100,40 @@ class Owners:
         for split, place, known in self._images:
             if _like(views, known):
                 return Owner(split=split, place=place, patient=self.folder.splits[split][place]["patient"])
-        name = stem(path)
+        name, key = stem(path), image_key(path)
         other = self._names.get(name.casefold())
-        if other is not None and name not in self.table:
+        if other is not None and key not in self.table:
             raise UnfitFileError(
                 path,
                 f"another image than {other} of the site folder, under its name",
                 "the site folder's image, or a name of its own",
                 "annotate the site folder's image, or say whose it is with --patients",
             )
-        patient = self.table.get(name, name)
+        (self._told.add if key in self.table else self._untold.append)(key)
+        patient = self.table.get(key, name)
         split, listed = self._patients.get(patient_key(patient), (TRAINING, patient))
         return Owner(split=split, patient=listed, known=patient_key(patient) in self._patients)
+
+    def require_told(self) -> None:
+        """Refuse a table that names images which nobody has, beside an image that it does not name: a new patient's.
+
+        One name may be the other, misspelt, and the patient one of the test cases.
+
+        Raises:
+            SiteDataError: names both.
+        """
+        strangers = [key for key in self.table if key not in self._told]
+        if strangers and self._untold:
+            raise SiteDataError(
+                f"--patients: found {first_few(strangers)}, which no new image is called, and nothing about "
+                f"{first_few(self._untold)}; expected the images' own names: correct the column image, or add a line "
+                "for every new image"
+            )
+
+
+def image_key(path: Path) -> str:
+    """Return an image's name as the table of patients is asked for it: without ending, case and forms of characters."""
+    return unicodedata.normalize("NFKC", stem(path)).casefold()
 
 
 def _like(some: tuple[Likeness, ...], others: tuple[Likeness, ...]) -> bool:
@@ -125,14 +150,19 @@ def read_patients(file: Path | None) -> dict[str, str]:
         return {}
     try:
         with Path(file).open(newline="", encoding="utf-8-sig") as lines:
-            rows = list(csv.DictReader(lines))
+            table = csv.DictReader(lines)
+            rows, columns = list(table), [str(name).strip() for name in table.fieldnames or ()]
     except (OSError, ValueError, csv.Error) as error:
         raise SiteDataError(f"{file}: not readable as CSV ({error}); expected the columns image,patient") from error
+    if not {"image", "patient"} <= set(columns):
+        raise SiteDataError(
+            f"{file}: found the columns {', '.join(columns) or 'none'}, expected the columns image,patient in line 1"
+        )
     found: dict[str, str] = {}
     for number, row in enumerate(rows, 2):
         image, patient = (str(row.get(key) or "").strip() for key in ("image", "patient"))
         if not image or not patient:
             raise SiteDataError(f"{file}, line {number}: expected an image and a patient, columns image,patient")
-        if found.setdefault(stem(Path(image)), patient) != patient:
+        if found.setdefault(image_key(Path(image)), patient) != patient:
             raise SiteDataError(f"{file}, line {number}: {image} has two patients, expected one; correct it")
     return found
