@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sitelora.typed_json import OMIT, REST, TypedJsonError, from_json, strict_json, to_json
+from sitelora.typed_json import OMIT, REST, TypedJsonError, from_json, to_json
+from sitelora.value_kinds import strict_json
 
 
 @dataclass(frozen=True, kw_only=True)

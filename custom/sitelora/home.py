@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sitelora.typed_json import strict_json
-from sitelora.value_kinds import did_you_mean
+from sitelora.value_kinds import did_you_mean, strict_json
 
 HOME_VARIABLE = "SITELORA_HOME"
 DATA_VARIABLE = "SITELORA_DATA"

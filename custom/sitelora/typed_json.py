@@ -4,15 +4,12 @@ Reading is strict: a key that is not known, or a value of another type, is an er
 what was expected. An absent key means the field's default; null too, where the field may not be None. A number that is
 not finite (JSON has none) reads as None where there may be none.
 
-`strict_json` is for what a person has written: one key twice is an error there, of which Python keeps the last.
-
 A field's metadata may say: ``key``, its name in the file; ``OMIT``: not written while it is the default; ``REST``: a
 mapping of all keys that no other field takes.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -20,7 +17,7 @@ from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from sitelora.value_kinds import did_you_mean, short
+from sitelora.value_kinds import did_you_mean
 
 OMIT, REST = {"omit": True}, {"rest": True}
 _WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", Sequence: "a list"}
@@ -30,37 +27,6 @@ T = TypeVar("T")
 
 class TypedJsonError(ValueError):
     """JSON that says something other than what was described."""
-
-
-def strict_json(data: bytes | str, *, finite: bool = False) -> Any:
-    """Return what JSON says, with or without a byte order mark.
-
-    Args:
-        finite: refuse numbers that are none, or too large to be any: they would read as no limit.
-
-    Raises:
-        ValueError: no JSON, or one key twice in an object, or such a number. RecursionError: too deep.
-    """
-    hooks: dict[str, Any] = {"parse_constant": _finite, "parse_float": _finite} if finite else {}
-    if isinstance(data, str):
-        data = data.removeprefix("\ufeff")
-    return json.loads(data, object_pairs_hook=_each_once, **hooks)
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [key for key, _ in pairs]
-        twice = next(key for place, key in enumerate(names) if key in names[:place])
-        raise ValueError(f"it says {short(twice)} twice, expected every key once; remove one")
-    return found
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"found the number {text}, expected one that is finite")
-    return number
 
 
 def to_json(value: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import types
 import typing
@@ -37,6 +38,37 @@ def key_value(text: str) -> tuple[str, Any] | None:
         return key.strip(), json.loads(value)
     except (ValueError, RecursionError):
         return key.strip(), value
+
+
+def strict_json(data: bytes | str, *, finite: bool = False) -> Any:
+    """Return what JSON says, with or without a byte order mark.
+
+    Args:
+        finite: refuse numbers that are none, or too large to be any: they would read as no limit.
+
+    Raises:
+        ValueError: no JSON, or one key twice in an object, or such a number. RecursionError: too deep.
+    """
+    hooks: dict[str, Any] = {"parse_constant": _finite, "parse_float": _finite} if finite else {}
+    if isinstance(data, str):
+        data = data.removeprefix("\ufeff")
+    return json.loads(data, object_pairs_hook=_each_once, **hooks)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [key for key, _ in pairs]
+        twice = next(key for place, key in enumerate(names) if key in names[:place])
+        raise ValueError(f"it says {short(twice)} twice, expected every key once; remove one")
+    return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"found the number {text}, expected one that is finite")
+    return number
 
 
 def require_choices(where: str, **given: tuple[object, Iterable[object]]) -> None:

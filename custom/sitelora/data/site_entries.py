@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sitelora.data.errors import SiteDataError, first_few
-from sitelora.typed_json import strict_json
+from sitelora.value_kinds import strict_json
 
 FILES = ("image", "label")
 DASHES = "\u2212\u2043\u02d7"

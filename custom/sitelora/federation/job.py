@@ -18,8 +18,16 @@ from sitelora.federation.bounds import Bounds
 from sitelora.names import checked_name, checked_sites
 from sitelora.server import aggregation as aggregation_
 from sitelora.server.aggregation import Aggregation
-from sitelora.typed_json import strict_json
-from sitelora.value_kinds import Kind, Range, SettingsError, did_you_mean, read_section, require_plain, short
+from sitelora.value_kinds import (
+    Kind,
+    Range,
+    SettingsError,
+    did_you_mean,
+    read_section,
+    require_plain,
+    short,
+    strict_json,
+)
 
 if TYPE_CHECKING:
     from sitelora.settings import RunSettings
