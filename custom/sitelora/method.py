@@ -121,6 +121,10 @@ rank-r part, something else, or there is no such sum (no pair is shared whole, o
 claim is about the message as the server forms it, in fp32; the bf16 wire then rounds every method's (0.1 to 0.3 %)."""
 
 
+FEDERATED, LOCAL = SETTINGS = ("federated", "local")
+"""What a method's ``setting`` may be: as its paper shares, or the same trained at every site alone."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """A federated adapter-tuning method.

@@ -11,13 +11,11 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from sitelora.adapters.bottleneck import BottleneckAdapters
-from sitelora.method import NO_MEAN, Method
+from sitelora.method import FEDERATED, NO_MEAN, SETTINGS, Method
 from sitelora.server.groups import GroupMeans
 from sitelora.server.similarity import MODES, PERSONAL, SimilarityGuided
 from sitelora.sharing.rule import ShareRule
 from sitelora.value_kinds import Choices, Range, require_choices
-
-FEDERATED, LOCAL = SETTINGS = ("federated", "local")
 
 
 def fedsca(
@@ -42,12 +40,12 @@ def fedsca(
     """
     require_choices("fedsca", setting=(setting, SETTINGS))
     low = "1/2" if low_blocks is None else low_blocks
-    travels, stays = f"@blocks[:{low}].**.adapter.**", (f"@blocks[{low}:].**.adapter.**", "@heads")
+    rule = ShareRule(shared=(f"@blocks[:{low}].**.adapter.**",), local=(f"@blocks[{low}:].**.adapter.**", "@heads"))
     return Method(
         name="fedsca",
         paper="arXiv:2503.15390",
         adapters=(BottleneckAdapters(reduction=reduction),),
-        share=ShareRule(local=(travels, *stays)) if setting == LOCAL else ShareRule(shared=(travels,), local=stays),
+        share=rule if setting == FEDERATED else rule.stays(),
         server=GroupMeans(groups=groups) if groups else SimilarityGuided(temperature=temperature, mode=mode),
         mean_product=NO_MEAN,
     )

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from sitelora.adapters.dora import DoRA
 from sitelora.adapters.lora import LoRA
 from sitelora.adapters.mixture import Mixture
-from sitelora.method import BEST_RANK, NO_MEAN, Method
+from sitelora.method import BEST_RANK, FEDERATED, NO_MEAN, SETTINGS, Method
 from sitelora.server.mean import WeightedMean
 from sitelora.server.product import SPLITS, ProductMeanSVD
 from sitelora.sharing.rule import REST_OF_BASE, ShareRule
@@ -49,7 +49,7 @@ def flap_sam(
     scale: Scale = 1.0,
     adapter: Annotated[str, Choices(ADAPTERS)] = "lora",
     experts: Annotated[int, Range(1, 16)] = 3,
-    setting: Annotated[str, Choices(("federated", "local"))] = "federated",
+    setting: Annotated[str, Choices(SETTINGS)] = FEDERATED,
     split: Annotated[str, Choices(SPLITS)] = "A",
     moments: Annotated[str, Choices(("keep", "reset"))] = "keep",
 ) -> Method:
@@ -68,23 +68,24 @@ def flap_sam(
         "flap_sam",
         mode=(mode, MODES),
         adapter=(adapter, ADAPTERS),
-        setting=(setting, ("federated", "local")),
+        setting=(setting, SETTINGS),
         moments=(moments, ("keep", "reset")),
     )
     with_lora = mode in WITH_LORA
     if adapter != "lora" and not with_lora:
         raise ValueError(f"flap_sam: mode {mode!r} has no adapter, found adapter={adapter!r}; leave it at 'lora'")
-    travels = setting == "federated"
+    travels = setting == FEDERATED
+    rule = ShareRule(
+        shared=MODES[mode],
+        local=("**.lora_gates.z",) if adapter == "mixture" else (),
+        frozen=(REST_OF_BASE, *(("**.lora.**.m",) if adapter == "dora" else ())),
+    )
     more: dict[str, Any] = {"experts": experts} if adapter == "mixture" else {}
     return Method(
         name="flap_sam",
         paper="arXiv:2407.21739",
         adapters=(ADAPTERS[adapter](rank=rank, scale=scale, **more),) if with_lora else (),
-        share=ShareRule(
-            shared=MODES[mode] if travels else (),
-            local=(*(() if travels else MODES[mode]), *(("**.lora_gates.z",) if adapter == "mixture" else ())),
-            frozen=(REST_OF_BASE, *(("**.lora.**.m",) if adapter == "dora" else ())),
-        ),
+        share=rule if travels else rule.stays(),
         server=ProductMeanSVD(split=split) if with_lora else WeightedMean(),
         fresh_moments=FACTORS if moments == "reset" else (),
         mean_product=BEST_RANK if with_lora and travels else NO_MEAN,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sitelora.networks.parts import Parts
 from sitelora.sharing.patterns import clean_name, matches
@@ -57,6 +57,10 @@ class ShareRule:
             if isinstance(value, str):
                 raise ShareRuleError(f"{field}={value!r} is one string; give a list of patterns")
             object.__setattr__(self, field, tuple(value))
+
+    def stays(self) -> ShareRule:
+        """Return the rule by which the same is trained and nothing travels."""
+        return replace(self, shared=(), local=(*self.shared, *self.local))
 
     def on(self, parts: Parts) -> ShareRule:
         """Return the rule in a network's own names, its parts (``@encoder.**.B``) written out.
