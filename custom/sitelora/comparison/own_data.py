@@ -18,9 +18,7 @@ from sitelora.settings import read_settings
 
 ROUNDS, STEPS, BATCH = 10, 40, 4
 """Of a setup that nobody wrote: 400 steps a site, four pictures a step (our choice)."""
-SEGMENTING = (BUNDLE,)
-CLASSIFYING = ("med_duallora_classification", "fedopal_classification")
-"""Bundles that a setup may take, the first that all sites' data fit: moving hearts in two phases, then pictures."""
+CLASSES_OF_HEARTS, CLASSES_OF_PICTURES = "med_duallora_classification", "fedopal_classification"
 
 
 def own_setup(dataset: str, sites: Sequence[str], root: Path) -> Setup:
@@ -34,8 +32,6 @@ def own_setup(dataset: str, sites: Sequence[str], root: Path) -> Setup:
             every problem.
     """
     folders = [SiteFolder.read(find_site_folder(dataset, site, root)) for site in sites]
-    for folder in folders:
-        check_site_folder(folder.path).raise_if_bad()
     first = folders[0]
     for folder in folders[1:]:
         if labels_key(folder.labels) != labels_key(first.labels):
@@ -49,7 +45,8 @@ def own_setup(dataset: str, sites: Sequence[str], root: Path) -> Setup:
     overrides: dict[str, Any] = {"classes": len(first.labels) - 1} if masks else {"classes": len(first.labels)}
     if masks:
         overrides |= {"pictures": pictures, "batch_size": BATCH if pictures else 1}
-    bundle = _fitting(SEGMENTING if masks else CLASSIFYING, overrides, folders)
+    bundle = BUNDLE if masks else CLASSES_OF_PICTURES if pictures else CLASSES_OF_HEARTS
+    _require_fit(bundle, overrides, folders)
     return Setup(
         title=f"{dataset}: {', '.join(sites)}",
         cite="the sites' own data",
@@ -62,25 +59,21 @@ def own_setup(dataset: str, sites: Sequence[str], root: Path) -> Setup:
     )
 
 
-def _fitting(bundles: Sequence[str], overrides: Mapping[str, Any], folders: Sequence[SiteFolder]) -> str:
-    """Return the first bundle whose needs the data of all sites meet.
+def _require_fit(bundle: str, overrides: Mapping[str, Any], folders: Sequence[SiteFolder]) -> None:
+    """Read all data once, with the eyes of a bundle.
 
     Raises:
-        SiteDataError: there is none; says of each what is in the way.
+        SiteDataError: of all sites whose data it does not take.
     """
-    why = []
-    for bundle in bundles:
-        settings = read_settings(bundle, dict(overrides), sites=tuple(folder.name for folder in folders))
-        needs, bad = data_needs(bundle, settings.parser()), list[str]()
-        for folder in folders:
-            try:
-                check_site_folder(folder.path, needs=needs).raise_if_bad()
-            except SiteDataError as error:
-                bad.append(str(error))
-        if not bad:
-            return bundle
-        why.append(f"{bundle}: " + "\n".join(bad))
-    raise SiteDataError("no bundle takes the data of all these sites as they are:\n" + "\n".join(why))
+    settings = read_settings(bundle, dict(overrides), sites=tuple(folder.name for folder in folders))
+    needs, bad = data_needs(bundle, settings.parser()), list[str]()
+    for folder in folders:
+        try:
+            check_site_folder(folder.path, needs=needs).raise_if_bad()
+        except SiteDataError as error:
+            bad.append(str(error))
+    if bad:
+        raise SiteDataError(f"no bundle takes the data of all these sites as they are; {bundle}:\n" + "\n".join(bad))
 
 
 def write_setup(setup: Setup, folder: Path) -> str:
