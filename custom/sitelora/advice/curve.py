@@ -7,7 +7,6 @@ from converged, but the same at every size and every site.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shutil
 import statistics
@@ -18,6 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sitelora.comparison.evidence.arrangement import drawn_order
+from sitelora.comparison.evidence.experiment import BASE, PERSONAL
+from sitelora.comparison.evidence.job import ALONE
 from sitelora.comparison.evidence.scoring import afterwards
 from sitelora.comparison.own_data import own_setup
 from sitelora.comparison.run import Job
@@ -31,7 +33,6 @@ STEPS, RATE = 120, 0.002
 HELD_OUT, SHARES = 1 / 3, (0.25, 0.5, 1.0)
 FEWEST = 3
 """Patients with training or validation cases: two to train on, one to score."""
-ALONE, TRAINED = "local", "personal"
 
 Tell = Callable[[str], None]
 
@@ -131,10 +132,10 @@ def learning_curve(
                 afterwards=afterwards(found, [SiteFolder.read(data / dataset / site)], [], tuned_steps=0),
             )
             models, primary = found["sites"][site], job.judged.task.primary
-            scores = {kind: statistics.fmean(models[kind]["cases"].values()) for kind in (TRAINED, "base")}
-            base = scores["base"]
-            points.append(Point(cases=size, score=scores[TRAINED]))
-            told = f"{primary.title} {primary.text(scores[TRAINED])} on {count_text(len(held), 'case')} held out"
+            scores = {kind: statistics.fmean(models[kind]["cases"].values()) for kind in (PERSONAL, BASE)}
+            base = scores[BASE]
+            points.append(Point(cases=size, score=scores[PERSONAL]))
+            told = f"{primary.title} {primary.text(scores[PERSONAL])} on {count_text(len(held), 'case')} held out"
             tell(f"{count_text(size, 'case')}: {told}")
     assert primary is not None
     seconds = round(time.monotonic() - began, 1)
@@ -159,17 +160,15 @@ def divided(folder: SiteFolder, seed: int) -> tuple[list[Mapping[str, Any]], lis
             f"{FEWEST} or more: a learning curve trains on some and scores others"
         )
     validating = {str(entry["patient"]) for entry in folder.splits.get("validation", ())}
-    ordered = sorted(by_patient, key=lambda patient: (patient not in validating, _draw(seed, folder.name, patient)))
+    ordered = sorted(
+        by_patient, key=lambda patient: (patient not in validating, drawn_order(seed, folder.name, patient))
+    )
     count = max(1, round(HELD_OUT * len(ordered)))
     held = [entry for patient in ordered[:count] for entry in by_patient[patient]]
-    taken = sorted(ordered[count:], key=lambda patient: _draw(seed, folder.name, patient))
+    taken = sorted(ordered[count:], key=lambda patient: drawn_order(seed, folder.name, patient))
     return [entry for patient in taken for entry in by_patient[patient]], held
 
 
 def sizes(cases: int) -> list[int]:
     """Return the sizes of a curve over so many cases, smallest first, each once."""
     return sorted({max(1, round(share * cases)) for share in SHARES})
-
-
-def _draw(*parts: object) -> str:
-    return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()

@@ -28,14 +28,14 @@ def unique_names(paths: Collection[str]) -> dict[str, str]:
     depth = {path: 1 for path in parts}
     while True:
         names = {path: "_".join(own[-depth[path] :]) for path, own in parts.items()}
-        shared = Counter(_folded(name) for name in names.values())
-        deeper = [p for p, name in names.items() if shared[_folded(name)] > 1 and depth[p] < len(parts[p])]
+        shared = Counter(folded(name) for name in names.values())
+        deeper = [p for p, name in names.items() if shared[folded(name)] > 1 and depth[p] < len(parts[p])]
         if not deeper:
             break
         for path in deeper:
             depth[path] += 1
     return {
-        path: f"{_cut(name)}-{_figures(path)}" if shared[_folded(name)] > 1 or _cut(name) != name else name
+        path: f"{_cut(name)}-{_figures(path)}" if shared[folded(name)] > 1 or _cut(name) != name else name
         for path, name in names.items()
     }
 
@@ -45,7 +45,8 @@ def _parts(path: str) -> tuple[str, ...]:
     return (*(part for part in pure.parts[:-1] if part not in ("/", ".", "..")), stem(Path(pure.name)))
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """Return a name as it is compared: without regard to case and forms of characters."""
     return unicodedata.normalize("NFKC", name).casefold()
 
 

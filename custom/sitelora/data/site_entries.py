@@ -99,7 +99,7 @@ def patient_key(patient: Any) -> str:
     """
     seen = [each for each in unicodedata.normalize("NFKC", str(patient)) if unicodedata.category(each) != "Cf"]
     plain = "".join("-" if each in DASHES or unicodedata.category(each) == "Pd" else each for each in seen)
-    return " ".join(plain.casefold().split())
+    return label_key(plain)
 
 
 def label_key(name: str) -> str:

@@ -27,7 +27,7 @@ def sites_of(experiment: Experiment, cell: Cell, seed: int) -> tuple[str, ...]:
     """Return the sites that take part: all, or so many as the cell says, the first of an order that the seed draws."""
     if not cell.sites_at_once:
         return tuple(experiment.sites)
-    ordered = sorted(experiment.sites, key=lambda site: _order(seed, "sites", site))
+    ordered = sorted(experiment.sites, key=lambda site: drawn_order(seed, "sites", site))
     return tuple(sorted(ordered[: cell.sites_at_once]))
 
 
@@ -84,7 +84,7 @@ def part_of(folder: SiteFolder, part: int, parts: int, seed: int) -> SiteFolder:
     """
     splits: dict[str, Entries] = {}
     for split, entries in folder.splits.items():
-        patients = sorted({str(e["patient"]) for e in entries}, key=lambda p: _order(seed, "part", folder.name, p))
+        patients = sorted({str(e["patient"]) for e in entries}, key=lambda p: drawn_order(seed, "part", folder.name, p))
         if len(patients) < parts:
             raise SiteDataError(
                 f"site {folder.name}: found {len(patients)} patients of {split}, expected {parts} or more to cut it"
@@ -128,7 +128,7 @@ def _rotated(folder: SiteFolder, fold: int, folds: int) -> dict[str, Entries]:
     for split in SPLITS:
         for entry in folder.splits.get(split, ()):
             by_patient.setdefault(str(entry["patient"]), []).append(entry)
-    patients = sorted(by_patient, key=lambda patient: _order("fold", folder.name, patient))
+    patients = sorted(by_patient, key=lambda patient: drawn_order("fold", folder.name, patient))
     if len(patients) < 2:
         raise SiteDataError(f"site {folder.name}: found one patient, expected two or more to rotate")
     if folds > 2:
@@ -165,8 +165,11 @@ def _dealt(
 
 def _drawn(entries: Entries, site: str, seed: int) -> list[Mapping[str, Any]]:
     """Return entries in the order in which they are drawn."""
-    return sorted(entries, key=lambda entry: (_order(seed, site, entry["patient"]), _order(seed, site, entry["image"])))
+    return sorted(
+        entries, key=lambda entry: (drawn_order(seed, site, entry["patient"]), drawn_order(seed, site, entry["image"]))
+    )
 
 
-def _order(*parts: object) -> str:
+def drawn_order(*parts: object) -> str:
+    """Return what to sort by, so that an order depends on these parts and nothing else: a seed, what for, and whose."""
     return hashlib.sha256("|".join(str(part) for part in parts).encode()).hexdigest()

@@ -69,20 +69,12 @@ class EvidenceJob:
     def asked(self) -> dict[str, Any]:
         """What a file must have been made with to count as this run."""
         rules, cell = protocol(), self.asks.cells[self.cell]
-        asked = {
+        asked: dict[str, Any] = {
             "dataset": self.asks.dataset,
             "bundle": self.bundle,
-            **({"steps_times": self.entry.steps_times} if self.entry.steps_times > 1 else {}),
-            **({"random": True} if self.entry.random else {}),
-            **({"base": self.entry.base} if self.entry.base else {}),
             "sites": list(self.sites),
             "left_out": list(self.asks.left_out),
             "folds": self.asks.folds,
-            **({"parts": self.asks.parts} if self.asks.parts > 1 else {}),
-            **({"newcomers": list(self.asks.newcomers)} if self.asks.newcomers else {}),
-            **({"newcomer_steps": self.asks.newcomer_steps} if self.asks.newcomers else {}),
-            **({"too_wide": dict(cell.too_wide)} if cell.too_wide else {}),
-            **({"aggregation": self.entry.aggregation} if self.entry.aggregation != MEAN else {}),
             "cases": dict(cell.cases),
             "drawn": dict(cell.drawn),
             "overrides": dict(self.asks.overrides),
@@ -98,6 +90,18 @@ class EvidenceJob:
             "validations": rules.validations,
             "tuned_steps": rules.tuned_steps,
         }
+        # what most rows have not is said where it is there alone, so that files from before it stay those of today
+        rare = {
+            "steps_times": self.entry.steps_times if self.entry.steps_times > 1 else 0,
+            "random": self.entry.random,
+            "base": self.entry.base,
+            "aggregation": self.entry.aggregation if self.entry.aggregation != MEAN else "",
+            "parts": self.asks.parts if self.asks.parts > 1 else 0,
+            "newcomers": self.asks.newcomers,
+            "newcomer_steps": self.asks.newcomer_steps,
+            "too_wide": dict(cell.too_wide),
+        }
+        asked |= {key: value for key, value in rare.items() if value}
         plain: dict[str, Any] = json.loads(json.dumps(asked))
         return plain
 

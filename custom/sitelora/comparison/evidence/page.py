@@ -8,9 +8,9 @@ from pathlib import Path
 
 from sitelora.comparison.evidence.estimate import Estimate
 from sitelora.comparison.evidence.experiment import PERSONAL, REFERENCE, TRAINED, TUNED, Protocol
-from sitelora.comparison.evidence.plan import missing
+from sitelora.comparison.evidence.plan import runs_left
 from sitelora.comparison.evidence.plots import write_plots
-from sitelora.comparison.evidence.results import Record, bytes_sent, model_of, seeds_of
+from sitelora.comparison.evidence.results import Record, bytes_sent, model_of
 from sitelora.comparison.evidence.verdicts import HELD, Rows, Verdict
 from sitelora.comparison.tables import markdown
 from sitelora.metric import Metric
@@ -25,7 +25,7 @@ def write_page(name: str, rows: Rows, found: Sequence[Verdict], rules: Protocol,
     """
     asks, primary = rows.results.asks, rows.results.primary
     assert primary is not None
-    left = len(list(missing(rows.results, rules, seeds_of(asks, rules)[0])))
+    left = runs_left(rows.results, rules)
     scores = {cell: {row: _score(rows, cell, row, asks.asked()) for row in asks.rows(cell)} for cell in asks.cells}
     parts = [
         f"<!-- written by `sitelora evidence --only-page`; do not edit -->\n\n# {asks.title}",
@@ -153,10 +153,6 @@ def _claim(one: Verdict) -> list[str]:
 def _cell(rows: Rows, cell: str, scores: dict[str, Estimate | None], primary: Metric, rules: Protocol) -> list[str]:
     asks = rows.results.asks
     table = []
-    base = None if asks.newcomers else rows.base(cell, asks.asked())
-    if base is not None:
-        untrained = primary.text(primary.goodness(base))
-        table.append(["base, as it comes", untrained, *[""] * 4, "nothing", "", "0", "", ""])
     for row, one in scores.items():
         records = list(rows.records(cell, row).values())
         if one is None or not records:
@@ -189,7 +185,13 @@ def _cell(rows: Rows, cell: str, scores: dict[str, Estimate | None], primary: Me
         "row", f"served, {primary.title} [95 %]", "worst site", f"cases below {rules.failed:g}", "before averaging",
         "after further steps", "sent / received a site", "seconds", "trained values", "rate", "seeds",
     ]  # fmt: skip
-    return [f"## {asks.cells[cell].title} (`{cell}`)", markdown(head, table)] if len(table) > (base is not None) else []
+    if not table:
+        return []
+    base = None if asks.newcomers else rows.base(cell, asks.asked())
+    if base is not None:
+        untrained = primary.text(primary.goodness(base))
+        table.insert(0, ["base, as it comes", untrained, *[""] * 4, "nothing", "", "0", "", ""])
+    return [f"## {asks.cells[cell].title} (`{cell}`)", markdown(head, table)]
 
 
 def _mean(rows: Rows, records: Sequence[Record], kind: str) -> float | None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from sitelora.comparison.data_files import read_toml
 from sitelora.comparison.evidence.experiment import Protocol
 from sitelora.comparison.evidence.page import difference_text, p_text, plain_lines
-from sitelora.comparison.evidence.plan import missing
-from sitelora.comparison.evidence.results import Results, seeds_of
+from sitelora.comparison.evidence.plan import runs_left
+from sitelora.comparison.evidence.results import Results
 from sitelora.comparison.evidence.verdicts import HELD, OPEN, Rows, Verdict
 from sitelora.comparison.tables import markdown
 from sitelora.method_registry import find_method
@@ -144,6 +144,6 @@ def _state(results: Results, rules: Protocol) -> list[str]:
     title = f"[{asks.title}](evidence/{results.name}.md)" if results.records else asks.title
     if asks.not_built:
         return [title, asks.question, f"not built yet: {asks.not_built}"]
-    left = len(list(missing(results, rules, seeds_of(asks, rules)[0])))
+    left = runs_left(results, rules)
     runs = count_text(len(results.records), "run")
     return [title, asks.question, f"{runs}, at least {left} to come" if left else f"finished, {runs}"]

@@ -126,9 +126,9 @@ def missing(results: Results, rules: Protocol, seeds: int) -> Iterator[EvidenceJ
                 yield job(cell, entry, rate, choice.steps, seed)
 
 
-def finished(results: Results, rules: Protocol) -> bool:
-    """Say whether all seeds that every experiment has are there."""
-    return next(missing(results, rules, seeds_of(results.asks, rules)[0]), None) is None
+def runs_left(results: Results, rules: Protocol) -> int:
+    """Return how many runs are missing, as far as one can tell now, of the seeds that every experiment has."""
+    return len(list(missing(results, rules, seeds_of(results.asks, rules)[0])))
 
 
 def _scores(results: Results, cell: str, entry: Entry, steps: int, rules: Protocol) -> dict[float, float]:

@@ -45,8 +45,8 @@ def _curve(rows: Rows, scores: Scores, primary: Metric) -> bytes | None:
         for row, one in scores[cell].items():
             # cells that hold something else beside the axis (both sites small) have no place on it
             if what.at is not None and one is not None and row in lines:
-                alone = row == REFERENCE and asks.alone_at is not None
-                lines[row][asks.alone_at if alone and asks.alone_at else what.at] = one
+                at = asks.alone_at if row == REFERENCE and asks.alone_at is not None else what.at
+                lines[row][at] = one
     lines = {row: line for row, line in lines.items() if line}
     if not asks.axis or not lines:
         return None

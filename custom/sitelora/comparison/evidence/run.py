@@ -95,7 +95,7 @@ def make_run(one: EvidenceJob, *, data: Path, out: Path, at_a_time: int = 1, tel
         told = watch.told()
         everywhere = asks.folds > 1 or asks.parts > 1
         drawn = {site: lists[site]["training"] for site in lists if site in cell.cases or everywhere}
-        more = {"kind": kind, "time": told, "drawn": drawn, "given_bytes": given.stat().st_size if given else 0}
+        more = {"kind": kind, "time": told, "drawn": drawn, "given": given}
         content = _record(one, job, result, late_folders or folders, scored, more)
     file = one.file(out)
     write_json(file, content, private=False)
@@ -137,6 +137,13 @@ def _record(
         result: of the federation; None of a probe, which has neither rounds nor bytes.
     """
     task, time = job.judged.task, more["time"]
+    newcomers, given = one.asks.newcomers, more["given"]
+
+    def facts(folder: SiteFolder) -> dict[str, Any]:
+        if not newcomers:
+            return site_facts(folder, result)
+        return {**site_facts(folder, None), "bytes_down": given.stat().st_size if given else 0}
+
     rounds = result.rounds if result else ()
     return {
         "format": FORMAT,
@@ -165,13 +172,7 @@ def _record(
             for site in (result.sites if result else ())
         },
         "rounds": [_round(each) for each in rounds],
-        "sites": {
-            folder.name: {
-                **_site(folder, None if one.asks.newcomers else result, scored["sites"][folder.name]),
-                **({"bytes_down": more["given_bytes"]} if one.asks.newcomers else {}),
-            }
-            for folder in folders
-        },
+        "sites": {folder.name: _site(folder, facts(folder), scored["sites"][folder.name]) for folder in folders},
         "left_out": {
             site: {kind: sum(block["cases"].values()) / len(block["cases"]) for kind, block in models.items()}
             for site, models in scored.get("left_out", {}).items()
@@ -191,9 +192,8 @@ def _round(each: Round) -> dict[str, Any]:
     return found
 
 
-def _site(folder: SiteFolder, result: RunResult | None, models: Mapping[str, Any]) -> dict[str, Any]:
+def _site(folder: SiteFolder, facts: Mapping[str, Any], models: Mapping[str, Any]) -> dict[str, Any]:
     """Return a site's record: test cases once, every model's scores in their order."""
-    facts = site_facts(folder, result)
     by_case = facts["patients"]
     names = sorted(by_case)
     return {

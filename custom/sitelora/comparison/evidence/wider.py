@@ -9,10 +9,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
-from sitelora.data.site_folder import FILES
-
 LABELS = "labels"
-assert "label" in FILES
 
 
 def copy_wider(source: Path, target: Path, *, share: float) -> None:

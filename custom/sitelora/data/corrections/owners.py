@@ -7,12 +7,12 @@ patient must be known again whatever it is called.
 from __future__ import annotations
 
 import csv
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sitelora.data.case_names import folded
 from sitelora.data.endings import stem
 from sitelora.data.errors import SiteDataError, UnfitFileError, first_few
 from sitelora.data.likeness import Likeness, likenesses
@@ -133,7 +133,7 @@ class Owners:
 
 def image_key(path: Path) -> str:
     """Return an image's name as the table of patients is asked for it: without ending, case and forms of characters."""
-    return unicodedata.normalize("NFKC", stem(path)).casefold()
+    return folded(stem(path))
 
 
 def _like(some: tuple[Likeness, ...], others: tuple[Likeness, ...]) -> bool:
