@@ -52,5 +52,7 @@ def _share(trainer: SupervisedTrainer, together: Together, *, steps: int) -> Non
     """Let a trainer take its process's part of every batch, as ``multi_gpu_train.json`` does."""
     alone: Any = trainer.data_loader
     part = SharedBatches(alone.dataset, together, batch_size=alone.batch_size, steps=steps)
-    trainer.data_loader = DataLoader(alone.dataset, batch_sampler=part, num_workers=alone.num_workers)
+    trainer.data_loader = DataLoader(
+        alone.dataset, batch_sampler=part, num_workers=alone.num_workers, timeout=alone.timeout
+    )
     trainer.state.epoch_length = len(part)
