@@ -47,6 +47,12 @@ def test_a_voxel_makes_another_image() -> None:
     assert groups(a=volume(a), b=volume(b), c=volume(c), d=volume(d), e=volume(e)) == []
 
 
+def test_one_enormous_voxel_does_not_make_one_image_of_two() -> None:
+    a, b = noise(), noise(seed=1)
+    a[0, 0, 0] = b[0, 0, 0] = 1e8
+    assert groups(a=volume(a), b=volume(b), c=volume(a.astype(np.float32))) == [["a", "c"]]
+
+
 def test_constant_images_are_one_when_the_value_is_one_and_grey_is_grey_in_colours() -> None:
     flat = np.full((6, 8), 7.0, np.float32)
     grey = np.arange(48, dtype=np.float32).reshape(6, 8)

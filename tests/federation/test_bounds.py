@@ -50,7 +50,7 @@ def make(home: Path, method: Method = METHOD, cases: tuple[int, ...] = (4, 4, 4,
     settings = {"federation": "f", "uid": "u", "bundle": "b", "dataset": "d", "sites": SITES, "rounds": 3, "home": home}
     coordinator = Coordinator(FederationPlan(**{**settings, **plan}), method, TASK)
     counts = [{"training": count, "validation": 1, "test": 2} for count in cases]
-    coordinator.begin({s: (packet(1.0), {**BEGUN, "cases": c}) for s, c in zip(SITES, counts, strict=True)})
+    coordinator.begin({s: (packet(1.0), {**BEGUN, "site": s, "cases": c}) for s, c in zip(SITES, counts, strict=True)})
     return coordinator
 
 

@@ -35,7 +35,7 @@ SAME: dict[str, Any] = {
 }
 BEGUN: dict[str, Any] = {
     **SAME,
-    "site": "s",
+    "site": "site-1",
     "hospital": "h",
     "cases": {"training": 4, "validation": 1, "test": 2},
     "image_size": 32,
@@ -75,7 +75,7 @@ def make(
     coordinator = Coordinator(FederationPlan(**{**settings, **plan}), method, TASK, resume=resume)
     if begin:
         counts = [{"training": number, "validation": 1, "test": 2} for number in cases]
-        coordinator.begin({site: (values(0), report(cases=c)) for site, c in zip(SITES, counts, strict=True)})
+        coordinator.begin({site: (values(0), report(site=site, cases=c)) for site, c in zip(SITES, counts, strict=True)})
     return coordinator
 
 

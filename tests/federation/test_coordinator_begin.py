@@ -33,7 +33,7 @@ SAME: dict[str, Any] = {
 }
 BEGUN: dict[str, Any] = {
     **SAME,
-    "site": "s",
+    "site": "site-2",
     "hospital": "h",
     "cases": {"training": 4, "validation": 1, "test": 2},
     "image_size": 32,
@@ -59,7 +59,7 @@ def report(**changes: Any) -> dict[str, Any]:
 
 
 def answers(**changes: Any) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]]]:
-    return {site: (initial(), report(**changes)) for site in SITES}
+    return {site: (initial(), report(**{"site": site, **changes})) for site in SITES}
 
 
 def make(home: Path, *, resume: bool = False, shared: str = "**", **plan: Any) -> Coordinator:
@@ -87,7 +87,7 @@ def test_a_site_that_did_not_answer_is_named(tmp_path: Path) -> None:
 
 def test_initial_tensors_that_differ_in_spite_of_equal_hashes_are_caught(tmp_path: Path) -> None:
     with pytest.raises(FederationError, match="initial tensors differ"):
-        make(tmp_path).begin({**answers(), "site-3": (initial(2.0), report())})
+        make(tmp_path).begin({**answers(), "site-3": (initial(2.0), report(site="site-3"))})
 
 
 def test_an_initial_tensor_that_is_not_shared_here_is_caught(tmp_path: Path) -> None:
@@ -151,6 +151,7 @@ def test_begin_comes_first(tmp_path: Path) -> None:
 ODD: dict[str, tuple[Any, str]] = {
     "silent": (None, "site-2: no answer to begin"),
     "no report": ((initial(), {}), "site-2: its report: site is missing"),
+    "another site's": ((initial(), report(site="site-1")), "site-2: its report: site: found 'site-1', expected"),
     "other labels": ((initial(), report(labels={"1": "other"})), "site-2: most sites have another labels"),
     "other values": ((initial(2.0), report()), "site-2: most sites have another initial tensors"),
     "NaN": ((initial(float("nan")), report()), "site-2: enc.B: 3 values are NaN"),
@@ -184,7 +185,7 @@ def test_one_odd_answer_is_left_out_by_name_where_enough_sites_remain(
 def test_of_two_sites_that_disagree_nobody_knows_who_is_right(tmp_path: Path) -> None:
     coordinator = make(tmp_path, sites=SITES[:2], min_sites=1)
     with pytest.raises(FederationError, match="do not agree, nothing was trained"):
-        coordinator.begin({"site-1": (initial(), report()), "site-2": (initial(), report(seed=1))})
+        coordinator.begin({"site-1": (initial(), report(site="site-1")), "site-2": (initial(), report(seed=1))})
 
 
 def test_who_was_left_out_is_there_again_when_the_run_is_resumed(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ def test_a_message_comes_back_in_fp32_with_companions_and_deltas_by_round() -> N
     ("change", "found"),
     [
         ({"extra": torch.zeros(1).bfloat16()}, "the server's message: extra: unexpected tensor"),
+        ({"x\n\x1b[31mround 3: done": torch.zeros(1).bfloat16()}, r"'x\\n\\x1b\[31mround 3: done': unexpected tensor"),
         ({"head.w": None}, "the server's message: head.w: missing"),
         ({"head.w": torch.zeros(4).bfloat16()}, r"head.w: shape \(4,\), expected \(3,\)"),
         ({"head.w": torch.zeros(3)}, "head.w: dtype torch.float32, expected torch.bfloat16"),

@@ -16,6 +16,7 @@ from sitelora.federation.run_folder import RunFolder
 from sitelora.simulator import judge_settings, resolve_run
 from sitelora.simulator.resolve_run import SimulationError, choose_run, last_unfinished, stopped_before
 from sitelora.simulator.simulate import simulate
+from sitelora.value_kinds import SettingsError
 
 Jobs = Callable[..., JobFolder]
 
@@ -24,6 +25,21 @@ Jobs = Callable[..., JobFolder]
 def judged_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Values are judged by the same function in this process: starting one for each takes seconds."""
     monkeypatch.setattr(resolve_run, "judged_values", lambda **asked: judge_settings._judge(asked))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"device": "cuda:7"}, "found device='cuda:7', expected a device of this machine"),
+        ({"prefix_cache": True}, "found prefix_cache true and views 0"),
+    ],
+)
+def test_what_no_site_here_could_train_with_is_refused_before_anything_starts(
+    values: dict[str, Any], words: str, job_of: Jobs, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match=words):
+        simulate(job_of(tmp_path / "jobs").path, home=tmp_path / "home", overrides=values)
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize("precious", ["thesis.txt", "local"])

@@ -22,8 +22,8 @@ from sitelora.data.reading import Pixels
 
 _BLOCK, _MARKS = 1 << 16, 4
 _ROUNDING = 1e-6
-"""Share of an image's largest value by which a voxel may differ in the same image (our choice): twice what a slope in
-single precision instead of double was seen to make of marks."""
+"""Share of its own value by which a voxel may differ in the same image, and of the lowest (our choice): a slope in
+single precision instead of double makes a tenth of it."""
 _Name = TypeVar("_Name", bound=Hashable)
 
 
@@ -90,9 +90,12 @@ def _likeness(values: NDArray[np.float32]) -> Likeness:
     sums[:whole] = flat[: whole * _BLOCK].reshape(whole, _BLOCK) @ _weights()
     sums[whole] = flat[whole * _BLOCK :] @ _weights()[: flat.size - whole * _BLOCK]
     signs = default_rng(1).standard_normal((whole + 1, _MARKS))
-    one = _ROUNDING * max(abs(low), abs(high))
+    edge = _ROUNDING * max(abs(low), abs(high))
+    # Of all voxels together, and not of the largest: one of 1e8 would excuse all others.
+    norm = float(np.einsum("i,i->", flat, flat, dtype=np.float64)) ** 0.5
+    near = _ROUNDING * (norm + abs(low) * flat.size**0.5)
     marks = (low, high, *(float(mark) for mark in (sums * signs).sum(axis=0)))
-    return Likeness(shape=values.shape, marks=marks, near=(one, one, *(one * flat.size**0.5,) * _MARKS))
+    return Likeness(shape=values.shape, marks=marks, near=(edge, edge, *(near,) * _MARKS))
 
 
 @cache

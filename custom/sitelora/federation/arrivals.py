@@ -16,7 +16,7 @@ from sitelora.method import Method
 from sitelora.run_result import ModelScore
 from sitelora.server.types import Update
 from sitelora.sharing.codecs import codecs_up, decode, initial_codecs
-from sitelora.sharing.layout import Form, layout_of, plain_shape, with_companions
+from sitelora.sharing.layout import Form, layout_of, plain_shape, readable_name, with_companions
 from sitelora.sharing.schema import SchemaError
 from sitelora.sharing.wire import Packet, PacketError, WireFormat
 from sitelora.task import Task
@@ -44,7 +44,10 @@ class Arrivals:
             SchemaError, PacketError: the report is none.
         """
         with _readable(site):
-            return BEGIN.read(report, sender=site)
+            said = BEGIN.read(report, sender=site)
+        if said["site"] != site:
+            raise SchemaError(f"{site}: its report: site: found {said['site']!r}, expected {site!r}")
+        return said
 
     def initial(self, site: str, packet: Packet) -> dict[str, Tensor]:
         """Return a site's initial tensors, of any names and shapes that the share rule shares.
@@ -58,7 +61,7 @@ class Arrivals:
         strangers = [name for name in sorted(values) if not self.method.share.is_shared(name)]
         if strangers:
             raise PacketError(
-                f"{site} sent {strangers[0]}, which the share rule of {self.method.name} does not share; "
+                f"{site} sent {readable_name(strangers[0])}, which the share rule of {self.method.name} does not share; "
                 "the server and the site have different bundles installed"
             )
         return values

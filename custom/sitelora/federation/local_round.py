@@ -40,6 +40,9 @@ from sitelora.sharing.wire import WireFormat
 
 logger = logging.getLogger(__name__)
 
+_NOTHING_TRAINED = 1e6
+"""No training that ends well leaves a value of this size (our choice)."""
+
 Tensors = Mapping[str, Tensor]
 Progress = Callable[[int, int, float], None]
 """Called after every optimiser step with (steps done, steps in the round, loss)."""
@@ -277,10 +280,20 @@ class LocalRound:
         value = float(engine.state.output[CommonKeys.LOSS].detach())  # type: ignore[index]
         if not math.isfinite(value):
             raise TrainingError(
-                f"site {self._site}: the loss is {value} at step {len(self._losses) + 1}; look for images that "
-                "`sitelora check` warns about, or lower the bundle's learning_rate"
+                f"site {self._site}: the loss is {value} at step {len(self._losses) + 1}; {self._at_fault()}"
             )
         self._losses.append(value)
+
+    def _at_fault(self) -> str:
+        """Return where to look for what made a loss that is no number: before the first step also at what came."""
+        sizes = {name: float(value.detach().abs().max()) for name, value in self._parameters.items() if value.numel()}
+        name = max(sizes, key=sizes.__getitem__, default="")
+        if not self._losses and name and sizes[name] > _NOTHING_TRAINED:
+            return (
+                f"{name} began this round with values up to {sizes[name]:.1e}, which no training leaves: look at what "
+                "the other sites sent, or go back to a round before"
+            )
+        return "look for images that `sitelora check` warns about, or lower the bundle's learning_rate"
 
     def _after_step(self, engine: Engine) -> None:
         self._gradients.after_step()

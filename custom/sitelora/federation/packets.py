@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sitelora.server.types import LowRank
 from sitelora.sharing.codecs import Codecs, decode, encode
-from sitelora.sharing.layout import Form, Layout, with_companions
+from sitelora.sharing.layout import Form, Layout, readable_name, with_companions
 from sitelora.sharing.wire import DELTA, Packet, PacketError
 
 _UNSEEN_SITE = "@unseen_site/"
@@ -91,20 +91,20 @@ def _delta_layout(packet: Packet, limits: DeltaLimits | None) -> dict[str, Form]
     layout: dict[str, Form] = {}
     for name in sorted(name for name in packet if name.startswith(DELTA)):
         number, _, factor = name.removeprefix(DELTA).partition("/")
-        adapter = factor[:-2]
+        adapter, told = factor[:-2], f"{_SERVER}: {readable_name(name)}"
         if limits is None:
-            raise PacketError(f"{_SERVER}: {name} is a base delta, and this method's server rule sends none")
+            raise PacketError(f"{told} is a base delta, and this method's server rule sends none")
         if factor[-2:] not in (".A", ".B"):
             continue  # a codec's own tensor, or one too many: the layout tells
         if not number.isdecimal() or int(number) >= limits.before or f"{int(number)}" != number:
-            raise PacketError(f"{_SERVER}: {name}: expected a base delta of a round before {limits.before}")
+            raise PacketError(f"{told}: expected a base delta of a round before {limits.before}")
         if adapter not in limits.adapters:
-            raise PacketError(f"{_SERVER}: {name}: a base delta for {adapter}, which is no adapter here")
+            raise PacketError(f"{told}: a base delta for {readable_name(adapter)}, which is no adapter here")
         d_out, d_in, largest = limits.adapters[adapter]
         tensor = packet[name]
         rank = tensor.shape[-1 if name.endswith(".B") else 0] if isinstance(tensor, Tensor) and tensor.ndim else 0
         if largest is not None and rank > largest:
-            raise PacketError(f"{_SERVER}: {name}: a base delta of rank {rank}, expected at most {largest}")
+            raise PacketError(f"{told}: a base delta of rank {rank}, expected at most {largest}")
         for ending, shape in ((".B", (d_out, rank)), (".A", (rank, d_in))):
             layout.setdefault(f"{DELTA}{number}/{adapter}{ending}", Form(shape))
     return layout

@@ -120,30 +120,34 @@ def require_usable(settings: SiteSettings, parser: ConfigParser) -> None:
         SiteError: a device, a precision or a base that is not there or not allowed.
         SettingsError: the prefix is to be kept and there are no fixed views.
     """
-    require_device(settings.site, parser)
+    try:
+        require_machine(parser)
+    except SiteError as error:
+        raise SiteError(f"site {settings.site}: {error}", code=error.code) from error
     require_allowed_base(settings.site, parser, settings.bases)
-    require_views(views=int(parser.get("views", 0)), prefix_cache=bool(parser.get("prefix_cache", False)))
 
 
-def require_device(site: str, parser: ConfigParser) -> None:
-    """Refuse a device, a precision or a compiler that is not there, before anything is built or trained.
+def require_machine(parser: ConfigParser) -> None:
+    """Refuse values that this machine, whoever's it is, cannot train with.
 
     Args:
-        site: its name. parser: of the bundle's train.json, with the values of the run.
+        parser: of the bundle's train.json, with the values of the run.
 
     Raises:
-        SiteError: says what was found and what to set.
+        SiteError: a device, a precision or a compiler that is not there; says what was found and what to set.
+        SettingsError: the prefix is to be kept and there are no fixed views.
     """
     try:
         device = usable_device(parser.get_parsed_content("device"))
         resolve_precision(str(parser.get_parsed_content("precision")), device)
     except ValueError as error:
-        raise SiteError(f"site {site}: {error}", code="device_unfit") from error
+        raise SiteError(str(error), code="device_unfit") from error
     if parser.get("compile"):
         try:
             require_compiler(device)
         except ValueError as error:
-            raise SiteError(f"site {site}: {error}", code="compiler_missing") from error
+            raise SiteError(str(error), code="compiler_missing") from error
+    require_views(views=int(parser.get("views", 0)), prefix_cache=bool(parser.get("prefix_cache", False)))
 
 
 def require_allowed_base(site: str, parser: ConfigParser, bases: Sequence[str] | None) -> None:

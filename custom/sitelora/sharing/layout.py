@@ -51,7 +51,7 @@ def check_packet(packet: Packet, layout: Layout, *, sender: str) -> None:
     Raises:
         PacketError: with the sender, the first tensors at fault, what was found and what was expected.
     """
-    problems = [f"{name}: unexpected tensor" for name in sorted(set(packet) - set(layout), key=str)]
+    problems = [f"{readable_name(name)}: unexpected tensor" for name in sorted(set(packet) - set(layout), key=str)]
     problems += [f"{name}: missing" for name in sorted(set(layout) - set(packet))]
     for name in sorted(set(packet) & set(layout)):
         problem = _problem(packet[name], layout[name])
@@ -60,6 +60,11 @@ def check_packet(packet: Packet, layout: Layout, *, sender: str) -> None:
         shown = "; ".join(f"{problem:.200}" for problem in problems[:SHOWN])
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise PacketError(f"{sender}: {shown}{more}")
+
+
+def readable_name(name: object) -> str:
+    """Return a tensor's name as a log and a record may hold it: another machine chose it, line ends and colours too."""
+    return name if isinstance(name, str) and name.isprintable() else ascii(name)
 
 
 def check_memory(packet: Packet, *, sender: str) -> None:

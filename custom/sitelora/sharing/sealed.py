@@ -29,6 +29,8 @@ _ALIGNED = 8
 class SealError(ValueError):
     """Bytes that are no tensors of this format."""
 
+    code = "message_refused"
+
 
 @dataclass(frozen=True)
 class Sealed:

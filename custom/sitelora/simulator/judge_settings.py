@@ -28,7 +28,7 @@ def judged_values(
         method: another method, at the rank and scale that the values have.
 
     Raises:
-        SettingsError: a value that may not be set, or not to this.
+        SettingsError: a value that may not be set, or not to this, or that this machine cannot train with.
     """
     asked = {"bundle": bundle, "values": dict(values), "changes": dict(changes), "sites": list(sites), "method": method}
     done = subprocess.run(
@@ -49,12 +49,17 @@ def judged_values(
 
 
 def _judge(asked: Mapping[str, Any]) -> dict[str, Any]:
+    from sitelora.federation.site_settings import SiteError, require_machine
     from sitelora.settings import changed_values, read_settings
 
     bundle = asked["bundle"]
     values = changed_values(bundle, asked["values"], asked["changes"], method=asked["method"])
     settings = read_settings(bundle, values, sites=asked["sites"])
     settings.require_base()
+    try:
+        require_machine(settings.parser())
+    except SiteError as error:
+        raise SettingsError(str(error)) from error
     return dict(settings.values)
 
 
