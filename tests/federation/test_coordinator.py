@@ -75,7 +75,8 @@ def make(
     coordinator = Coordinator(FederationPlan(**{**settings, **plan}), method, TASK, resume=resume)
     if begin:
         counts = [{"training": number, "validation": 1, "test": 2} for number in cases]
-        coordinator.begin({site: (values(0), report(site=site, cases=c)) for site, c in zip(SITES, counts, strict=True)})
+        pairs = zip(SITES, counts, strict=True)
+        coordinator.begin({site: (values(0), report(site=site, cases=count)) for site, count in pairs})
     return coordinator
 
 

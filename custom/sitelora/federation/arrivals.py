@@ -61,8 +61,8 @@ class Arrivals:
         strangers = [name for name in sorted(values) if not self.method.share.is_shared(name)]
         if strangers:
             raise PacketError(
-                f"{site} sent {readable_name(strangers[0])}, which the share rule of {self.method.name} does not share; "
-                "the server and the site have different bundles installed"
+                f"{site} sent {readable_name(strangers[0])}, which the share rule of {self.method.name} does not "
+                "share; the server and the site have different bundles installed"
             )
         return values
 
