@@ -81,6 +81,17 @@ def test_the_best_row_is_the_one_that_validation_prefers(
     assert Rows(Results.read("toy", toy, tmp_path), rules).resolved("two", "best") == "fedit"
 
 
+def test_the_best_row_is_of_the_cell_itself_where_rates_are_of_another(
+    toy: Experiment, rules: Protocol, fake: Fake, tmp_path: Path
+) -> None:
+    planted(toy, tmp_path, fake, 0.03)
+    for seed in (0, 1, 2):
+        models = {kind: (value, [0.5] * 12) for kind, value in {"personal": 0.7, "trained": 0.7, "tuned": 0.9}.items()}
+        fake(toy, tmp_path, "two", "fedit", 0.002, seed, models)
+    rows = Rows(Results.read("toy", toy, tmp_path), rules)
+    assert {cell: rows.resolved(cell, "best") for cell in toy.cells} == {"one": "fedit", "two": "fedit_tuned"}
+
+
 def test_equality_holds_fails_and_asks_for_bytes(toy: Experiment, rules: Protocol, fake: Fake, tmp_path: Path) -> None:
     text = "fedit is equal to local for a tenth of the bytes"
     cheap = replace(toy, claims=[replace(c, bytes_at_most=0.1) if c.text == text else c for c in toy.claims])

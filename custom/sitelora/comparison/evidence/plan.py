@@ -22,7 +22,6 @@ class Choice:
         steps: length that is long enough, or as long as may be. converged: whether it is long enough.
         rates: chosen rate by row; rows without one are still searched. scores: validation score by row and rate.
         wanted: (row, rate) that must be run before anything else of the cell. gains: of the last quarter, by row.
-        best: of rows that are the best of others, the row that they are.
     """
 
     steps: int
@@ -31,7 +30,6 @@ class Choice:
     scores: Mapping[str, Mapping[float, float]]
     wanted: tuple[tuple[str, float], ...]
     gains: Mapping[str, float]
-    best: Mapping[str, str]
 
     @property
     def done(self) -> bool:
@@ -63,8 +61,7 @@ def choose(results: Results, cell: str, rules: Protocol) -> Choice:
     asks = results.asks
     steps, seeds = asks.steps, range(rules.selection_seeds)
     rows = {name: entry for name, entry in asks.rows(cell).items() if entry.method}
-    more = results.primary
-    sign = 1 if more is None or more.more_is_better else -1
+    sign = _sign(results)
     for doubling in range(rules.doublings + 1):
         scores, rates, wanted = dict[str, dict[float, float]](), dict[str, float](), list[tuple[str, float]]()
         for name, entry in rows.items():
@@ -84,7 +81,6 @@ def choose(results: Results, cell: str, rules: Protocol) -> Choice:
         if early or not short or doubling == rules.doublings:
             break
         steps *= 2
-    best = {name: _best(entry, scores, rates, sign) for name, entry in asks.rows(cell).items() if entry.best_of}
     return Choice(
         steps=steps,
         converged=not short,
@@ -92,8 +88,23 @@ def choose(results: Results, cell: str, rules: Protocol) -> Choice:
         scores=scores,
         wanted=early or tuple(wanted),
         gains=gains,
-        best={name: row for name, row in best.items() if row},
     )
+
+
+def preferred(results: Results, cell: str, entry: Entry, choice: Choice, rules: Protocol) -> str:
+    """Return which of the rows that are to be compared validation prefers in a cell; empty while one is missing.
+
+    A cell may take rates and length from another one; which row is best its own validation says.
+
+    Args:
+        entry: that is the best of others. choice: the cell's rates and length.
+    """
+    if not {*entry.best_of} <= choice.rates.keys():
+        return ""
+    seeds, rows = range(rules.selection_seeds), {row: results.asks.entries[row] for row in entry.best_of}
+    scores = {r: results.validation(cell, one, choice.steps, choice.rates[r], seeds) for r, one in rows.items()}
+    found = {row: _sign(results) * score for row, score in scores.items() if score is not None}
+    return max(found, key=found.__getitem__) if len(found) == len(rows) else ""
 
 
 def missing(results: Results, rules: Protocol, seeds: int) -> Iterator[EvidenceJob]:
@@ -137,8 +148,5 @@ def _scores(results: Results, cell: str, entry: Entry, steps: int, rules: Protoc
     return {rate: value for rate, value in found.items() if value is not None}
 
 
-def _best(entry: Entry, scores: Mapping[str, Mapping[float, float]], rates: Mapping[str, float], sign: int) -> str:
-    """Return the row that validation prefers of those that are to be compared; empty while one is missing."""
-    if not {*entry.best_of} <= rates.keys():
-        return ""
-    return max(entry.best_of, key=lambda row: sign * scores[row][rates[row]])
+def _sign(results: Results) -> int:
+    return 1 if results.primary is None or results.primary.more_is_better else -1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sitelora.comparison.evidence.estimate import Estimate, Seed, estimate, margin_of
 from sitelora.comparison.evidence.experiment import SAME, Claim, Entry, Protocol
-from sitelora.comparison.evidence.plan import Choice, choose
+from sitelora.comparison.evidence.plan import Choice, choose, preferred
 from sitelora.comparison.evidence.results import Record, Results, bytes_sent, model_of
 from sitelora.comparison.scores import holm
 
@@ -45,6 +45,7 @@ class Rows:
     def __init__(self, results: Results, rules: Protocol) -> None:
         self.results, self.rules = results, rules
         self._choices: dict[str, Choice] = {}
+        self._best: dict[tuple[str, str], str] = {}
 
     def choice(self, cell: str) -> Choice:
         """Return what was chosen for a cell, there or where it takes it from."""
@@ -55,7 +56,12 @@ class Rows:
 
     def resolved(self, cell: str, row: str) -> str:
         """Return the row itself, or what it is the best of; empty where that is not known yet."""
-        return self.choice(cell).best.get(row, "") if self.results.asks.entries[row].best_of else row
+        entry = self.results.asks.entries[row]
+        if not entry.best_of:
+            return row
+        if (cell, row) not in self._best:
+            self._best[cell, row] = preferred(self.results, cell, entry, self.choice(cell), self.rules)
+        return self._best[cell, row]
 
     def records(self, cell: str, row: str) -> dict[int, Record]:
         """Return a row's runs at its chosen rate, by seed; none before rates and length are settled."""
