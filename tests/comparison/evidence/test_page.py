@@ -81,4 +81,4 @@ def test_what_is_missing_is_said(toy: Experiment, rules: Protocol, fake: Callabl
     page = page_of(toy, rules, tmp_path)
     assert "**Not finished:**" in page
     assert "`one`: 8 steps a site, rates or length are not settled yet." in page
-    assert "No claim of this experiment can be judged yet." in page
+    assert "Not known yet: the runs that answer it are not all made." in page

@@ -11,7 +11,7 @@ from sitelora.comparison.evidence.experiment import PERSONAL, REFERENCE, TRAINED
 from sitelora.comparison.evidence.plan import runs_left
 from sitelora.comparison.evidence.plots import write_plots
 from sitelora.comparison.evidence.results import Record, bytes_sent, model_of
-from sitelora.comparison.evidence.verdicts import HELD, Rows, Verdict
+from sitelora.comparison.evidence.verdicts import FEW, HELD, Rows, Verdict
 from sitelora.comparison.tables import markdown
 from sitelora.metric import Metric
 from sitelora.report.format_values import bytes_text, count_text, listed, percent_text
@@ -72,12 +72,15 @@ def p_text(p: float | None) -> str:
 def plain_lines(rows: Rows, found: Sequence[Verdict], where: str = "../..") -> list[str]:
     """Return three lines for a clinician on the first claim that is judged: is there a gain, how sure, what leaves.
 
+    Where an experiment has announced main questions a side question does not answer in their place.
+
     Args:
         found: verdicts. where: from the page to the folder of the documents.
     """
-    first, primary = next((one for one in found if one.found is not None), None), rows.results.primary
+    main, primary = [one for one in found if one.claim.primary], rows.results.primary
+    first = next((one for one in main or found if one.found is not None and one.words != FEW), None)
     if first is None or first.found is None or primary is None:
-        return ["No claim of this experiment can be judged yet."]
+        return ["**Would my hospital gain?** Not known yet: the runs that answer it are not all made."]
     one, name = first.found, primary.title
     word = "Yes, here" if first.words == HELD else "Not shown here"
     kind = "the announced main question" if first.claim.primary else "a side question, not the main one"

@@ -13,6 +13,7 @@ from sitelora.comparison.evidence.results import Record, Results, bytes_sent, mo
 from sitelora.comparison.scores import holm
 
 HELD, REVERSED, APART, OPEN = "held", "the other way round", "not told apart", "not run yet"
+FEW = "too few runs for a test"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +223,7 @@ def _words(
     if claim.kind == SAME:
         return same_in_words(margin, p, rules)
     if p is None:
-        return "too few runs for a test"
+        return FEW
     if p >= rules.alpha:
         return APART
     return HELD if found.mean > 0 else REVERSED
