@@ -51,13 +51,16 @@ def test_cases_are_drawn_by_seed_and_site_and_fewer_begin_more() -> None:
 def test_folds_test_other_patients_and_never_train_on_them(patients: int, tested: int, validating: int) -> None:
     whole = folder(training=patients - 1, validation=0, test=1, each=3)
     turned = [arranged(whole, seed=seed, folds=2) for seed in (0, 1, 2)]
-    seen = []
+    seen, validated = [], set[str]()
     for one in turned:
         by_split = {split: {entry["patient"] for entry in one.splits[split]} for split in SPLITS}
         assert [len(by_split["test"]), len(by_split["validation"])] == [tested, validating]
         assert len(set.union(*by_split.values())) == patients == sum(map(len, by_split.values()))
         seen.append(by_split["test"])
+        validated |= by_split["validation"]
     assert not seen[0] & seen[1]
+    assert len(validated) == validating
+    assert not validated & (seen[0] | seen[1])
     assert seen[0] == seen[2]
 
 
@@ -140,10 +143,10 @@ def test_a_balanced_pool_repeats_the_training_cases_of_the_small(tiny: Path, tmp
     assert len({Path(case["image"]).read_bytes() for case in same}) == 1
 
 
-def test_five_folds_test_every_patient_once_and_keep_classes_in_proportion() -> None:
-    whole = folder(training=10, validation=5, test=10)
+def test_five_folds_test_every_patient_but_those_for_validation_once_and_keep_classes_in_proportion() -> None:
+    whole = folder(training=13, validation=5, test=12)
     splits = {
-        split: tuple({**entry, "class": int(number % 5 == 0)} for number, entry in enumerate(entries))
+        split: tuple({**entry, "class": int(number < 2)} for number, entry in enumerate(entries))
         for split, entries in whole.splits.items()
     }
     whole = replace(whole, splits=splits)
@@ -151,14 +154,16 @@ def test_five_folds_test_every_patient_once_and_keep_classes_in_proportion() -> 
     turned = [arranged(whole, seed=seed, folds=5) for seed in range(6)]
     assert turned[0].splits == turned[5].splits
     tested = [entry["patient"] for one in turned[:5] for entry in one.splits["test"]]
-    assert sorted(tested) == sorted(classes)
+    validated = {entry["patient"] for entry in turned[0].splits["validation"]}
+    assert sorted([*tested, *validated]) == sorted(classes)
     for one in turned:
         lists = {split: [entry["patient"] for entry in one.splits[split]] for split in SPLITS}
-        assert {split: len(found) for split, found in lists.items()} == {"training": 15, "validation": 5, "test": 5}
+        assert {split: len(found) for split, found in lists.items()} == {"training": 20, "validation": 5, "test": 5}
         assert sorted(itertools.chain(*lists.values())) == sorted(classes)
-        assert sum(classes[patient] for patient in lists["test"]) == 1
-    with pytest.raises(SiteDataError, match="found 3 patients, expected 5 or more"):
-        arranged(folder(training=2, validation=0, test=1), seed=0, folds=5)
+        assert set(lists["validation"]) == validated
+        assert [sum(classes[patient] for patient in lists[split]) for split in ("test", "validation")] == [1, 1]
+    with pytest.raises(SiteDataError, match="found 5 patients, expected 6 or more"):
+        arranged(folder(training=3, validation=0, test=2), seed=0, folds=5)
 
 
 def test_a_drawn_experiment_draws_its_cell_once(tmp_path: Path) -> None:

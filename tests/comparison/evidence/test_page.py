@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +17,24 @@ from sitelora.comparison.evidence.verdicts import Rows, verdicts
 RATES = {0.001: 0.80, 0.002: 0.90, 0.004: 0.85}
 
 
-@pytest.fixture(scope="module")
-def out(toy: Experiment, fake: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pages")
+def made(toy: Experiment, fake: Callable[..., Path], folder: Path, gain: float, *, base: float | None = None) -> Path:
+    """Runs of both cells in which FedIT is better by a gain; the base scores as the row does, or all the same."""
     rng = np.random.default_rng(0)
     for cell in ("one", "two"):
-        for row, gain in (("local", 0.0), ("fedit", 0.05)):
+        for row, more in (("local", 0.0), ("fedit", gain)):
             for seed in (0, 1, 2):
-                cases = [0.45, *(0.7 + gain + rng.normal(0, 0.002, 9))]
+                cases = [0.45, *(0.7 + more + rng.normal(0, 0.002, 9))]
                 for rate, validation in RATES.items():
                     models = {k: (validation, cases) for k in ("base", "personal", "trained", "tuned")}
+                    if base is not None:
+                        models["base"] = (0.1, [base] * 10)
                     fake(toy, folder, cell, row, rate, seed, models, bytes_up=2_000_000)
     return folder
+
+
+@pytest.fixture(scope="module")
+def out(toy: Experiment, fake: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(toy, fake, tmp_path_factory.mktemp("pages"), 0.05)
 
 
 def page_of(toy: Experiment, rules: Protocol, out: Path) -> str:
@@ -49,11 +56,11 @@ def test_three_plain_lines_come_first(toy: Experiment, rules: Protocol, out: Pat
 
 def test_tables_say_worst_site_failed_cases_bytes_and_choice(toy: Experiment, rules: Protocol, out: Path) -> None:
     page = page_of(toy, rules, out)
-    assert "| row | served, Dice [95 %] | worst site | cases below 0.5 |" in page
+    assert "| row | Dice of its model [95 %] | worst site | cases below 0.5 |" in page
     assert "| 10.0 % |" in page  # one of ten cases
     assert "| best (fedit) |" in page
     assert "| base, as it comes | 0." in page
-    assert "`one`: 8 steps a site, long enough." in page
+    assert "`one`: 8 steps a site, long enough by `local` and `fedit`." in page
     assert "| local | 0.800 | 0.900 | 0.850 | 0.002 |" in page
     exploratory = [line for line in page.splitlines() if line.startswith("| tuning helps")]
     assert len(exploratory) == 1
@@ -82,3 +89,43 @@ def test_what_is_missing_is_said(toy: Experiment, rules: Protocol, fake: Callabl
     assert "**Not finished:**" in page
     assert "`one`: 8 steps a site, rates or length are not settled yet." in page
     assert "Not known yet: the runs that answer it are not all made." in page
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [(0.05, "Yes, here. the best is above local"), (-0.05, "No, here it loses. the best is above local")],
+)
+def test_the_first_line_answers_whether_joining_helps(
+    toy: Experiment, rules: Protocol, fake: Callable[..., Path], tmp_path: Path, gain: float, words: str
+) -> None:
+    made(toy, fake, tmp_path, gain)
+    assert f"**Would my hospital gain?** {words}" in page_of(toy, rules, tmp_path)
+
+
+def test_a_comparison_of_methods_is_no_answer_to_it(
+    toy: Experiment, rules: Protocol, fake: Callable[..., Path], tmp_path: Path
+) -> None:
+    made(toy, fake, tmp_path, 0.05)
+    asks = replace(toy, claims=[replace(toy.claims[2], primary=True)], drawn=True)
+    top = page_of(asks, replace(rules, most_seeds=3), tmp_path).partition("## Claims")[0]
+    assert "This experiment does not ask that; it asks how methods differ. tuning helps" in top
+    assert "20 drawn patients" in top
+
+
+def test_a_side_question_does_not_stand_for_the_announced_one(
+    toy: Experiment, rules: Protocol, fake: Callable[..., Path], tmp_path: Path
+) -> None:
+    made(toy, fake, tmp_path, 0.05)
+    page = page_of(toy, replace(rules, seeds=4), tmp_path)
+    assert "**Would my hospital gain?** Not known yet" in page
+    assert "not all repetitions are in" in page
+
+
+def test_equality_that_holds_beside_a_difference_says_so(
+    toy: Experiment, rules: Protocol, fake: Callable[..., Path], tmp_path: Path
+) -> None:
+    made(toy, fake, tmp_path, -0.005, base=0.5)
+    page = page_of(toy, replace(rules, most_seeds=3), tmp_path)
+    line = next(line for line in page.splitlines() if line.startswith("| fedit is equal"))
+    assert "(90 %)" in line
+    assert line.endswith("**held: within the margin, though below it** |")

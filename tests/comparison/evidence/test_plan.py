@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,21 @@ def test_what_still_learns_gets_twice_the_steps(toy: Experiment, rules: Protocol
     fill(toy, tmp_path, fake, {"local": RATES, "fedit": RATES}, course=[0.5, 0.7, 0.8985, 0.9], steps=16)
     choice = choose(Results.read("toy", toy, tmp_path), "one", rules)
     assert (choice.steps, choice.done, choice.converged) == (16, True, True)
+
+
+def test_where_the_question_is_about_newcomers_the_federation_says_whether_it_still_learns(
+    toy: Experiment, rules: Protocol, fake: Fake, tmp_path: Path
+) -> None:
+    """Newcomers have no rounds: 0.8 at three quarters and 0.9 at the end is of the sites that took part."""
+    late = replace(toy, newcomers=("c",))
+    fill(toy, tmp_path, fake, {"local": RATES, "fedit": RATES}, course=[0.5, 0.7, 0.8, 0.9])
+    for file in tmp_path.rglob("*.json"):
+        record = json.loads(file.read_text())
+        record["asked"]["newcomers"] = ["c"]
+        record["sites"] = {"c": record["sites"]["a"]}
+        file.write_text(json.dumps(record))
+    results = Results.read("toy", late, tmp_path)
+    assert results.gain("one", late.entries["local"], 8, 0.002, [0]) == pytest.approx(0.1)
 
 
 def test_it_does_not_double_for_ever(toy: Experiment, rules: Protocol, fake: Fake, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sitelora.comparison.evidence.experiment import Experiment, Protocol
+from sitelora.comparison.evidence.experiment import Entry, Experiment, Protocol
 from sitelora.comparison.evidence.results import Results
-from sitelora.comparison.evidence.verdicts import APART, HELD, OPEN, REVERSED, Rows, unsettled, verdicts
+from sitelora.comparison.evidence.verdicts import (
+    APART,
+    HELD,
+    MORE,
+    OPEN,
+    PART,
+    REVERSED,
+    Rows,
+    unsettled,
+    verdicts,
+)
 
 Fake = Callable[..., Path]
 RATES = {0.001: 0.80, 0.002: 0.90, 0.004: 0.85}
@@ -126,6 +137,7 @@ def test_the_family_is_corrected_as_a_whole_whatever_has_run(
     toy: Experiment, rules: Protocol, fake: Fake, tmp_path: Path
 ) -> None:
     """Two primary claims: the smaller p doubles even where the other has no runs; exploratory p stay as they are."""
+    rules = replace(rules, most_seeds=rules.seeds)
     planted(toy, tmp_path, fake, 0.006, spread=0.01)
     rows = Rows(Results.read("toy", toy, tmp_path), rules)
     alone = [replace(claim, primary=claim.primary and "best" in claim.text) for claim in toy.claims]
@@ -149,3 +161,56 @@ def test_further_seeds_are_for_differences_that_are_unsure_and_not_small(
     ):
         planted(toy, tmp_path / place, fake, gain, spread=spread)
         assert unsettled(Results.read("toy", toy, tmp_path / place), rules) is unsure
+
+
+def test_a_claim_waits_for_its_seeds_and_for_those_that_are_asked_for(
+    toy: Experiment, rules: Protocol, fake: Fake, tmp_path: Path
+) -> None:
+    """Too few seeds, or a difference that is unsure while more may be made: no verdict and no p."""
+    planted(toy, tmp_path / "unsure", fake, 0.0, spread=0.05)
+    few = replace(rules, seeds=4)
+    for asks, words in ((few, PART), (rules, MORE), (replace(rules, most_seeds=3), APART)):
+        found = found_in(toy, tmp_path / "unsure", asks)["the best is above local"]
+        assert found.words == words  # type: ignore[attr-defined]
+        assert (found.p is None) == (words != APART)  # type: ignore[attr-defined]
+    planted(toy, tmp_path / "sure", fake, 0.05)
+    assert found_in(toy, tmp_path / "sure", few)["tuning helps"].words == PART  # type: ignore[attr-defined]
+
+
+def test_parts_of_a_hospital_that_every_seed_cuts_anew_are_one_stratum(
+    toy: Experiment, rules: Protocol, fake: Fake, tmp_path: Path
+) -> None:
+    """A patient who is now in one part and now in another counts once."""
+    cut = replace(toy, sites=("a-1", "a-2"), small=(), parts=2)
+    planted(cut, tmp_path, fake, 0.03)
+    for file in tmp_path.rglob("*.json"):
+        record = json.loads(file.read_text())
+        for place, site in enumerate(("a-1", "a-2")):
+            block = dict(record["sites"][site])
+            half = [n for n in range(12) if (n + record["seed"]) % 2 == place]
+            block |= {key: [block[key][n] for n in half] for key in ("names", "patients")}
+            block["models"] = {
+                kind: {**model, "cases": [model["cases"][n] for n in half]} for kind, model in block["models"].items()
+            }
+            record["sites"][site] = block
+        file.write_text(json.dumps(record))
+    rows = Rows(Results.read("toy", cut, tmp_path), rules)
+    found = rows.difference({"one/fedit": 1, "one/local": -1})
+    assert found is not None
+    assert (found.patients, list(found.sites)) == (12, ["a"])
+    part = rows.difference({"one/fedit": 1, "one/local": -1}, sites=["a-1"])
+    assert part is not None
+    assert list(part.sites) == ["a"]
+
+
+def test_the_base_is_the_experiments_own_and_every_seed_counts_once(
+    toy: Experiment, rules: Protocol, fake: Fake, tmp_path: Path
+) -> None:
+    """Rows on random values or another base score a base of their own; it is no base of the others."""
+    more = replace(toy, entries={**toy.entries, "random": Entry(method="local", random=True)})
+    planted(more, tmp_path, fake, 0.03)
+    models = {"base": (0.1, [0.1] * 12), "personal": (0.99, [0.9] * 12)}
+    for seed in (0, 1, 2):
+        for rate in (0.001, 0.002, 0.004, 0.008):
+            fake(more, tmp_path, "one", "random", rate, seed, models)
+    assert Rows(Results.read("toy", more, tmp_path), rules).base("one", ["a"]) == pytest.approx(0.4)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -98,9 +99,8 @@ def _found(root: Path, experiment: Experiment, site: str, seed: int) -> SiteFold
     """Return a site's folder; of a simulated one, its part of the folder it is cut from."""
     if experiment.parts == 1 or site in experiment.newcomers:
         return SiteFolder.read(find_site_folder(experiment.dataset, site, root))
-    whole, _, part = site.rpartition("-")
-    folder = SiteFolder.read(find_site_folder(experiment.dataset, whole, root))
-    return part_of(folder, int(part), experiment.parts, seed)
+    folder = SiteFolder.read(find_site_folder(experiment.dataset, experiment.whole(site), root))
+    return part_of(folder, int(site.rpartition("-")[2]), experiment.parts, seed)
 
 
 def repeats(folders: Sequence[SiteFolder]) -> dict[str, int]:
@@ -117,9 +117,11 @@ def _drawn_root(root: Path, cell: Cell) -> Path:
 
 
 def _rotated(folder: SiteFolder, fold: int, folds: int) -> dict[str, Entries]:
-    """Return lists in which other patients are tested: of two folds a third to a half in each, one for validation.
+    """Return lists in which other patients are tested, and no fold's validation patient is tested in any.
 
-    Of more folds, patients are dealt out class by class: a fold's are tested, the next one's are for validation. A site
+    Rates are chosen by the validation of several folds together. Of two folds one patient is for validation where there
+    are three or more, and a half of the others is tested in each. Of more folds, patients are dealt out class by class
+    in one more part than there are folds: the first one is for validation, each of the others is tested once. A site
     that only tests (it has no training cases) stays as it is.
     """
     if not folder.splits.get("training"):
@@ -133,33 +135,30 @@ def _rotated(folder: SiteFolder, fold: int, folds: int) -> dict[str, Entries]:
         raise SiteDataError(f"site {folder.name}: found one patient, expected two or more to rotate")
     if folds > 2:
         return _dealt({patient: by_patient[patient] for patient in patients}, folder.name, fold, folds)
-    tested = max(1, (len(patients) - 1) // 2)
-    turned = patients[fold * tested :] + patients[: fold * tested]
-    validating = 1 if len(patients) - tested >= 2 else 0
-    parts = {
-        "test": turned[:tested],
-        "validation": turned[tested : tested + validating],
-        "training": turned[tested + validating :],
-    }
+    validating, others = (patients[:1], patients[1:]) if len(patients) > 2 else ([], patients)
+    tested = len(others) // 2
+    turned = others[fold * tested :] + others[: fold * tested]
+    parts = {"test": turned[:tested], "validation": validating, "training": turned[tested:]}
     return {split: tuple(entry for patient in parts[split] for entry in by_patient[patient]) for split in SPLITS}
 
 
 def _dealt(
     by_patient: Mapping[str, Sequence[Mapping[str, Any]]], site: str, fold: int, folds: int
 ) -> dict[str, Entries]:
-    """Return the lists of one of several folds; patients of a class go to the folds in turn.
+    """Return the lists of one of several folds; patients of a class go to the parts in turn.
 
     Raises:
-        SiteDataError: fewer patients than folds.
+        SiteDataError: too few patients for a part each.
     """
-    if len(by_patient) < folds:
-        raise SiteDataError(f"site {site}: found {len(by_patient)} patients, expected {folds} or more to rotate")
+    if len(by_patient) <= folds:
+        raise SiteDataError(f"site {site}: found {len(by_patient)} patients, expected {folds + 1} or more to rotate")
     classes = {patient: str(entries[0].get("class", "")) for patient, entries in by_patient.items()}
-    ordered = sorted(by_patient, key=lambda patient: classes[patient])  # within a class their order stays
-    parts: dict[str, list[Mapping[str, Any]]] = {split: [] for split in SPLITS}
-    for place, patient in enumerate(ordered):
-        turn = (place - fold) % folds
-        parts[("test", "validation")[turn] if turn < 2 else "training"].extend(by_patient[patient])
+    parts, dealt = {split: list[Mapping[str, Any]]() for split in SPLITS}, Counter[str]()
+    for patient in sorted(by_patient, key=lambda patient: classes[patient]):  # within a class their order stays
+        part = dealt[classes[patient]] % (folds + 1)  # the first of a class is for validation
+        dealt[classes[patient]] += 1
+        split = "validation" if part == 0 else "test" if part == fold + 1 else "training"
+        parts[split].extend(by_patient[patient])
     return {split: tuple(entries) for split, entries in parts.items()}
 
 

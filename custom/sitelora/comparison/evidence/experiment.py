@@ -251,6 +251,10 @@ class Experiment:
         """Return the sites that the question is about."""
         return self.newcomers or self.small or self.sites
 
+    def whole(self, site: str) -> str:
+        """Return the hospital that a simulated site is a part of; of any other site, its own name."""
+        return site.rpartition("-")[0] if self.parts > 1 and site in self.sites else site
+
     def rows(self, cell: str) -> dict[str, Entry]:
         """Return the entries of a cell, by name.
 

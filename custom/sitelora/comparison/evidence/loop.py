@@ -14,9 +14,8 @@ from typing import TypeVar
 
 from sitelora.comparison.evidence.experiment import find_experiment, protocol
 from sitelora.comparison.evidence.job import EvidenceJob
-from sitelora.comparison.evidence.plan import missing
-from sitelora.comparison.evidence.results import Results, seeds_of
-from sitelora.comparison.evidence.verdicts import unsettled
+from sitelora.comparison.evidence.remaining import first_runs, further_runs
+from sitelora.comparison.evidence.results import Results
 
 Run = TypeVar("Run")
 REFUSED = 3
@@ -28,18 +27,9 @@ def waiting(names: Sequence[str], out: Path) -> Iterator[EvidenceJob]:
     rules = protocol()
     found = [Results.read(name, find_experiment(name), out) for name in names]
     for results in found:
-        if not results.asks.not_built:
-            yield from missing(results, rules, seeds_of(results.asks, rules)[0])
+        yield from first_runs(results, rules)
     for results in found:
-        seeds, most = seeds_of(results.asks, rules)
-        if results.asks.not_built or next(missing(results, rules, seeds), None) is not None:
-            continue
-        while seeds < most and unsettled(results, rules):
-            seeds += 1
-            more = list(missing(results, rules, seeds))
-            yield from more
-            if more:
-                break
+        yield from further_runs(results, rules)
 
 
 def go_on(

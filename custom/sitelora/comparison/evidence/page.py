@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sitelora.comparison.evidence.estimate import Estimate
-from sitelora.comparison.evidence.experiment import PERSONAL, REFERENCE, TRAINED, TUNED, Protocol
-from sitelora.comparison.evidence.plan import runs_left
+from sitelora.comparison.evidence.experiment import PERSONAL, REFERENCE, SAME, TRAINED, TUNED, Protocol
 from sitelora.comparison.evidence.plots import write_plots
+from sitelora.comparison.evidence.remaining import runs_left
 from sitelora.comparison.evidence.results import Record, bytes_sent, model_of
-from sitelora.comparison.evidence.verdicts import FEW, HELD, Rows, Verdict
+from sitelora.comparison.evidence.verdicts import HELD, REVERSED, UNJUDGED, Rows, Verdict
 from sitelora.comparison.tables import markdown
 from sitelora.metric import Metric
 from sitelora.report.format_values import bytes_text, count_text, listed, percent_text
@@ -38,9 +38,12 @@ def write_page(name: str, rows: Rows, found: Sequence[Verdict], rules: Protocol,
         *write_plots(name, rows, scores, primary, folder),
         "## Claims",
         "Primary claims are one family with those of all experiments, p corrected by Holm; the others are "
-        f"exploratory: their p are as they are, and they decide nothing. [The protocol](../{'protocol.md'}) was "
-        "committed before the first run.",
-        markdown(["claim", "", "difference [95 %]", "p", "margin", "bytes", "verdict"], [_claim(v) for v in found]),
+        "exploratory: their p are as they are, and they decide nothing. The primary claims were committed before the "
+        "first run of the experiment; [the protocol](../protocol.md) says what was changed since, and why. A claim of "
+        "equality has its 90 % interval, the one that its test looks at.",
+        markdown(
+            ["claim", "", "difference [95 %]", "p", "margin", "bytes", "verdict"], [_claim(v, rules) for v in found]
+        ),
         *_gains(rows, primary),
         *(part for cell in asks.cells for part in _cell(rows, cell, scores[cell], primary, rules)),
         "## Rates and length",
@@ -56,11 +59,11 @@ def write_page(name: str, rows: Rows, found: Sequence[Verdict], rules: Protocol,
     return page
 
 
-def difference_text(one: Estimate | None) -> str:
-    """Return ``mean [95 % interval]``, better is more."""
+def difference_text(one: Estimate | None, *, alpha: float = 0.05) -> str:
+    """Return ``mean [interval]``, better is more; the interval holds 1 - alpha."""
     if one is None:
         return ""
-    bounds = one.interval()
+    bounds = one.interval(alpha)
     return f"{one.mean:+.3f}" + (f" [{bounds[0]:+.3f}, {bounds[1]:+.3f}]" if bounds else "")
 
 
@@ -72,26 +75,40 @@ def p_text(p: float | None) -> str:
 def plain_lines(rows: Rows, found: Sequence[Verdict], where: str = "../..") -> list[str]:
     """Return three lines for a clinician on the first claim that is judged: is there a gain, how sure, what leaves.
 
-    Where an experiment has announced main questions a side question does not answer in their place.
+    Where an experiment has announced main questions a side question does not answer in their place, and a comparison of
+    two methods does not answer what joining brings.
 
     Args:
         found: verdicts. where: from the page to the folder of the documents.
     """
-    main, primary = [one for one in found if one.claim.primary], rows.results.primary
-    first = next((one for one in main or found if one.found is not None and one.words != FEW), None)
+    main, primary = [one for one in found if one.claim.primary] or list(found), rows.results.primary
+    judged = [one for one in main if one.found is not None and one.words not in UNJUDGED]
+    first = next((one for one in judged if _against_alone(one)), next(iter(judged), None))
     if first is None or first.found is None or primary is None:
         return ["**Would my hospital gain?** Not known yet: the runs that answer it are not all made."]
-    one, name = first.found, primary.title
-    word = "Yes, here" if first.words == HELD else "Not shown here"
+    one = first.found
+    told = f"{first.claim.text}: {difference_text(one)} {primary.title} ({first.words})"
+    if _against_alone(first):
+        word = {HELD: "Yes, here", REVERSED: "No, here it loses"}.get(first.words, "Not shown here")
+        told = f"{word}. {told}"
+    else:
+        told = f"This experiment does not ask that; it asks how methods differ. {told}"
+    by = " by this method" if first.claim.paper and _against_alone(first) else ""
     kind = "the announced main question" if first.claim.primary else "a side question, not the main one"
-    by = " by this method" if first.claim.paper else ""
+    whose = "drawn patient" if rows.results.asks.drawn else "test patient"
     lines = [
-        f"**Would my hospital gain{by}?** {word}. {first.claim.text}: {difference_text(one)} {name} ({first.words}).",
-        f"**How sure?** {count_text(one.patients, 'test patient')}, {count_text(one.seeds, 'repetition')}, p "
+        f"**Would my hospital gain{by}?** {told}.",
+        f"**How sure?** {count_text(one.patients, whose)}, {count_text(one.seeds, 'repetition')}, p "
         f"{p_text(first.p) or 'n/a'}; {kind}. Other hospitals, scanners and tasks may differ from these.",
         _leaves(rows, first, where),
     ]
     return ["\n".join(f"- {line}" for line in lines)]
+
+
+def _against_alone(one: Verdict) -> bool:
+    """Say whether a claim is that something is above a site alone."""
+    less = {term.partition("/")[2] for term, weight in one.claim.terms.items() if weight < 0}
+    return one.claim.kind != SAME and less == {REFERENCE}
 
 
 def _leaves(rows: Rows, verdict: Verdict, where: str) -> str:
@@ -141,15 +158,19 @@ def _gains(rows: Rows, primary: Metric) -> list[str]:
     ]
 
 
-def _claim(one: Verdict) -> list[str]:
+def _claim(one: Verdict, rules: Protocol) -> list[str]:
+    words, same = one.words, one.claim.kind == SAME
+    p = one.found.differs() if one.found is not None and same and words == HELD else None
+    if one.found is not None and p is not None and p < rules.alpha:
+        words += f": within the margin, though {'above' if one.found.mean > 0 else 'below'} it"
     return [
         one.claim.text,
         "primary" if one.claim.primary else "exploratory",
-        difference_text(one.found),
+        difference_text(one.found, alpha=2 * rules.alpha if same else rules.alpha) + " (90 %)" * (same and bool(one.p)),
         p_text(one.p),
         "" if one.margin is None else f"±{one.margin:.3f}",
         "" if one.bytes_share is None else f"{one.bytes_share:.2f} times",
-        f"**{one.words}**" if one.claim.primary else one.words,
+        f"**{words}**" if one.claim.primary else words,
     ]
 
 
@@ -176,6 +197,7 @@ def _cell(rows: Rows, cell: str, scores: dict[str, Estimate | None], primary: Me
             row if not asks.entries[row].best_of else f"{row} ({rows.resolved(cell, row)})",
             shown,
             f"{primary.text(primary.goodness(every.sites[worst]))} ({worst})",
+            *([_unseen(records, primary)] if asks.left_out else []),
             percent_text(_failed(rows, records, cell, row, primary, rules)),
             *("" if value is None else primary.text(value) for value in kinds),
             f"{up} / {down}" + ("" if blocks[0]["sent"] == "shared tensors" else f" ({blocks[0]['sent']})"),
@@ -184,17 +206,25 @@ def _cell(rows: Rows, cell: str, scores: dict[str, Estimate | None], primary: Me
             f"{records[0]['learning_rate']:g}",
             str(len(records)),
         ])  # fmt: skip
+    unseen = [f"{len(asks.left_out)} sites that never took part"] if asks.left_out else []
     head = [
-        "row", f"served, {primary.title} [95 %]", "worst site", f"cases below {rules.failed:g}", "before averaging",
-        "after further steps", "sent / received a site", "seconds", "trained values", "rate", "seeds",
+        "row", f"{primary.title} of its model [95 %]", "worst site", *unseen, f"cases below {rules.failed:g}",
+        "before averaging", "after further steps", "sent / received a site", "seconds", "trained values", "rate",
+        "seeds",
     ]  # fmt: skip
     if not table:
         return []
     base = None if asks.newcomers else rows.base(cell, asks.asked())
     if base is not None:
         untrained = primary.text(primary.goodness(base))
-        table.insert(0, ["base, as it comes", untrained, *[""] * 4, "nothing", "", "0", "", ""])
+        table.insert(0, ["base, as it comes", untrained, *[""] * (4 + len(unseen)), "nothing", "", "0", "", ""])
     return [f"## {asks.cells[cell].title} (`{cell}`)", markdown(head, table)]
+
+
+def _unseen(records: Sequence[Record], primary: Metric) -> str:
+    """Return what sites that never took part would get, mean of these sites and the seeds."""
+    found = [models["left_out"] for record in records for models in record["left_out"].values() if "left_out" in models]
+    return primary.text(statistics.fmean(found)) if found else ""
 
 
 def _mean(rows: Rows, records: Sequence[Record], kind: str) -> float | None:
@@ -233,7 +263,10 @@ def _rates(rows: Rows, primary: Metric) -> list[str]:
              if row in choice.gains else ""]
             for row, found in choice.scores.items()
         ]  # fmt: skip
-        state = "long enough" if choice.converged else "NOT long enough: still learning"
+        by = listed([f"`{row}`" for row in choice.gains])
+        state = f"long enough by {by}" if choice.converged else f"NOT long enough: {by} still learn"
+        if not choice.gains:
+            state = "whether that is long enough was not looked at"
         if not choice.done:
             state = "rates or length are not settled yet"
         parts += [

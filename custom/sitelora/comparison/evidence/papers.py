@@ -11,9 +11,9 @@ from pathlib import Path
 from sitelora.comparison.data_files import read_toml
 from sitelora.comparison.evidence.experiment import Protocol
 from sitelora.comparison.evidence.page import difference_text, p_text, plain_lines
-from sitelora.comparison.evidence.plan import runs_left
+from sitelora.comparison.evidence.remaining import runs_left
 from sitelora.comparison.evidence.results import Results
-from sitelora.comparison.evidence.verdicts import HELD, OPEN, Rows, Verdict
+from sitelora.comparison.evidence.verdicts import HELD, OPEN, UNJUDGED, Rows, Verdict
 from sitelora.comparison.tables import markdown
 from sitelora.method_registry import find_method
 from sitelora.report.format_values import count_text, listed
@@ -79,9 +79,9 @@ def write_papers(every: Sequence[Results], found: Sequence[Verdict], rules: Prot
         "The primary claims of [the protocol](protocol.md), in bold, are one family, their p corrected by Holm, with "
         "those that have not run counted in. The others are exploratory: their p are as they are, and they decide "
         "nothing. A difference is of the model that a site is served, over patients and seeds, with its 95 % interval; "
-        "better is more. **Held** is a difference in the claimed direction, or equality within a margin that was set "
-        "before. A claim that did not hold is a result. A paper's claim is about its data and its network; these are "
-        "about ours, and a small base that was trained on drawings.",
+        "better is more. **Held** is a difference in the claimed direction, or equality within a margin whose rule was "
+        "set before. A claim that did not hold is a result. A paper's claim is about its data and its network; these "
+        "are about ours, and a small base that was trained on drawings.",
         "## Experiments",
         markdown(["experiment", "what it asks", "state"], [_state(results, rules) for results in every]),
         "Every number comes from a committed JSON file. To go on, and to write all these pages again:",
@@ -96,7 +96,7 @@ def write_papers(every: Sequence[Results], found: Sequence[Verdict], rules: Prot
 
 def _summary(found: Sequence[Verdict]) -> str:
     primary = [one for one in found if one.claim.primary]
-    judged = [one for one in primary if one.words != OPEN]
+    judged = [one for one in primary if one.words not in UNJUDGED]
     held = sum(one.words == HELD for one in judged)
     told = f"Of {len(primary)} primary claims"
     if not judged:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sitelora.comparison.evidence.experiment import FULL, NO_RATE, Entry, Experiment, Protocol
 from sitelora.comparison.evidence.job import EvidenceJob
-from sitelora.comparison.evidence.results import Results, seeds_of
+from sitelora.comparison.evidence.results import Results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,11 +135,6 @@ def missing(results: Results, rules: Protocol, seeds: int) -> Iterator[EvidenceJ
             if key not in seen and results.get(cell, entry, choice.steps, rate, seed) is None:
                 seen.add(key)
                 yield job(cell, entry, rate, choice.steps, seed)
-
-
-def runs_left(results: Results, rules: Protocol) -> int:
-    """Return how many runs are missing, as far as one can tell now, of the seeds that every experiment has."""
-    return len(list(missing(results, rules, seeds_of(results.asks, rules)[0])))
 
 
 def _scores(results: Results, cell: str, entry: Entry, steps: int, rules: Protocol) -> dict[float, float]:

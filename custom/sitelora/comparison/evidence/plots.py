@@ -24,7 +24,7 @@ def write_plots(name: str, rows: Rows, scores: Scores, primary: Metric, folder: 
         name: of the experiment. scores: mean of the sites asked about. primary: what they are of.
     """
     found = {
-        "curve": (_curve(rows, scores, primary), f"{primary.title} over {rows.results.asks.axis}"),
+        "curve": (_curve(rows, scores, primary), f"{primary.title} over {rows.results.asks.axis}{_of_sites(rows)}"),
         "grid": (_grid(rows, primary), "Differences over both knobs; bold where the 95 % interval does not hold 0"),
         "bytes": (_over_bytes(rows, scores, primary), f"{primary.title} over the bytes that a site sends"),
         "forest": (_forest(rows, primary), f"Differences to `{REFERENCE}` with 95 % intervals, exploratory"),
@@ -38,11 +38,32 @@ def write_plots(name: str, rows: Rows, scores: Scores, primary: Metric, folder: 
     return shown
 
 
+def _everywhere(rows: Rows) -> list[str]:
+    """Return the sites that every cell on the axis has, in one seed or another; empty where all cells have all."""
+    asks = rows.results.asks
+    cells = [cell for cell, what in asks.cells.items() if what.at is not None]
+    if not any(asks.cells[cell].sites_at_once for cell in cells):
+        return []
+    found = [
+        {site for key, record in rows.results.records.items() if key[0] == cell for site in record["sites"]}
+        for cell in cells
+    ]
+    return sorted(set.intersection(*(sites for sites in found if sites))) if any(found) else []
+
+
+def _of_sites(rows: Rows) -> str:
+    sites = _everywhere(rows)
+    return f", at the {len(sites)} of {len(rows.results.asks.sites)} sites that every point has" if sites else ""
+
+
 def _curve(rows: Rows, scores: Scores, primary: Metric) -> bytes | None:
     asks = rows.results.asks
     lines: dict[str, dict[float, Estimate]] = {row: {} for row in asks.curve or asks.entries}
+    everywhere = _everywhere(rows)
     for cell, what in asks.cells.items():
         for row, one in scores[cell].items():
+            if everywhere and row in lines:
+                one = rows.difference({f"{cell}/{row}": 1.0}, sites=everywhere)
             # cells that hold something else beside the axis (both sites small) have no place on it
             if what.at is not None and one is not None and row in lines:
                 at = asks.alone_at if row == REFERENCE and asks.alone_at is not None else what.at

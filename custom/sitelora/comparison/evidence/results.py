@@ -95,17 +95,19 @@ class Results:
     def gain(self, cell: str, entry: Entry, steps: int, rate: float, seeds: Sequence[int]) -> float:
         """Return how much the served model's validation score gains in the last quarter of the rounds, mean of seeds.
 
-        From the last validation at three quarters of the rounds, or before, to the end.
+        From the last validation at three quarters of the rounds, or before, to the end, at the sites asked about; those
+        that come later have no rounds, and the federation's own stand for them, to their last validation.
         """
         primary, gains = self.primary, []
         assert primary is not None
         for seed in seeds:
             record = self.get(cell, entry, steps, rate, seed)
             assert record is not None
-            for site, block in record["sites"].items():
-                course = record["course"].get(site, [])
-                last = block["models"][PERSONAL]["validation"]
-                if site in self.asks.asked() and last is not None and course and course[0] is not None:
+            for site, course in record["course"].items():
+                block = record["sites"].get(site)
+                last = block["models"][PERSONAL]["validation"] if block else course[-1] if course else None
+                counts = bool(self.asks.newcomers) or site in self.asks.asked()
+                if counts and last is not None and course and course[0] is not None:
                     before = course[max(0, -(-3 * len(course) // 4) - 1)]
                     gains.append(primary.goodness(last) - primary.goodness(before))
         return statistics.fmean(gains) if gains else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,16 @@ from dataclasses import dataclass
 from sitelora.comparison.evidence.estimate import Estimate, Seed, estimate, margin_of
 from sitelora.comparison.evidence.experiment import SAME, Claim, Entry, Protocol
 from sitelora.comparison.evidence.plan import Choice, choose, preferred
-from sitelora.comparison.evidence.results import Record, Results, bytes_sent, model_of
+from sitelora.comparison.evidence.results import Record, Results, bytes_sent, model_of, seeds_of
 from sitelora.comparison.scores import holm
 
 HELD, REVERSED, APART, OPEN = "held", "the other way round", "not told apart", "not run yet"
 FEW = "too few runs for a test"
+NO_MARGIN = "no margin: the reference gains nothing over the base"
+NO_BASE = "no margin: the base was not scored"
+PART, MORE = "not all repetitions are in", "unsure: further repetitions are asked for"
+UNJUDGED = frozenset((OPEN, FEW, PART, MORE, NO_BASE))
+"""Words of claims that may still become anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +103,9 @@ class Rows:
         seeds, patients = list[Seed](), dict[str, dict[str, str]]()
         for seed in shared:
             there = set.intersection(*(set(by_seed[seed]["sites"]) for by_seed in found.values()))
-            table: dict[str, dict[str, float]] = {}
+            table: dict[str, dict[str, float]] = {}  # parts of one hospital are one stratum: a seed cuts them anew
             for site in sorted(there & set(sites) if sites else there):
-                total: dict[str, float] = {}
+                total, whole = dict[str, float](), self.results.asks.whole(site)
                 for (cell, row, weight), by_seed in found.items():
                     block = by_seed[seed]["sites"][site]
                     scores = model_of(block, self.entry(cell, row).model)["cases"]
@@ -107,24 +113,28 @@ class Rows:
                     if total and total.keys() != values.keys():
                         raise ValueError(f"{self.results.name}, seed {seed}, {site}: rows of other test cases")
                     total = {case: total.get(case, 0.0) + weight / over * value for case, value in values.items()}
-                    patients.setdefault(site, {}).update(zip(block["names"], block["patients"], strict=True))
-                table[site] = {case: primary.goodness(value) for case, value in total.items()} if primary else total
+                    patients.setdefault(whole, {}).update(zip(block["names"], block["patients"], strict=True))
+                good = {case: primary.goodness(value) for case, value in total.items()} if primary else total
+                table.setdefault(whole, {}).update(good)
             if table:
                 seeds.append(Seed(sites=table, fold=by_seed_fold(found, seed)))
         return estimate(seeds, patients) if seeds else None
 
     def base(self, cell: str, sites: Sequence[str]) -> float | None:
-        """Return the base's mean score over sites, of every run of the cell that has it; better is more."""
-        primary, means = self.results.primary, []
+        """Return the mean score of the experiment's own base over sites, every seed once; better is more.
+
+        None where no run of the cell scored it: rows that stand on something else do not count.
+        """
+        asks, primary, means = self.results.asks, self.results.primary, dict[int, float]()
+        own = {entry.run for entry in asks.entries.values() if not (entry.random or entry.base or entry.bundle)}
         for key, record in self.results.records.items():
-            if key[0] == cell:
-                found = [
-                    statistics.fmean(block["models"]["base"]["cases"])
-                    for site, block in record["sites"].items()
-                    if "base" in block["models"] and (not sites or site in sites)
-                ]
-                means += [statistics.fmean(found)] if found else []
-        return primary.goodness(statistics.fmean(means)) if means and primary else None
+            blocks = [block for site, block in record["sites"].items() if not sites or site in sites]
+            found = [
+                statistics.fmean(block["models"]["base"]["cases"]) for block in blocks if "base" in block["models"]
+            ]
+            if key[0] == cell and key[1] in own and found:
+                means[key[4]] = statistics.fmean(found)
+        return primary.goodness(statistics.fmean(means.values())) if means and primary else None
 
 
 def by_seed_fold(found: Mapping[tuple[str, str, float], Mapping[int, Record]], seed: int) -> int:
@@ -138,12 +148,14 @@ def verdicts(every: Sequence[Results], rules: Protocol) -> list[Verdict]:
     for results in every:
         rows = Rows(results, rules)
         raw += [(results.name, claim, *_tested(rows, claim, rules)) for claim in results.asks.claims]
-    family = {number: one[4] if one[4] is not None else 1.0 for number, one in enumerate(raw) if one[1].primary}
-    corrected = holm(family)
+    asks = {results.name: results for results in every}
+    waits = [_waits(one[2], one[1], asks[one[0]], rules) for one in raw]
+    ready = {number: one[4] for number, one in enumerate(raw) if one[4] is not None and not waits[number]}
+    corrected = holm({number: ready.get(number, 1.0) for number, one in enumerate(raw) if one[1].primary})
     found = []
-    for number, (name, claim, difference, margin, p, share) in enumerate(raw):
-        told = corrected[number] if claim.primary and p is not None else p
-        words = _words(claim, difference, margin, told, share, rules)
+    for number, (name, claim, difference, margin, _, share) in enumerate(raw):
+        told = corrected[number] if claim.primary and number in ready else ready.get(number)
+        words = waits[number] or _words(claim, difference, margin, told, share, rules)
         one = {"margin": margin, "bytes_share": share, "words": words}
         found.append(Verdict(claim=claim, experiment=name, found=difference, p=told, **one))  # type: ignore[arg-type]
     return found
@@ -152,14 +164,26 @@ def verdicts(every: Sequence[Results], rules: Protocol) -> list[Verdict]:
 def unsettled(results: Results, rules: Protocol) -> bool:
     """Say whether a primary difference is below two standard errors, and these are above what counts as settled."""
     rows = Rows(results, rules)
-    for claim in results.asks.claims:
-        if claim.primary and claim.kind != SAME:
-            found = rows.difference(claim.terms, over=claim.over, sites=claim.sites)
-            if found is not None and found.error is not None:
-                twice = 2 * found.error
-                if abs(found.mean) < twice and twice > rules.settled:
-                    return True
-    return False
+    asked = [claim for claim in results.asks.claims if claim.primary]
+    return any(
+        _unsettled(rows.difference(claim.terms, over=claim.over, sites=claim.sites), claim, rules) for claim in asked
+    )
+
+
+def _unsettled(found: Estimate | None, claim: Claim, rules: Protocol) -> bool:
+    if claim.kind == SAME or found is None or found.error is None:
+        return False
+    return abs(found.mean) < 2 * found.error > rules.settled
+
+
+def _waits(found: Estimate | None, claim: Claim, results: Results, rules: Protocol) -> str:
+    """Return why a claim is not judged yet though there are runs: seeds are missing, or further ones are asked for."""
+    seeds, most = seeds_of(results.asks, rules)
+    if found is None:
+        return ""
+    if found.seeds < seeds:
+        return PART
+    return MORE if claim.primary and found.seeds < most and _unsettled(found, claim, rules) else ""
 
 
 def same(found: Estimate, gain: float, rules: Protocol) -> tuple[float | None, float | None]:
@@ -175,7 +199,7 @@ def same(found: Estimate, gain: float, rules: Protocol) -> tuple[float | None, f
 def same_in_words(margin: float | None, p: float | None, rules: Protocol) -> str:
     """Return what became of a claim of equality."""
     if margin is None:
-        return "no margin: the reference gains nothing over the base"
+        return NO_MARGIN
     return HELD if p is not None and p < rules.alpha else "did not hold: not shown to be equal"
 
 
@@ -193,7 +217,7 @@ def _tested(
     reference = rows.difference(against, over=sum(against.values()), sites=claim.sites)
     bases = [rows.base(term.partition("/")[0], claim.sites) for term in against]
     if reference is None or None in bases:
-        return found, None, None, share
+        return found, math.nan, None, share
     gain = reference.mean - statistics.fmean(base for base in bases if base is not None)
     return found, *same(found, gain, rules), share
 
@@ -221,7 +245,7 @@ def _words(
     if claim.bytes_at_most is not None and (share is None or share > claim.bytes_at_most):
         return "did not hold: too many bytes"
     if claim.kind == SAME:
-        return same_in_words(margin, p, rules)
+        return NO_BASE if margin is not None and math.isnan(margin) else same_in_words(margin, p, rules)
     if p is None:
         return FEW
     if p >= rules.alpha:
