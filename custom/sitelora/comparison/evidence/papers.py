@@ -81,7 +81,7 @@ def write_papers(every: Sequence[Results], found: Sequence[Verdict], rules: Prot
         "nothing. A difference is of the model that a site is served, over patients and seeds, with its 95 % interval; "
         "better is more. **Held** is a difference in the claimed direction, or equality within a margin whose rule was "
         "set before. A claim that did not hold is a result. A paper's claim is about its data and its network; these "
-        "are about ours, and a small base that was trained on drawings.",
+        "are about ours, and a small base that was trained on drawings. [How often these tests err](levels.md).",
         "## Experiments",
         markdown(["experiment", "what it asks", "state"], [_state(results, rules) for results in every]),
         "Every number comes from a committed JSON file. To go on, and to write all these pages again:",
