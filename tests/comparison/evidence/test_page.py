@@ -72,7 +72,7 @@ def test_gain_by_joining_is_told_by_cell_and_by_site(toy: Experiment, rules: Pro
     gain = page_of(toy, rules, out).partition("## Gain by joining")[2].partition("\n## ")[0]
     assert "Dice above `local`, at a [95 %]" in gain
     assert "| one | fedit | +0.0" in gain
-    assert "| 10 patients | 3 seeds | 2 of 2 |" in gain
+    assert "| 10 test patients | 3 seeds | 2 of 2 |" in gain
     assert "|  | a | b |" in gain
 
 
@@ -106,7 +106,7 @@ def test_a_comparison_of_methods_is_no_answer_to_it(
     toy: Experiment, rules: Protocol, fake: Callable[..., Path], tmp_path: Path
 ) -> None:
     made(toy, fake, tmp_path, 0.05)
-    asks = replace(toy, claims=[replace(toy.claims[2], primary=True)], drawn=True)
+    asks = replace(toy, claims=[replace(toy.claims[2], primary=True)], counted="drawn patient")
     top = page_of(asks, replace(rules, most_seeds=3), tmp_path).partition("## Claims")[0]
     assert "This experiment does not ask that; it asks how methods differ. tuning helps" in top
     assert "20 drawn patients" in top
@@ -128,4 +128,4 @@ def test_equality_that_holds_beside_a_difference_says_so(
     page = page_of(toy, replace(rules, most_seeds=3), tmp_path)
     line = next(line for line in page.splitlines() if line.startswith("| fedit is equal"))
     assert "(90 %)" in line
-    assert line.endswith("**held: within the margin, though below it** |")
+    assert line.endswith("**held: within the margin, yet below the reference** |")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sitelora.comparison.evidence.experiment import Experiment, Protocol
-from sitelora.comparison.evidence.plots import _of_sites, write_plots
+from sitelora.comparison.evidence.plots import _everywhere, _same_sites, write_plots
 from sitelora.comparison.evidence.results import Results
 from sitelora.comparison.evidence.verdicts import Rows
 
@@ -61,21 +61,22 @@ def test_an_experiment_that_asks_for_nothing_more_has_curve_and_forest(
     assert plots(asks, rules, out, tmp_path) == {"toy_curve.png", "toy_forest.png"}
 
 
-def test_a_curve_over_how_many_sites_is_of_the_sites_that_every_point_has(
+def test_a_curve_over_how_many_sites_is_of_the_repetitions_and_sites_that_every_point_has(
     drawn: Experiment, rules: Protocol, out: Path, tmp_path: Path
 ) -> None:
     """Some sites drawn, some left out: a line over both would compare other sites, not more of them."""
     results = Results.read("toy", drawn, out)
-    assert _of_sites(Rows(results, rules)) == ""
-    cells = {name: replace(cell, sites_at_once=1 if name == next(iter(drawn.cells)) else 0)
-             for name, cell in drawn.cells.items()}  # fmt: skip
-    first = next(iter(cells))
+    assert _same_sites(Rows(results, rules)) == ""
+    first = next(iter(drawn.cells))
+    cells = {name: replace(cell, sites_at_once=int(name == first)) for name, cell in drawn.cells.items()}
     records = {
-        key: {**record, "sites": {"a": record["sites"]["a"]}} if key[0] == first else record
+        key: {**record, "sites": {"a": record["sites"]["a"]}} if key[0] == first and key[4] else record
         for key, record in results.records.items()
+        if key[0] != first or key[4] < 2
     }
     rows = Rows(Results("toy", replace(drawn, cells=cells), records), rules)
-    assert _of_sites(rows) == ", at the 1 of 2 sites that every point has"
+    assert _everywhere(rows) == {(0, "a"), (0, "b"), (1, "a")}
+    assert _same_sites(rows).endswith("2 of 2 sites")
 
 
 def test_without_an_axis_there_is_no_curve(drawn: Experiment, rules: Protocol, out: Path, tmp_path: Path) -> None:

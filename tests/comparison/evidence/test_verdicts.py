@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sitelora.comparison.evidence.experiment import Entry, Experiment, Protocol
+from sitelora.comparison.evidence.experiment import Claim, Entry, Experiment, Protocol
 from sitelora.comparison.evidence.results import Results
 from sitelora.comparison.evidence.verdicts import (
     APART,
     HELD,
     MORE,
     OPEN,
+    OTHERS,
     PART,
     REVERSED,
     Rows,
@@ -214,3 +215,41 @@ def test_the_base_is_the_experiments_own_and_every_seed_counts_once(
         for rate in (0.001, 0.002, 0.004, 0.008):
             fake(more, tmp_path, "one", "random", rate, seed, models)
     assert Rows(Results.read("toy", more, tmp_path), rules).base("one", ["a"]) == pytest.approx(0.4)
+
+
+def test_while_an_experiment_asks_for_seeds_all_its_announced_claims_wait(
+    toy: Experiment, rules: Protocol, fake: Fake, tmp_path: Path
+) -> None:
+    """The seeds are made for all rows: a claim that looks settled is looked at once more with them."""
+    planted(toy, tmp_path, fake, 0.05)
+    unsure = Claim(text="unsure", primary=True, terms={"one/fedit_tuned": 1, "two/fedit": -1})
+    asks = replace(toy, claims=[*toy.claims, unsure])
+    for file in tmp_path.rglob("one/*.json"):
+        record = json.loads(file.read_text())
+        for block in record["sites"].values():
+            noise = (0.06, -0.05, 0.0)[record["seed"]]
+            block["models"]["tuned"]["cases"] = [value + noise for value in block["models"]["tuned"]["cases"]]
+        file.write_text(json.dumps(record))
+    found = found_in(asks, tmp_path, rules)
+    assert {text: one.words for text, one in found.items() if one.claim.primary} == {  # type: ignore[attr-defined]
+        "the best is above local": MORE,
+        "fedit is equal to local for a tenth of the bytes": MORE,
+        "unsure": MORE,
+    }
+
+
+def test_what_hangs_on_claims_that_have_not_run_is_not_judged(
+    toy: Experiment, rules: Protocol, fake: Fake, tmp_path: Path
+) -> None:
+    """With 40 others at 1 its p is too large, and with the same 40 at 0 it is not."""
+    rules = replace(rules, most_seeds=rules.seeds)
+    asks = replace(toy, claims=[replace(claim, primary="best" in claim.text) for claim in toy.claims])
+    planted(toy, tmp_path, fake, 0.05)
+    results = Results.read("toy", asks, tmp_path)
+    others = Results("other", replace(toy, claims=[asks.claims[0]] * 40), {})
+    p = verdicts([results], rules)[0].p
+    assert p is not None
+    strict = replace(rules, alpha=10 * p)
+    assert verdicts([results], strict)[0].words == HELD
+    assert verdicts([results, others], strict)[0].words == OTHERS
+    assert verdicts([results, others], replace(rules, alpha=p / 2))[0].words == APART

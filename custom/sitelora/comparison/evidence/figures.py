@@ -39,10 +39,12 @@ def forest(groups: Mapping[str, Mapping[str, Estimate]], *, score: str, against:
         figure = Figure(figsize=(7.4, 0.75 - LINE_IN * (place - 1.0)), layout="constrained")
         axes = figure.subplots()
         for at, one in lines:
-            low, high = one.interval() or (one.mean, one.mean)
-            colour = SIGN if low > 0 or high < 0 else NO_SIGN
+            bounds = one.interval()
+            low, high = bounds or (one.mean, one.mean)
+            colour = SIGN if bounds and (low > 0 or high < 0) else NO_SIGN
             axes.plot([low, high], [at, at], color=colour, linewidth=1.6)
-            axes.plot([one.mean], [at], marker="o", color=colour, markersize=4.5)
+            filled = colour if bounds else "white"  # hollow: there is no interval
+            axes.plot([one.mean], [at], marker="o", color=colour, markerfacecolor=filled, markersize=4.5)
         axes.axvline(0, color="#3b3f45", linewidth=0.9)
         axes.set_yticks(places, names)
         axes.set_ylim(place - 0.8, 0.0)
@@ -52,7 +54,7 @@ def forest(groups: Mapping[str, Mapping[str, Estimate]], *, score: str, against:
                 va="center", fontweight="bold", fontsize="small",
             )  # fmt: skip
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel(f"difference in {score} to {against}, 95 % interval over patients and seeds")
+        axes.set_xlabel(f"difference in {score} to {against},\n95 % interval over patients and seeds")
         return png_bytes(figure)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sitelora.comparison.evidence.estimate import Estimate
-from sitelora.comparison.evidence.experiment import PERSONAL, REFERENCE, SAME, TRAINED, TUNED, Protocol
+from sitelora.comparison.evidence.experiment import BASE, PERSONAL, REFERENCE, SAME, TRAINED, TUNED, Protocol
 from sitelora.comparison.evidence.plots import write_plots
 from sitelora.comparison.evidence.remaining import runs_left
 from sitelora.comparison.evidence.results import Record, bytes_sent, model_of
@@ -40,7 +40,7 @@ def write_page(name: str, rows: Rows, found: Sequence[Verdict], rules: Protocol,
         "Primary claims are one family with those of all experiments, p corrected by Holm; the others are "
         "exploratory: their p are as they are, and they decide nothing. The primary claims were committed before the "
         "first run of the experiment; [the protocol](../protocol.md) says what was changed since, and why. A claim of "
-        "equality has its 90 % interval, the one that its test looks at.",
+        "equality has its 90 % interval, the one that its test looks at before any correction.",
         markdown(
             ["claim", "", "difference [95 %]", "p", "margin", "bytes", "verdict"], [_claim(v, rules) for v in found]
         ),
@@ -49,7 +49,7 @@ def write_page(name: str, rows: Rows, found: Sequence[Verdict], rules: Protocol,
         "## Rates and length",
         f"Mean validation {primary.title} at {listed(list(asks.asked()))}, of the model of the row, over "
         f"{rules.selection_seeds} seeds; gain of the last quarter of the rounds.",
-        *_rates(rows, primary),
+        *_rates(rows, primary, rules),
         "## How it was made",
         *_making(name, rows),
     ]
@@ -65,6 +65,13 @@ def difference_text(one: Estimate | None, *, alpha: float = 0.05) -> str:
         return ""
     bounds = one.interval(alpha)
     return f"{one.mean:+.3f}" + (f" [{bounds[0]:+.3f}, {bounds[1]:+.3f}]" if bounds else "")
+
+
+def claim_text(one: Verdict, rules: Protocol) -> str:
+    """Return a claim's difference; of equality with the interval of its two one-sided tests, which is said."""
+    if one.claim.kind != SAME or one.found is None or one.found.error is None:
+        return difference_text(one.found)
+    return f"{difference_text(one.found, alpha=2 * rules.alpha)} ({100 - 200 * rules.alpha:g} %)"
 
 
 def p_text(p: float | None) -> str:
@@ -87,19 +94,22 @@ def plain_lines(rows: Rows, found: Sequence[Verdict], where: str = "../..") -> l
     if first is None or first.found is None or primary is None:
         return ["**Would my hospital gain?** Not known yet: the runs that answer it are not all made."]
     one = first.found
-    told = f"{first.claim.text}: {difference_text(one)} {primary.title} ({first.words})"
+    told = f"{first.claim.text}: {claim_text(first, rows.rules)} {primary.title} ({first.words})"
     if _against_alone(first):
         word = {HELD: "Yes, here", REVERSED: "No, here it loses"}.get(first.words, "Not shown here")
         told = f"{word}. {told}"
     else:
         told = f"This experiment does not ask that; it asks how methods differ. {told}"
     by = " by this method" if first.claim.paper and _against_alone(first) else ""
-    kind = "the announced main question" if first.claim.primary else "a side question, not the main one"
-    whose = "drawn patient" if rows.results.asks.drawn else "test patient"
+    announced = sum(one.claim.primary for one in found)
+    kind = {0: "exploratory, no question of it was announced", 1: "the announced main question"}.get(
+        announced, f"one of {announced} announced questions"
+    )
     lines = [
         f"**Would my hospital gain{by}?** {told}.",
-        f"**How sure?** {count_text(one.patients, whose)}, {count_text(one.seeds, 'repetition')}, p "
-        f"{p_text(first.p) or 'n/a'}; {kind}. Other hospitals, scanners and tasks may differ from these.",
+        f"**How sure?** {count_text(one.patients, rows.results.asks.counted)}, "
+        f"{count_text(one.seeds, 'repetition')}, p {p_text(first.p) or 'n/a'}; {kind}. Other hospitals, scanners and "
+        "tasks may differ from these.",
         _leaves(rows, first, where),
     ]
     return ["\n".join(f"- {line}" for line in lines)]
@@ -114,6 +124,10 @@ def _against_alone(one: Verdict) -> bool:
 def _leaves(rows: Rows, verdict: Verdict, where: str) -> str:
     """Return what leaves a hospital for the first row of a claim."""
     cell, _, row = next(term for term, weight in verdict.claim.terms.items() if weight > 0).partition("/")
+    if rows.results.asks.newcomers:
+        return (
+            "**What leaves?** Nothing leaves a hospital that comes later: it is given a model, and trains on its own."
+        )
     record = next(iter(rows.records(cell, row).values()))
     blocks = [block for site, block in record["sites"].items() if site in rows.results.asks.asked()]
     up = statistics.fmean(block["bytes_up"] for block in blocks)
@@ -143,7 +157,7 @@ def _gains(rows: Rows, primary: Metric) -> list[str]:
         above = sum(value > 0 for value in every.sites.values())
         table.append([
             what.title, rows.resolved(cell, best), difference_text(one), p_text(one.differs()),
-            count_text(one.patients, "patient"), count_text(one.seeds, "seed"), f"{above} of {len(every.sites)}",
+            count_text(one.patients, asks.counted), count_text(one.seeds, "seed"), f"{above} of {len(every.sites)}",
         ])  # fmt: skip
         apart.append([what.title, *(difference_text(rows.difference(terms, sites=[site])) for site in asks.sites)])
     if not table:
@@ -162,11 +176,11 @@ def _claim(one: Verdict, rules: Protocol) -> list[str]:
     words, same = one.words, one.claim.kind == SAME
     p = one.found.differs() if one.found is not None and same and words == HELD else None
     if one.found is not None and p is not None and p < rules.alpha:
-        words += f": within the margin, though {'above' if one.found.mean > 0 else 'below'} it"
+        words += f": within the margin, yet {'above' if one.found.mean > 0 else 'below'} the reference"
     return [
         one.claim.text,
         "primary" if one.claim.primary else "exploratory",
-        difference_text(one.found, alpha=2 * rules.alpha if same else rules.alpha) + " (90 %)" * (same and bool(one.p)),
+        claim_text(one, rules),
         p_text(one.p),
         "" if one.margin is None else f"±{one.margin:.3f}",
         "" if one.bytes_share is None else f"{one.bytes_share:.2f} times",
@@ -183,10 +197,13 @@ def _cell(rows: Rows, cell: str, scores: dict[str, Estimate | None], primary: Me
             continue
         bounds = one.interval()
         score = primary.goodness(one.mean)
-        shown = primary.text(score) + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else "")
+        shown = primary.text(score) + (
+            f" [{', '.join(f'{_within(b, primary):.3f}' for b in bounds)}]" if bounds else ""
+        )
         every = _score(rows, cell, row, ()) or one
         worst = min(every.sites, key=lambda site: every.sites[site])
-        kinds = [_mean(rows, records, kind) for kind in (TRAINED, TUNED)]
+        given = asks.entries[row].model == BASE  # what a newcomer is given has no rounds of its own
+        kinds = ["" if given else _further(rows, cell, row, kind, primary) for kind in (TRAINED, TUNED)]
         valid = [r["time"]["seconds_of_rounds"] for r in records if r["time"]["seconds_valid"]]
         blocks = [block for record in records for block in record["sites"].values()]
         up, down = (
@@ -199,16 +216,17 @@ def _cell(rows: Rows, cell: str, scores: dict[str, Estimate | None], primary: Me
             f"{primary.text(primary.goodness(every.sites[worst]))} ({worst})",
             *([_unseen(records, primary)] if asks.left_out else []),
             percent_text(_failed(rows, records, cell, row, primary, rules)),
-            *("" if value is None else primary.text(value) for value in kinds),
+            *kinds,
             f"{up} / {down}" + ("" if blocks[0]["sent"] == "shared tensors" else f" ({blocks[0]['sent']})"),
             f"{statistics.fmean(valid):.0f}" if valid else "–",
             f"{records[0]['trained_values']:,}",
-            f"{records[0]['learning_rate']:g}",
+            "–" if asks.entries[row].probe else f"{records[0]['learning_rate']:g}",
             str(len(records)),
         ])  # fmt: skip
     unseen = [f"{len(asks.left_out)} sites that never took part"] if asks.left_out else []
+    failed = "cases wrong" if primary.balanced else f"cases below {rules.failed:g}"
     head = [
-        "row", f"{primary.title} of its model [95 %]", "worst site", *unseen, f"cases below {rules.failed:g}",
+        "row", f"{primary.title} of its model [95 %]", "worst site", *unseen, failed,
         "before averaging", "after further steps", "sent / received a site", "seconds", "trained values", "rate",
         "seeds",
     ]  # fmt: skip
@@ -218,7 +236,16 @@ def _cell(rows: Rows, cell: str, scores: dict[str, Estimate | None], primary: Me
     if base is not None:
         untrained = primary.text(primary.goodness(base))
         table.insert(0, ["base, as it comes", untrained, *[""] * (4 + len(unseen)), "nothing", "", "0", "", ""])
-    return [f"## {asks.cells[cell].title} (`{cell}`)", markdown(head, table)]
+    drawn = "Every seed draws other sites, so these are not the sites of another table." * bool(
+        asks.cells[cell].sites_at_once
+    )
+    return [f"## {asks.cells[cell].title} (`{cell}`)", drawn, markdown(head, table)]
+
+
+def _within(value: float, primary: Metric) -> float:
+    """Return an end of an interval, or the bound of what a score can be; better is more, as estimates are."""
+    ends = [primary.goodness(end) for end in (primary.lowest, primary.highest) if end is not None]
+    return min(max(value, min(ends)), max(ends)) if len(ends) == 2 else value
 
 
 def _unseen(records: Sequence[Record], primary: Metric) -> str:
@@ -227,30 +254,25 @@ def _unseen(records: Sequence[Record], primary: Metric) -> str:
     return primary.text(statistics.fmean(found)) if found else ""
 
 
-def _mean(rows: Rows, records: Sequence[Record], kind: str) -> float | None:
-    """Return a kind of model's mean test score at the sites asked about; None where a run has no such model."""
-    found = [
-        statistics.fmean(block["models"][kind]["cases"])
-        for record in records
-        for site, block in record["sites"].items()
-        if site in rows.results.asks.asked() and kind in block["models"]
-    ]
-    return statistics.fmean(found) if found else None
+def _further(rows: Rows, cell: str, row: str, kind: str, primary: Metric) -> str:
+    """Return a kind of model's mean score at the sites asked about; empty where a run has no such model."""
+    one = rows.difference({f"{cell}/{row}": 1.0}, sites=rows.results.asks.asked(), model=kind)
+    return primary.text(primary.goodness(one.mean)) if one is not None else ""
 
 
 def _failed(rows: Rows, records: Sequence[Record], cell: str, row: str, primary: Metric, rules: Protocol) -> float:
-    kind = rows.entry(cell, row).model
-    found = [
-        primary.better(rules.failed, value)
-        for record in records
-        for site, block in record["sites"].items()
-        if site in rows.results.asks.asked()
-        for value in model_of(block, kind)["cases"]
-    ]
-    return statistics.fmean(found)
+    """Return the share of test cases that failed, every hospital counting the same."""
+    asks, kind = rows.results.asks, rows.entry(cell, row).model
+    found: dict[str, list[bool]] = {}
+    for record in records:
+        for site, block in record["sites"].items():
+            if site in asks.asked():
+                failed = [primary.better(rules.failed, value) for value in model_of(block, kind)["cases"]]
+                found.setdefault(asks.whole(site), []).extend(failed)
+    return statistics.fmean(statistics.fmean(failed) for failed in found.values())
 
 
-def _rates(rows: Rows, primary: Metric) -> list[str]:
+def _rates(rows: Rows, primary: Metric, rules: Protocol) -> list[str]:
     parts = []
     for cell in rows.results.asks.cells:
         if rows.results.asks.source(cell) != cell:
@@ -264,7 +286,8 @@ def _rates(rows: Rows, primary: Metric) -> list[str]:
             for row, found in choice.scores.items()
         ]  # fmt: skip
         by = listed([f"`{row}`" for row in choice.gains])
-        state = f"long enough by {by}" if choice.converged else f"NOT long enough: {by} still learn"
+        still = listed([f"`{row}`" for row, gain in choice.gains.items() if gain >= rules.converged])
+        state = f"long enough by {by}" if choice.converged else f"NOT long enough by {still}"
         if not choice.gains:
             state = "whether that is long enough was not looked at"
         if not choice.done:
@@ -292,7 +315,9 @@ def _making(name: str, rows: Rows) -> list[str]:
         f"{count_text(len(records), 'run')} on {'; '.join(kinds)}. Base {'; '.join(bases)}. Commits "
         f"{', '.join(commits)}. {'; '.join(versions)}. Images: {asks.cite}. In {valid} of the runs nothing else was at "
         "work, so that their seconds (of the rounds, scoring apart) count; a dash stands for the others.",
-        f"```sh\n{asks.prepare}\nsitelora evidence --experiments {name} --minutes 600 --data data --out "
+        "```sh\n"
+        + f"{asks.prepare}\n" * bool(asks.prepare)
+        + f"sitelora evidence --experiments {name} --minutes 600 --data data --out "
         "docs/results\n```",
         f"Every case's score, drawn case lists, bytes and similarities of every round: [runs/{name}](runs/{name}). "
         f"`{PERSONAL}` in them is the model served.",

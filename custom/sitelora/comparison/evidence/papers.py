@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sitelora.comparison.data_files import read_toml
 from sitelora.comparison.evidence.experiment import Protocol
-from sitelora.comparison.evidence.page import difference_text, p_text, plain_lines
+from sitelora.comparison.evidence.page import claim_text, p_text, plain_lines
 from sitelora.comparison.evidence.remaining import runs_left
 from sitelora.comparison.evidence.results import Results
 from sitelora.comparison.evidence.verdicts import HELD, OPEN, UNJUDGED, Rows, Verdict
@@ -73,8 +73,8 @@ def write_papers(every: Sequence[Results], found: Sequence[Verdict], rules: Prot
         _summary(found),
         "## What a hospital asks",
         *_plain(every, by_paper.get("", []), rules),
-        _claims(by_paper.get("", []), names),
-        *(part for paper in known().papers for part in _paper(paper, by_paper.get(paper.method, []), names)),
+        _claims(by_paper.get("", []), names, rules),
+        *(part for paper in known().papers for part in _paper(paper, by_paper.get(paper.method, []), names, rules)),
         "## How to read this",
         "The primary claims of [the protocol](protocol.md), in bold, are one family, their p corrected by Holm, with "
         "those that have not run counted in. The others are exploratory: their p are as they are, and they decide "
@@ -110,26 +110,28 @@ def _plain(every: Sequence[Results], found: Sequence[Verdict], rules: Protocol) 
     for results in every:
         own = [one for one in found if one.experiment == results.name and one.claim.primary and one.found is not None]
         if own:
-            lines += [f"{results.asks.title}:", *plain_lines(Rows(results, rules), own, "..")]
+            left = runs_left(results, rules)
+            state = f" (not finished: {count_text(left, 'run')} and more to come)" * bool(left)
+            lines += [f"{results.asks.title}{state}:", *plain_lines(Rows(results, rules), own, "..")]
     return lines
 
 
-def _paper(paper: Paper, found: Sequence[Verdict], names: Mapping[str, str]) -> list[str]:
+def _paper(paper: Paper, found: Sequence[Verdict], names: Mapping[str, str], rules: Protocol) -> list[str]:
     beside = [f"[{words}]({name})" for name, words in paper.measured.items()]
     return [
         f"## {paper.title} ({paper.number})",
         f"**It says:** {paper.says}. **Not known:** {paper.open}."
         + (f" **Also measured:** {listed(beside)}." if beside else ""),
-        _claims(found, names),
+        _claims(found, names, rules),
     ]
 
 
-def _claims(found: Sequence[Verdict], names: Mapping[str, str]) -> str:
+def _claims(found: Sequence[Verdict], names: Mapping[str, str], rules: Protocol) -> str:
     table = []
     for one in sorted(found, key=lambda verdict: not verdict.claim.primary):
         if one.claim.primary or one.words != OPEN:
             strong = "**" if one.claim.primary else ""
-            words, difference = f"{strong}{one.words}{strong}", difference_text(one.found)
+            words, difference = f"{strong}{one.words}{strong}", claim_text(one, rules)
             table.append([names[one.experiment], f"{strong}{one.claim.text}{strong}", difference, p_text(one.p), words])
     return markdown(["experiment", "claim", "difference [95 %]", "p", "verdict"], table) if table else ""
 

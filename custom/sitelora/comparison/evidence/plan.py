@@ -76,7 +76,8 @@ def choose(results: Results, cell: str, rules: Protocol) -> Choice:
         asked = [name for name in rules.converged_of if name in rows]
         # the rows that decide the length come first: the others need not search at a length that will not stay
         early = tuple(pair for pair in wanted if pair[0] in asked)
-        gains = {n: results.gain(cell, rows[n], steps, rates[n], seeds) for n in asked if n in rates}
+        found = {n: results.gain(cell, rows[n], steps, rates[n], seeds) for n in asked if n in rates}
+        gains = {name: gain for name, gain in found.items() if gain is not None}
         short = any(gain >= rules.converged for gain in gains.values())
         if early or not short or doubling == rules.doublings:
             break

@@ -24,46 +24,63 @@ def write_plots(name: str, rows: Rows, scores: Scores, primary: Metric, folder: 
         name: of the experiment. scores: mean of the sites asked about. primary: what they are of.
     """
     found = {
-        "curve": (_curve(rows, scores, primary), f"{primary.title} over {rows.results.asks.axis}{_of_sites(rows)}"),
-        "grid": (_grid(rows, primary), "Differences over both knobs; bold where the 95 % interval does not hold 0"),
+        "curve": (_curve(rows, scores, primary), f"{primary.title} over {rows.results.asks.axis}{_same_sites(rows)}"),
+        "grid": (
+            _grid(rows, primary),
+            "Differences over both knobs; bold where the 95 % interval does not hold nothing",
+        ),
         "bytes": (_over_bytes(rows, scores, primary), f"{primary.title} over the bytes that a site sends"),
-        "forest": (_forest(rows, primary), f"Differences to `{REFERENCE}` with 95 % intervals, exploratory"),
+        "forest": (
+            _forest(rows, primary),
+            f"Differences to `{REFERENCE}` with 95 % intervals, exploratory; grey where nothing is told apart, hollow "
+            "without an interval",
+        ),
     }
     folder.mkdir(parents=True, exist_ok=True)
     shown = []
     for kind, (image, words) in found.items():
         if image is not None:
             (folder / f"{name}_{kind}.png").write_bytes(image)
-            shown.append(f"![{words}]({name}_{kind}.png)")
+            shown += [f"![{words}]({name}_{kind}.png)", f"*{words}.*"]
     return shown
 
 
-def _everywhere(rows: Rows) -> list[str]:
-    """Return the sites that every cell on the axis has, in one seed or another; empty where all cells have all."""
+def _everywhere(rows: Rows) -> frozenset[tuple[int, str]] | None:
+    """Return the pairs of seed and site that every cell on the axis has; None where all cells have all.
+
+    With sites that a seed draws, means of other pairs would differ by whose patients they are of.
+    """
     asks = rows.results.asks
     cells = [cell for cell, what in asks.cells.items() if what.at is not None]
     if not any(asks.cells[cell].sites_at_once for cell in cells):
-        return []
+        return None
     found = [
-        {site for key, record in rows.results.records.items() if key[0] == cell for site in record["sites"]}
+        {(key[4], site) for key, record in rows.results.records.items() if key[0] == cell for site in record["sites"]}
         for cell in cells
     ]
-    return sorted(set.intersection(*(sites for sites in found if sites))) if any(found) else []
+    return frozenset(set.intersection(*(pairs for pairs in found if pairs))) if any(found) else None
 
 
-def _of_sites(rows: Rows) -> str:
-    sites = _everywhere(rows)
-    return f", at the {len(sites)} of {len(rows.results.asks.sites)} sites that every point has" if sites else ""
+def _same_sites(rows: Rows) -> str:
+    """Return what a curve's caption says of the sites that its points are of; empty where they are all."""
+    pairs = _everywhere(rows)
+    if pairs is None:
+        return ""
+    sites = len({site for _, site in pairs})
+    return (
+        f". Every point is of the same sites in the same repetitions, those that the fewest have: {sites} of "
+        f"{len(rows.results.asks.sites)} sites"
+    )
 
 
 def _curve(rows: Rows, scores: Scores, primary: Metric) -> bytes | None:
     asks = rows.results.asks
     lines: dict[str, dict[float, Estimate]] = {row: {} for row in asks.curve or asks.entries}
-    everywhere = _everywhere(rows)
+    pairs = _everywhere(rows)
     for cell, what in asks.cells.items():
         for row, one in scores[cell].items():
-            if everywhere and row in lines:
-                one = rows.difference({f"{cell}/{row}": 1.0}, sites=everywhere)
+            if pairs is not None and row in lines:
+                one = rows.difference({f"{cell}/{row}": 1.0}, pairs=pairs)
             # cells that hold something else beside the axis (both sites small) have no place on it
             if what.at is not None and one is not None and row in lines:
                 at = asks.alone_at if row == REFERENCE and asks.alone_at is not None else what.at

@@ -18,18 +18,33 @@ def first_runs(results: Results, rules: Protocol) -> Iterator[EvidenceJob]:
 
 
 def further_runs(results: Results, rules: Protocol) -> Iterator[EvidenceJob]:
-    """Yield the missing runs of further seeds: none before the first ones are there, or where claims are settled."""
+    """Yield the missing runs of further seeds, of every fold one more; none where the claims are settled.
+
+    None either before the first ones of what is claimed are there. A row that no primary claim is about does not hold
+    them up: one that cannot run here would do so for ever.
+    """
     seeds, most = seeds_of(results.asks, rules)
-    if results.asks.not_built or next(first_runs(results, rules), None) is not None:
+    claimed = _claimed(results)
+    if results.asks.not_built or any((job.cell, job.entry.run) in claimed for job in first_runs(results, rules)):
         return
     while seeds < most and unsettled(results, rules):
-        seeds += 1
+        seeds = min(most, seeds + results.asks.folds)
         more = list(missing(results, rules, seeds))
         yield from more
-        if more:
+        if any((job.cell, job.entry.run) in claimed for job in more):
             return
+
+
+def _claimed(results: Results) -> set[tuple[str, str]]:
+    """Return cell and run of every row that a primary claim is about; of a best row, all that it may be."""
+    entries, found = results.asks.entries, set[tuple[str, str]]()
+    for claim in results.asks.claims:
+        for term in claim.terms if claim.primary else ():
+            cell, _, row = term.partition("/")
+            found |= {(cell, entries[one].run) for one in entries[row].best_of or (row,)}
+    return found
 
 
 def runs_left(results: Results, rules: Protocol) -> int:
     """Return how many runs are missing, as far as one can tell now."""
-    return len(list(first_runs(results, rules))) or len(list(further_runs(results, rules)))
+    return len({str(job) for job in (*first_runs(results, rules), *further_runs(results, rules))})

@@ -92,11 +92,12 @@ class Results:
                 means.append(statistics.fmean(found))
         return statistics.fmean(means) if means else None
 
-    def gain(self, cell: str, entry: Entry, steps: int, rate: float, seeds: Sequence[int]) -> float:
+    def gain(self, cell: str, entry: Entry, steps: int, rate: float, seeds: Sequence[int]) -> float | None:
         """Return how much the served model's validation score gains in the last quarter of the rounds, mean of seeds.
 
         From the last validation at three quarters of the rounds, or before, to the end, at the sites asked about; those
         that come later have no rounds, and the federation's own stand for them, to their last validation.
+        None of a run without rounds.
         """
         primary, gains = self.primary, []
         assert primary is not None
@@ -110,7 +111,7 @@ class Results:
                 if counts and last is not None and course and course[0] is not None:
                     before = course[max(0, -(-3 * len(course) // 4) - 1)]
                     gains.append(primary.goodness(last) - primary.goodness(before))
-        return statistics.fmean(gains) if gains else 0.0
+        return statistics.fmean(gains) if gains else None
 
 
 def model_of(block: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

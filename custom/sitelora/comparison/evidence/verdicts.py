@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sitelora.comparison.evidence.estimate import Estimate, Seed, estimate, margin_of
@@ -17,8 +17,9 @@ HELD, REVERSED, APART, OPEN = "held", "the other way round", "not told apart", "
 FEW = "too few runs for a test"
 NO_MARGIN = "no margin: the reference gains nothing over the base"
 NO_BASE = "no margin: the base was not scored"
-PART, MORE = "not all repetitions are in", "unsure: further repetitions are asked for"
-UNJUDGED = frozenset((OPEN, FEW, PART, MORE, NO_BASE))
+PART, MORE = "not all repetitions are in", "further repetitions are asked for"
+OTHERS = "not judged yet: others of the family have not run"
+UNJUDGED = frozenset((OPEN, FEW, PART, MORE, OTHERS, NO_BASE))
 """Words of claims that may still become anything."""
 
 
@@ -87,12 +88,20 @@ class Rows:
         return self.results.asks.entries[self.resolved(cell, row) or row]
 
     def difference(
-        self, terms: Mapping[str, float], *, over: float = 1.0, sites: Sequence[str] = ()
+        self,
+        terms: Mapping[str, float],
+        *,
+        over: float = 1.0,
+        sites: Sequence[str] = (),
+        pairs: Collection[tuple[int, str]] | None = None,
+        model: str = "",
     ) -> Estimate | None:
         """Return a weighted sum of rows, better is more, over the seeds, sites and cases that all of them have.
 
         Args:
             terms: weight by ``CELL/ROW``. over: what the sum is divided by. sites: whose cases; all by default.
+            pairs: of seed and site, to look at no others. model: in place of the one that a row says; None is returned
+                where a run has none of it.
         """
         primary = self.results.primary
         found: dict[tuple[str, str, float], Mapping[int, Record]] = {}
@@ -105,10 +114,14 @@ class Rows:
             there = set.intersection(*(set(by_seed[seed]["sites"]) for by_seed in found.values()))
             table: dict[str, dict[str, float]] = {}  # parts of one hospital are one stratum: a seed cuts them anew
             for site in sorted(there & set(sites) if sites else there):
+                if pairs is not None and (seed, site) not in pairs:
+                    continue
                 total, whole = dict[str, float](), self.results.asks.whole(site)
                 for (cell, row, weight), by_seed in found.items():
                     block = by_seed[seed]["sites"][site]
-                    scores = model_of(block, self.entry(cell, row).model)["cases"]
+                    if model and model not in block["models"]:
+                        return None
+                    scores = model_of(block, model or self.entry(cell, row).model)["cases"]
                     values = dict(zip(block["names"], scores, strict=True))
                     if total and total.keys() != values.keys():
                         raise ValueError(f"{self.results.name}, seed {seed}, {site}: rows of other test cases")
@@ -149,41 +162,49 @@ def verdicts(every: Sequence[Results], rules: Protocol) -> list[Verdict]:
         rows = Rows(results, rules)
         raw += [(results.name, claim, *_tested(rows, claim, rules)) for claim in results.asks.claims]
     asks = {results.name: results for results in every}
-    waits = [_waits(one[2], one[1], asks[one[0]], rules) for one in raw]
+    more = {results.name for results in every if unsettled(results, rules)}
+    waits = [_waits(one[2], one[1], asks[one[0]], one[0] in more, rules) for one in raw]
+    primary = [number for number, one in enumerate(raw) if one[1].primary]
     ready = {number: one[4] for number, one in enumerate(raw) if one[4] is not None and not waits[number]}
-    corrected = holm({number: ready.get(number, 1.0) for number, one in enumerate(raw) if one[1].primary})
+    corrected = holm({number: ready.get(number, 1.0) for number in primary})
+    best_case = holm({number: ready.get(number, 0.0) for number in primary})  # all that are still to come hold
     found = []
     for number, (name, claim, difference, margin, _, share) in enumerate(raw):
         told = corrected[number] if claim.primary and number in ready else ready.get(number)
         words = waits[number] or _words(claim, difference, margin, told, share, rules)
+        if claim.primary and number in ready and _below(best_case[number], rules) and not _below(told, rules):
+            words = OTHERS
         one = {"margin": margin, "bytes_share": share, "words": words}
         found.append(Verdict(claim=claim, experiment=name, found=difference, p=told, **one))  # type: ignore[arg-type]
     return found
 
 
+def _below(p: float | None, rules: Protocol) -> bool:
+    return p is not None and p < rules.alpha
+
+
 def unsettled(results: Results, rules: Protocol) -> bool:
-    """Say whether a primary difference is below two standard errors, and these are above what counts as settled."""
-    rows = Rows(results, rules)
-    asked = [claim for claim in results.asks.claims if claim.primary]
-    return any(
-        _unsettled(rows.difference(claim.terms, over=claim.over, sites=claim.sites), claim, rules) for claim in asked
-    )
+    """Say whether further seeds are asked for: a primary difference is below two standard errors, and these are above
+    what counts as settled, while there are fewer seeds than there may be.
+    """
+    rows, most = Rows(results, rules), seeds_of(results.asks, rules)[1]
+    for claim in results.asks.claims:
+        if claim.primary and claim.kind != SAME:
+            found = rows.difference(claim.terms, over=claim.over, sites=claim.sites)
+            if found is not None and found.error is not None and found.seeds < most:
+                twice = 2 * found.error
+                if abs(found.mean) < twice and twice > rules.settled:
+                    return True
+    return False
 
 
-def _unsettled(found: Estimate | None, claim: Claim, rules: Protocol) -> bool:
-    if claim.kind == SAME or found is None or found.error is None:
-        return False
-    return abs(found.mean) < 2 * found.error > rules.settled
-
-
-def _waits(found: Estimate | None, claim: Claim, results: Results, rules: Protocol) -> str:
-    """Return why a claim is not judged yet though there are runs: seeds are missing, or further ones are asked for."""
-    seeds, most = seeds_of(results.asks, rules)
+def _waits(found: Estimate | None, claim: Claim, results: Results, more: bool, rules: Protocol) -> str:
+    """Return why a claim is not judged yet though there are runs: seeds are missing, or more are asked for."""
     if found is None:
         return ""
-    if found.seeds < seeds:
+    if found.seeds < seeds_of(results.asks, rules)[0]:
         return PART
-    return MORE if claim.primary and found.seeds < most and _unsettled(found, claim, rules) else ""
+    return MORE if claim.primary and more else ""
 
 
 def same(found: Estimate, gain: float, rules: Protocol) -> tuple[float | None, float | None]:
