@@ -217,7 +217,7 @@ def _cell(rows: Rows, cell: str, scores: dict[str, Estimate | None], primary: Me
             *([_unseen(records, primary)] if asks.left_out else []),
             percent_text(_failed(rows, records, cell, row, primary, rules)),
             *kinds,
-            f"{up} / {down}" + ("" if blocks[0]["sent"] == "shared tensors" else f" ({blocks[0]['sent']})"),
+            f"{up} / {down}" + ("" if blocks[0]["sent"] in ("shared tensors", "nothing") else f" ({blocks[0]['sent']})"),
             f"{statistics.fmean(valid):.0f}" if valid else "–",
             f"{records[0]['trained_values']:,}",
             "–" if asks.entries[row].probe else f"{records[0]['learning_rate']:g}",

@@ -41,7 +41,7 @@ def write_plots(name: str, rows: Rows, scores: Scores, primary: Metric, folder: 
     for kind, (image, words) in found.items():
         if image is not None:
             (folder / f"{name}_{kind}.png").write_bytes(image)
-            shown += [f"![{words}]({name}_{kind}.png)", f"*{words}.*"]
+            shown += [f"![{words.partition(';')[0].partition('. ')[0]}]({name}_{kind}.png)", f"*{words}.*"]
     return shown
 
 
