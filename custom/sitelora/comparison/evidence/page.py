@@ -205,7 +205,7 @@ def _cell(rows: Rows, cell: str, scores: dict[str, Estimate | None], primary: Me
         given = asks.entries[row].model == BASE  # what a newcomer is given has no rounds of its own
         kinds = ["" if given else _further(rows, cell, row, kind, primary) for kind in (TRAINED, TUNED)]
         valid = [r["time"]["seconds_of_rounds"] for r in records if r["time"]["seconds_valid"]]
-        blocks = [block for record in records for block in record["sites"].values()]
+        what = next(iter(records[0]["sites"].values()))["sent"]
         up, down = (
             bytes_text(statistics.fmean(bytes_sent(record, key) for record in records))
             for key in ("bytes_up", "bytes_down")
@@ -217,7 +217,7 @@ def _cell(rows: Rows, cell: str, scores: dict[str, Estimate | None], primary: Me
             *([_unseen(records, primary)] if asks.left_out else []),
             percent_text(_failed(rows, records, cell, row, primary, rules)),
             *kinds,
-            f"{up} / {down}" + ("" if blocks[0]["sent"] in ("shared tensors", "nothing") else f" ({blocks[0]['sent']})"),
+            f"{up} / {down}" + ("" if what in ("shared tensors", "nothing") else f" ({what})"),
             f"{statistics.fmean(valid):.0f}" if valid else "–",
             f"{records[0]['trained_values']:,}",
             "–" if asks.entries[row].probe else f"{records[0]['learning_rate']:g}",
