@@ -10,10 +10,10 @@ from pathlib import Path
 
 from sitelora.comparison.data_files import read_toml
 from sitelora.comparison.evidence.experiment import Protocol
-from sitelora.comparison.evidence.page import claim_text, p_text, plain_lines
 from sitelora.comparison.evidence.remaining import runs_left
 from sitelora.comparison.evidence.results import Results
 from sitelora.comparison.evidence.verdicts import HELD, OPEN, UNJUDGED, Rows, Verdict
+from sitelora.comparison.evidence.words import claim_text, p_text, plain_lines
 from sitelora.comparison.tables import markdown
 from sitelora.method_registry import find_method
 from sitelora.report.format_values import count_text, listed
