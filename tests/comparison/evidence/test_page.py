@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sitelora.comparison.evidence.experiment import Experiment, Protocol
+from sitelora.comparison.evidence.experiment import Entry, Experiment, Protocol
 from sitelora.comparison.evidence.page import write_page
 from sitelora.comparison.evidence.results import Results
 from sitelora.comparison.evidence.verdicts import Rows, verdicts
@@ -100,6 +100,21 @@ def test_the_first_line_answers_whether_joining_helps(
 ) -> None:
     made(toy, fake, tmp_path, gain)
     assert f"**Would my hospital gain?** {words}" in page_of(toy, rules, tmp_path)
+
+
+def test_another_network_alone_is_told_beside_the_gain(
+    toy: Experiment, rules: Protocol, fake: Callable[..., Path], tmp_path: Path
+) -> None:
+    asks = replace(toy, entries={**toy.entries, "unet": Entry(method="local_all", bundle="unet_segmentation")})
+    made(asks, fake, tmp_path, 0.05)
+    for cell in asks.cells:
+        for seed in (0, 1, 2):
+            for rate, validation in RATES.items():
+                models = {"personal": (validation, [0.45, *([0.85] * 9)])}
+                fake(asks, tmp_path, cell, "unet", rate, seed, models)
+    page = page_of(asks, rules, tmp_path)
+    assert "- **And a small network of one's own?** `unet`, trained alone from nothing for as long, against" in page
+    assert "| `unet` alone above `local` |" in page
 
 
 def test_a_comparison_of_methods_is_no_answer_to_it(

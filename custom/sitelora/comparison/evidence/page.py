@@ -64,9 +64,20 @@ def _score(rows: Rows, cell: str, row: str, sites: Sequence[str]) -> Estimate | 
     return rows.difference({f"{cell}/{row}": 1.0}, sites=sites)
 
 
+def _above_alone(rows: Rows, cell: str, row: str) -> Estimate | None:
+    """Return how much a row is above a site alone in a cell; None where the cell has not both."""
+    if not {row, REFERENCE} <= rows.results.asks.rows(cell).keys():
+        return None
+    return rows.difference({f"{cell}/{row}": 1.0, f"{cell}/{REFERENCE}": -1.0}, sites=rows.results.asks.asked())
+
+
 def _gains(rows: Rows, primary: Metric) -> list[str]:
-    """Return how much the best federated model is above being alone: cell by cell, then at every site by itself."""
+    """Return how much the best federated model is above being alone: cell by cell, then at every site by itself.
+
+    Beside it, how much another network alone is.
+    """
     asks = rows.results.asks
+    others = [row for row, entry in asks.entries.items() if entry.bundle]
     best = next((row for row, entry in asks.entries.items() if entry.best_of), "")
     table, apart = list[list[str]](), list[list[str]]()
     for cell, what in asks.cells.items():
@@ -80,6 +91,7 @@ def _gains(rows: Rows, primary: Metric) -> list[str]:
         table.append([
             what.title, rows.resolved(cell, best), difference_text(one), p_text(one.differs()),
             count_text(one.patients, asks.counted), count_text(one.seeds, "seed"), f"{above} of {len(every.sites)}",
+            *(difference_text(_above_alone(rows, cell, row)) for row in others),
         ])  # fmt: skip
         apart.append([what.title, *(difference_text(rows.difference(terms, sites=[site])) for site in asks.sites)])
     if not table:
@@ -88,7 +100,19 @@ def _gains(rows: Rows, primary: Metric) -> list[str]:
     at = f"{primary.title} above `{REFERENCE}`, {where} [95 %]"
     return [
         "## Gain by joining",
-        markdown(["", f"`{best}` is", at, "p, not corrected", "", "", "sites above alone"], table),
+        markdown(
+            [
+                "",
+                f"`{best}` is",
+                at,
+                "p, not corrected",
+                "",
+                "",
+                "sites above alone",
+                *(f"`{row}` alone above `{REFERENCE}`" for row in others),
+            ],
+            table,
+        ),
         "The same at every site by itself:",
         markdown(["", *asks.sites], apart),
     ]

@@ -34,6 +34,8 @@ def p_text(p: float | None) -> str:
 def plain_lines(rows: Rows, found: Sequence[Verdict], where: str = "../..") -> list[str]:
     """Return three lines for a clinician on the first claim that is judged: is there a gain, how sure, what leaves.
 
+    And a fourth one where another network was trained alone in the same cells.
+
     Where an experiment has announced main questions a side question does not answer in their place, and a comparison of
     two methods does not answer what joining brings.
 
@@ -63,6 +65,7 @@ def plain_lines(rows: Rows, found: Sequence[Verdict], where: str = "../..") -> l
         f"{count_text(one.seeds, 'repetition')}, p {p_text(first.p) or 'n/a'}; {kind}. Other hospitals, scanners and "
         "tasks may differ from these.",
         _leaves(rows, first, where),
+        *_without(rows, first),
     ]
     return ["\n".join(f"- {line}" for line in lines)]
 
@@ -71,6 +74,25 @@ def _against_alone(one: Verdict) -> bool:
     """Say whether a claim is that something is above a site alone."""
     less = {term.partition("/")[2] for term, weight in one.claim.terms.items() if weight < 0}
     return one.claim.kind != SAME and less == {REFERENCE}
+
+
+def _without(rows: Rows, verdict: Verdict) -> list[str]:
+    """Return what a network other than the adapted one does alone, against what a claim says is above a site alone."""
+    asks, claim = rows.results.asks, verdict.claim
+    more = {term: weight for term, weight in claim.terms.items() if weight > 0}
+    for row, entry in asks.entries.items() if _against_alone(verdict) else ():
+        if entry.bundle and all(row in asks.rows(term.partition("/")[0]) for term in more):
+            terms = {f"{term.partition('/')[0]}/{row}": weight for term, weight in more.items()}
+            found = rows.difference(
+                {**terms, **{term: -weight for term, weight in more.items()}}, over=claim.over, sites=claim.sites
+            )
+            if found is not None:
+                title = rows.results.primary.title if rows.results.primary else ""
+                return [
+                    f"**And a small network of one's own?** `{row}`, trained alone from nothing for as long, against "
+                    f"that federated model: {difference_text(found)} {title} (exploratory)."
+                ]
+    return []
 
 
 def _leaves(rows: Rows, verdict: Verdict, where: str) -> str:
