@@ -40,7 +40,6 @@ HOSTILE = "site-1"
 SHAPES = {"enc.lora.q.A": (2, 6), "enc.lora.q.B": (5, 2), "head.w": (3,)}
 METHOD = Method(name="m", paper="none", adapters=(), share=ShareRule(shared=("**",)), server=WeightedMean())
 BEGUN: dict[str, Any] = {
-    "site": "s",
     "hospital": "h",
     "labels": {"0": "background", "1": "prostate"},
     "cases": {"training": 4, "validation": 1, "test": 2},
@@ -100,7 +99,7 @@ class Federation:
         self.coordinator = Coordinator(self.plan, METHOD, TASK)
 
     def begin(self, kind: str = "") -> None:
-        answers: dict[str, Any] = {site: (tensors(0, 1.0), dict(BEGUN)) for site in SITES}
+        answers: dict[str, Any] = {site: (tensors(0, 1.0), {**BEGUN, "site": site}) for site in SITES}
         if kind:
             answers[HOSTILE] = BEGIN[kind](*answers[HOSTILE])
         self.coordinator.begin({site: answer for site, answer in answers.items() if answer is not None})

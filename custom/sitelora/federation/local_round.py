@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from sitelora.adapters.lora import set_base_delta, set_strengths
 from sitelora.federation.build_network import load_model, load_values, partition_of, trained_parameters
+from sitelora.federation.diverged import at_fault
 from sitelora.federation.gradients import Gradients
 from sitelora.federation.light_step import lighten
 from sitelora.federation.moments import kept_moments, load_moments, on_cpu, take_moments
@@ -39,9 +40,6 @@ from sitelora.seeding import reseed
 from sitelora.sharing.wire import WireFormat
 
 logger = logging.getLogger(__name__)
-
-_NOTHING_TRAINED = 1e6
-"""No training that ends well leaves a value of this size (our choice)."""
 
 Tensors = Mapping[str, Tensor]
 Progress = Callable[[int, int, float], None]
@@ -279,21 +277,9 @@ class LocalRound:
     def _note_loss(self, engine: Engine) -> None:
         value = float(engine.state.output[CommonKeys.LOSS].detach())  # type: ignore[index]
         if not math.isfinite(value):
-            raise TrainingError(
-                f"site {self._site}: the loss is {value} at step {len(self._losses) + 1}; {self._at_fault()}"
-            )
+            fault = at_fault({} if self._losses else self._parameters)
+            raise TrainingError(f"site {self._site}: the loss is {value} at step {len(self._losses) + 1}; {fault}")
         self._losses.append(value)
-
-    def _at_fault(self) -> str:
-        """Return where to look for what made a loss that is no number: before the first step also at what came."""
-        sizes = {name: float(value.detach().abs().max()) for name, value in self._parameters.items() if value.numel()}
-        name = max(sizes, key=sizes.__getitem__, default="")
-        if not self._losses and name and sizes[name] > _NOTHING_TRAINED:
-            return (
-                f"{name} began this round with values up to {sizes[name]:.1e}, which no training leaves: look at what "
-                "the other sites sent, or go back to a round before"
-            )
-        return "look for images that `sitelora check` warns about, or lower the bundle's learning_rate"
 
     def _after_step(self, engine: Engine) -> None:
         self._gradients.after_step()

@@ -167,10 +167,9 @@ class Experiment:
         rounds, steps: of a site in the whole run, before doublings.
         search: "full" makes every rate of the grid, "walk" goes from its middle until both neighbours are worse.
         rates, seeds, most_seeds: other than the protocol's.
-        counted: what a test case's patient is called on the page, where it is none.
-        axis: what ``Cell.at`` counts. curve: rows drawn over it; all by default. alone_at: where a site alone stands.
-        grid: differences ``ROW - ROW`` drawn over the two knobs of the phantom. over_bytes: whether
-            scores are drawn over the bytes that a site sends. overrides: bundle values of all runs.
+        counted: what a test case is called on the page. axis: what ``Cell.at`` counts. alone_at: where a site alone
+            stands on it. curve: rows drawn over it; all by default. grid: differences ``ROW - ROW`` drawn over the two
+            knobs of the phantom. over_bytes: whether scores are drawn over bytes. overrides: bundle values of all runs.
     """
 
     title: str
