@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from sitelora.comparison.evidence.estimate import Estimate, Seed, estimate
-from sitelora.comparison.evidence.experiment import Protocol, experiments, protocol
+from sitelora.comparison.evidence.experiment import experiments, protocol
 from sitelora.comparison.run import commit
 from sitelora.comparison.tables import markdown
 from sitelora.federation.files import write_json
@@ -95,7 +95,7 @@ def errors(case: Case, family: int, draws: int, numbers: np.random.Generator) ->
         looked = {str(count): judged(case, every[:count]) for count in case.seeds}
         count, most = case.seeds[-2:]
         looked[RULE] = looked[str(count)]
-        while count < most and _unsure(looked[RULE], rules):
+        while count < most and looked[RULE].unsure(rules.settled):
             count += case.folds
             looked[RULE] = judged(case, every[:count])
         for name, one in looked.items():
@@ -107,10 +107,6 @@ def errors(case: Case, family: int, draws: int, numbers: np.random.Generator) ->
                              ("first step", p < rules.alpha / family)):  # fmt: skip
                 tally[key] += hit / draws
     return {name: {key: round(value, 4) for key, value in tally.items()} for name, tally in sums.items()}
-
-
-def _unsure(one: Estimate, rules: Protocol) -> bool:
-    return one.error is not None and abs(one.mean) < 2 * one.error > rules.settled
 
 
 def measured(draws: int) -> dict[str, Any]:

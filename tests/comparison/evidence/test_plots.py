@@ -66,7 +66,8 @@ def test_a_curve_over_how_many_sites_is_of_the_repetitions_and_sites_that_every_
 ) -> None:
     """Some sites drawn, some left out: a line over both would compare other sites, not more of them."""
     results = Results.read("toy", drawn, out)
-    assert _same_sites(Rows(results, rules)) == ""
+    whole = Rows(results, rules)
+    assert _same_sites(whole, _everywhere(whole)) == ""
     first = next(iter(drawn.cells))
     cells = {name: replace(cell, sites_at_once=int(name == first)) for name, cell in drawn.cells.items()}
     records = {
@@ -76,7 +77,7 @@ def test_a_curve_over_how_many_sites_is_of_the_repetitions_and_sites_that_every_
     }
     rows = Rows(Results("toy", replace(drawn, cells=cells), records), rules)
     assert _everywhere(rows) == {(0, "a"), (0, "b"), (1, "a")}
-    assert _same_sites(rows).endswith("2 of 2 sites")
+    assert _same_sites(rows, _everywhere(rows)).endswith("2 of 2 sites")
 
 
 def test_without_an_axis_there_is_no_curve(drawn: Experiment, rules: Protocol, out: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from sitelora.comparison.evidence.verdicts import (
     APART,
     HELD,
     MORE,
+    NO_BASE,
     OPEN,
     OTHERS,
     PART,
@@ -253,3 +254,20 @@ def test_what_hangs_on_claims_that_have_not_run_is_not_judged(
     assert verdicts([results], strict)[0].words == HELD
     assert verdicts([results, others], strict)[0].words == OTHERS
     assert verdicts([results, others], replace(rules, alpha=p / 2))[0].words == APART
+    text, dear = "fedit is equal to local for a tenth of the bytes", "did not hold: too many bytes"
+    cheap = replace(toy, claims=[replace(one, bytes_at_most=0.001) for one in toy.claims if one.text == text])
+    found = verdicts([Results("toy", cheap, results.records), others], replace(strict, alpha=0.9))[0]
+    assert found.words == dear  # whatever the others will be
+
+
+def test_without_a_scored_base_an_equality_waits_and_has_no_margin(
+    toy: Experiment, rules: Protocol, fake: Fake, tmp_path: Path
+) -> None:
+    planted(toy, tmp_path, fake, 0.0)
+    for file in tmp_path.rglob("*.json"):
+        record = json.loads(file.read_text())
+        for block in record["sites"].values():
+            block["models"].pop("base", None)
+        file.write_text(json.dumps(record))
+    found = found_in(toy, tmp_path, rules)["fedit is equal to local for a tenth of the bytes"]
+    assert (found.words, found.margin, found.p) == (NO_BASE, None, None)  # type: ignore[attr-defined]

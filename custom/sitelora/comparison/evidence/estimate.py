@@ -63,6 +63,15 @@ class Estimate:
             return 1.0 if self.mean == 0 else 0.0
         return float(2 * student.sf(abs(self.mean) / self.error, self.freedom))
 
+    def told_apart(self) -> bool:
+        """Say whether the 95 % interval does not hold nothing; no where there is none."""
+        bounds = self.interval()
+        return bounds is not None and (bounds[0] > 0 or bounds[1] < 0)
+
+    def unsure(self, settled: float) -> bool:
+        """Say whether it is below two standard errors, and these are above what counts as settled."""
+        return self.error is not None and abs(self.mean) < 2 * self.error > settled
+
     def equals(self, margin: float) -> float | None:
         """Return the p of two one-sided tests (Schuirmann 1987) that the difference is within the margin."""
         if self.error is None:

@@ -41,7 +41,7 @@ def forest(groups: Mapping[str, Mapping[str, Estimate]], *, score: str, against:
         for at, one in lines:
             bounds = one.interval()
             low, high = bounds or (one.mean, one.mean)
-            colour = SIGN if bounds and (low > 0 or high < 0) else NO_SIGN
+            colour = SIGN if one.told_apart() else NO_SIGN
             axes.plot([low, high], [at, at], color=colour, linewidth=1.6)
             filled = colour if bounds else "white"  # hollow: there is no interval
             axes.plot([one.mean], [at], marker="o", color=colour, markerfacecolor=filled, markersize=4.5)
@@ -80,8 +80,7 @@ def grid(
             values = [[table[a, b].mean if (a, b) in table else float("nan") for b in second] for a in first]
             drawn = axes.imshow(values, cmap="RdBu", vmin=-most, vmax=most, origin="lower")
             for (a, b), one in table.items():
-                bounds = one.interval()
-                weight = "bold" if bounds is not None and (bounds[0] > 0 or bounds[1] < 0) else "normal"
+                weight = "bold" if one.told_apart() else "normal"
                 ink = "white" if abs(one.mean) > 0.6 * most else "#1d242c"
                 axes.text(
                     second.index(b), first.index(a), f"{one.mean:+.3f}", ha="center", va="center", fontsize="small",

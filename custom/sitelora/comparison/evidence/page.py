@@ -64,13 +64,6 @@ def _score(rows: Rows, cell: str, row: str, sites: Sequence[str]) -> Estimate | 
     return rows.difference({f"{cell}/{row}": 1.0}, sites=sites)
 
 
-def _above_alone(rows: Rows, cell: str, row: str) -> Estimate | None:
-    """Return how much a row is above a site alone in a cell; None where the cell has not both."""
-    if not {row, REFERENCE} <= rows.results.asks.rows(cell).keys():
-        return None
-    return rows.difference({f"{cell}/{row}": 1.0, f"{cell}/{REFERENCE}": -1.0}, sites=rows.results.asks.asked())
-
-
 def _gains(rows: Rows, primary: Metric) -> list[str]:
     """Return how much the best federated model is above being alone: cell by cell, then at every site by itself.
 
@@ -81,19 +74,16 @@ def _gains(rows: Rows, primary: Metric) -> list[str]:
     best = next((row for row, entry in asks.entries.items() if entry.best_of), "")
     table, apart = list[list[str]](), list[list[str]]()
     for cell, what in asks.cells.items():
-        if not best or not {best, REFERENCE} <= asks.rows(cell).keys():
-            continue
-        terms = {f"{cell}/{best}": 1.0, f"{cell}/{REFERENCE}": -1.0}
-        one, every = rows.difference(terms, sites=asks.asked()), rows.difference(terms)
+        one, every = (rows.above_alone(cell, best, sites) if best else None for sites in (asks.asked(), ()))
         if one is None or every is None:
             continue
         above = sum(value > 0 for value in every.sites.values())
         table.append([
             what.title, rows.resolved(cell, best), difference_text(one), p_text(one.differs()),
             count_text(one.patients, asks.counted), count_text(one.seeds, "seed"), f"{above} of {len(every.sites)}",
-            *(difference_text(_above_alone(rows, cell, row)) for row in others),
+            *(difference_text(rows.above_alone(cell, row, asks.asked())) for row in others),
         ])  # fmt: skip
-        apart.append([what.title, *(difference_text(rows.difference(terms, sites=[site])) for site in asks.sites)])
+        apart.append([what.title, *(difference_text(rows.above_alone(cell, best, [site])) for site in asks.sites)])
     if not table:
         return []
     where = f"at {listed(list(asks.small))}" if asks.small else "mean of the sites"
@@ -119,10 +109,7 @@ def _gains(rows: Rows, primary: Metric) -> list[str]:
 
 
 def _claim(one: Verdict, rules: Protocol) -> list[str]:
-    words, same = one.words, one.claim.kind == SAME
-    p = one.found.differs() if one.found is not None and same and words == HELD else None
-    if one.found is not None and p is not None and p < rules.alpha:
-        words += f": within the margin, yet {'above' if one.found.mean > 0 else 'below'} the reference"
+    words = one.words + _yet(one, rules)
     return [
         one.claim.text,
         "primary" if one.claim.primary else "exploratory",
@@ -132,6 +119,14 @@ def _claim(one: Verdict, rules: Protocol) -> list[str]:
         "" if one.bytes_share is None else f"{one.bytes_share:.2f} times",
         f"**{words}**" if one.claim.primary else words,
     ]
+
+
+def _yet(one: Verdict, rules: Protocol) -> str:
+    """Return what is said beside an equality that holds where there is a difference all the same."""
+    p = one.found.differs() if one.found is not None and one.claim.kind == SAME and one.words == HELD else None
+    if one.found is None or p is None or p >= rules.alpha:
+        return ""
+    return f": within the margin, yet {'above' if one.found.mean > 0 else 'below'} the reference"
 
 
 def _cell(rows: Rows, cell: str, scores: dict[str, Estimate | None], primary: Metric, rules: Protocol) -> list[str]:

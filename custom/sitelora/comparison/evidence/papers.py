@@ -67,12 +67,13 @@ def write_papers(every: Sequence[Results], found: Sequence[Verdict], rules: Prot
     by_paper: dict[str, list[Verdict]] = {}
     for one in found:
         by_paper.setdefault(one.claim.paper, []).append(one)
+    left = {results.name: runs_left(results, rules) for results in every}
     names = {results.name: _linked(results) for results in every}
     parts = [
         f"{MARK}\n\n# What is known here about the five papers",
         _summary(found),
         "## What a hospital asks",
-        *_plain(every, by_paper.get("", []), rules),
+        *_plain(every, by_paper.get("", []), left, rules),
         _claims(by_paper.get("", []), names, rules),
         *(part for paper in known().papers for part in _paper(paper, by_paper.get(paper.method, []), names, rules)),
         "## How to read this",
@@ -83,7 +84,7 @@ def write_papers(every: Sequence[Results], found: Sequence[Verdict], rules: Prot
         "set before. A claim that did not hold is a result. A paper's claim is about its data and its network; these "
         "are about ours, and a small base that was trained on drawings. [How often these tests err](levels.md).",
         "## Experiments",
-        markdown(["experiment", "what it asks", "state"], [_state(results, rules) for results in every]),
+        markdown(["experiment", "what it asks", "state"], [_state(results, left[results.name]) for results in every]),
         "Every number comes from a committed JSON file. To go on, and to write all these pages again:",
         "```sh\nsitelora evidence --minutes 60 --data data --out docs/results\n"
         "sitelora evidence --only-page --out docs/results\n```",
@@ -104,14 +105,14 @@ def _summary(found: Sequence[Verdict]) -> str:
     return f"{told} {len(judged)} have been judged: {held} held, {len(judged) - held} did not."
 
 
-def _plain(every: Sequence[Results], found: Sequence[Verdict], rules: Protocol) -> list[str]:
+def _plain(every: Sequence[Results], found: Sequence[Verdict], left: Mapping[str, int], rules: Protocol) -> list[str]:
     """Return the three lines of every experiment whose main question is a hospital's, under its name."""
     lines = []
     for results in every:
         own = [one for one in found if one.experiment == results.name and one.claim.primary and one.found is not None]
         if own:
-            left = runs_left(results, rules)
-            state = f" (not finished: {count_text(left, 'run')} and more to come)" * bool(left)
+            more = left[results.name]
+            state = f" (not finished: {count_text(more, 'run')} and more to come)" * bool(more)
             lines += [f"{results.asks.title}{state}:", *plain_lines(Rows(results, rules), own, "..")]
     return lines
 
@@ -141,11 +142,10 @@ def _linked(results: Results) -> str:
     return f"[{short}](evidence/{results.name}.md)" if results.records else short
 
 
-def _state(results: Results, rules: Protocol) -> list[str]:
+def _state(results: Results, left: int) -> list[str]:
     asks = results.asks
     title = f"[{asks.title}](evidence/{results.name}.md)" if results.records else asks.title
     if asks.not_built:
         return [title, asks.question, f"not built yet: {asks.not_built}"]
-    left = runs_left(results, rules)
     runs = count_text(len(results.records), "run")
     return [title, asks.question, f"{runs}, at least {left} to come" if left else f"finished, {runs}"]

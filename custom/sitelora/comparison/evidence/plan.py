@@ -61,7 +61,8 @@ def choose(results: Results, cell: str, rules: Protocol) -> Choice:
     asks = results.asks
     steps, seeds = asks.steps, range(rules.selection_seeds)
     rows = {name: entry for name, entry in asks.rows(cell).items() if entry.method}
-    sign = _sign(results)
+    more = results.primary
+    sign = 1 if more is None or more.more_is_better else -1
     for doubling in range(rules.doublings + 1):
         scores, rates, wanted = dict[str, dict[float, float]](), dict[str, float](), list[tuple[str, float]]()
         for name, entry in rows.items():
@@ -104,7 +105,8 @@ def preferred(results: Results, cell: str, entry: Entry, choice: Choice, rules: 
         return ""
     seeds, rows = range(rules.selection_seeds), {row: results.asks.entries[row] for row in entry.best_of}
     scores = {r: results.validation(cell, one, choice.steps, choice.rates[r], seeds) for r, one in rows.items()}
-    found = {row: _sign(results) * score for row, score in scores.items() if score is not None}
+    more = results.primary
+    found = {row: more.goodness(score) for row, score in scores.items() if more is not None and score is not None}
     return max(found, key=found.__getitem__) if len(found) == len(rows) else ""
 
 
@@ -142,7 +144,3 @@ def _scores(results: Results, cell: str, entry: Entry, steps: int, rules: Protoc
     tried = {key[3] for key in results.records if key[:3] == (cell, entry.run, steps)}
     found = {r: results.validation(cell, entry, steps, r, range(rules.selection_seeds)) for r in sorted(tried)}
     return {rate: value for rate, value in found.items() if value is not None}
-
-
-def _sign(results: Results) -> int:
-    return 1 if results.primary is None or results.primary.more_is_better else -1

@@ -15,6 +15,8 @@ from sitelora.metric import Metric
 
 Scores = Mapping[str, Mapping[str, Estimate | None]]
 """By cell and row."""
+Pairs = frozenset[tuple[int, str]] | None
+"""Of seed and site; None for all."""
 
 
 def write_plots(name: str, rows: Rows, scores: Scores, primary: Metric, folder: Path) -> list[str]:
@@ -23,8 +25,12 @@ def write_plots(name: str, rows: Rows, scores: Scores, primary: Metric, folder: 
     Args:
         name: of the experiment. scores: mean of the sites asked about. primary: what they are of.
     """
+    pairs = _everywhere(rows)
     found = {
-        "curve": (_curve(rows, scores, primary), f"{primary.title} over {rows.results.asks.axis}{_same_sites(rows)}"),
+        "curve": (
+            _curve(rows, scores, primary, pairs),
+            f"{primary.title} over {rows.results.asks.axis}{_same_sites(rows, pairs)}",
+        ),
         "grid": (
             _grid(rows, primary),
             "Differences over both knobs; bold where the 95 % interval does not hold nothing",
@@ -45,7 +51,7 @@ def write_plots(name: str, rows: Rows, scores: Scores, primary: Metric, folder: 
     return shown
 
 
-def _everywhere(rows: Rows) -> frozenset[tuple[int, str]] | None:
+def _everywhere(rows: Rows) -> Pairs:
     """Return the pairs of seed and site that every cell on the axis has; None where all cells have all.
 
     With sites that a seed draws, means of other pairs would differ by whose patients they are of.
@@ -61,9 +67,8 @@ def _everywhere(rows: Rows) -> frozenset[tuple[int, str]] | None:
     return frozenset(set.intersection(*(pairs for pairs in found if pairs))) if any(found) else None
 
 
-def _same_sites(rows: Rows) -> str:
+def _same_sites(rows: Rows, pairs: Pairs) -> str:
     """Return what a curve's caption says of the sites that its points are of; empty where they are all."""
-    pairs = _everywhere(rows)
     if pairs is None:
         return ""
     sites = len({site for _, site in pairs})
@@ -73,10 +78,9 @@ def _same_sites(rows: Rows) -> str:
     )
 
 
-def _curve(rows: Rows, scores: Scores, primary: Metric) -> bytes | None:
+def _curve(rows: Rows, scores: Scores, primary: Metric, pairs: Pairs) -> bytes | None:
     asks = rows.results.asks
     lines: dict[str, dict[float, Estimate]] = {row: {} for row in asks.curve or asks.entries}
-    pairs = _everywhere(rows)
     for cell, what in asks.cells.items():
         for row, one in scores[cell].items():
             if pairs is not None and row in lines:
@@ -124,9 +128,7 @@ def _forest(rows: Rows, primary: Metric) -> bytes | None:
     groups: dict[str, dict[str, Estimate]] = {}
     for cell, what in asks.cells.items() if not asks.grid else ():
         for row, entry in asks.rows(cell).items():
-            if REFERENCE in asks.rows(cell) and row != REFERENCE and not entry.best_of:
-                terms = {f"{cell}/{row}": 1.0, f"{cell}/{REFERENCE}": -1.0}
-                one = rows.difference(terms, sites=asks.asked())
-                if one is not None:
-                    groups.setdefault(what.title, {})[row] = one
+            one = rows.above_alone(cell, row, asks.asked()) if row != REFERENCE and not entry.best_of else None
+            if one is not None:
+                groups.setdefault(what.title, {})[row] = one
     return figures.forest(groups, score=primary.title, against=REFERENCE) if groups else None

@@ -105,10 +105,12 @@ class Results:
             record = self.get(cell, entry, steps, rate, seed)
             assert record is not None
             for site, course in record["course"].items():
+                asked = bool(self.asks.newcomers) or site in self.asks.asked()
+                if not asked or not course or course[0] is None:
+                    continue
                 block = record["sites"].get(site)
-                last = block["models"][PERSONAL]["validation"] if block else course[-1] if course else None
-                counts = bool(self.asks.newcomers) or site in self.asks.asked()
-                if counts and last is not None and course and course[0] is not None:
+                last = block["models"][PERSONAL]["validation"] if block else course[-1]
+                if last is not None:
                     before = course[max(0, -(-3 * len(course) // 4) - 1)]
                     gains.append(primary.goodness(last) - primary.goodness(before))
         return statistics.fmean(gains) if gains else None

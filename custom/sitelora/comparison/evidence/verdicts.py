@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sitelora.comparison.evidence.estimate import Estimate, Seed, estimate, margin_of
-from sitelora.comparison.evidence.experiment import SAME, Claim, Entry, Protocol
+from sitelora.comparison.evidence.experiment import REFERENCE, SAME, Claim, Entry, Protocol
 from sitelora.comparison.evidence.plan import Choice, choose, preferred
 from sitelora.comparison.evidence.results import Record, Results, bytes_sent, model_of, seeds_of
 from sitelora.comparison.scores import holm
@@ -133,6 +133,16 @@ class Rows:
                 seeds.append(Seed(sites=table, fold=by_seed_fold(found, seed)))
         return estimate(seeds, patients) if seeds else None
 
+    def of(self, claim: Claim) -> Estimate | None:
+        """Return a claim's difference."""
+        return self.difference(claim.terms, over=claim.over, sites=claim.sites)
+
+    def above_alone(self, cell: str, row: str, sites: Sequence[str]) -> Estimate | None:
+        """Return how much a row is above a site alone in a cell; None where the cell has not both."""
+        if not {row, REFERENCE} <= self.results.asks.rows(cell).keys():
+            return None
+        return self.difference({f"{cell}/{row}": 1.0, f"{cell}/{REFERENCE}": -1.0}, sites=sites)
+
     def base(self, cell: str, sites: Sequence[str]) -> float | None:
         """Return the mean score of the experiment's own base over sites, every seed once; better is more.
 
@@ -155,56 +165,58 @@ def by_seed_fold(found: Mapping[tuple[str, str, float], Mapping[int, Record]], s
     return int(next(iter(found.values()))[seed]["fold"])
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Tested:
+    """A claim before the family is corrected: ``p`` is as it is, ``waits`` says why it cannot be judged yet."""
+
+    experiment: str
+    claim: Claim
+    found: Estimate | None
+    margin: float | None = None
+    p: float | None = None
+    share: float | None = None
+    waits: str = ""
+
+
 def verdicts(every: Sequence[Results], rules: Protocol) -> list[Verdict]:
     """Return the verdict on every claim of all experiments: the family is corrected as a whole, whatever has run."""
-    raw = []
-    for results in every:
-        rows = Rows(results, rules)
-        raw += [(results.name, claim, *_tested(rows, claim, rules)) for claim in results.asks.claims]
-    asks = {results.name: results for results in every}
-    more = {results.name for results in every if unsettled(results, rules)}
-    waits = [_waits(one[2], one[1], asks[one[0]], one[0] in more, rules) for one in raw]
-    primary = [number for number, one in enumerate(raw) if one[1].primary]
-    ready = {number: one[4] for number, one in enumerate(raw) if one[4] is not None and not waits[number]}
-    corrected = holm({number: ready.get(number, 1.0) for number in primary})
-    best_case = holm({number: ready.get(number, 0.0) for number in primary})  # all that are still to come hold
+    raw = [one for results in every for one in _tested(results, rules)]
+    primary = [number for number, one in enumerate(raw) if one.claim.primary]
+    ready = {number: one.p for number, one in enumerate(raw) if one.p is not None and not one.waits}
+    corrected = ready | holm({number: ready.get(number, 1.0) for number in primary})
+    best_case = ready | holm({number: ready.get(number, 0.0) for number in primary})  # all that are to come hold
     found = []
-    for number, (name, claim, difference, margin, _, share) in enumerate(raw):
-        told = corrected[number] if claim.primary and number in ready else ready.get(number)
-        words = waits[number] or _words(claim, difference, margin, told, share, rules)
-        if claim.primary and number in ready and _below(best_case[number], rules) and not _below(told, rules):
+    for number, one in enumerate(raw):
+        told = corrected[number] if number in ready else None
+        words = one.waits or _words(one, told, rules)
+        if number in ready and words != _words(one, best_case[number], rules):
             words = OTHERS
-        one = {"margin": margin, "bytes_share": share, "words": words}
-        found.append(Verdict(claim=claim, experiment=name, found=difference, p=told, **one))  # type: ignore[arg-type]
+        found.append(
+            Verdict(
+                claim=one.claim,
+                experiment=one.experiment,
+                found=one.found,
+                p=told,
+                margin=one.margin,
+                bytes_share=one.share,
+                words=words,
+            )
+        )
     return found
 
 
-def _below(p: float | None, rules: Protocol) -> bool:
-    return p is not None and p < rules.alpha
-
-
 def unsettled(results: Results, rules: Protocol) -> bool:
-    """Say whether further seeds are asked for: a primary difference is below two standard errors, and these are above
-    what counts as settled, while there are fewer seeds than there may be.
+    """Say whether further seeds are asked for: a primary difference is unsure, while there are fewer seeds than there
+    may be.
     """
-    rows, most = Rows(results, rules), seeds_of(results.asks, rules)[1]
-    for claim in results.asks.claims:
-        if claim.primary and claim.kind != SAME:
-            found = rows.difference(claim.terms, over=claim.over, sites=claim.sites)
-            if found is not None and found.error is not None and found.seeds < most:
-                twice = 2 * found.error
-                if abs(found.mean) < twice and twice > rules.settled:
-                    return True
-    return False
+    rows = Rows(results, rules)
+    return any(_asks_for_more(rows, claim, rows.of(claim)) for claim in results.asks.claims)
 
 
-def _waits(found: Estimate | None, claim: Claim, results: Results, more: bool, rules: Protocol) -> str:
-    """Return why a claim is not judged yet though there are runs: seeds are missing, or more are asked for."""
-    if found is None:
-        return ""
-    if found.seeds < seeds_of(results.asks, rules)[0]:
-        return PART
-    return MORE if claim.primary and more else ""
+def _asks_for_more(rows: Rows, claim: Claim, found: Estimate | None) -> bool:
+    most = seeds_of(rows.results.asks, rows.rules)[1]
+    counts = claim.primary and claim.kind != SAME
+    return counts and found is not None and found.seeds < most and found.unsure(rows.rules.settled)
 
 
 def same(found: Estimate, gain: float, rules: Protocol) -> tuple[float | None, float | None]:
@@ -224,23 +236,34 @@ def same_in_words(margin: float | None, p: float | None, rules: Protocol) -> str
     return HELD if p is not None and p < rules.alpha else "did not hold: not shown to be equal"
 
 
-def _tested(
-    rows: Rows, claim: Claim, rules: Protocol
-) -> tuple[Estimate | None, float | None, float | None, float | None]:
-    """Return difference, margin, uncorrected p and share of bytes."""
-    found = rows.difference(claim.terms, over=claim.over, sites=claim.sites)
-    if found is None:
-        return None, None, None, None
-    share = _bytes_share(rows, claim)
+def _tested(results: Results, rules: Protocol) -> list[_Tested]:
+    """Return an experiment's claims with what is found of each, and why it has to wait."""
+    rows, fewest = Rows(results, rules), seeds_of(results.asks, rules)[0]
+    claims = [(claim, rows.of(claim)) for claim in results.asks.claims]
+    more = any(_asks_for_more(rows, claim, found) for claim, found in claims)
+    tested = []
+    for claim, found in claims:
+        one = _Tested(experiment=results.name, claim=claim, found=found, waits="" if found else OPEN)
+        if found is not None:
+            one = replace(one, share=_bytes_share(rows, claim), **_test(rows, claim, found))
+            if found.seeds < fewest or (more and claim.primary):
+                one = replace(one, waits=PART if found.seeds < fewest else MORE)
+        tested.append(one)
+    return tested
+
+
+def _test(rows: Rows, claim: Claim, found: Estimate) -> dict[str, Any]:
+    """Return p, and of an equality the margin; why it waits where that cannot be known."""
     if claim.kind != SAME:
-        return found, None, found.differs(), share
+        return {"p": found.differs()}
     against = {term: -weight for term, weight in claim.terms.items() if weight < 0}
     reference = rows.difference(against, over=sum(against.values()), sites=claim.sites)
     bases = [rows.base(term.partition("/")[0], claim.sites) for term in against]
     if reference is None or None in bases:
-        return found, math.nan, None, share
+        return {"waits": NO_BASE}
     gain = reference.mean - statistics.fmean(base for base in bases if base is not None)
-    return found, *same(found, gain, rules), share
+    margin, p = same(found, gain, rows.rules)
+    return {"margin": margin, "p": p}
 
 
 def _bytes_share(rows: Rows, claim: Claim) -> float | None:
@@ -253,22 +276,14 @@ def _bytes_share(rows: Rows, claim: Claim) -> float | None:
     return statistics.fmean(sent[True]) / statistics.fmean(sent[False])
 
 
-def _words(
-    claim: Claim,
-    found: Estimate | None,
-    margin: float | None,
-    p: float | None,
-    share: float | None,
-    rules: Protocol,
-) -> str:
-    if found is None:
-        return OPEN
-    if claim.bytes_at_most is not None and (share is None or share > claim.bytes_at_most):
+def _words(one: _Tested, p: float | None, rules: Protocol) -> str:
+    """Return what became of a claim that need not wait, at a p."""
+    if one.claim.bytes_at_most is not None and (one.share is None or one.share > one.claim.bytes_at_most):
         return "did not hold: too many bytes"
-    if claim.kind == SAME:
-        return NO_BASE if margin is not None and math.isnan(margin) else same_in_words(margin, p, rules)
+    if one.claim.kind == SAME:
+        return same_in_words(one.margin, p, rules)
     if p is None:
         return FEW
     if p >= rules.alpha:
         return APART
-    return HELD if found.mean > 0 else REVERSED
+    return HELD if one.found is not None and one.found.mean > 0 else REVERSED

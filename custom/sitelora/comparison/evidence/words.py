@@ -49,12 +49,13 @@ def plain_lines(rows: Rows, found: Sequence[Verdict], where: str = "../..") -> l
         return ["**Would my hospital gain?** Not known yet: the runs that answer it are not all made."]
     one = first.found
     told = f"{first.claim.text}: {claim_text(first, rows.rules)} {primary.title} ({first.words})"
-    if _against_alone(first):
+    alone = _against_alone(first)
+    if alone:
         word = {HELD: "Yes, here", REVERSED: "No, here it loses"}.get(first.words, "Not shown here")
         told = f"{word}. {told}"
     else:
         told = f"This experiment does not ask that; it asks how methods differ. {told}"
-    by = " by this method" if first.claim.paper and _against_alone(first) else ""
+    by = " by this method" if first.claim.paper and alone else ""
     announced = sum(one.claim.primary for one in found)
     kind = {0: "exploratory, no question of it was announced", 1: "the announced main question"}.get(
         announced, f"one of {announced} announced questions"
@@ -65,7 +66,7 @@ def plain_lines(rows: Rows, found: Sequence[Verdict], where: str = "../..") -> l
         f"{count_text(one.seeds, 'repetition')}, p {p_text(first.p) or 'n/a'}; {kind}. Other hospitals, scanners and "
         "tasks may differ from these.",
         _leaves(rows, first, where),
-        *_without(rows, first),
+        *(_without(rows, first) if alone else []),
     ]
     return ["\n".join(f"- {line}" for line in lines)]
 
@@ -80,7 +81,7 @@ def _without(rows: Rows, verdict: Verdict) -> list[str]:
     """Return what a network other than the adapted one does alone, against what a claim says is above a site alone."""
     asks, claim = rows.results.asks, verdict.claim
     more = {term: weight for term, weight in claim.terms.items() if weight > 0}
-    for row, entry in asks.entries.items() if _against_alone(verdict) else ():
+    for row, entry in asks.entries.items():
         if entry.bundle and all(row in asks.rows(term.partition("/")[0]) for term in more):
             terms = {f"{term.partition('/')[0]}/{row}": weight for term, weight in more.items()}
             found = rows.difference(
