@@ -155,6 +155,7 @@ def _cut(job: Path) -> None:
 
 
 _CODE = f"$__import__('pathlib').Path('{PAYLOAD}').touch()"
+_SHARES = "method#encoder_shares"
 _HOCON = 'executors: [{tasks: ["*"], executor: {path: "subprocess.Popen"}}]'
 _NVFLARE = "nvflare.app_common."
 _DOCKER = {"site-1": {"docker": {"image": "somebody/else"}}}
@@ -176,6 +177,7 @@ def _hostile() -> Iterator[tuple[str, str, Change, str]]:
     yield "another dataset", "data that is not part of the study", _says(dataset="lungs"), "datasets"
     yield "dataset by path", "a folder outside of the data", _says(dataset="../../etc"), "job"
     yield "another method", "a method that shares every tensor", _sets(method="fedavg_all"), "methods"
+    yield "another factor", "the agreed method, by whose argument more travels", _sets(**{_SHARES: "A"}), "methods"
     yield "method by module", "a function of any module", _sets(method="subprocess.check_output"), "methods job"
     yield "many rounds", "a hundred thousand answers", _says(rounds=100_000), "most_rounds"
     yield "no clip", "updates as they are", _wire(clip_norm=None, noise_std=0.0), "largest_clip_norm"
@@ -188,7 +190,7 @@ def _hostile() -> Iterator[tuple[str, str, Change, str]]:
     yield "linked job file", "a file elsewhere at the site", _linked, "other_files"
     yield "site code", "a module of the job", _file("custom/evil.py"), "site_code"
     yield "sitecustomize", "code as Python starts", _file("custom/sitecustomize.py"), "site_code"
-    yield "decomposers", "code before any component", _file("custom/decomposer_module/x.py"), "site_code"
+    yield "decomposers", "code before any component", _file("custom/nvflare_decomposers/x.py"), "site_code"
     yield "custom folder", "no class list", lambda job: (job / "app" / "custom").mkdir(), "site_code"
     yield "hidden code", "a hidden file beside the note", _file("custom/.x.py"), "site_code"
     yield "other file", "a file for later", _file("config/notes.py"), "other_files"

@@ -8,34 +8,41 @@ a component is built, at ``BEFORE_BUILD_COMPONENT``, NVFlare lets a component of
 
 from __future__ import annotations
 
+import json
 import logging
+from pathlib import Path
 
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_component import FLComponent
-from nvflare.apis.fl_constant import FLContextKey
+from nvflare.apis.fl_constant import FLContextKey, WorkspaceConstants
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.fl_exception import UnsafeComponentError
 from nvflare.apis.job_def import JobMetaKey
 from nvflare.apis.job_launcher_spec import JobHandleSpec, JobLauncherSpec
 from nvflare.apis.workspace import Workspace
 
+from sitelora.flare.server_commands import restrict_commands
 from sitelora.flare.site_config import job_files, site_file
 from sitelora.policy.judge import refusal
 from sitelora.policy.site_policy import Policy
 
 logger = logging.getLogger(__name__)
 
+_META = WorkspaceConstants.JOB_META_FILE
+
 
 class JobJudge(FLComponent):
     """Refuses a job that the policy in ``local/sitelora.json`` does not allow; fails closed."""
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Judge the job; NVFlare tells of what is raised here only where it asks for it.
+        """Judge the job, and put a server's commands under rules; NVFlare tells of what is raised only where it asks.
 
         Raises:
             UnsafeComponentError: before something is built, with every reason.
         """
-        if event_type == EventType.BEFORE_BUILD_COMPONENT:
+        if event_type == EventType.SYSTEM_BOOTSTRAP:
+            restrict_commands()
+        elif event_type == EventType.BEFORE_BUILD_COMPONENT:
             reasons = _reasons(fl_ctx, fl_ctx.get_prop(FLContextKey.CURRENT_JOB_ID))
             if reasons:
                 raise UnsafeComponentError(reasons)
@@ -69,6 +76,21 @@ def _reasons(fl_ctx: FLContext, job_id: str | None) -> str:
     try:
         workspace = fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT) or fl_ctx.get_engine().get_workspace()
         assert isinstance(workspace, Workspace)
+        if twins := _folders_of(workspace, str(job_id)) - {str(job_id)}:
+            return f"the job is refused: {', '.join(sorted(twins))} says in {_META} that it is the same one, {job_id}"
         return refusal(job_files(workspace, str(job_id)), Policy.read(site_file(workspace)))
     except Exception as error:
         return f"the job is refused, because this site could not judge it: {error}"
+
+
+def _folders_of(workspace: Workspace, job_id: str) -> set[str]:
+    """Return the folders of the kit that say they hold a job: a server may start one where another was judged."""
+    return {file.parent.name for file in Path(workspace.get_root_dir()).glob(f"*/{_META}") if _said_id(file) == job_id}
+
+
+def _said_id(file: Path) -> object:
+    """Return the id that a job's meta.json says; None where it cannot be read, as NVFlare starts no such job."""
+    try:
+        return json.loads(file.read_bytes()).get(JobMetaKey.JOB_ID.value)
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None

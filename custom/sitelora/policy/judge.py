@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sitelora.bundle import bundle_names
+from sitelora.declared import METHOD
 from sitelora.federation.job import JOB_FILE, Job
 from sitelora.federation.job_folder import CLIENT_CONFIG, MARKER, SERVER_CONFIG
 from sitelora.federation.run_folder import AUDIT
@@ -172,8 +173,9 @@ def _no_round_within(job: Job, largest: float) -> str:
 
 
 def _method(job: Job, allowed: Sequence[str]) -> Iterator[Reason]:
-    named = job.settings.get("method")
-    if named is None and OWN in allowed:
+    named = job.settings.get(METHOD)
+    arguments = [key for key in job.settings if key.startswith(f"{METHOD}#")]
+    if named is None and OWN in allowed and not arguments:
         return
     from sitelora.method_registry import own_name  # torch and MONAI, only where they are needed
     from sitelora.settings import own_method
@@ -182,6 +184,30 @@ def _method(job: Job, allowed: Sequence[str]) -> Iterator[Reason]:
     name = own if named is None else own_name(named) if isinstance(named, str) else short(named)
     if name not in allowed and not (OWN in allowed and name == own):
         yield Reason("methods", f"{name}, allowed are {_listed(allowed)} (the bundle's own is {own})")
+    elif arguments and (why := _more_travels(job, arguments)):
+        yield Reason("methods", f"{name}: {why}")
+
+
+def _more_travels(job: Job, arguments: Sequence[str]) -> str:
+    """Return what a method shares only by a job's arguments: the policy has agreed to its name, so to its defaults."""
+    from sitelora.settings import read_settings
+
+    module = str(job.settings.get(METHOD, "")).rpartition(".")[0]
+    usual = {key: value for key, value in job.settings.items() if key not in arguments}
+    try:
+        asked, agreed = (
+            read_settings(job.bundle, values, sites=job.sites, own_methods=(module,)).method
+            for values in (job.settings, usual)
+        )
+    except ValueError as error:
+        return str(error)
+    more = {*asked.share.shared, *asked.program.companions} - {*agreed.share.shared, *agreed.program.companions}
+    if not more:
+        return ""
+    return (
+        f"with {', '.join(arguments)} {', '.join(sorted(more)[:3])} would travel{' and more' if len(more) > 3 else ''}, "
+        "which without arguments stay; a method's name in the policy stands for what it shares by default"
+    )
 
 
 def _listed(allowed: Sequence[str]) -> str:
