@@ -8,6 +8,8 @@ from sitelora.value_kinds import did_you_mean
 
 EMBEDDED = "embedded"
 """As a bundle's ``base``, and in a site's policy: the weights that the installed package brings."""
+PUBLISHED = "published"
+"""In a site's policy: any base that a job names, but no model that a federation left and no file of the site's home."""
 _PACKAGE = Path(__file__).resolve().parent
 
 

@@ -117,7 +117,9 @@ def test_no_role_has_a_right_to_a_shell() -> None:
                 assert not allowed, (role, command, org)
 
 
-@pytest.mark.parametrize("name", ["local", "startup", "state", "", None, "../local", 7, JOB_ID.upper(), f"{{{JOB_ID}}}"])
+@pytest.mark.parametrize(
+    "name", ["local", "startup", "state", "", None, "../local", 7, JOB_ID.upper(), f"{{{JOB_ID}}}"]
+)
 @pytest.mark.parametrize("topic", [TrainingTopic.DELETE_RUN, TrainingTopic.DEPLOY, TrainingTopic.START_JOB])
 def test_a_job_is_no_other_folder_of_the_kit(site: SiteProcess, topic: str, name: object) -> None:
     headers = {RequestHeader.JOB_ID: name, RequestHeader.JOB_META: {"job_id": name}}

@@ -48,7 +48,7 @@ def test_a_site_says_what_is_not_as_the_level_has_it(tmp_path: Path) -> None:
         ({"level": "open", "components": ["sitelora."]}, "a prefix would allow everything below it"),
         ({"level": "open", "components": "sitelora.flare.executor.SiteExecutor"}, "expected a list"),
         ({"level": "open", "bases": ["sam_vit_b_01ec64.pth"]}, "64 digits of 0-9 and a-f as sha256sum prints them"),
-        ({"level": "open", "bases": ["A" * 64]}, "expected 'embedded' or the sha256"),
+        ({"level": "open", "bases": ["A" * 64]}, "expected 'embedded', 'published' or the sha256"),
     ],
 )
 def test_what_cannot_be_meant_is_an_error_that_says_what_was(policy: Any, told: str, tmp_path: Path) -> None:

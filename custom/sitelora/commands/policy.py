@@ -75,21 +75,22 @@ def policy_table(policy: Policy) -> str:
 
 def _check(args: argparse.Namespace) -> int:
     from sitelora.commands import CommandError
-    from sitelora.policy.desk import judge_folder
+    from sitelora.policy.desk import judge_folder, judged_at_the_site
 
     if not args.job.is_dir():
         raise CommandError(f"found no folder {args.job}, expected a job folder; `sitelora job NAME` writes one")
     policy = _policy(args)
     reasons = judge_folder(args.job, policy, submitter=args.submitter)
+    left = judged_at_the_site(args.job, policy)
     if args.json:
         told = [{"rule": one.rule, "found": one.text} for one in reasons]
         answer = {"job": args.job.name, "level": policy.level, "allowed": not reasons, "reasons": told}
-        print(json.dumps({**answer, "judged_at_the_site": ["bases"] if policy.bases is not None else []}, indent=1))
+        print(json.dumps({**answer, "judged_at_the_site": left}, indent=1))
         return 1 if reasons else 0
     print(f"{args.job}: {'refused' if reasons else 'allowed'} (level {policy.level})")
     for one in reasons:
         print(f"  {one}")
-    if policy.bases is not None:
-        allowed = ", ".join(policy.bases) or "none"
+    if left:
+        allowed = ", ".join(policy.bases or ()) or "none"
         print(f"  bases: the site compares its base's file when it begins, which a desk cannot; allowed: {allowed}")
     return 1 if reasons else 0

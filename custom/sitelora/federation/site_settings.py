@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from monai.bundle import ConfigParser
 from torch import Tensor
 
-from sitelora.bundle import EMBEDDED
 from sitelora.data.views import require_views
+from sitelora.federation.allowed_base import refused_base
 from sitelora.networks.compiled import require_compiler
 from sitelora.networks.devices import usable_device
 from sitelora.networks.precision import resolve_precision
-from sitelora.networks.tensor_file import file_of, file_sha256
 from sitelora.settings import RunSettings, read_settings
 from sitelora.sharing.bounds import ExitBounds
 from sitelora.sharing.wire import WireFormat
@@ -124,7 +123,9 @@ def require_usable(settings: SiteSettings, parser: ConfigParser) -> None:
         require_machine(parser)
     except SiteError as error:
         raise SiteError(f"site {settings.site}: {error}", code=error.code) from error
-    require_allowed_base(settings.site, parser, settings.bases)
+    why = refused_base(parser, settings.bases, home=settings.home, named_by_site="base" in settings.site_values)
+    if why:
+        raise SiteError(f"site {settings.site}: bases: {why}", code="base_missing")
 
 
 def require_machine(parser: ConfigParser) -> None:
@@ -148,38 +149,6 @@ def require_machine(parser: ConfigParser) -> None:
         except ValueError as error:
             raise SiteError(str(error), code="compiler_missing") from error
     require_views(views=int(parser.get("views", 0)), prefix_cache=bool(parser.get("prefix_cache", False)))
-
-
-def require_allowed_base(site: str, parser: ConfigParser, bases: Sequence[str] | None) -> None:
-    """Refuse a base that the site's policy does not list, before a network is built on it.
-
-    Adapters are only as harmless as what they stand on: a base can be made so that they carry pictures
-    (``benchmarks/attacks/imprint.py``). Seeded random values are nobody's, and stay allowed.
-
-    Args:
-        site: its name. parser: of the bundle's train.json, with the values of the run, the site's own among them.
-        bases: ``embedded`` or the sha256 of a checkpoint's file; None for anything.
-
-    Raises:
-        SiteError: says what was found and what to set; its code is that of a base that is not there, because a job may
-            name any path and must not learn which files a site has.
-    """
-    base = parser["base"]
-    if bases is None or base is None:
-        return
-    if base == EMBEDDED:
-        found, told = EMBEDDED, str(base)
-    else:
-        path = file_of(str(base), str(parser["arch"]))
-        found = file_sha256(path) if path.is_file() else "no file"  # of a device there is no end
-        told = f"{base} (sha256: {found})"
-    if found not in bases:
-        raise SiteError(
-            f"site {site}: bases: the network would stand on {told}, this site's policy allows "
-            f"{', '.join(bases) or 'none'}; compare the sha256 with the publisher's before you add it to bases in the "
-            "policy of local/sitelora.json, or set a base of your own among its settings",
-            code="base_missing",
-        )
 
 
 @dataclass(frozen=True)

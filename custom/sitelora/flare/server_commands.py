@@ -74,7 +74,9 @@ def refused(req: Message, engine: Any) -> str:
     """
     job_id = req.get_header(RequestHeader.JOB_ID)
     if not _is_id(job_id):
-        return f"found {job_id!r:.60} as a job's id, expected a UUID as NVFlare gives them: it names a folder of the kit"
+        return (
+            f"found {job_id!r:.60} as a job's id, expected a UUID as NVFlare gives them: it names a folder of the kit"
+        )
     meta = req.get_header(RequestHeader.JOB_META)
     if req.topic in _PLACES_A_JOB:
         said = meta.get(JobMetaKey.JOB_ID.value) if isinstance(meta, dict) else None

@@ -9,6 +9,7 @@ import pickle
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -110,6 +111,21 @@ def read_tensors(path: Path, *, tables: tuple[str, ...] = ()) -> tuple[dict[str,
             "dtype, as they are published: fetch the file again, or convert it"
         )
     return {name: value.to(torch.float32) for name, value in loaded.items()}, made_as
+
+
+def is_left_by_federation(path: Path) -> bool:
+    """Say whether a file is a model as a federation leaves it, by what it holds; what cannot be read is none.
+
+    Args:
+        path: of a file that is there; read as a map, so that a large one takes no memory.
+    """
+    if path.suffix == _SUFFIX:
+        return False
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    except _UNREADABLE:
+        return False
+    return isinstance(loaded, dict) and isinstance(loaded.get(MADE), dict)
 
 
 def require_merged(tensors: Mapping[str, Tensor], network: nn.Module, path: Path) -> None:

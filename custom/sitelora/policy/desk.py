@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sitelora.bundle import BundleNotFoundError
+from sitelora.bundle import PUBLISHED, BundleNotFoundError
 from sitelora.federation.job import Job
 from sitelora.policy.job_files import JobFiles
 from sitelora.policy.judge import Reason, judge
@@ -28,3 +28,20 @@ def judge_folder(folder: Path, policy: Policy, *, submitter: str = "") -> list[R
         except (SettingsError, BundleNotFoundError) as error:
             reasons.append(Reason("job", str(error)))
     return list(dict.fromkeys(reasons))
+
+
+def judged_at_the_site(folder: Path, policy: Policy) -> list[str]:
+    """Return the rules that a desk cannot judge, because what they are about lies at the site.
+
+    Args:
+        folder: of the job. policy: of the site.
+    """
+    if policy.bases is None:
+        return []
+    named = False
+    for files in JobFiles.in_folder(folder):
+        try:
+            named |= "base" in Job.read(files.job_file).settings
+        except SettingsError:
+            continue
+    return ["bases"] if named or PUBLISHED not in policy.bases else []

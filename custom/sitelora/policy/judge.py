@@ -204,9 +204,10 @@ def _more_travels(job: Job, arguments: Sequence[str]) -> str:
     more = {*asked.share.shared, *asked.program.companions} - {*agreed.share.shared, *agreed.program.companions}
     if not more:
         return ""
+    named = ", ".join(sorted(more)[:3]) + (" and more" if len(more) > 3 else "")
     return (
-        f"with {', '.join(arguments)} {', '.join(sorted(more)[:3])} would travel{' and more' if len(more) > 3 else ''}, "
-        "which without arguments stay; a method's name in the policy stands for what it shares by default"
+        f"with {', '.join(arguments)} {named} would travel, which without arguments stay; a method's name in the policy "
+        "stands for what it shares by default"
     )
 
 

@@ -14,7 +14,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sitelora.bundle import EMBEDDED
+from sitelora.bundle import EMBEDDED, PUBLISHED
 from sitelora.home import site_policy
 from sitelora.typed_json import TypedJsonError, from_json
 from sitelora.value_kinds import did_you_mean, require_choices, short
@@ -50,7 +50,8 @@ class Policy:
     Attributes:
         level: the shipped one that it starts from.
         bundles, federations, datasets: names that a job may have. methods: names too, ``own`` is the bundle's own.
-        bases: what a network may stand on: ``embedded``, or the sha256 of a checkpoint's file, as its publisher has it.
+        bases: what a network may stand on: ``embedded``, ``published`` (anything that no federation left, and what the
+            site itself names), or the sha256 of a checkpoint's file, as its publisher has it.
         components: classes that a job's configurations may name, by full name. filters: the same of its filters.
         site_code: "none": no ``app/custom`` at all; "marker": one with this package's own note and nothing else;
             "any". other_files: whether a job may hold files beside its configurations.
@@ -91,10 +92,10 @@ class Policy:
             if isinstance(value, int | float) and value < 0:
                 raise ValueError(f"policy: {each.name} is {value}, expected 0 or more, or null")
         for one in self.bases or ():
-            if one != EMBEDDED and not _SHA256.fullmatch(one):
+            if one not in (EMBEDDED, PUBLISHED) and not _SHA256.fullmatch(one):
                 raise ValueError(
-                    f"policy: bases: found {short(one)}, expected {EMBEDDED!r} or the sha256 of a checkpoint's file, "
-                    "64 digits of 0-9 and a-f as sha256sum prints them"
+                    f"policy: bases: found {short(one)}, expected {EMBEDDED!r}, {PUBLISHED!r} or the sha256 of a "
+                    "checkpoint's file, 64 digits of 0-9 and a-f as sha256sum prints them"
                 )
         for name in ("components", "filters"):
             for one in getattr(self, name) or ():
