@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from sitelora import __version__
 from sitelora.commands import commands
+from sitelora.commands._terminal import shown
 from sitelora.federation.refusals import readable
 from sitelora.late_imports import import_late
 
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if args.debug:
             raise
-        print(f"sitelora {args.command}: {readable(error)}", file=sys.stderr)
+        print(f"sitelora {args.command}: {shown(readable(error))}", file=sys.stderr)
         return NOT_POSSIBLE
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
+from sitelora.federation.files import file_sha256
 from sitelora.labelling.as_exported import NotServedError, changed, choose
-from sitelora.model_export.versions import bundles_in
+from sitelora.model_export.versions import Version, bundles_in
 
 SERVED = ("iat_prostate_site-1_segmentation", "iat_prostate_site-2_segmentation")
 OLDER = "iat_prostate_site-1_20261126_segmentation"
@@ -142,3 +143,80 @@ def test_where_nothing_is_to_be_shown_the_next_step_is_told(exported: Path, tmp_
     (tmp_path / "empty").mkdir()
     with pytest.raises(NotServedError, match="no exported model in"):
         choose(tmp_path / "empty")
+
+
+@pytest.fixture
+def bundle(two_sites: Path, tmp_path: Path) -> Version:
+    """A copy of one bundle, for changes that its hashes do not tell."""
+    shutil.copytree(two_sites / SERVED[0], tmp_path / "root" / SERVED[0])
+    return next(bundles_in(tmp_path / "root"))
+
+
+def forged(bundle: Version, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a config, and the hash of it that lies beside it."""
+    config = bundle.folder / "configs" / "inference.json"
+    edited(config, change)
+    told = {"inference_sha256": file_sha256(config)}
+    edited(bundle.folder / "configs" / "metadata.json", lambda content: content["sitelora"].update(told))
+
+
+def touches(mark: Path) -> str:
+    return f"$False if not __import__('pathlib').Path('{mark}').touch() else 0"
+
+
+@pytest.mark.parametrize(
+    ("where", "change"),
+    [
+        ("network_def#_disabled_", lambda config, code: config["network_def"].update(_disabled_=code)),
+        ("network_def#arch", lambda config, code: config["network_def"].update(arch=code)),
+        ("network_def#_target_", lambda config, code: config["network_def"].update(_target_="os.system")),
+        ("imports", lambda config, code: config["imports"].append(code)),
+        ("imports#0", lambda config, code: config["imports"].__setitem__(0, code)),
+        ("image_size", lambda config, code: config.update(image_size=code)),
+        ("output_dir", lambda config, code: config.update(output_dir=code)),
+        ("dataset_dir", lambda config, code: config.update(dataset_dir="$str(data_root() / 'a' / 'b' / '..')")),
+        ("inferer#overlap", lambda config, code: config["inferer"].update(overlap=code)),
+        ("evaluator#amp", lambda config, code: config["evaluator"].update(amp={"_target_": "os.getcwd"})),
+        ("inferer#roi_size", lambda config, code: config["inferer"].update(roi_size="%/etc/passwd")),
+        ("more", lambda config, code: config.update(more=1)),
+    ],
+)
+def test_code_of_another_is_refused_and_not_run_although_its_hash_fits(
+    bundle: Version, tmp_path: Path, where: str, change: Callable[[dict[str, Any], str], object]
+) -> None:
+    mark = tmp_path / "ran"
+    forged(bundle, lambda config: change(config, touches(mark)))
+    assert where in changed(next(bundles_in(bundle.folder.parent)))
+    assert not mark.exists()
+
+
+def test_numbers_of_a_config_are_an_exports_own(bundle: Version) -> None:
+    """An older SiteLoRA may have had others; they are values."""
+    forged(bundle, lambda config: config["inferer"].update(sw_batch_size=2))
+    assert changed(next(bundles_in(bundle.folder.parent))) == ""
+
+
+@pytest.mark.parametrize("name", ["torch.py", "scripts/__init__.py", "configs/inference.yaml", "models/model.ts"])
+def test_what_no_export_writes_is_refused(bundle: Version, name: str) -> None:
+    """MONAI Label puts a bundle's folder first on the search path."""
+    file = bundle.folder / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("raise SystemExit")
+    assert f"it holds {name}, which no export does" in changed(bundle)
+
+
+def test_what_a_desktop_leaves_is_no_reason(bundle: Version) -> None:
+    (bundle.folder / ".DS_Store").write_text("x")
+    assert changed(bundle) == ""
+
+
+def test_another_logging_conf_is_refused(bundle: Version) -> None:
+    """Python evaluates what it says as a handler's class."""
+    (bundle.folder / "configs" / "logging.conf").write_text("[loggers]\nkeys=root\n")
+    assert "logging.conf is not that of the installed bundle" in changed(bundle)
+
+
+@pytest.mark.parametrize("text", ["[]", "7", "[" * 5000])
+def test_a_config_that_is_no_object_is_refused(bundle: Version, text: str) -> None:
+    (bundle.folder / "configs" / "inference.json").write_text(text)
+    assert "export it again" in changed(bundle)

@@ -215,3 +215,12 @@ def test_labels_that_monai_would_act_on_are_refused(
     torch.save(content, run / "site-1" / "models" / "personal.pt")
     with pytest.raises(ValueError, match="names of labels"):
         export_model(ModelOfRun.find(run, "site-1"), tmp_path / "out")
+
+
+@pytest.mark.parametrize("dataset", ["x' if not print() else 'x", "../prostate", "a b"])
+def test_a_servers_record_puts_no_text_into_a_config(dataset: str, runs: list[Path], tmp_path: Path) -> None:
+    run = shutil.copytree(runs[0], tmp_path / runs[0].parent.name / runs[0].name)
+    record = run / "server" / "result.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "dataset": dataset}))
+    with pytest.raises(ExportError, match=r"dataset .*: expected 1 to 63 letters"):
+        ModelOfRun.find(run, "site-1")

@@ -96,3 +96,49 @@ def test_the_commands(folder: Path, runs: list[Path], capsys: pytest.CaptureFixt
     ):
         assert main(words) == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("line", "{home}/a"),
+        ("line", "../a"),
+        ("task", "/../.ssh"),
+        ("task", "a/b"),
+        ("line", ""),
+        ("date", "/x"),
+        ("task", 7),
+    ],
+)
+def test_a_bundle_from_elsewhere_does_not_say_where_it_is_served(
+    folder: Path, tmp_path: Path, key: str, value: object
+) -> None:
+    told = value.format(home=tmp_path) if isinstance(value, str) else value
+    first, second = versions_in(folder)
+    metadata = json.loads((first.folder / "configs" / "metadata.json").read_text())
+    metadata["sitelora"][key] = told
+    (first.folder / "configs" / "metadata.json").write_text(json.dumps(metadata))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(VersionError, match=f"no version is called.*there are: {second.name}"):
+        serve(folder, first.name)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_no_export_writes_is_not_served_with_it(folder: Path, tmp_path: Path) -> None:
+    first, _ = versions_in(folder)
+    (first.folder / "torch.py").write_text("raise SystemExit")
+    (tmp_path / "secret").write_text("secret")
+    (first.folder / "docs" / "more.md").symlink_to(tmp_path / "secret")
+    copy, _ = serve(folder, first.name)
+    assert {path.name for path in copy.folder.rglob("*")}.isdisjoint({"torch.py", "more.md"})
+    assert (copy.folder / "golden").is_dir()
+
+
+def test_a_link_in_the_place_of_what_is_served_is_refused(folder: Path, tmp_path: Path) -> None:
+    first, _ = versions_in(folder)
+    shutil.rmtree(folder / LINE)
+    (tmp_path / "elsewhere").mkdir()
+    (folder / LINE).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(VersionError, match="is a link"):
+        serve(folder, first.name)
+    assert list((tmp_path / "elsewhere").iterdir()) == []

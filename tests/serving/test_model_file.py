@@ -177,6 +177,9 @@ def test_what_serving_needs_must_be_said_and_only_plain_values_are() -> None:
         ("federation", "%configs/train.json"),
         ("trained_on", {"channels": [1], "lower": [0.0], "upper": [1.0, 2.0], "narrowest": 1.0, "voxel_mm": []}),
         ("labels", {"one": "prostate"}),
+        *(("federation", name) for name in ("x' or 'y", "../other", "a b", "", 7)),
+        ("uid", "a/x"),
+        ("site", "site-1\n"),
     ],
 )
 def test_a_value_that_a_config_would_act_on_is_refused_before_one_is_parsed(

@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Verify, or print what the server has."""
+    from sitelora.commands._terminal import shown
     from sitelora.commands.report import find_run
     from sitelora.federation.receipts import manifest_for
     from sitelora.federation.run_folder import RunFolder
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         told = {site: [_told(one) for one in each] for site, each in reports.items()}
         print(json.dumps(told, indent=1))
     else:
-        print("\n\n".join(_words(site, one) for site, each in reports.items() for one in each))
+        print(shown("\n\n".join(_words(site, one) for site, each in reports.items() for one in each)))
     return 1 if any(one.problems for each in reports.values() for one in each) else 0
 
 

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check one folder."""
     from sitelora.commands._progress import CaseProgress
+    from sitelora.commands._terminal import printable
     from sitelora.data.check import check_folder, format_check
 
     needs = None
@@ -48,9 +49,3 @@ def run(args: argparse.Namespace) -> int:
 
 def _named(sites: list[str]) -> str:
     return f"; mend {', '.join(sites)}" if sites else ""
-
-
-def printable(text: str) -> str:
-    """Return text that this terminal can show; a file's name may hold anything."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -62,12 +62,13 @@ def run(args: argparse.Namespace) -> int:
     terminal = sys.stdout
 
     def ready() -> None:
+        from sitelora.commands._terminal import shown
         from sitelora.commands.status import table
 
         rows = [[each.name, f"site {each.told['site']}", each.told["date"], each.score_text] for each in chosen.models]
         said = [f"MONAI Label is at {app.url}", table(rows), *chosen.passed_over]
         said.append(f"images: {app.studies}; log: {app.log}; Ctrl-C stops it")
-        print("\n".join(said), file=terminal, flush=True)
+        print(shown("\n".join(said)), file=terminal, flush=True)
 
     serve(app, ready)
     print("stopped", file=terminal)

@@ -23,13 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """List the versions, or serve one."""
     from sitelora.commands import CommandError
+    from sitelora.commands._terminal import one_line
     from sitelora.model_export.versions import serve, served_in, versions_in
 
     if not args.folder.is_dir():
         raise CommandError(f"{args.folder} is no folder; `sitelora export RUN --site NAME --out DIR` makes one")
     if args.serve is not None:
         copy, restart = serve(args.folder, args.serve)
-        print(f"{copy.folder} is now {args.serve}")
+        print(one_line(f"{copy.folder} is now {args.serve}"))
         if restart:
             print("start MONAI Label anew: the network is another one")
         return 0

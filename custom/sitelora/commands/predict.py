@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict the images."""
     from sitelora.commands._progress import CaseProgress
-    from sitelora.commands.check import printable
+    from sitelora.commands._terminal import printable
     from sitelora.serving.many_images import predict_many
     from sitelora.serving.outputs import Wanted
 
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 def line(case: Case) -> str:
     """Return what is said of one case: one line, that a file's name cannot break."""
-    from sitelora.commands.status import one_line
+    from sitelora.commands._terminal import one_line
 
     took = f"({case.seconds:.1f} s" + (f", about {duration(case.left)} left)" if case.number < case.of else ")")
     if case.refused:

@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
     if find_spec("jinja2") is None:
         raise CommandError("Jinja2 is not installed here, and only a report needs it: pip install 'sitelora[report]'")
+    from sitelora.commands._terminal import shown
     from sitelora.federation.run_folder import RunFolder
     from sitelora.report.compare_two_runs import with_beside
     from sitelora.report.page import build_report
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     page = build_report(folder, args.out or RunFolder(folder).report, beside=beside).absolute()
     run = read_run(folder)
     run = run if beside is None else with_beside(run, read_run(beside))
-    print(summary_text(run))
+    print(shown(summary_text(run)))
     if args.picture is not None:
         from sitelora.report.picture import demo_picture
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sitelora.commands import CommandError
+from sitelora.commands._terminal import one_line
 from sitelora.commands._values import positive
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         out=args.out,
         retries=max(0, args.retries),
         patience_s=args.patience,
-        tell=lambda line: print(line, flush=True),
+        tell=lambda line: print(one_line(line), flush=True),
     )
     try:
         with _quiet(debug=args.debug):

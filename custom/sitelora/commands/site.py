@@ -218,7 +218,7 @@ def _stop(args: argparse.Namespace) -> int:
 
 
 def _why(args: argparse.Namespace) -> int:
-    from sitelora.commands.status import one_line
+    from sitelora.commands._terminal import one_line
     from sitelora.site_kit.why import reasons
 
     found = reasons(args.place, args.job)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sitelora.commands._terminal import one_line
 from sitelora.report.format_values import columns
 
 if TYPE_CHECKING:
@@ -96,11 +97,6 @@ def one_run(status: RunStatus) -> str:
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Return rows as columns, with nothing in them that steers the terminal."""
     return "\n".join(columns([[one_line(cell) for cell in row] for row in rows]))
-
-
-def one_line(text: str) -> str:
-    """Return a text out of a file as a terminal may show it: one line, and nothing that steers the terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in " ".join(text.split()))
 
 
 def clock(moment: float | None, now: float) -> str:

@@ -10,12 +10,23 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from monai.bundle import ConfigParser
-
+from sitelora.bundle import bundle_path
 from sitelora.federation.files import file_sha256
-from sitelora.model_export.versions import INFERENCE, METADATA, MODEL, Version, bundles_in, served_in
-from sitelora.serving.model_file import made_of, require_fit
+from sitelora.model_export.expected_code import strange_code
+from sitelora.model_export.versions import (
+    INFERENCE,
+    LOGGING,
+    METADATA,
+    MODEL,
+    Version,
+    bundles_in,
+    files_of,
+    served_in,
+)
+from sitelora.serving.model_file import made_of
+from sitelora.serving.open_model import open_model
 
 SHOWN = "segmentation"
 """The task that a viewer shows: a mask."""
@@ -79,7 +90,9 @@ def changed(model: Version) -> str:
         return f"only a part of it is there, {', '.join(missing)} not; {_back(model)}"
     try:
         made, frozen = made_of(model.model), json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
+        if not isinstance(frozen, dict):
+            raise ValueError(f"{INFERENCE} is a {type(frozen).__name__}, expected an object")
+    except (ValueError, RecursionError) as error:
         return f"{error}; {_back(model)}"
     other = [
         f"{key}={made[key]!r} where {INFERENCE} says {frozen.get(key)!r}"
@@ -91,12 +104,28 @@ def changed(model: Version) -> str:
     for name, said in ((MODEL, "model_sha256"), (INFERENCE, "inference_sha256")):
         if file_sha256(model.folder / name) != model.told.get(said):
             return f"{name} is not the one that was exported (its sha256 is another one); {_back(model)}"
-    parser = ConfigParser(frozen)
-    parser["bundle_root"] = str(model.folder)
+    if why := _code_of_another(model, frozen):
+        return f"{why}: it was changed, or exported by another version of SiteLoRA; {_ANEW}"
+    return ""
+
+
+def _code_of_another(model: Version, frozen: Mapping[str, Any]) -> str:
+    """Return what a bundle holds that MONAI would act on and no export of this SiteLoRA does; nothing is evaluated.
+
+    The hashes do not say it: they lie in the same folder, and who changes one changes the other.
+    """
+    _, others = files_of(model.folder)
+    if others:
+        return f"it holds {others[0]}{' and more' if len(others) > 1 else ''}, which no export does"
     try:
-        require_fit(model.model, parser.get_parsed_content("network_def"))
-    except SystemExit as misfit:
-        return str(misfit)
+        opened = open_model(model.folder, out=model.folder, device="cpu")
+    except ValueError as error:
+        return str(error)
+    logging = model.folder / LOGGING
+    if logging.is_file() and file_sha256(logging) != file_sha256(bundle_path(str(opened.made["bundle"])) / LOGGING):
+        return f"{LOGGING} is not that of the installed bundle"
+    if ids := strange_code(frozen, opened):
+        return f"{INFERENCE} holds at {', '.join(ids[:3])} other code than the installed bundle"
     return ""
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
 
 from sitelora.data.endings import PICTURES, VOLUMES
-from sitelora.model_export.golden import FOLDER, IMAGE, differing
+from sitelora.model_export.golden import IMAGE, differing
 from sitelora.model_export.model_of_run import ExportError
-from sitelora.model_export.versions import INFERENCE, METADATA
+from sitelora.model_export.versions import GOLDEN, INFERENCE, METADATA
 
 SCHEMA = Path(__file__).with_name("metadata_schema.json")
 """Ours, written from MONAI's text; it asks for all that the official one asks for, and for more."""
@@ -59,7 +59,7 @@ def check_bundle(folder: Path, predictions: Sequence[Path]) -> list[str]:
 
 
 def _segment(folder: Path, out: Path) -> None:
-    (image,) = (path for path in (folder / FOLDER).glob(f"{IMAGE}.*") if path.name.endswith(VOLUMES + PICTURES))
+    (image,) = (path for path in (folder / GOLDEN).glob(f"{IMAGE}.*") if path.name.endswith(VOLUMES + PICTURES))
     run = ConfigWorkflow(
         workflow_type="inference",
         config_file=str(folder / INFERENCE),

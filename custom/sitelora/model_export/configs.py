@@ -22,23 +22,24 @@ LABEL = "0.8.5"
 """The MONAI Label that the exported bundles are tried with."""
 
 
-def frozen_inference(model: OpenModel, *, origin: ModelOfRun) -> dict[str, Any]:
+def frozen_inference(model: OpenModel, *, line: str, site: str, dataset: str) -> dict[str, Any]:
     """Return inference.json with every value in place of the expression that asks the model for it.
 
     Versions that differ in nothing but the model have the same one: a running MONAI Label needs no other.
 
     Args:
-        model: opened. origin: where the model is from.
+        model: opened. line: what all its versions have in common in their names. site: whose it is.
+        dataset: that the site trained on; empty where it is not known. All three are names (`sitelora.names`).
     """
     config = model.content
     frozen: dict[str, Any] = {key: _frozen(value, key, model) for key, value in config.items() if key != MADE}
     if f'"@{MADE}"' in json.dumps(frozen):  # a handler that wants to know how answers are named and decided
         frozen = {MADE: {key: model.made[key] for key in ("labels", "decision") if key in model.made}, **frozen}
-        require_plain(frozen[MADE], f"{origin.file}: names of classes")
+        require_plain(frozen[MADE], f"{model.file}: names of classes")
     frozen["imports"] = [line for line in config["imports"] if not line.endswith("made_of")]
-    frozen["output_dir"] = f"$str(home() / 'runs' / '{origin.line}' / 'inference')"
-    if origin.run.result.dataset:
-        frozen["dataset_dir"] = f"$str(data_root() / '{origin.run.result.dataset}' / '{origin.site}')"
+    frozen["output_dir"] = f"$str(home() / 'runs' / '{line}' / 'inference')"
+    if dataset:
+        frozen["dataset_dir"] = f"$str(data_root() / '{dataset}' / '{site}')"
     return frozen
 
 

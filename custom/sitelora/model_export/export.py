@@ -15,13 +15,23 @@ from sitelora.bundle import bundle_path
 from sitelora.federation.files import file_sha256, new_folder
 from sitelora.model_export.checks import check_bundle
 from sitelora.model_export.configs import frozen_inference, metadata
-from sitelora.model_export.golden import FOLDER, keep_golden
+from sitelora.model_export.golden import keep_golden
 from sitelora.model_export.model_of_run import ExportError, ModelOfRun
-from sitelora.model_export.versions import INFERENCE, METADATA, MODEL, new_name, serve, served_in, versions_in
+from sitelora.model_export.versions import (
+    CARD,
+    COPIED,
+    GOLDEN,
+    INFERENCE,
+    LARGE,
+    METADATA,
+    MODEL,
+    new_name,
+    serve,
+    served_in,
+    versions_in,
+)
 from sitelora.report.model_card import model_card
 from sitelora.serving.open_model import open_model
-
-COPIED = ("LICENSE", "configs/logging.conf", "docs/data_license.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +76,14 @@ def export_model(origin: ModelOfRun, out: Path, *, served: bool = True) -> Expor
             shutil.copyfile(bundle_path(str(origin.made["bundle"])) / file, new / file)
         shutil.copyfile(origin.file, new / MODEL)
         opened = open_model(origin.file, out=new, device="cpu")
-        _write(new / INFERENCE, frozen_inference(opened, origin=origin))
+        frozen = frozen_inference(opened, line=origin.line, site=origin.site, dataset=origin.run.result.dataset)
+        _write(new / INFERENCE, frozen)
         hashes = {"model_sha256": sha256, "inference_sha256": file_sha256(new / INFERENCE)}
         _write(new / METADATA, metadata(opened, origin=origin, hashes=hashes))
         card = model_card(origin.run, origin.made, site=origin.site, kind=origin.kind, sha256=sha256, name=name)
-        (new / "docs" / "README.md").write_text(card, encoding="utf-8")
-        (new / "large_files.yml").write_text(_large_files(sha256), encoding="utf-8")
-        predictions = keep_golden(origin.file, opened, new / FOLDER)
+        (new / CARD).write_text(card, encoding="utf-8")
+        (new / LARGE).write_text(_large_files(sha256), encoding="utf-8")
+        predictions = keep_golden(origin.file, opened, new / GOLDEN)
         checked = tuple(check_bundle(new, predictions))
     exported = Exported(folder=out / name, checked=checked)
     if not served:

@@ -20,7 +20,7 @@ from sitelora.serving.many_images import TABLE, predict_many
 from sitelora.serving.open_model import OpenModel
 from sitelora.serving.outputs import Wanted
 
-FOLDER, IMAGE = "golden", "image"
+IMAGE = "image"
 _SIDE, _SLICES = 96, 7
 _PLACE = "image"
 """Key of an answer under which its image's file stands."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.federation.run_folder import RunFolder
+from sitelora.names import checked_name
 from sitelora.report.results import Run, read_run
 from sitelora.run_result import ModelScore
 from sitelora.serving.model_file import made_of
@@ -63,7 +64,7 @@ class ModelOfRun:
         made = made_of(file)
         if not made:
             raise ExportError(f"{file} does not say how it was made, so no bundle can be written of it: run it again")
-        return cls(
+        found = cls(
             folder=place,
             run=read_run(folder),
             site=site,
@@ -72,6 +73,15 @@ class ModelOfRun:
             made=made,
             task=read_settings(str(made["bundle"])).task.name,
         )
+        try:  # they go into the bundle's configs and into names of folders
+            checked_name("federation", found.federation)
+            checked_name("uid", found.uid)
+            checked_name("site", site)
+            if found.run.result.dataset:  # said by a server
+                checked_name("dataset", found.run.result.dataset)
+        except ValueError as error:
+            raise ExportError(f"{file}: {error}") from error
+        return found
 
     @property
     def score(self) -> ModelScore | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -19,10 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sitelora.data.endings import PICTURES, VOLUMES
 from sitelora.federation.files import make_private, new_file, write_json
 from sitelora.metric import ABSENT
 
 METADATA, MODEL, INFERENCE = "configs/metadata.json", "models/model.pt", "configs/inference.json"
+LOGGING, CARD, LARGE, GOLDEN = "configs/logging.conf", "docs/README.md", "large_files.yml", "golden"
+COPIED = ("LICENSE", LOGGING, "docs/data_license.txt")
+"""What an export takes as it is from the installed bundle."""
+_WRITTEN = frozenset({METADATA, MODEL, INFERENCE, CARD, LARGE, *COPIED})
+_NAME, _DAY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*"), re.compile(r"\d{4}-\d{2}-\d{2}")
 OURS, FROM = "sitelora", "served_from"
 """Keys in metadata.json: what is ours in it, and in that of a served copy the version that it is of."""
 
@@ -70,14 +77,41 @@ class Version:
 
 
 def bundles_in(folder: Path) -> Iterator[Version]:
-    """Yield the exported bundles in a folder, versions and served copies, by name."""
+    """Yield the exported bundles in a folder, versions and served copies, by name.
+
+    A bundle may come from elsewhere: one whose words about itself could not be an export's is none.
+    """
     for path in sorted(folder.glob(f"*/{METADATA}")):
         try:
             told = json.loads(path.read_text(encoding="utf-8")).get(OURS)
         except (OSError, ValueError, AttributeError):
             continue
-        if isinstance(told, Mapping) and {"line", "task", "date"} <= told.keys() and not path.parts[-3].startswith("."):
+        if isinstance(told, Mapping) and _are_names(told) and not path.parts[-3].startswith("."):
             yield Version(folder=path.parent.parent, told=told)
+
+
+def _are_names(told: Mapping[str, Any]) -> bool:
+    """Say whether a bundle's words name a line, a task and a day: they become a folder's name."""
+    expected = {"line": _NAME, "task": _NAME, "date": _DAY}
+    return all(isinstance(told.get(key), str) and one.fullmatch(told[key]) for key, one in expected.items())
+
+
+def files_of(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return the files of a bundle that an export writes, and the names of others, which MONAI might act on.
+
+    Hidden files (``.DS_Store``) are neither.
+    """
+    known, others = [], []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if any(part.startswith(".") for part in name.split("/")):
+            continue
+        if path.is_symlink():
+            others.append(f"{name} (a link)")
+        elif path.is_file():
+            golden = name.startswith(f"{GOLDEN}/") and name.endswith(VOLUMES + PICTURES + (".json", ".csv"))
+            (known.append(path) if golden or name in _WRITTEN else others.append(name))
+    return known, others
 
 
 def versions_in(folder: Path) -> list[Version]:
@@ -118,10 +152,13 @@ def serve(folder: Path, name: str) -> tuple[Version, bool]:
         raise VersionError(f"no version is called {name!r} in {folder}; there are: {listed}")
     version = versions[name]
     place = folder / version.served_as
+    if place.is_symlink():
+        raise VersionError(f"{place} is a link, expected a folder that only `sitelora models` writes; remove it")
+    files, _ = files_of(version.folder)
     restart = _text(place / INFERENCE) not in (None, _text(version.folder / INFERENCE))
     before = (place / MODEL).stat().st_mtime_ns if (place / MODEL).is_file() else 0
-    for source in sorted(version.folder.rglob("*"), key=lambda path: path.relative_to(version.folder) == Path(MODEL)):
-        if source.is_file() and source != version.folder / METADATA:
+    for source in sorted(files, key=lambda path: path == version.model):
+        if source != version.folder / METADATA:
             with new_file(place / source.relative_to(version.folder), needs=source.stat().st_size) as temporary:
                 shutil.copyfile(source, temporary)
                 now = max(time.time_ns(), before + 1_000_000_000)  # never the time of the file that was served before

@@ -206,8 +206,8 @@ def _more_travels(job: Job, arguments: Sequence[str]) -> str:
         return ""
     named = ", ".join(sorted(more)[:3]) + (" and more" if len(more) > 3 else "")
     return (
-        f"with {', '.join(arguments)} {named} would travel, which without arguments stay; a method's name in the policy "
-        "stands for what it shares by default"
+        f"with {', '.join(arguments)} {named} would travel, which without arguments stay; a method's name in the "
+        "policy stands for what it shares by default"
     )
 
 

@@ -21,6 +21,7 @@ from sitelora.serving.bundle_parts import MaskNames
 from sitelora.tasks.classes.decision import Answer, decide
 
 TABLE = "predictions.csv"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class CaseFiles:
@@ -76,13 +77,21 @@ class CaseFiles:
         with (self._folder / TABLE).open("w", newline="", encoding="utf-8") as stream:
             table = csv.DictWriter(stream, list(rows[0]))
             table.writeheader()
-            table.writerows(rows)
+            table.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
 
     def _by_class(self, values: NDArray[np.float64]) -> dict[str, float]:
         return {self._name(number): round(float(value), 6) for number, value in enumerate(values)}
 
     def _name(self, number: int) -> str:
         return self._names.get(str(number), str(number))
+
+
+def _cell(value: Any) -> Any:
+    """Return what a table says of a value: a spreadsheet takes a text that begins so for a formula and acts on it.
+
+    Names of classes come with a model, of images from whoever sent them.
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _flat(told: Mapping[str, Any]) -> dict[str, Any]:

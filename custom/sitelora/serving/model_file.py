@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sitelora.bundle import bundle_names, bundle_path, require_checkpoint
 from sitelora.data.trained_on import TrainedOn
+from sitelora.names import checked_name
 from sitelora.networks.before_built import parts_before
 from sitelora.networks.tensor_file import MADE as MADE
 from sitelora.networks.tensor_file import STANDARD, unusable
@@ -37,6 +38,8 @@ _WHOLE = {"image_size": (8, 1024), "classes": (1, 255), "slices": (1, 128)}
 LABELS = "labels"
 _WORDS = ("hospital", "modality")
 """What people called something: shown, and put into no config."""
+_NAMES = ("federation", "uid", "site")
+"""What else it says, where a federation made it: as of `sitelora.names`, because they name folders."""
 _KINDS: Mapping[Any, type] = {
     **dict.fromkeys(("bundle", "arch", *_WORDS), str),
     "pictures": bool,
@@ -209,6 +212,8 @@ def _sound(made: Mapping[str, Any], key: Any) -> bool:
             )
         if key not in _WORDS:
             require_plain({key: value}, MADE)
+        if key in _NAMES:
+            return bool(checked_name(key, value))
         if key == RANGES:
             return bool(TrainedOn.from_plain(value))
     except ValueError:
