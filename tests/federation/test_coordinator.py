@@ -150,7 +150,7 @@ def test_differences_are_added_to_the_servers_own_fp32_copy(tmp_path: Path) -> N
     """After many rounds the copy has moved by steps that bf16 values alone would have lost."""
     coordinator = make(tmp_path, rounds=30)
     for number in range(30):
-        size = (1 + 2 * (number % 2)) * 2.0**-13  # no site ends two rounds at the same bits
+        size = (1 + number / 16) * 2.0**-13  # no site ends two rounds at the same bits
         small = {name: torch.full(shape, size).to(BF16) for name, shape in SHAPES.items()}
         for site in SITES:
             assert coordinator.receive(site, small, trained())
@@ -158,7 +158,7 @@ def test_differences_are_added_to_the_servers_own_fp32_copy(tmp_path: Path) -> N
     assert coordinator.state is not None
     for name, tensor in coordinator.state.message_for(ANY_SITE).values.items():
         moved = tensor - values(0)[name].float()
-        torch.testing.assert_close(moved, torch.full_like(moved, 30 * 2.0**-12), atol=1e-5, rtol=0)
+        torch.testing.assert_close(moved, torch.full_like(moved, 57.1875 * 2.0**-13), atol=1e-5, rtol=0)
 
 
 class Spy:
@@ -410,3 +410,17 @@ def test_scores_that_are_none_are_named_and_the_others_stay(tmp_path: Path, said
     (warning,) = coordinator.finish({}, completed=True).warnings
     assert warning.startswith("evaluation: site-1 missing: site-1: its report: ")
     assert found in warning
+
+
+def test_tensors_of_any_round_before_are_refused_also_after_a_resume(tmp_path: Path) -> None:
+    coordinator = make(tmp_path)
+    for number in range(2):
+        for site in SITES:
+            assert coordinator.receive(site, values(1 + number), trained())
+        coordinator.close_round(0.0)
+    assert not coordinator.receive(SITES[0], values(1), trained())
+    assert coordinator.receive(SITES[1], values(3), trained()), "noted, and its round is not closed"
+    again = make(tmp_path, resume=True)
+    for number in (1, 2):
+        assert not again.receive(SITES[0], values(number), trained())
+    assert again.receive(SITES[1], values(3), trained()), "the same round, sent again"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from nvflare.apis.event_type import EventType
-from nvflare.apis.fl_constant import FilterKey, FLContextKey
+from nvflare.apis.fl_constant import FilterKey, FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
-from nvflare.apis.shareable import Shareable
+from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from torch import Tensor
 
@@ -99,6 +99,51 @@ def test_a_long_header_is_kept_back(enforce: Enforce) -> None:
     sent = answer()
     sent.set_header("note", "a" * 1_400_000)
     assert FLModelUtils.from_shareable(enforce(SitePolicy(bundles=[BUNDLE]), sent)).meta == {"error": "policy_refused"}
+
+
+PIECES = [f"{number:04d}" + "x" * 896 for number in range(20)]
+"""Short texts, as an image may be cut into."""
+
+
+def with_header(value: Any, sent: Shareable | None = None) -> Shareable:
+    sent = answer() if sent is None else sent
+    sent.set_header("note", value)
+    return sent
+
+
+def beside(value: Any) -> Shareable:
+    sent = answer()
+    sent["note"] = value
+    return sent
+
+
+def in_meta(sent: Shareable) -> Shareable:
+    model = FLModelUtils.from_shareable(sent)
+    model.meta["more"] = PIECES
+    return FLModelUtils.to_shareable(model)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        with_header(PIECES),
+        with_header(dict.fromkeys(PIECES, 0)),
+        beside(PIECES),
+        in_meta(answer()),
+        in_meta(error_shareable(None, "data_unfit")),
+        with_header("".join(PIECES), make_reply(ReturnCode.EXECUTION_EXCEPTION)),
+        with_header(torch.ones(512, 512), make_reply(ReturnCode.EXECUTION_EXCEPTION)),
+        make_reply("".join(PIECES)),
+        answer(number=10**4000),
+    ],
+    ids=["header", "keys", "beside", "meta", "meta of an error", "NVFlare's error", "tensor", "return code", "round"],
+)
+def test_nothing_leaves_beside_what_is_judged(sent: Shareable, enforce: Enforce) -> None:
+    """In however short pieces: what leaves is made of packet, ticket and report, or of a code alone."""
+    left = enforce(SitePolicy(bundles=[BUNDLE]), sent)
+    assert not any(piece[:4] + "xx" in repr(dict(left)) for piece in PIECES)
+    assert not isinstance(left.get_header("note"), Tensor)
+    assert len(repr({key: value for key, value in left.items() if key != "DXO"})) < 200
 
 
 @pytest.mark.parametrize("bundle", ["flap_sam_segmentation", "baseline_segmentation"])

@@ -112,7 +112,8 @@ def test_what_a_server_may_ask_of_a_strict_site(site: Callable[..., FLContext], 
     assert refused("validate", task(0, initial)) == "turn_refused"
     assert refused(TRAIN, task(0, {**initial, "@delta/0/x.B": torch.ones(20_000, 2)})) == "message_refused"
     for _ in range(2):  # one run is all that is allowed, however often another one is asked for
-        assert refused(BEGIN, task(BEGIN_ROUND, uid="run-2")) == "policy_refused"
+        assert refused(BEGIN, task(BEGIN_ROUND, uid="run-2")) == "turn_refused"
+        assert ask(SiteExecutor(), fl_ctx, BEGIN, task(BEGIN_ROUND, uid="run-2")) == ({}, "policy_refused")
     update, code = ask(executor, fl_ctx, TRAIN, task(0, initial))
     assert (bool(update), code) == (True, "")
     sent.append(update)
@@ -131,6 +132,19 @@ def test_what_a_server_may_ask_of_a_strict_site(site: Callable[..., FLContext], 
     assert report.problems == []
     assert [one.packet_sha256 for one in report.answers] == [packet_sha256(packet) for packet in sent]
     assert report.notes == ["the run was begun 2 times: it was resumed", "round 0 was sent 2 times"]
+
+
+def test_a_job_has_one_run_and_writes_nowhere_else(site: Callable[..., FLContext], tmp_path: Path) -> None:
+    """Every uid has its own count of answers; and what a task of another run is refused for is none of that run's."""
+    fl_ctx, executor = site(most_runs=None), SiteExecutor()
+    assert ask(executor, fl_ctx, BEGIN, task(BEGIN_ROUND))[1] == ""
+    before = sorted((tmp_path / "home").rglob("*"))
+    for number in range(3):
+        assert ask(executor, fl_ctx, BEGIN, task(BEGIN_ROUND, uid=f"other-{number}")) == ({}, "turn_refused")
+        strange = task(BEGIN_ROUND, federation=f"study-{number}")
+        assert ask(executor, fl_ctx, BEGIN, strange) == ({}, "turn_refused")
+    assert sorted((tmp_path / "home").rglob("*")) == before
+    assert ask(executor, fl_ctx, BEGIN, task(BEGIN_ROUND))[1] == "", "its own goes on"
 
 
 @pytest.mark.parametrize(("bound", "told"), [("largest_norm", "norm of the update"), ("most_bytes", "bytes, allowed")])

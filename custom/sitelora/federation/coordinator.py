@@ -19,7 +19,7 @@ from sitelora.federation.bounds import OutOfBounds
 from sitelora.federation.departures import require_sendable
 from sitelora.federation.packets import pack_evaluation, pack_message
 from sitelora.federation.plan import FederationPlan
-from sitelora.federation.receipts import note_received
+from sitelora.federation.receipts import TakenUpdates, note_received
 from sitelora.federation.record import NO_SCORES, FederationRecord
 from sitelora.federation.roll_call import RollCallError, call_the_roll
 from sitelora.federation.run_folder import RunFolder
@@ -74,7 +74,7 @@ class Coordinator:
         self._updates: dict[str, Update] = {}
         self._norms: dict[str, dict[str, float]] = {}
         self._hashes: dict[str, str] = {}
-        self._taken_before: dict[str, str] = {}
+        self._taken = TakenUpdates(RunFolder(plan.run_folder), rounds=self.next_round)
         self._cut: set[str] = set()
         self._bytes_down: dict[str, int] = {}
 
@@ -227,7 +227,8 @@ class Coordinator:
         self.state = state.after(round_number, messages, rule_state, history=self.record.history())
         self.state.forget_deltas(self.sites)
         self.store.write(self.state)
-        self._taken_before.update({site: self._hashes[site] for site in updates})
+        for site in updates:
+            self._taken.note(site, self._hashes[site])
         self._updates, self._norms, self._hashes = {}, {}, {}
         self._bytes_down = {}
         return outliers
@@ -256,10 +257,10 @@ class Coordinator:
                 )
 
     def _require_new(self, site: str, packet: Packet, norms: Mapping[str, float]) -> None:
-        """Refuse the tensors of the site's last update: training from another message does not end at the same bits."""
+        """Refuse the tensors of an update that a round before has taken from the site."""
         self._hashes[site] = packet_sha256(packet)
-        if self._hashes[site] == self._taken_before.get(site) and any(norms.values()):
-            raise PacketError(f"{site}: the very tensors of its last update again; expected those of this round")
+        if self._taken.holds(site, self._hashes[site]) and any(norms.values()):
+            raise PacketError(f"{site}: the very tensors of an update before again; expected those of this round")
 
     def _require_sendable(self, messages: Messages, round_number: int) -> None:
         before, companions = self._begun().message_for(ANY_SITE), self.method.program.companions

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sitelora.federation import bounds as bounds_
 from sitelora.federation.bounds import Bounds
+from sitelora.federation.ticket import MOST_ROUNDS
 from sitelora.names import checked_name, checked_sites
 from sitelora.server import aggregation as aggregation_
 from sitelora.server.aggregation import Aggregation
@@ -61,7 +62,7 @@ _KINDS: Mapping[str, Kind] = {
     "federation": _TEXT,
     "bundle": _TEXT,
     "dataset": _TEXT,
-    "rounds": Kind(type="integer", limits=Range(1, 100_000)),
+    "rounds": Kind(type="integer", limits=Range(1, MOST_ROUNDS)),
     "min_sites": Kind(type="integer", limits=Range(1, 10_000)),
     "uid": _TEXT,
     "resume": Kind(type="boolean"),

@@ -7,6 +7,7 @@ other, where both want to compare: the server's people hand out the file, the si
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from sitelora.federation.files import append_line
@@ -26,6 +27,40 @@ def note_received(run: RunFolder, site: str, round_number: int, packet: Packet, 
     append_line(run.server / RECEIVED, json.dumps({"round": round_number, "site": site, **told}))
 
 
+class TakenUpdates:
+    """Which tensors the rounds of a run have taken from whom: training from another message ends at other bits.
+
+    Args:
+        run: its folder; what it has noted of rounds before is read once. rounds: how many are written.
+    """
+
+    def __init__(self, run: RunFolder, *, rounds: int) -> None:
+        self._hashes: dict[str, set[str]] = {}
+        for line in _lines(run):
+            if line["round"] < rounds:
+                self.note(line["site"], line["packet_sha256"])
+
+    def note(self, site: str, sha256: str) -> None:
+        """Note what a round has taken."""
+        self._hashes.setdefault(site, set()).add(sha256)
+
+    def holds(self, site: str, sha256: str) -> bool:
+        """Say whether a round before has taken the same of the same site."""
+        return sha256 in self._hashes.get(site, ())
+
+
+def _lines(run: RunFolder) -> Iterator[dict[str, Any]]:
+    """Yield what was noted; a line that was cut short with the machine is passed over."""
+    file = run.server / RECEIVED
+    for text in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and {"site", *_KEYS} <= line.keys():
+            yield line
+
+
 def manifest_for(run: RunFolder, site: str) -> dict[str, Any]:
     """Return what the server has of one site, for that site's people.
 
@@ -35,8 +70,7 @@ def manifest_for(run: RunFolder, site: str) -> dict[str, Any]:
     file = run.server / RECEIVED
     if not file.is_file():
         raise ValueError(f"found no {file}, expected it where the server of the run ran")
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    rounds = [{key: line[key] for key in _KEYS} for line in lines if line["site"] == site]
+    rounds = [{key: line[key] for key in _KEYS} for line in _lines(run) if line["site"] == site]
     return {"federation": run.federation, "uid": run.uid, "site": site, "rounds": rounds}
 
 

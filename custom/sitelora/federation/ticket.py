@@ -8,6 +8,10 @@ from typing import Any
 
 from sitelora.federation.identity import BEGIN_ROUND
 from sitelora.names import checked_name
+from sitelora.value_kinds import short
+
+MOST_ROUNDS = 100_000
+"""Of a job."""
 
 
 class ProtocolError(ValueError):
@@ -41,8 +45,10 @@ class Ticket:
             ProtocolError: something is missing or is no name or number.
         """
         number = meta.get("round")
-        if not isinstance(number, int) or isinstance(number, bool) or number < BEGIN_ROUND:
-            raise ProtocolError(f"a SiteLoRA task names its round, found {number!r}; is this another framework's job?")
+        if not isinstance(number, int) or isinstance(number, bool) or not BEGIN_ROUND <= number <= MOST_ROUNDS:
+            raise ProtocolError(
+                f"a SiteLoRA task names its round, found {short(number)}; is this another framework's job?"
+            )
         try:
             federation = checked_name("federation", meta.get("federation"))
             uid = checked_name("uid", meta.get("uid"))

@@ -15,6 +15,7 @@ from sitelora.flare.site_config import SiteConfig
 from sitelora.sharing.wire import EgressError
 
 _DXO = "DXO"
+_CODES = {value for name, value in vars(ReturnCode).items() if not name.startswith("_")}
 _PLAIN = (int, float, bool, type(None))
 _LONGEST, _DEEPEST = 1000, 6
 """Characters of a text, and levels of what is nested: NVFlare's own envelope needs no more."""
@@ -42,6 +43,32 @@ def packet_of(shareable: Shareable) -> DXO | None:
             f"nothing left: {'; '.join(wrong[:3])}; an answer holds one packet of tensors beside numbers and names"
         )
     return dxo
+
+
+def known_code(shareable: Shareable) -> str:
+    """Return the return code of an answer without a packet.
+
+    Raises:
+        EgressError: it is none of NVFlare's.
+    """
+    code = shareable.get_return_code()
+    if code not in _CODES:
+        raise EgressError(f"nothing left: a return code that NVFlare does not have, {code!r:.40}")
+    return str(code)
+
+
+def ticket_of(meta: Mapping[str, object]) -> Ticket | None:
+    """Return which task an error answers; None where it says none that is one."""
+    try:
+        return Ticket.read(meta)
+    except ValueError:
+        return None
+
+
+def replace_by(answer: Shareable, other: Shareable) -> None:
+    """Put another answer in the place of one, the same object: NVFlare sets its own headers after this."""
+    answer.clear()
+    answer.update(other)
 
 
 def strange_values(value: object, where: str, *, depth: int = 0) -> Iterator[str]:

@@ -69,6 +69,7 @@ class SiteExecutor(Executor):
         self._workers: Path | None = None
         self._passes_on = False
         self._signs = SignsOfLife()
+        self._uid = ""
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Let tensors travel and give signs of life, from the start of a run to its end."""
@@ -89,24 +90,35 @@ class SiteExecutor(Executor):
         name = fl_ctx.get_identity_name()
         self._signs.busy(abort_signal)
         ticket: Ticket | None = None
+        of_this_job = False
         try:
             own = SiteConfig.of(fl_ctx)
             ticket, packet = read_task(shareable)
-            refuse_arguments(self._unexpected)
             job = read_job(fl_ctx)
-            if ticket.federation != job.federation or (job.uid and ticket.uid != job.uid):
-                raise ProtocolError(
-                    f"a task of federation {ticket.federation!r}, uid {ticket.uid!r}; this job is {job.federation!r}, "
-                    f"uid {job.uid or 'as the server says'!r}"
-                )
+            self._require_own(ticket, job)
+            of_this_job = True
+            refuse_arguments(self._unexpected)
             require_allowed_job(fl_ctx, own, RunFolder.of(own.home, ticket.federation, ticket.uid).path)
             came = self._do(task_name, ticket, packet, own, job, abort_signal)
         except Exception as error:
             logger.exception("site %s: task %s failed", name, task_name)
-            return self._failed(ticket, error, fl_ctx)
+            return self._failed(ticket, error, fl_ctx, of_this_job=of_this_job)
         if came.report is not None:
             return reply_shareable(ticket, came.packet, came.report)
         return error_shareable(ticket, came.code) if came.code else make_reply(ReturnCode.TASK_ABORTED)
+
+    def _require_own(self, ticket: Ticket, job: Job) -> None:
+        """Refuse a task of another federation or run than this job's; the uid that the server says first is its run.
+
+        Every uid has its own count of rounds and answers, so a job with many would have as many times what is allowed.
+        """
+        uid = job.uid or self._uid
+        if ticket.federation != job.federation or (uid and ticket.uid != uid):
+            raise ProtocolError(
+                f"a task of federation {ticket.federation!r}, uid {ticket.uid!r}; this job is {job.federation!r}, "
+                f"uid {uid or 'as the server says'!r}"
+            )
+        self._uid = ticket.uid
 
     def _do(self, task: str, ticket: Ticket, packet: Packet, own: SiteConfig, job: Job, abort: Signal) -> _Came:
         """Do a task: the run's worker, where there is one, else this process."""
@@ -140,9 +152,10 @@ class SiteExecutor(Executor):
         """Return an answer's tensors as NVFlare takes them in this process."""
         return passed(unpack(packet)) if self._passes_on else unseal(packet)  # type: ignore[return-value]
 
-    def _failed(self, ticket: Ticket | None, error: Exception, fl_ctx: FLContext) -> Shareable:
-        if ticket is None:
-            return error_shareable(None, code_of(error))
+    def _failed(self, ticket: Ticket | None, error: Exception, fl_ctx: FLContext, *, of_this_job: bool) -> Shareable:
+        """Return an error's code; noted in the run's folder, unless the task is of another run than this job's."""
+        if ticket is None or not of_this_job:
+            return error_shareable(ticket, code_of(error))
         try:
             own = SiteConfig.of(fl_ctx)
         except ValueError:  # the site's own configuration is what is wrong, and its log says so

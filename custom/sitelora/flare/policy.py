@@ -14,7 +14,7 @@ from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_component import FLComponent
 from nvflare.apis.fl_constant import FilterKey, FLContextKey
 from nvflare.apis.fl_context import FLContext
-from nvflare.apis.shareable import Shareable
+from nvflare.apis.shareable import Shareable, make_reply
 
 from sitelora.federation.events import EventLog
 from sitelora.federation.files import read_json
@@ -23,11 +23,11 @@ from sitelora.federation.refusals import REMEDIES
 from sitelora.federation.reports import BEGIN, SCORES, TRAINED
 from sitelora.federation.run_folder import INITIAL, POLICY
 from sitelora.federation.ticket import Ticket
-from sitelora.flare.answers import context_of, packet_of, site_folder_of_run
-from sitelora.flare.protocol import error_shareable
+from sitelora.flare.answers import context_of, known_code, packet_of, replace_by, site_folder_of_run, ticket_of
+from sitelora.flare.protocol import error_shareable, reply_shareable
 from sitelora.flare.site_config import SiteConfig, read_job
 from sitelora.sharing.audit import AuditLog
-from sitelora.sharing.codecs import codecs_up, encode, growth, initial_codecs, values_of
+from sitelora.sharing.codecs import Codecs, codecs_up, encode, growth, initial_codecs, values_of
 from sitelora.sharing.exit import privatise
 from sitelora.sharing.ranks import SiteRanks
 from sitelora.sharing.wire import EgressError, Packet, WireFormat, allow_only_shared, packet_sha256
@@ -39,8 +39,8 @@ class SitePolicy(FLComponent):
     """Enforces a site's own rules on every answer, whatever the job says; goes into ``local/privacy.json``.
 
     It fails closed: an answer that is no SiteLoRA packet, or that breaks a rule, is emptied and replaced by a code; the
-    reason is in the site's log. What passes is logged in ``<home>/<federation>/<uid>/<site>/policy.jsonl``, which is
-    a chain like the audit log.
+    reason is in the site's log. What leaves is made anew of what was judged, so that nothing beside it does, and logged
+    in ``<home>/<federation>/<uid>/<site>/policy.jsonl``, which is a chain like the audit log.
 
     Args:
         bundles: names of installed bundles; a job of another one is refused, and of a job only what the bundle's own
@@ -71,40 +71,51 @@ class SitePolicy(FLComponent):
         except Exception:
             name = fl_ctx.get_identity_name()
             logger.exception("site %s: its own policy kept an answer back", name)
-            answer.clear()
-            answer.update(error_shareable(None, "policy_refused"))
+            replace_by(answer, error_shareable(None, "policy_refused"))
 
     def _enforce(self, answer: Shareable, fl_ctx: FLContext) -> None:
+        """Judge an answer, and put one in its place that holds what was judged and nothing beside it."""
         dxo = packet_of(answer)
         if dxo is None:
+            replace_by(answer, make_reply(known_code(answer)))
             return
         if not dxo.data and "error" in dxo.meta:
             if dxo.meta["error"] not in REMEDIES:
                 raise EgressError("nothing left: an error that is no code of the public list")
+            replace_by(answer, error_shareable(ticket_of(dxo.meta), dxo.meta["error"]))
             return
-        ticket, own = Ticket.read(dxo.meta), SiteConfig.of(fl_ctx)
-        begins, wire = ticket.round_number == BEGIN_ROUND, read_job(fl_ctx).wire
+        ticket, own, wire = Ticket.read(dxo.meta), SiteConfig.of(fl_ctx), read_job(fl_ctx).wire
+        begins = ticket.round_number == BEGIN_ROUND
         codecs = initial_codecs(wire) if begins else codecs_up(SiteRanks(), wire, own.name)
         values = values_of(dxo.data, codecs, sender=own.name)
         self._allow(values, fl_ctx, own)
-        report = dxo.meta.get("report")
         schema = BEGIN if begins else TRAINED if dxo.data else SCORES
-        schema.read(report, sender=own.name)
-        if not dxo.data:
-            return
+        report = schema.read(dxo.meta.get("report"), sender=own.name)
+        tensors = self._leaving(dxo.data, values, ticket, own, wire, codecs) if dxo.data else {}
+        replace_by(answer, reply_shareable(ticket, tensors, report))
+
+    def _leaving(
+        self, sent: Packet, values: Packet, ticket: Ticket, own: SiteConfig, wire: WireFormat, codecs: Codecs
+    ) -> Packet:
+        """Return the tensors that leave, judged and logged.
+
+        Args:
+            sent: as the answer has them. values: as they will be read. ticket: of the task. own: the site.
+            wire, codecs: how they travel.
+        """
         context, folder = context_of(ticket, own), site_folder_of_run(ticket, own)
         secret, noted = site_secret(own.home), folder / INITIAL
-        initial = noted.is_file() and read_json(noted)["packet_sha256"] == packet_sha256(dxo.data)
+        initial = noted.is_file() and read_json(noted)["packet_sha256"] == packet_sha256(sent)
         noise, longer = wire.absolute_noise, growth(codecs)
         bounds = replace(own.policy.bounds, most_answers=None)
-        bounds.require(dxo.data, values, initial=initial, answers=0, noise=noise, growth=longer)
+        bounds.require(sent, values, initial=initial, answers=0, noise=noise, growth=longer)
         if not initial and self.clip_norm is not None:
             private = privatise(values, self._wire, secret, initial_sha256=None, by="policy", **context)
-            dxo.data = encode(private, codecs)
-            dxo.update_shareable(answer)
-            values = values_of(dxo.data, codecs, sender=own.name)
-        AuditLog(path=folder / POLICY, secret=secret).write(dxo.data, values, **context)
-        EventLog(folder, own.name).write("policy", round=ticket.round_number, tensors=len(dxo.data))
+            sent = encode(private, codecs)
+            values = values_of(sent, codecs, sender=own.name)
+        AuditLog(path=folder / POLICY, secret=secret).write(sent, values, **context)
+        EventLog(folder, own.name).write("policy", round=ticket.round_number, tensors=len(sent))
+        return sent
 
     def _allow(self, packet: Packet, fl_ctx: FLContext, own: SiteConfig) -> None:
         from sitelora.federation.bundle_config import load_method  # MONAI takes a second to import

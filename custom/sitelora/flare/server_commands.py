@@ -58,12 +58,12 @@ class _Ruled(RequestProcessor):
     def process(self, req: Message, app_ctx: Any) -> Message | None:
         """Do a command, unless a rule refuses it."""
         if req.topic not in _OF_ONE_JOB:
-            return self._inner.process(req, app_ctx)  # type: ignore[no-any-return]
+            return self._inner.process(req, app_ctx)
         with _one_at_a_time if req.topic in _PLACES_A_JOB | _REPLACES else nullcontext():
             if why := refused(req, app_ctx):
                 logger.error("a command of the server, %s, is refused: %s", req.topic, why)
-                return error_reply(f"refused by this site: {why}")  # type: ignore[no-any-return]
-            return self._inner.process(req, app_ctx)  # type: ignore[no-any-return]
+                return error_reply(f"refused by this site: {why}")
+            return self._inner.process(req, app_ctx)
 
 
 def refused(req: Message, engine: Any) -> str:
