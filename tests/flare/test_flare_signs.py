@@ -10,7 +10,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 
-from sitelora.federation.presence import AWAY, BUSY, IDLE, LEFT
+from sitelora.federation.presence import AWAY, BUSY, IDLE, LEFT, MOST_NAMES, Presence
 from sitelora.flare.signs import TOPIC, SignsOfLife, receive_signs
 
 
@@ -96,7 +96,29 @@ def test_a_strange_sign_is_heard_as_one(state: object) -> None:
     receive_signs(wire, lambda site, told: heard.append(told))
     assert wire.handler is not None
     ours, peer, request = FLContext(), FLContext(), Shareable()
+    peer.set_prop("__identity_name__", "site-1", private=False)
     ours.set_peer_context(peer)
     request["state"] = state
     wire.handler(topic=TOPIC, request=request, fl_ctx=ours)
     assert heard == [str(state)]
+
+
+def test_names_that_are_nobodys_fill_no_memory() -> None:
+    wire, presence = Wire(), Presence()
+    receive_signs(wire, presence.heard)
+    assert wire.handler is not None
+
+    def sign(name: object) -> None:
+        ours, peer, request = FLContext(), FLContext(), Shareable()
+        peer.set_prop("__identity_name__", name, private=False)
+        ours.set_peer_context(peer)
+        request["state"] = IDLE
+        assert wire.handler is not None
+        wire.handler(topic=TOPIC, request=request, fl_ctx=ours)
+
+    for name in ("x" * 100_000, 7, None):
+        sign(name)
+    assert presence._signs == {}
+    for number in range(MOST_NAMES + 10):
+        presence.heard(str(number), IDLE)
+    assert len(presence._signs) == MOST_NAMES

@@ -17,6 +17,8 @@ SIGN_EVERY_S = 5.0
 SILENT_S = 60.0
 LEFT_S = 15.0
 """How long a site that said goodbye is waited for: where the whole job was ended, the server hears of it after it."""
+MOST_NAMES = 10_000
+"""As many as a job may have sites."""
 BUSY, IDLE, AWAY, LEFT = "busy", "idle", "away", "left"
 """What a site's process is doing: its task, nothing; its turn is over; it ends because it was asked to."""
 STATES = (BUSY, IDLE, AWAY, LEFT)
@@ -44,8 +46,14 @@ class Presence:
         self._lock = threading.Lock()
 
     def heard(self, site: str, state: str) -> None:
-        """Note a sign of life; a state that is none counts as idle, for a sign it is."""
+        """Note a sign of life; a state that is none counts as idle, for a sign it is.
+
+        Whose it is is what it says. A site that speaks in the name of one that is gone makes the others wait for the
+        time of a task, as it could by being slow itself; and with names that are nobody's it gains no more than this.
+        """
         with self._lock:
+            if site not in self._signs and len(self._signs) >= MOST_NAMES:
+                return
             now, before = self._clock(), self._signs.get(site)
             if BUSY in (state, before.state if before else IDLE):
                 self._worked_at = now

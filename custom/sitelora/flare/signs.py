@@ -16,6 +16,7 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
 from sitelora.federation.presence import AWAY, BUSY, IDLE, LEFT, SIGN_EVERY_S
+from sitelora.names import LONGEST
 
 TOPIC = "sitelora_sign_of_life"
 _STATE = "state"
@@ -98,8 +99,9 @@ def receive_signs(engine: Any, heard: Callable[[str, str], None]) -> None:
 
     def receive(topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
         site = fl_ctx.get_peer_context()
-        if isinstance(site, FLContext):
-            heard(site.get_identity_name(), str(request.get(_STATE, "")))
+        name = site.get_identity_name() if isinstance(site, FLContext) else None
+        if isinstance(name, str) and len(name) <= LONGEST:
+            heard(name, str(request.get(_STATE, "")))
         return make_reply(ReturnCode.OK)
 
     engine.register_aux_message_handler(TOPIC, receive)
