@@ -424,3 +424,12 @@ def test_tensors_of_any_round_before_are_refused_also_after_a_resume(tmp_path: P
     for number in (1, 2):
         assert not again.receive(SITES[0], values(number), trained())
     assert again.receive(SITES[1], values(3), trained()), "the same round, sent again"
+
+
+def test_a_resume_plans_no_fewer_rounds_than_are_written(tmp_path: Path) -> None:
+    coordinator = make(tmp_path)
+    for _ in range(2):
+        play(coordinator)
+    with pytest.raises(FederationError, match=r"has 2 rounds written and the job plans 1; plan at least 2"):
+        make(tmp_path, resume=True, begin=False, rounds=1)
+    assert make(tmp_path, resume=True, rounds=2).next_round == 2

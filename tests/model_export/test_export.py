@@ -224,3 +224,15 @@ def test_a_servers_record_puts_no_text_into_a_config(dataset: str, runs: list[Pa
     record.write_text(json.dumps({**json.loads(record.read_text()), "dataset": dataset}))
     with pytest.raises(ExportError, match=r"dataset .*: expected 1 to 63 letters"):
         ModelOfRun.find(run, "site-1")
+
+
+def test_a_folder_may_begin_with_a_sign(runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("%out", "$out"):
+        assert export_model(ModelOfRun.find(runs[0], "site-1"), Path(name), served=False).folder.is_dir()
+
+
+def test_a_folder_that_monai_would_take_apart_is_refused(runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="takes # in a path"):
+        export_model(ModelOfRun.find(runs[0], "site-1"), tmp_path / "a#b", served=False)
+    assert not (tmp_path / "a#b").exists()

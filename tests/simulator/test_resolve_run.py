@@ -54,6 +54,15 @@ def test_a_workspace_with_something_in_it_is_not_emptied(precious: str, job_of: 
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.parametrize("name", ["my home", "a#b", "it's"])
+def test_a_home_by_which_nvflare_takes_its_commands_apart_is_refused(name: str, job_of: Jobs, tmp_path: Path) -> None:
+    """It waited for a minute for a process that could not be started."""
+    job = job_of(tmp_path / "jobs")
+    with pytest.raises(SimulationError, match="name one with --workspace"):
+        simulate(job.path, home=tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
 def test_a_run_is_never_begun_twice_and_nothing_is_resumed_from_nothing(job_of: Jobs, tmp_path: Path) -> None:
     job, home = job_of(tmp_path / "jobs"), tmp_path / "home"
     with pytest.raises(SimulationError, match="no unfinished run"):

@@ -33,9 +33,13 @@ def run(args: argparse.Namespace) -> int:
 
     needs = None
     if args.bundle:
-        from sitelora.federation.bundle_config import data_needs, read_bundle
+        from sitelora.federation.bundle_config import data_needs
+        from sitelora.federation.preflight import require_trainable
+        from sitelora.settings import read_settings
 
-        needs = data_needs(args.bundle, read_bundle(args.bundle, dict(args.values)))
+        settings = read_settings(args.bundle, dict(args.values))
+        require_trainable(settings)
+        needs = data_needs(args.bundle, settings.parser())
     elif args.values:
         print("sitelora check: --set belongs to --bundle NAME; name the bundle", file=sys.stderr)
         return 2

@@ -64,6 +64,11 @@ class Coordinator:
             raise FederationError(
                 f"{plan.run_folder} exists; resume it with its uid {plan.uid!r}, or start a run with another uid"
             )
+        if plan.rounds < self.next_round:
+            raise FederationError(
+                f"uid {plan.uid!r} has {self.next_round} rounds written and the job plans {plan.rounds}; plan at least "
+                f"{self.next_round}, or take another uid"
+            )
         self.record = FederationRecord(plan, method, task)
         if self.state is not None:
             self.record.restore(self.state.history)
@@ -152,7 +157,8 @@ class Coordinator:
             noise = noise_norm(self.plan.wire.absolute_noise, sum(each.numel() for each in sent_to_it.values()))
             longer = growth(codecs_up(self.method.ranks, self.plan.wire, site))
             self.plan.bounds.require_norm(site, norms, noise=noise, growth=longer)
-            self._require_new(site, packet, norms)
+            self._hashes[site] = packet_sha256(packet)
+            self._taken.require_new(site, self._hashes[site], moved=any(norms.values()))
         except (PacketError, SchemaError, OutOfBounds) as error:
             logger.warning("round %d: update rejected: %s", round_number, error)
             if site in self.plan.sites and site not in self._updates:
@@ -255,12 +261,6 @@ class Coordinator:
                     f"{site}: of its {said} cases {counted[site]} count: bounds.largest_share is {share}, so that no "
                     "site has more of the weight"
                 )
-
-    def _require_new(self, site: str, packet: Packet, norms: Mapping[str, float]) -> None:
-        """Refuse the tensors of an update that a round before has taken from the site."""
-        self._hashes[site] = packet_sha256(packet)
-        if self._taken.holds(site, self._hashes[site]) and any(norms.values()):
-            raise PacketError(f"{site}: the very tensors of an update before again; expected those of this round")
 
     def _require_sendable(self, messages: Messages, round_number: int) -> None:
         before, companions = self._begun().message_for(ANY_SITE), self.method.program.companions

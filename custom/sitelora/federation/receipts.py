@@ -44,9 +44,19 @@ class TakenUpdates:
         """Note what a round has taken."""
         self._hashes.setdefault(site, set()).add(sha256)
 
-    def holds(self, site: str, sha256: str) -> bool:
-        """Say whether a round before has taken the same of the same site."""
-        return sha256 in self._hashes.get(site, ())
+    def require_new(self, site: str, sha256: str, *, moved: bool) -> None:
+        """Refuse the tensors of an update that a round before has taken from the site.
+
+        Args:
+            site: its name. sha256: of the packet. moved: whether it is of a difference at all; none may come again.
+
+        Raises:
+            PacketError: says so.
+        """
+        from sitelora.sharing.wire import PacketError
+
+        if moved and sha256 in self._hashes.get(site, ()):
+            raise PacketError(f"{site}: the very tensors of an update before again; expected those of this round")
 
 
 def _lines(run: RunFolder) -> Iterator[dict[str, Any]]:

@@ -35,6 +35,7 @@ def check_bundle(folder: Path, predictions: Sequence[Path]) -> list[str]:
     """
     if find_spec("jsonschema") is None:
         raise ExportError("jsonschema is not installed here, and a bundle is checked with it: pip install jsonschema")
+    folder = folder.absolute()  # MONAI acts on a text that begins with a sign
     meta, config = str(folder / METADATA), str(folder / INFERENCE)
     with _quiet():
         _passes("its metadata against the schema", lambda: verify_metadata(meta_file=meta, filepath=str(SCHEMA)))

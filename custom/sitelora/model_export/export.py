@@ -59,10 +59,12 @@ def export_model(origin: ModelOfRun, out: Path, *, served: bool = True) -> Expor
         origin: the model. out: the folder of versions. served: also make it what is served of its line.
 
     Raises:
-        ExportError: it is there already, or does not pass a check; nothing was written.
+        ExportError: it is there already, the folder's name cannot be, or it does not pass a check; nothing was written.
         ValueError: the model's file is damaged or does not fit its bundle.
         DiskError: it cannot be written.
     """
+    if "#" in str(out.absolute()):
+        raise ExportError(f"{out.absolute()}: MONAI takes # in a path for a step in a config; choose another folder")
     sha256 = file_sha256(origin.file)
     for version in versions_in(out) if out.is_dir() else []:
         if version.told.get("model_sha256") == sha256 and version.told["line"] == origin.line:

@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import pickle
+import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from zipfile import is_zipfile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -90,9 +92,13 @@ def read_tensors(path: Path, *, tables: tuple[str, ...] = ()) -> tuple[dict[str,
                 made_as = (file.metadata() or {}).get("format", "")
                 loaded: object = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         else:
+            if part := damaged_part(path):
+                raise CheckpointError(f"{path} is damaged: the checksum of {part} is wrong; fetch it again")
             loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except _UNREADABLE as error:
-        why = str(error).split(". ")[0]  # torch goes on to advise loading it unsafely
+        why = _not_a_file_of_tensors(path) or str(error).split(". ")[0]  # torch goes on to advise loading it unsafely
         raise CheckpointError(f"{path} is not a readable checkpoint ({why}); fetch it again") from error
     if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict) and isinstance(loaded.get(MADE), dict):
         loaded, made_as = loaded["model"], A_MODEL
@@ -111,6 +117,41 @@ def read_tensors(path: Path, *, tables: tuple[str, ...] = ()) -> tuple[dict[str,
             "dtype, as they are published: fetch the file again, or convert it"
         )
     return {name: value.to(torch.float32) for name, value in loaded.items()}, made_as
+
+
+def _not_a_file_of_tensors(path: Path) -> str:
+    """Return what a file that cannot be read is by its beginning, where that says it; else nothing."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(64).lstrip()
+    except OSError:
+        return ""
+    if not start:
+        return "it is empty"
+    return "it is a web page, which a download may give in place of the file" if start.startswith(b"<") else ""
+
+
+def damaged_part(path: Path) -> str:
+    """Return the part of a file of torch whose checksum is wrong, which torch itself does not verify; empty where none.
+
+    Once a file, as a command opens it often.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    about = path.stat()
+    return _damaged_part(path, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=8)
+def _damaged_part(path: Path, written_ns: int, size: int) -> str:
+    if not is_zipfile(path):
+        return ""
+    try:
+        with ZipFile(path) as archive:
+            return archive.testzip() or ""
+    except (BadZipFile, NotImplementedError, zlib.error) as error:
+        return f"a part ({error})"
 
 
 def is_left_by_federation(path: Path) -> bool:

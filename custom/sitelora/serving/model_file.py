@@ -7,10 +7,8 @@ opens with no more than its own path, and a wrong bundle is told in one sentence
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile, is_zipfile
 
 import numpy as np
 import torch
@@ -22,7 +20,7 @@ from sitelora.data.trained_on import TrainedOn
 from sitelora.names import checked_name
 from sitelora.networks.before_built import parts_before
 from sitelora.networks.tensor_file import MADE as MADE
-from sitelora.networks.tensor_file import STANDARD, unusable
+from sitelora.networks.tensor_file import STANDARD, damaged_part, unusable
 from sitelora.task_registry import find_task
 from sitelora.value_kinds import require_plain
 
@@ -163,8 +161,7 @@ def _content(file: Path) -> Mapping[str, Any]:
         ValueError: damaged, also in a single byte, or no model.
     """
     try:
-        about = file.stat()
-        if (part := _damaged_part(file, about.st_mtime_ns, about.st_size)) is not None:
+        if part := damaged_part(file):
             raise ValueError(f"the checksum of {part} is wrong")
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
@@ -174,15 +171,6 @@ def _content(file: Path) -> Mapping[str, Any]:
         found = sorted(map(str, content))[:5] if isinstance(content, Mapping) else type(content).__name__
         raise ValueError(f"{file} holds {found}, expected a model of SiteLoRA (a personal.pt of a site)")
     return content
-
-
-@lru_cache(maxsize=8)
-def _damaged_part(file: Path, written_ns: int, size: int) -> str | None:
-    """Return a part whose checksum is wrong, which torch does not verify; once a file, as a command opens it often."""
-    if not is_zipfile(file):
-        return None
-    with ZipFile(file) as archive:
-        return archive.testzip()
 
 
 def _unanswerable(made: Mapping[str, Any], bundle: str) -> str:

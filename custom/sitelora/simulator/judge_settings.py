@@ -49,17 +49,13 @@ def judged_values(
 
 
 def _judge(asked: Mapping[str, Any]) -> dict[str, Any]:
-    from sitelora.federation.site_settings import SiteError, require_machine
+    from sitelora.federation.preflight import require_trainable
     from sitelora.settings import changed_values, read_settings
 
     bundle = asked["bundle"]
     values = changed_values(bundle, asked["values"], asked["changes"], method=asked["method"])
     settings = read_settings(bundle, values, sites=asked["sites"])
-    settings.require_base()
-    try:
-        require_machine(settings.parser())
-    except SiteError as error:
-        raise SettingsError(str(error)) from error
+    require_trainable(settings)
     return dict(settings.values)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from sitelora.run_result import RunResult
 from sitelora.simulator.judge_settings import judged_values
 from sitelora.simulator.processes import environment
 
+_TAKEN_APART = re.compile(r"[\s'\"#\\]")
 _OURS = {"local", "startup", SERVER}
 
 
@@ -113,6 +115,7 @@ def choose_run(
     if resume and not folder.exists():
         raise SimulationError(f"nothing to resume: there is no run with uid {uid}, looked for {folder}")
     place = (workspace or run.workspace).absolute()
+    require_one_word(place)
     require_disposable(place)
     # A run that was stopped before its first round was written has nothing to go on with.
     held.enter_context(working(run.lock(), str(folder)))
@@ -130,6 +133,15 @@ def choose_run(
         request=request,
         found=bool(before),
     )
+
+
+def require_one_word(workspace: Path) -> None:
+    """Refuse a folder by whose name NVFlare's simulator would take its own commands apart, and wait for a minute."""
+    if found := _TAKEN_APART.search(str(workspace)):
+        raise SimulationError(
+            f"workspace {workspace} holds {found[0]!r}, by which NVFlare's simulator takes its commands apart; "
+            "expected a path without blanks, quotes, # and backslashes: name one with --workspace, or another --home"
+        )
 
 
 def require_disposable(workspace: Path) -> None:
