@@ -74,14 +74,25 @@ def changed_since(began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     return changed + [f"{key} has another value now" for key in keys if before.get(key) != after.get(key)]
 
 
-def worth_saying(began: Reports, now: Reports) -> list[str]:
-    """Return what is no reason to refuse and changes what a resumed run means: other sites, other cases."""
+def worth_saying(began: Reports, now: Reports, answered: Mapping[str, int] | None = None) -> list[str]:
+    """Return what is no reason to refuse and changes what a resumed run means: other sites, other cases, a lost state.
+
+    Args:
+        began, now: reports by site. answered: the last round that each site has answered for.
+    """
     said = [f"{site} was not there when the run began" for site in sorted(now.keys() - began.keys())]
     said += [f"{site} was there when the run began and is not now" for site in sorted(began.keys() - now.keys())]
     for site in sorted(now.keys() & began.keys()):
         before, after = began[site].get("cases"), now[site].get("cases")
         if before != after:
             said.append(f"{site} had the cases {before} when the run began and has {after} now")
+        elif began[site].get("data_hmac") != now[site].get("data_hmac"):
+            said.append(f"{site} has other cases or other masks than when the run began")
+    for site, number in sorted((answered or {}).items()):
+        last = now[site].get("last_round") if site in now else number
+        if now.get(site, {}).get("local_count") and (last is None or last < number):
+            has = "has no state of this run" if last is None else f"has no state after round {last + 1}"
+            said.append(f"{site} answered for round {number + 1} and {has}: what it trained for itself is gone")
     return [f"resumed: {line}" for line in said]
 
 

@@ -70,7 +70,8 @@ class Bounds:
             if largest is not None and not norm <= (largest + noise) * (1 + growth):
                 beside = f" and the noise {noise:.4g}" if noise else ""
                 raise OutOfBounds(
-                    f"{site}: {_what(name)} has the norm {norm:.4g}, bounds.largest_norm is {largest:g}{beside}"
+                    f"{site}: {_what(name)} has the norm {norm:.4g}, bounds.largest_norm is {largest:g}{beside}: "
+                    "a learning rate that is too high does this, or a site that is not honest"
                 )
 
     def outliers(self, by_site: Mapping[str, Norms]) -> dict[str, str]:

@@ -282,7 +282,7 @@ class Coordinator:
                 + "\n  ".join(changed)
                 + "\n  -> resume with the version, bundle, settings, wire and base of the run, or take another uid"
             )
-        for line in worth_saying(began, reports):
+        for line in worth_saying(began, reports, self.record.answered()):
             self.record.warn(line)
 
     def _behind(self, sites: Iterable[str]) -> dict[str, str]:

@@ -78,6 +78,15 @@ class FederationRecord:
         self._begin = {site: {**report, "bytes_up": bytes_up[site]} for site, report in reports.items()}
         self._shapes = dict(shapes)
 
+    def answered(self) -> dict[str, int]:
+        """Return the last round, from 0, for which an update of each site was taken."""
+        return {
+            site: number
+            for number in sorted(self.rounds)
+            for site, one in self.rounds[number].sites.items()
+            if one.status == OK
+        }
+
     def began(self, site: str) -> dict[str, Any]:
         """Return what a site said when the run began.
 

@@ -10,6 +10,7 @@ import hmac
 
 from sitelora.data.site_entries import LONGEST_HOSPITAL, LONGEST_LABEL
 from sitelora.federation.served import KINDS
+from sitelora.federation.ticket import MOST_ROUNDS
 from sitelora.sharing.schema import HEX, Either, Flag, Number, Row, Schema, Table, Text
 
 COUNT = Number(lowest=0, highest=10**12, whole=True)
@@ -56,6 +57,8 @@ BEGIN = Schema(
     },
     optional={
         "settings_sha256": HEX,
+        "data_hmac": HEX,
+        "last_round": Number(lowest=0, highest=MOST_ROUNDS, whole=True, or_none=True),
         "own_settings": Table(of=Either((COUNT, Text(longest=40, pattern=r"[a-z][a-z0-9_:]*"))), keys=OWN),
         "agreed": Table(of=Text(longest=16, pattern="[0-9a-f]{16}"), pattern=r"[\w.#-]{1,100}", most=200),
     },

@@ -15,6 +15,7 @@
             received.jsonl                 server: hash of every update that it accepted
             audit.jsonl  policy.jsonl      site: every tensor that left; each log has a seal, audit.seal.json
             initial.json                   site: hash of its initial values as they left
+            trained_on.json                site: HMACs of the patients that it has trained on
             evaluation/                    site: evaluation.json, answered.json (what left), overlays/, predictions/
             models/personal.pt             site: the model that is served here; global.pt and unseen.pt beside it
 
@@ -36,6 +37,7 @@ SERVER = "server"
 RESULT, EVENTS, AUDIT, POLICY, LOCK = "result.json", "events.jsonl", "audit.jsonl", "policy.jsonl", "lock.json"
 MANIFEST, STOPPED, EVALUATION = "manifest.json", "stopped.json", "evaluation.json"
 INITIAL, ANSWERED, RECEIVED = "initial.json", "answered.json", "received.jsonl"
+TRAINED_ON = "trained_on.json"
 PREDICTIONS, OVERLAYS = "predictions", "overlays"
 KEPT_ROUNDS = 2
 """How many rounds stay on disk: the last, and the one before it in case the last is damaged or asked for again."""

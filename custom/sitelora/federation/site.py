@@ -18,10 +18,12 @@ from sitelora.federation.border import Border
 from sitelora.federation.build_network import load_model, partition_of, save_merged
 from sitelora.federation.bundle_config import FEDERATED, data_needs
 from sitelora.federation.files import file_sha256, new_folder, write_json
+from sitelora.federation.identity import site_secret
 from sitelora.federation.local_round import LocalRound, Progress
 from sitelora.federation.model_kinds import UNSEEN, personal_model, serve
 from sitelora.federation.one_base import OneBase
 from sitelora.federation.packets import Received, accumulate, unpack_evaluation
+from sitelora.federation.run_data import data_hmac, require_untrained
 from sitelora.federation.run_folder import EVALUATION, OVERLAYS, PREDICTIONS, RunFolder
 from sitelora.federation.served import (
     PREVIOUS,
@@ -117,8 +119,12 @@ class Site:
         """
         needs = data_needs(self.settings.bundle, self._parser)
         check_site_folder(self.settings.data, needs=needs).raise_if_bad()
+        last, secret = self.store.latest_number(), site_secret(self.settings.home)
+        require_untrained(self.folder, self.store.folder, secret, resumed=last is not None)
         initial_sha256 = self.border.exit.initial_sha256
-        return self.border.begin(begin_report(self.settings, self.folder, self._parser, self.network, initial_sha256))
+        report = begin_report(self.settings, self.folder, self._parser, self.network, initial_sha256)
+        data = data_hmac(self.folder, secret, federation=self.settings.federation, uid=self.settings.uid)
+        return self.border.begin({**report, "data_hmac": data, "last_round": last})
 
     def train(self, round_number: int, packet: Packet, *, progress: Progress | None = None) -> Answer:
         """Do one round: or return the stored update if this very round was done from this very message.
