@@ -58,7 +58,10 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None:
         print(text, end="")
     else:
-        args.out.write_text(text, encoding="utf-8")
+        from sitelora.disk import saying
+
+        with saying(args.out, elsewhere="name with --out a file"):
+            args.out.write_text(text, encoding="utf-8")
         print(args.out)
     return 0
 
