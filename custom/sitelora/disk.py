@@ -13,10 +13,11 @@ from sitelora.home import HOME_VARIABLE
 from sitelora.wants import FULL, system_code
 
 OTHER_HOME = f'set {HOME_VARIABLE} (or "home" in local/sitelora.json) to a folder'
-NO_RIGHT = "a file that this user may not read"
-GIVE_RIGHT = "give this user the right to read it, and to enter the folders above it"
-
-_NO_RIGHT = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
+NOT_READABLE = "a file that this user may not read"
+GIVE_RIGHT = "give this user the right to read it and to enter the folders above it"
+"""The remedy where a file is whole and closed: to make it anew would not open it."""
+_CLOSED = frozenset((errno.EACCES, errno.EPERM))
+_NO_RIGHT = _CLOSED | {errno.EROFS}
 _IN_THE_WAY = frozenset((errno.EEXIST, errno.ENOTDIR, errno.EISDIR))
 
 
@@ -73,6 +74,23 @@ def filling(folder: Path, *, shown: Path, elsewhere: str = OTHER_HOME) -> Iterat
             raise
         reason = behind.strerror or str(behind)
         raise DiskError(behind.errno, _what_to_do(shown, behind.errno, reason, 0, elsewhere)) from error
+
+
+def is_closed(file: Path, error: BaseException) -> bool:
+    """Say whether an error comes of a file that this user may not read; the remedy is ``GIVE_RIGHT``.
+
+    Args:
+        error: of whoever has read it: of a closed file safetensors says that there is none.
+    """
+    return system_code(error) in _CLOSED or (os.path.exists(file) and not os.access(file, os.R_OK))
+
+
+def is_absent(file: Path) -> bool:
+    """Say whether there is no such file; of one in a closed folder nobody can say, and who reads it is told so."""
+    try:
+        return not file.is_file()
+    except PermissionError:
+        return False
 
 
 def _system_error(error: BaseException) -> OSError | None:

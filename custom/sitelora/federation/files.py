@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sitelora.disk import GIVE_RIGHT, NOT_READABLE, filling, is_closed
 from sitelora.disk import DiskError as DiskError
-from sitelora.disk import filling
 from sitelora.disk import saying as saying
 from sitelora.wants import system_code
 
@@ -167,6 +167,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
     Raises:
         ValueError: the file is damaged; its name and what to do. MemoryError: there is no room to read it into.
+        PermissionError: this user may not read it.
     """
     import safetensors.torch
 
@@ -175,6 +176,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         if system_code(error) == errno.ENOMEM:
             raise MemoryError(f"{path}: there is no memory to read it into") from error
+        if is_closed(path, error):
+            raise PermissionError(f"{path} is {NOT_READABLE}; {GIVE_RIGHT}") from error
         raise ValueError(f"{path} cannot be read ({error}); remove its folder to go back one round") from error
 
 

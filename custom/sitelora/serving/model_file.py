@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sitelora.bundle import bundle_names, bundle_path, require_checkpoint
 from sitelora.data.trained_on import TrainedOn
+from sitelora.disk import GIVE_RIGHT, NOT_READABLE, is_absent
 from sitelora.names import checked_name
 from sitelora.networks.before_built import parts_before
 from sitelora.networks.tensor_file import MADE as MADE
@@ -74,7 +75,7 @@ def made_of(path: str | Path, *, bundle: str | None = None) -> dict[str, Any]:
         ValueError: the file is damaged, is no model of SiteLoRA, or was made with another bundle.
     """
     file = Path(path)
-    if not file.is_file():
+    if is_absent(file):
         return {}
     content = _content(file)
     made = content.get(MADE) or {}
@@ -167,6 +168,8 @@ def _content(file: Path) -> Mapping[str, Any]:
         if (part := _damaged_part(file, about.st_mtime_ns, about.st_size)) is not None:
             raise ValueError(f"the checksum of {part} is wrong")
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except PermissionError as error:
+        raise ValueError(f"{file} is {NOT_READABLE}; {GIVE_RIGHT}") from error
     except Exception as error:
         why = f"{error}" if type(error) is ValueError else type(error).__name__
         raise ValueError(f"{file} is no model that can be opened ({why}); {_AGAIN}") from error
