@@ -18,6 +18,7 @@ from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from sitelora.bundle import bundle_names, bundle_path, require_checkpoint
+from sitelora.data.errors import first_few
 from sitelora.data.trained_on import TrainedOn
 from sitelora.disk import GIVE_RIGHT, NOT_READABLE, is_absent
 from sitelora.names import checked_name
@@ -96,7 +97,7 @@ def made_of(path: str | Path, *, bundle: str | None = None) -> dict[str, Any]:
             f"{file} was made with the bundle {bundle!r:.80}, which this SiteLoRA does not have: update it"
         )
     if made and (why := _unanswerable(made, bundle)):
-        spoken_of = [said[key] for key in (*_OF_THE_NETWORK, DECISION) if key in why] or [said["arch"]]
+        spoken_of = [said[key] for key in (*_OF_THE_NETWORK, DECISION, LABELS) if key in why] or [said["arch"]]
         raise ValueError(f"{file} says {', '.join(spoken_of)} of how it was made ({why}); {_AGAIN}")
     return dict(made)
 
@@ -189,7 +190,10 @@ def _damaged_part(file: Path, written_ns: int, size: int) -> str | None:
 
 
 def _unanswerable(made: Mapping[str, Any], bundle: str) -> str:
-    """Return why a model cannot answer as it says that it was made: no such network or decision; empty where it can."""
+    """Return why a model cannot answer as it says that it was made; empty where it can.
+
+    It names no such network, other labels than the network tells apart, or no such decision.
+    """
     config = ConfigParser()
     config.read_config(str(bundle_path(bundle) / "configs" / "train.json"))
     for key in _OF_THE_NETWORK:
@@ -198,8 +202,13 @@ def _unanswerable(made: Mapping[str, Any], bundle: str) -> str:
         parts_before(config)
     except ValueError as error:
         return str(error)
+    task, classes = find_task(config["task"]), int(made["classes"])
+    values, expected = sorted(map(int, made[LABELS])), list(range(classes if task.truth == "class" else classes + 1))
+    if values != expected:
+        found = first_few([*map(str, values)]) or "none"
+        return f"{LABELS}: the values {found}, expected 0 to {expected[-1]}, as classes says"
     try:
-        find_task(config["task"]).decide(np.zeros(int(made["classes"])), made.get(DECISION, {}))
+        task.decide(np.zeros(classes), made.get(DECISION, {}))
     except ValueError as error:
         return f"{DECISION}: {error}"
     return ""
