@@ -2,8 +2,10 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,22 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path, capsys: pytest
     (tmp_path / "file").touch()
     assert main(["bundle", "iat_segmentation", "--out", str(tmp_path / "file")]) == 2
     assert "iat_segmentation cannot be written: Not a directory" in capsys.readouterr().err
+
+
+def test_a_request_to_end_leaves_no_part_of_a_site_folder(tmp_path: Path, repository: Path) -> None:
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sitelora.cli", "prepare", "prostate_phantom", "--site", "site-1", "--out", str(out)],
+        env={**os.environ, "PYTHONPATH": str(repository / "custom")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(out.rglob(".site-1.partial-*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGHUP)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "sitelora: stopped"
+    assert not list(out.rglob(".site-1.partial-*"))
