@@ -13,6 +13,8 @@ from sitelora.home import HOME_VARIABLE
 from sitelora.wants import FULL, system_code
 
 OTHER_HOME = f'set {HOME_VARIABLE} (or "home" in local/sitelora.json) to a folder'
+OTHER_OUT, OTHER_OUT_FILE = "name with --out a folder", "name with --out a file"
+"""How a person names another place: for what a process keeps at home, and for what a command was asked to write."""
 NOT_READABLE = "a file that this user may not read"
 GIVE_RIGHT = "give this user the right to read it and to enter the folders above it"
 """The remedy where a file is whole and closed: to make it anew would not open it."""

@@ -79,17 +79,31 @@ def test_a_line_stays_one_line_whatever_a_file_is_called() -> None:
     assert [duration(seconds) for seconds in (0.1, 59, 61, 6000)] == ["1 s", "59 s", "1 min", "1.7 h"]
 
 
-def test_a_folder_that_is_closed_is_named_and_what_is_no_image_is_counted(
+def test_what_this_user_may_not_read_or_write_is_named_with_the_remedy(
     model: Path, scan: Callable[..., Path], tmp_path: Path, repository: Path
 ) -> None:
-    folder, out = tmp_path / "in", tmp_path / "out"
+    folder, out, place, hidden = (tmp_path / name for name in ("in", "out", "place", "hidden"))
     good, shut, closed = scan(folder / "a.nii.gz"), scan(folder / "b.nii.gz"), scan(folder / "c" / "1.nii").parent
     (folder / "x.dcm").touch()
-    closed.chmod(0)
-    shut.chmod(0)
-    run = said_by(f"predict {model} {folder} --out {out} --device cpu", repository=repository)
-    first, second, third, code = run.stdout.splitlines()
-    assert code == "code 1", run.stderr
+    other = tmp_path / "personal.pt"
+    other.write_bytes(model.read_bytes())
+    for path in (shut, closed, other):
+        path.chmod(0)
+    place.mkdir(mode=0o555)
+    hidden.mkdir(mode=0)
+    run = said_by(
+        *(f"predict {model} {good} --out {one} --device cpu" for one in (place, place / "o")),
+        *(f"predict {one} {good} --out {out} --device cpu" for one in (other, hidden / "personal.pt")),
+        f"predict {model} {folder} --out {out} --device cpu",
+        repository=repository,
+    )
+    assert [line for line in run.stdout.splitlines() if line.startswith("code")] == ["code 2"] * 4 + ["code 1"]
+    for said, one in zip(run.stderr.splitlines()[:2], (place, place / "o"), strict=True):
+        assert f"{one} cannot be written: Permission denied; give this user the right, or name with --out" in said
+    for said, one in zip(run.stderr.splitlines()[2:4], (other, hidden / "personal.pt"), strict=True):
+        assert f"{one} is a file that this user may not read; give this user the right to read it" in said
+        assert "copy it again" not in said
+    first, second, third, _ = run.stdout.splitlines()[4:]
     assert first.startswith(f"[1/3] {good} -> {out / 'a_seg.nii.gz'} (")
     assert second.startswith(f"[2/3] ! {shut} refused: found a file that this user may not read, expected a readable")
     assert "; give this user the right to read it" in second
@@ -99,34 +113,12 @@ def test_a_folder_that_is_closed_is_named_and_what_is_no_image_is_counted(
     assert told == "1 of 3 images done, 2 refused"
 
 
-def test_a_closed_place_and_a_closed_model_are_named_with_the_remedy(
-    model: Path, scan: Callable[..., Path], tmp_path: Path, repository: Path
-) -> None:
-    closed, image = tmp_path / "closed", scan(tmp_path / "a.nii.gz")
-    closed.mkdir(mode=0o555)
-    shut = tmp_path / "personal.pt"
-    shut.write_bytes(model.read_bytes())
-    shut.chmod(0)
-    hidden = tmp_path / "hidden"
-    hidden.mkdir(mode=0)
-    run = said_by(
-        *(f"predict {model} {image} --out {out} --device cpu" for out in (closed, closed / "o")),
-        *(f"predict {other} {image} --out {tmp_path / 'out'} --device cpu" for other in (shut, hidden / "personal.pt")),
-        repository=repository,
-    )
-    assert run.stdout.splitlines() == ["code 2"] * 4, run.stderr
-    for said, place in zip(run.stderr.splitlines()[:2], (closed, closed / "o"), strict=True):
-        assert f"{place} cannot be written: Permission denied; give this user the right, or name with --out" in said
-    for said, file in zip(run.stderr.splitlines()[2:], (shut, hidden / "personal.pt"), strict=True):
-        assert f"{file} is a file that this user may not read; give this user the right to read it" in said
-        assert "copy it again" not in said
-
-
 def test_a_request_to_end_leaves_nothing_of_an_image(
     model: Path, scan: Callable[..., Path], tmp_path: Path, repository: Path
 ) -> None:
-    for number in range(200):
-        scan(tmp_path / "in" / f"{number}.nii.gz")
+    one = scan(tmp_path / "in" / "0.nii.gz")
+    for number in range(1, 400):
+        os.link(one, one.with_name(f"{number}.nii.gz"))
     words = ["predict", str(model), str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--device", "cpu"]
     env = {**os.environ, "PYTHONPATH": str(repository / "custom")}
     process = subprocess.Popen(
@@ -137,7 +129,7 @@ def test_a_request_to_end_leaves_nothing_of_an_image(
         text=True,
     )
     assert process.stdout is not None
-    assert process.stdout.readline().startswith("[1/200]")
+    assert process.stdout.readline().startswith("[1/400]")
     process.terminate()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130

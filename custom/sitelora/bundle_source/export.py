@@ -24,7 +24,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
 
 from sitelora import __version__
-from sitelora.disk import saying
+from sitelora.disk import OTHER_OUT, saying
 from sitelora.value_kinds import did_you_mean
 
 SOURCE = Path(__file__).resolve().parent
@@ -96,7 +96,7 @@ def write_bundle(said_in: Path, folder: Path, *, source: Path = SOURCE) -> Path:
         raise BundleSourceError(f"{folder} is there and is no bundle, so it stays; name another folder")
     for name in CONFIGS:
         texts[f"configs/{name}.json"] = (_table if name == "settings" else _lines)(known[name]) + "\n"
-    with saying(folder, elsewhere="name with --out a folder"):
+    with saying(folder, elsewhere=OTHER_OUT):
         for part in ("configs", "docs"):
             if (folder / part).is_dir():
                 shutil.rmtree(folder / part)

@@ -58,9 +58,9 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None:
         print(text, end="")
     else:
-        from sitelora.disk import saying
+        from sitelora.disk import OTHER_OUT_FILE, saying
 
-        with saying(args.out, elsewhere="name with --out a file"):
+        with saying(args.out, elsewhere=OTHER_OUT_FILE):
             args.out.write_text(text, encoding="utf-8")
         print(args.out)
     return 0

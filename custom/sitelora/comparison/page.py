@@ -11,7 +11,7 @@ from sitelora.comparison.run_file import SERVED
 from sitelora.comparison.runs import REFERENCE, Run, Runs, read_runs
 from sitelora.comparison.scores import ALL_SITES, FEWEST_TESTED, TOO_FEW, Difference, differences, score
 from sitelora.comparison.setup import ON_ALL_IMAGES, Setup
-from sitelora.disk import saying
+from sitelora.disk import OTHER_OUT, saying
 from sitelora.report.format_values import count_text, listed, seconds_text
 
 
@@ -80,7 +80,7 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
         making(name, setup, runs),
     ]
     page = folder / f"{name}.md"
-    with saying(folder, elsewhere="name with --out a folder"):
+    with saying(folder, elsewhere=OTHER_OUT):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.csv").write_text(tables.long_csv(runs), encoding="utf-8")
         (folder / f"{name}.tex").write_text(tables.latex(head, rows, caption=setup.title), encoding="utf-8")

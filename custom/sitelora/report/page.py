@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sitelora.disk import saying
+from sitelora.disk import OTHER_OUT, saying
 from sitelora.report.compare_two_runs import with_beside
 from sitelora.report.facts import page_facts
 from sitelora.report.findings import headline, verdict
@@ -51,7 +51,7 @@ def build_report(run_dir: Path, out: Path, *, beside: Path | None = None) -> Pat
     of_plots = [panel for plot in facts["plots"] for panel in plot.panels]
     numbers = json.dumps(collected(run, run_dir), indent=1, allow_nan=False, ensure_ascii=False)
     html, page = rendered(facts), out / "index.html"
-    with saying(out, elsewhere="name with --out a folder"):
+    with saying(out, elsewhere=OTHER_OUT):
         out.mkdir(parents=True, exist_ok=True)
         for picture in (*facts["panels"], *of_plots, *facts["matrices"], *facts.values()):
             if isinstance(picture, Picture):

@@ -15,7 +15,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sitelora.disk import DiskError, filling, saying
+from sitelora.disk import OTHER_OUT, DiskError, filling, saying
 from sitelora.serving.named_images import CallError, NamedImages, named_images
 from sitelora.serving.open_model import open_model
 from sitelora.serving.outputs import Wanted
@@ -24,7 +24,6 @@ from sitelora.serving.scratch import scratch_in
 
 TABLE = ".csv"
 """The ending of a table with a row a case, which grows with every case; its first column names the case."""
-_ELSEWHERE = "name with --out a folder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +70,11 @@ def predict_many(
     meant = named if isinstance(named, NamedImages) else named_images(named, out=out)
     if out.exists() and not out.is_dir():
         raise CallError(f"--out {out} is a file, expected a folder")
-    with saying(out, elsewhere=_ELSEWHERE):
+    with saying(out, elsewhere=OTHER_OUT):
         out.mkdir(parents=True, exist_ok=True)
-    with scratch_in(out, elsewhere=_ELSEWHERE) as held:  # on the disk of the results
+    with scratch_in(out, elsewhere=OTHER_OUT) as held:  # on the disk of the results
         staging = held / "new"
-        with saying(out, elsewhere=_ELSEWHERE):
+        with saying(out, elsewhere=OTHER_OUT):
             staging.mkdir()
         images = [image for image, why in meant.places.items() if not why]
         predictor = Predictor.of(open_model(model, out=staging, device=device), images, wanted)
@@ -85,7 +84,7 @@ def predict_many(
             started, case = time.monotonic(), Case(number=number, of=len(sizes), image=image, refused=why)
             try:
                 if not why:
-                    with filling(held, shown=out, elsewhere=_ELSEWHERE):
+                    with filling(held, shown=out, elsewhere=OTHER_OUT):
                         with tempfile.TemporaryDirectory(dir=held) as scratch:
                             unlike = predictor(image, Path(scratch), progress or _silent)
                         files = _hand_over(staging, out, replace=replace)
@@ -125,7 +124,7 @@ def _add_rows(new: Path, old: Path) -> None:
     Raises:
         FileExistsError: it has other columns. DiskError: it cannot be read, so that it cannot be written either.
     """
-    with saying(old, elsewhere=_ELSEWHERE):
+    with saying(old, elsewhere=OTHER_OUT):
         texts = [path.read_text(encoding="utf-8") for path in (old, new)]
     rows = [list(csv.reader(text.splitlines())) for text in texts]
     if rows[0][:1] != rows[1][:1]:

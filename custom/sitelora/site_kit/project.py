@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from sitelora.disk import saying
+from sitelora.disk import OTHER_OUT_FILE, saying
 from sitelora.site_kit.site_files import template
 from sitelora.site_kit.startup_kit import KitError
 
@@ -43,7 +43,7 @@ def write_project(
         {"name": admin, "type": "admin", "org": "coordinator", "role": "project_admin"},
         {"name": lead, "type": "admin", "org": "coordinator", "role": "lead"},
     ]
-    with saying(target, elsewhere="name with --out a file"):
+    with saying(target, elsewhere=OTHER_OUT_FILE):
         target.write_text(yaml.safe_dump(project, sort_keys=False), encoding="utf-8")
 
 
