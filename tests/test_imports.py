@@ -52,7 +52,7 @@ LAYER = {
 # Small modules at the top of the package that anyone may use; they use nothing but each other.
 COMMON = {
     *("bundle", "guarantee", "home", "late_imports", "memory", "metric", "names"),
-    *("plot", "run_result", "seeding", "typed_json", "value_kinds"),
+    *("disk", "plot", "run_result", "seeding", "stopping", "typed_json", "value_kinds", "wants"),
 }
 # Top-level distribution -> import name, where they differ.
 IMPORT_NAME = {

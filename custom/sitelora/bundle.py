@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sitelora.disk import is_absent
 from sitelora.value_kinds import did_you_mean
 
 EMBEDDED = "embedded"
@@ -66,7 +67,7 @@ def require_checkpoint(path: str | Path) -> str:
     Raises:
         FileNotFoundError: it is not; says where a site's checkpoint is made. No random network is served instead.
     """
-    if Path(path).is_file():
+    if not is_absent(Path(path)):
         return str(path)
     raise FileNotFoundError(
         f"no checkpoint at {path}; expected the merged model of a site. A federation leaves it at every site in "

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from rights import said_by
 from sitelora.cli import main
 from sitelora.commands.predict import duration, line
 from sitelora.serving.many_images import Case
@@ -73,3 +77,62 @@ def test_a_line_stays_one_line_whatever_a_file_is_called() -> None:
     case = Case(number=1, of=2, image=Path("a\n\x1b[31m.nii"), refused="no", seconds=0.04, left=4000)
     assert line(case) == "[1/2] ! a  [31m.nii refused: no (0.0 s, about 67 min left)"
     assert [duration(seconds) for seconds in (0.1, 59, 61, 6000)] == ["1 s", "59 s", "1 min", "1.7 h"]
+
+
+def test_what_this_user_may_not_read_or_write_is_named_with_the_remedy(
+    model: Path, scan: Callable[..., Path], tmp_path: Path, repository: Path
+) -> None:
+    folder, out, place, hidden = (tmp_path / name for name in ("in", "out", "place", "hidden"))
+    good, shut, closed = scan(folder / "a.nii.gz"), scan(folder / "b.nii.gz"), scan(folder / "c" / "1.nii").parent
+    (folder / "x.dcm").touch()
+    other = tmp_path / "personal.pt"
+    other.write_bytes(model.read_bytes())
+    for path in (shut, closed, other):
+        path.chmod(0)
+    place.mkdir(mode=0o555)
+    hidden.mkdir(mode=0)
+    run = said_by(
+        *(f"predict {model} {good} --out {one} --device cpu" for one in (place, place / "o")),
+        *(f"predict {one} {good} --out {out} --device cpu" for one in (other, hidden / "personal.pt")),
+        f"predict {model} {folder} --out {out} --device cpu",
+        repository=repository,
+    )
+    assert [line for line in run.stdout.splitlines() if line.startswith("code")] == ["code 2"] * 4 + ["code 1"]
+    for said, one in zip(run.stderr.splitlines()[:2], (place, place / "o"), strict=True):
+        assert f"{one} cannot be written: Permission denied; give this user the right, or name with --out" in said
+    for said, one in zip(run.stderr.splitlines()[2:4], (other, hidden / "personal.pt"), strict=True):
+        assert f"{one} is a file that this user may not read; give this user the right to read it" in said
+        assert "copy it again" not in said
+    first, second, third, _ = run.stdout.splitlines()[4:]
+    assert first.startswith(f"[1/3] {good} -> {out / 'a_seg.nii.gz'} (")
+    assert second.startswith(f"[2/3] ! {shut} refused: found a file that this user may not read, expected a readable")
+    assert "; give this user the right to read it" in second
+    assert third.startswith(f"[3/3] ! {closed} refused: found a folder that cannot be read (Permission denied)")
+    others, told = run.stderr.splitlines()[-2:]
+    assert others.startswith("1 other file left out: 1 DICOM; ")
+    assert told == "1 of 3 images done, 2 refused"
+
+
+def test_a_request_to_end_leaves_nothing_of_an_image(
+    model: Path, scan: Callable[..., Path], tmp_path: Path, repository: Path
+) -> None:
+    one = scan(tmp_path / "in" / "0.nii.gz")
+    for number in range(1, 400):
+        os.link(one, one.with_name(f"{number}.nii.gz"))
+    words = ["predict", str(model), str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    env = {**os.environ, "PYTHONPATH": str(repository / "custom")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sitelora.cli", *words],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("[1/400]")
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "sitelora: stopped"
+    assert not list((tmp_path / "out").glob(".*"))
+    assert list((tmp_path / "out").iterdir())

@@ -81,3 +81,21 @@ def test_an_orientation_that_viewers_follow_is_said(tmp_path: Path) -> None:
     found = read_image(tmp_path / "a.png")
     assert found.values.shape == (6, 8)
     assert "EXIF" in found.remarks[0]
+
+
+def test_a_picture_beyond_what_is_read_is_told_by_its_size_and_one_below_without_a_word(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Pillow speaks of an attack."""
+    side = 16_000
+    file = tmp_path / "large.png"
+    file.write_bytes(png_file.png([], side, height=side))
+    with pytest.raises(UnfitFileError) as refused:
+        read_image(file)
+    said = str(refused.value)
+    assert "found a picture of 16000 x 16000 pixels, 256,000,000 in all, expected at most 178,956,970" in said
+    assert "; export it smaller" in said
+    assert "attack" not in said
+    row = bytes(10_000 // 8)
+    assert read_png(png_file.png([row] * 10_000, 10_000, depth=1)).values.shape == (10_000, 10_000)
+    assert not recwarn.list

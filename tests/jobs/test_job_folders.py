@@ -120,7 +120,10 @@ def test_a_list_of_no_sites_and_a_place_that_cannot_be_written_are_one_sentence(
     assert "expected names, for example hospital-1,hospital-2" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main(["job", "iat_prostate", "--out", str(tmp_path / "file")]) == 2
-    assert "cannot be written: Not a directory; name another folder with --out" in capsys.readouterr().err
+    assert (
+        "cannot be written: Not a directory; move away what is there, or name with --out a folder"
+        in capsys.readouterr().err
+    )
 
 
 def rewritten(path: Path, old: str, new: str) -> None:

@@ -51,3 +51,14 @@ def test_without_jinja2_it_says_what_to_install(home, tmp_path, capsys, monkeypa
     assert main(["report", "tiny", "--home", str(home), "-o", str(tmp_path / "out")]) == 2
     assert "pip install 'sitelora[report]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named_with_the_option_for_another(home, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    out, picture = tmp_path / "file" / "o", tmp_path / "file" / "run.png"
+    assert main(["report", "tiny", "--home", str(home), "-o", str(out)]) == 2
+    assert f"{out} cannot be written: Not a directory" in capsys.readouterr().err
+    assert main(["report", "tiny", "--home", str(home), "-o", str(tmp_path / "out"), "--picture", str(picture)]) == 2
+    assert f"{picture} cannot be written: File exists; move away what is there, or name with --picture a file" in (
+        capsys.readouterr().err
+    )

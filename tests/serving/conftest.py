@@ -1,5 +1,5 @@
 """What stands in `tests/support/served_models.py`."""
 
-from served_models import model, model_of_pictures, scan
+from served_models import model, model_of_pictures, overflowing, scan
 
-__all__ = ["model", "model_of_pictures", "scan"]
+__all__ = ["model", "model_of_pictures", "overflowing", "scan"]

@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sitelora.serving.many_images import CallError, files_meant, predict_many
+from sitelora.disk import DiskError
+from sitelora.serving.many_images import predict_many
 from sitelora.serving.open_model import open_model
 from sitelora.serving.outputs import Wanted
 from sitelora.serving.predict import Predictor
-
-
-def touched(folder: Path, *names: str) -> list[Path]:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    return [folder / name for name in names]
-
-
-def test_files_are_taken_as_named_and_folders_with_all_below_them(tmp_path: Path) -> None:
-    files = touched(tmp_path, "a/1.nii", "a/b/2.NII.GZ", "a/b/3.png", "4.jpg")
-    touched(tmp_path, "a/notes.txt", "a/.hidden/5.nii", "a/out/1_seg.nii")
-    found = files_meant([files[3], tmp_path / "a", files[0]], out=tmp_path / "a" / "out")
-    assert found == [files[3], *files[:3]]
-
-
-def test_of_a_site_folder_the_images_are_meant(tmp_path: Path) -> None:
-    files = touched(tmp_path, "images/1.nii.gz", "labels/1.nii.gz")
-    (tmp_path / "dataset.json").write_text(json.dumps({}))
-    assert files_meant([tmp_path], out=tmp_path / "out") == files[:1]
-
-
-def test_a_folder_without_images_and_the_output_folder_are_refused(tmp_path: Path) -> None:
-    touched(tmp_path, "a/notes.txt", "b/1.nii")
-    with pytest.raises(CallError, match="holds no file that ends in"):
-        files_meant([tmp_path / "a"], out=tmp_path / "out")
-    with pytest.raises(CallError, match="is where the predictions go"):
-        files_meant([tmp_path / "b"], out=tmp_path / "b")
 
 
 def test_no_two_outputs_have_one_name_and_none_is_written_over(
@@ -65,25 +37,29 @@ def test_no_two_outputs_have_one_name_and_none_is_written_over(
     assert not [path for path in out.iterdir() if path.name.startswith(".")], "nothing is left beside the masks"
 
 
-def test_a_full_disk_stops_one_image_and_leaves_no_half_of_a_mask(
-    model: Path, scan: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_full_disk_ends_the_call_and_leaves_no_half_of_a_mask(
+    wrapped: bool, model: Path, scan: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The other images would end in the same way, and none of them is at fault."""
     whole, calls = Predictor.__call__, []
 
-    def full_once(self: Predictor, image: Path, *rest: object) -> list[str]:
+    def full_at_second(self: Predictor, image: Path, *rest: object) -> list[str]:
         calls.append(image)
         found = whole(self, image, *rest)  # type: ignore[arg-type]
-        if len(calls) == 1:
-            raise OSError(errno.ENOSPC, "No space left on device")
+        if len(calls) == 2:
+            full = OSError(errno.ENOSPC, "No space left on device")
+            if not wrapped:
+                raise full
+            raise RuntimeError("applying transform") from full  # as MONAI does
         return found
 
-    monkeypatch.setattr(Predictor, "__call__", full_once)
-    images = [scan(tmp_path / name) for name in ("a.nii.gz", "b.nii.gz")]
-    cases = list(predict_many(model, images, out=tmp_path / "out", wanted=Wanted(), device="cpu"))
-    assert "No space left" in cases[0].refused
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b_seg.nii.gz"]
-    assert cases[0].left > 0
-    assert cases[1].left == 0
+    monkeypatch.setattr(Predictor, "__call__", full_at_second)
+    images, out = [scan(tmp_path / name) for name in ("a.nii.gz", "b.nii.gz", "c.nii.gz")], tmp_path / "out"
+    with pytest.raises(DiskError, match=rf"^{out}: No space left on device, .* are free there; .*--out a folder"):
+        list(predict_many(model, images, out=out, wanted=Wanted(), device="cpu"))
+    assert len(calls) == 2
+    assert [path.name for path in out.iterdir()] == ["a_seg.nii.gz"]
 
 
 def test_a_model_is_opened_from_its_file_or_an_exported_folder_and_nothing_in_the_folder_is_run(

@@ -198,3 +198,25 @@ def test_a_hospital_may_be_called_anything(tmp_path: Path) -> None:
     made = described(**MADE, hospital="$t. Mary's")
     file = saved(tmp_path / "personal.pt", {"model": {}, "made": made})
     assert made_of(file)["hospital"] == "$t. Mary's"
+
+
+@pytest.mark.parametrize(
+    ("bundle", "labels"),
+    [
+        ("iat_segmentation", {}),
+        ("iat_segmentation", {0: "background", 1: "a", 2: "b"}),
+        ("iat_segmentation", {0: "background", 7: "x"}),
+        ("iat_segmentation", {0: "background"}),
+        ("fedopal_classification", {0: "none", 1: "a", 2: "b"}),
+    ],
+)
+def test_labels_that_contradict_the_classes_are_refused(bundle: str, labels: dict[int, str], tmp_path: Path) -> None:
+    """Else a value would be written that has another name, or none."""
+    changed = {"bundle": bundle, "labels": labels}
+    if bundle == "fedopal_classification":
+        changed |= {"arch": "vit_tiny", "classes": 2, "pictures": True, "slices": 1}
+    file = saved(tmp_path / "personal.pt", {"model": {}, "made": described(**{**MADE, **changed})})
+    with pytest.raises(
+        ValueError, match=r"personal\.pt says classes=\d, labels=.* \(labels: the values .*, expected 0 to 1"
+    ):
+        made_of(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -196,3 +197,19 @@ def test_pictures_have_probabilities_of_a_byte(model_of_pictures: Path, tmp_path
     clear = np.abs(chance - 127.5) > 1
     np.testing.assert_array_equal((chance > 127.5)[clear], mask[clear] == 1)
     assert clear.mean() > 0.3
+
+
+@pytest.mark.parametrize("shape", [(24, 20, 5), (200, 180, 29)])
+def test_an_answer_that_is_no_number_is_a_refusal_and_no_empty_mask(
+    shape: tuple[int, ...],
+    overflowing: Path,
+    scan: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(predict, "LARGE", 100_000)
+    image, out = scan(tmp_path / "case.nii.gz", shape), tmp_path / "out"
+    (case,) = predicted(overflowing, [image], out, wanted=Wanted(probabilities=True))
+    assert re.match(rf"{image}: found \d+ of \d+ values that the model answers to be NaN or infinite", case.refused)
+    assert "ask for another version" in case.refused
+    assert list(out.iterdir()) == []

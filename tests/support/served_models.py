@@ -55,6 +55,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def overflowing(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of finite values whose answers are not."""
+    path, content = tmp_path_factory.mktemp("model") / "personal.pt", torch.load(model, weights_only=True)
+    torch.save({**content, "model": {name: 1e30 * value for name, value in content["model"].items()}}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def model_of_pictures(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "personal.pt"
     made = {key: value for key, value in MADE_WITH.items() if key != "trained_on"} | {"pictures": True}

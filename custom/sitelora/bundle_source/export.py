@@ -24,6 +24,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
 
 from sitelora import __version__
+from sitelora.disk import OTHER_OUT, saying
 from sitelora.value_kinds import did_you_mean
 
 SOURCE = Path(__file__).resolve().parent
@@ -71,6 +72,7 @@ def write_bundle(said_in: Path, folder: Path, *, source: Path = SOURCE) -> Path:
     Raises:
         BundleSourceError: something that has to be said is not, an id is said that nothing has or uses, or another
             folder stands where the bundle would go.
+        DiskError: it cannot be written.
     """
     said = ConfigParser.load_config_file(said_in)
     layers = (source / "common", source / "tasks" / _task(said, said_in, source))
@@ -92,13 +94,15 @@ def write_bundle(said_in: Path, folder: Path, *, source: Path = SOURCE) -> Path:
         raise BundleSourceError(f"{said_in.name}: {error}") from error
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "configs" / "metadata.json").is_file():
         raise BundleSourceError(f"{folder} is there and is no bundle, so it stays; name another folder")
-    for part in ("configs", "docs"):
-        shutil.rmtree(folder / part, ignore_errors=True)
-        (folder / part).mkdir(parents=True)
     for name in CONFIGS:
         texts[f"configs/{name}.json"] = (_table if name == "settings" else _lines)(known[name]) + "\n"
-    for file, text in texts.items():
-        (folder / file).write_text(text, encoding="utf-8")
+    with saying(folder, elsewhere=OTHER_OUT):
+        for part in ("configs", "docs"):
+            if (folder / part).is_dir():
+                shutil.rmtree(folder / part)
+            (folder / part).mkdir(parents=True)
+        for file, text in texts.items():
+            (folder / file).write_text(text, encoding="utf-8")
     return folder
 
 

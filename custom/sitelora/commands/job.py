@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"{name:18} {job.bundle}, {job.rounds} rounds, sites {', '.join(job.sites)}")
         return 0
     from sitelora.commands import CommandError
+    from sitelora.disk import OTHER_OUT, saying
     from sitelora.federation.job_folder import JobFolder, JobFolderError
 
     job = _asked(args, find_job(args.name))
@@ -78,10 +79,8 @@ def run(args: argparse.Namespace) -> int:
             JobFolder.read(target)
         except JobFolderError as error:
             raise CommandError(f"{target} is there and is no job of SiteLoRA, so it stays: {error}") from error
-    try:
+    with saying(target, elsewhere=OTHER_OUT):
         print(JobFolder.write(job, target, marker=args.simulator).path)
-    except OSError as error:
-        raise CommandError(f"{target} cannot be written: {error.strerror}; name another folder with --out") from error
     return 0
 
 

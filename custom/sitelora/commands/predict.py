@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ EXAMPLES = """\
 
 The model's file says all that is needed: size, kind of image, labels. A file that cannot be used is named with the
 reason, and the others are done. A case marked `?` is far from what the site trained on: do not trust it unseen.
-Exit code 0: all done; 1: at least one image was refused; 2: nothing could be done."""
+Of a folder with site folders in it their images/ are meant. Files that are no image are counted.
+Exit code 0: all done; 1: at least one image was refused; 2: nothing could be done, or --out takes no more."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,23 +44,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict the images."""
     from sitelora.commands._progress import CaseProgress
-    from sitelora.commands._terminal import printable
+    from sitelora.commands._terminal import one_line, printable
     from sitelora.serving.many_images import predict_many
+    from sitelora.serving.named_images import named_images
     from sitelora.serving.outputs import Wanted
+    from sitelora.stopping import stops_as_interrupt
 
     within = CaseProgress("predicting", things="slices")
     refused = total = unlike = 0
-    for case in predict_many(
+    named = named_images(args.images, out=args.out)
+    cases = predict_many(
         args.model,
-        args.images,
+        named,
         out=args.out,
         wanted=Wanted(probabilities=args.probabilities, largest_component=args.largest_component),
         device=args.device,
         replace=args.replace,
         progress=lambda done, slices: within("", done, slices),
-    ):
-        print(printable(line(case)), flush=True)
-        total, refused, unlike = case.of, refused + bool(case.refused), unlike + bool(case.unlike)
+    )
+    with stops_as_interrupt(), closing(cases):  # closed at once, so that nothing of an image stays beside the masks
+        for case in cases:
+            print(printable(line(case)), flush=True)
+            total, refused, unlike = case.of, refused + bool(case.refused), unlike + bool(case.unlike)
+    if named.told:
+        print(printable(one_line(named.told)), file=sys.stderr)
     told = f"{total - refused} of {total} images done"
     told += f", {refused} refused" if refused else ""
     told += f", {unlike} unlike what the site trained on" if unlike else ""

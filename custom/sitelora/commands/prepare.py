@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from sitelora.data.corrections import corrected_site
     from sitelora.data.prepare import converters, prepare
     from sitelora.home import data_root
+    from sitelora.stopping import stops_as_interrupt
 
     if args.dataset is None:
         known = converters()
@@ -53,16 +54,17 @@ def run(args: argparse.Namespace) -> int:
         print(f"{corrected_site.NAME:<{width}}  {corrected_site.DESCRIPTION}")
         return 0
     out = args.out or data_root()
-    if args.dataset == corrected_site.NAME:
-        return _corrections(args, out)
-    folders = prepare(
-        args.dataset,
-        source=args.source,
-        out=out,
-        sites=args.sites,
-        overwrite=args.overwrite,
-        progress=CaseProgress("writing"),
-    )
+    with stops_as_interrupt():  # no part of a site folder is left
+        if args.dataset == corrected_site.NAME:
+            return _corrections(args, out)
+        folders = prepare(
+            args.dataset,
+            source=args.source,
+            out=out,
+            sites=args.sites,
+            overwrite=args.overwrite,
+            progress=CaseProgress("writing"),
+        )
     for folder in folders:
         print(folder)
     parent = folders[0].parent

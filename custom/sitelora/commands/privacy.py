@@ -58,7 +58,10 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None:
         print(text, end="")
     else:
-        args.out.write_text(text, encoding="utf-8")
+        from sitelora.disk import OTHER_OUT_FILE, saying
+
+        with saying(args.out, elsewhere=OTHER_OUT_FILE):
+            args.out.write_text(text, encoding="utf-8")
         print(args.out)
     return 0
 

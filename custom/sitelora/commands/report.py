@@ -53,10 +53,13 @@ def run(args: argparse.Namespace) -> int:
     run = run if beside is None else with_beside(run, read_run(beside))
     print(shown(summary_text(run)))
     if args.picture is not None:
+        from sitelora.disk import saying
         from sitelora.report.picture import demo_picture
 
-        args.picture.parent.mkdir(parents=True, exist_ok=True)
-        args.picture.write_bytes(demo_picture(run))
+        picture = demo_picture(run)
+        with saying(args.picture, elsewhere="name with --picture a file"):
+            args.picture.parent.mkdir(parents=True, exist_ok=True)
+            args.picture.write_bytes(picture)
         print(f"\n{args.picture.absolute()}")
     print(f"\n{page}")
     if args.open:

@@ -12,6 +12,7 @@ from sitelora.comparison.page import commands, preliminary
 from sitelora.comparison.runs import Runs, read_runs
 from sitelora.comparison.scores import ALL_SITES, Difference, overall
 from sitelora.comparison.setup import Setup, setups
+from sitelora.disk import OTHER_OUT, saying
 from sitelora.report.format_values import bytes_text, count_text
 
 NAME, MARK = "README.md", "<!-- written by `sitelora compare`; do not edit -->"
@@ -46,7 +47,8 @@ def write_overview(folder: Path) -> Path:
         "Every page, this one too, is written from the runs' files by `sitelora compare --dataset NAME --only-page "
         "--out docs/results`.",
     ]
-    page.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+    with saying(page, elsewhere=OTHER_OUT):
+        page.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
     return page
 
 

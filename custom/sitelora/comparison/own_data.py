@@ -13,6 +13,7 @@ from sitelora.data.check import check_site_folder
 from sitelora.data.endings import PICTURES
 from sitelora.data.site_entries import labels_key
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder, find_site_folder
+from sitelora.disk import OTHER_OUT, saying
 from sitelora.federation.bundle_config import data_needs
 from sitelora.settings import read_settings
 
@@ -99,6 +100,7 @@ def write_setup(setup: Setup, folder: Path) -> str:
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in told.items()]
     lines += [f"sites = {json.dumps(list(setup.sites))}", f"rounds = {setup.rounds}", f"epochs = {setup.epochs}"]
     lines += ["", "[overrides]", *(f"{key} = {json.dumps(value)}" for key, value in setup.overrides.items())]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with saying(file, elsewhere=OTHER_OUT):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return name

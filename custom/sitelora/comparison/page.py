@@ -11,6 +11,7 @@ from sitelora.comparison.run_file import SERVED
 from sitelora.comparison.runs import REFERENCE, Run, Runs, read_runs
 from sitelora.comparison.scores import ALL_SITES, FEWEST_TESTED, TOO_FEW, Difference, differences, score
 from sitelora.comparison.setup import ON_ALL_IMAGES, Setup
+from sitelora.disk import OTHER_OUT, saying
 from sitelora.report.format_values import count_text, listed, seconds_text
 
 
@@ -18,7 +19,7 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
     """Write ``<name>.md``, ``.csv``, ``.tex`` and plots into ``folder`` from ``folder/runs/<name>``; return the page.
 
     Raises:
-        ComparisonError: no run there, or runs that cannot be compared.
+        ComparisonError: no run there, or runs that cannot be compared. DiskError: it cannot be written.
     """
     runs = read_runs(folder, name)
     found = differences(runs)
@@ -78,13 +79,14 @@ def write_page(name: str, setup: Setup, folder: Path) -> Path:
         "## How it was made",
         making(name, setup, runs),
     ]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.csv").write_text(tables.long_csv(runs), encoding="utf-8")
-    (folder / f"{name}.tex").write_text(tables.latex(head, rows, caption=setup.title), encoding="utf-8")
-    (folder / f"{name}_bytes.png").write_bytes(figures.score_by_bytes(runs))
-    (folder / f"{name}_curves.png").write_bytes(figures.curves(runs))
     page = folder / f"{name}.md"
-    page.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+    with saying(folder, elsewhere=OTHER_OUT):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.csv").write_text(tables.long_csv(runs), encoding="utf-8")
+        (folder / f"{name}.tex").write_text(tables.latex(head, rows, caption=setup.title), encoding="utf-8")
+        (folder / f"{name}_bytes.png").write_bytes(figures.score_by_bytes(runs))
+        (folder / f"{name}_curves.png").write_bytes(figures.curves(runs))
+        page.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
     return page
 
 

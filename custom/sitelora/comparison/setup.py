@@ -10,6 +10,7 @@ from typing import Any
 
 from sitelora.comparison.data_files import read_toml
 from sitelora.data.phantom.make import make_phantom
+from sitelora.disk import OTHER_OUT, saying
 from sitelora.method_registry import REFERENCES
 from sitelora.names import checked_name, checked_sites
 from sitelora.value_kinds import did_you_mean
@@ -105,8 +106,10 @@ def keep_setup(file: Path, folder: Path) -> str:
         raise ValueError(f"{file}: there is a setup {name!r} already; give the file another name")
     read_toml(Setup, file)
     kept = folder / "setups" / file.name
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_bytes(file.read_bytes())
+    content = file.read_bytes()
+    with saying(kept, elsewhere=OTHER_OUT):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(content)
     return name
 
 

@@ -7,6 +7,7 @@ cut off, and it knows no transparent level of grey below or above 8 bits. So the
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from dataclasses import dataclass
 from io import BytesIO
@@ -20,10 +21,21 @@ CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """Of an interlaced picture: first column, first row, step of columns, step of rows."""
 _TURNED = 0x0112
+MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**62)
+"""Of a picture: where Pillow stops, and speaks of an attack. It does so as a warning from half of it on."""
+SMALLER = "export it smaller, or take the case out of dataset.json"
 
 
 class DamageError(Exception):
-    """What is wrong with the content of a file, in the words of the message."""
+    """What is wrong with the content of a file, in the words of the message.
+
+    Args:
+        found: what is there. expected, remedy: in place of what is said of a damaged file.
+    """
+
+    def __init__(self, found: str, expected: str = "", remedy: str = "") -> None:
+        super().__init__(found)
+        self.expected, self.remedy = expected, remedy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +63,17 @@ def read_png(content: bytes) -> Picture:
     """
     chunks = _chunks(content)
     width, height, depth, colour = struct.unpack(">IIBB", chunks[b"IHDR"][:10])
+    if width * height > MOST_PIXELS:
+        found = f"a picture of {width} x {height} pixels, {width * height:,} in all"
+        raise DamageError(found, f"at most {MOST_PIXELS:,}, where reading stops", SMALLER)
     remarks = []
     if b"acTL" in chunks:
         remarks.append("an animated picture, of which the first frame is read")
     try:
-        with Image.open(BytesIO(content)) as picture:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(BytesIO(content))
+        with picture:
             _require_all_rows(chunks)
             values = np.asarray(picture)
             palette = alpha = None

@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from sitelora.data.endings import PICTURES, VOLUMES
 from sitelora.data.errors import UnfitFileError
 from sitelora.data.png import SIGNATURE, DamageError, read_png
+from sitelora.disk import GIVE_RIGHT, NOT_READABLE
 
 GZIP = b"\x1f\x8b"
 HEADER = 540
 """Bytes that the header of either form of NIfTI has."""
 AGAIN = "export it again, or take the case out of dataset.json"
+_READABLE = "a readable NIfTI or PNG file"
 _OTHERS = {b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"PK\3\4": "ZIP"}
 _OTHERS |= {b"RIFF": "WebP", b"NRRD": "NRRD", b"ObjectType": "MetaImage", b"%PDF": "PDF"}
 
@@ -80,12 +82,18 @@ def read_pixels(path: Path) -> Pixels:
     try:
         content = _content(path)
         pixels = _volume(content) if name.endswith(VOLUMES) else _picture(content)
-    except DamageError as damage:
-        raise UnfitFileError(path, str(damage), "a readable NIfTI or PNG file", AGAIN) from damage
     except Exception as error:  # damaged files raise whatever zlib, nibabel or Pillow stumble over
-        found = f"a file that is not readable ({type(error).__name__}: {error})"
-        raise UnfitFileError(path, found, "a readable NIfTI or PNG file", AGAIN) from error
+        raise unreadable(path, error) from error
     return with_axes(pixels, path)
+
+
+def unreadable(path: Path, error: Exception) -> UnfitFileError:
+    """Return what is said of a file for what opening it has raised: closed, damaged, or beyond a library."""
+    if isinstance(error, PermissionError):
+        return UnfitFileError(path, NOT_READABLE, _READABLE, GIVE_RIGHT)
+    if isinstance(error, DamageError):
+        return UnfitFileError(path, str(error), error.expected or _READABLE, error.remedy or AGAIN)
+    return UnfitFileError(path, f"a file that is not readable ({type(error).__name__}: {error})", _READABLE, AGAIN)
 
 
 def with_axes(pixels: Pixels, path: Path) -> Pixels:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sitelora.data.errors import SiteDataError, first_few
+from sitelora.disk import GIVE_RIGHT, NOT_READABLE
 from sitelora.value_kinds import strict_json
 
 FILES = ("image", "label")
@@ -27,6 +28,8 @@ def read_list(file: Path) -> Any:
     """
     try:
         return strict_json(file.read_bytes())
+    except PermissionError as error:
+        raise SiteDataError(f"{file}: found {NOT_READABLE}, expected JSON; {GIVE_RIGHT}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise SiteDataError(f"{file}: not readable as JSON ({error}); correct or regenerate it") from error
 

@@ -21,6 +21,7 @@ from sitelora.data.site_entries import (
     read_list,
     require_tellable,
 )
+from sitelora.disk import GIVE_RIGHT
 from sitelora.home import DATA_VARIABLE, data_root
 from sitelora.names import checked_name
 
@@ -67,7 +68,7 @@ class SiteFolder:
         try:
             present = file.is_file()
         except OSError as error:
-            raise SiteDataError(f"{path}: not readable ({error}); give this user the right to read it") from error
+            raise SiteDataError(f"{path}: not readable ({error}); {GIVE_RIGHT}") from error
         if not present:
             found = "no such folder" if not Path(path).is_dir() else f"a folder without {DATALIST}"
             raise SiteDataError(

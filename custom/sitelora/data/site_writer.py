@@ -11,10 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sitelora.data.site_folder import DATALIST, FILES, SiteDataError, SiteFolder
+from sitelora.disk import filling, saying
+from sitelora.home import DATA_VARIABLE
 from sitelora.names import checked_name
 
 _log = logging.getLogger(__name__)
 _STALE_S = 86_400  # our choice: no site takes a day, so a partial folder of that age has no writer any more
+_ELSEWHERE = f"name with --out, or in {DATA_VARIABLE}, a folder"
 
 
 def write_site_folder(folder: SiteFolder, fill: Callable[[Path], None], *, overwrite: bool = False) -> bool:
@@ -33,7 +36,7 @@ def write_site_folder(folder: SiteFolder, fill: Callable[[Path], None], *, overw
         True when the folder was written, False when it was already there.
 
     Raises:
-        SiteDataError: something else is at the place and ``overwrite`` is not set.
+        SiteDataError: something else is at the place and ``overwrite`` is not set. DiskError: it cannot be written.
     """
     target = folder.path
     for kind, name in (("dataset", target.absolute().parent.name), ("site", folder.name)):
@@ -51,16 +54,19 @@ def write_site_folder(folder: SiteFolder, fill: Callable[[Path], None], *, overw
             "(another source, other settings or missing files); it is left as it is. Choose another output "
             "folder, move it away, or ask for overwriting"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with saying(target, elsewhere=_ELSEWHERE):
+        target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.parent / f".{target.name}.partial-{uuid.uuid4().hex[:8]}"
     try:
-        masks = any("label" in entry for entries in folder.splits.values() for entry in entries)
-        for name in ("images", "labels") if masks else ("images",):
-            (partial / name).mkdir(parents=True)
-        fill(partial)
-        text = json.dumps(folder.to_json(), indent=2, ensure_ascii=False) + "\n"
-        (partial / DATALIST).write_text(text, encoding="utf-8")
-        return _move(partial, folder)
+        with filling(partial, shown=target, elsewhere=_ELSEWHERE):
+            masks = any("label" in entry for entries in folder.splits.values() for entry in entries)
+            for name in ("images", "labels") if masks else ("images",):
+                (partial / name).mkdir(parents=True)
+            fill(partial)
+            text = json.dumps(folder.to_json(), indent=2, ensure_ascii=False) + "\n"
+            (partial / DATALIST).write_text(text, encoding="utf-8")
+        with saying(target, elsewhere=_ELSEWHERE):
+            return _move(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

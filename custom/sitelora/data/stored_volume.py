@@ -21,9 +21,7 @@ from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from sitelora.data.endings import VOLUMES
-from sitelora.data.errors import UnfitFileError
-from sitelora.data.png import DamageError
-from sitelora.data.reading import AGAIN, GZIP, HEADER, Pixels, nifti_of, remarks_on, squeezed, with_axes
+from sitelora.data.reading import GZIP, HEADER, Pixels, nifti_of, remarks_on, squeezed, unreadable, with_axes
 from sitelora.data.rules import judged_image, require_volume
 
 
@@ -77,7 +75,7 @@ class StoredVolume:
                 image = nifti_of(start, plain.stat().st_size, stream)
                 proxy: Any = image.dataobj
         except Exception as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
         stored = np.memmap(plain, proxy.dtype, mode="r", offset=proxy.offset, shape=proxy.shape, order="F")
         affine, remarks = np.asarray(image.affine, np.float64), remarks_on(image)
         pixels = with_axes(Pixels(values=squeezed(stored), affine=affine, remarks=remarks), path)
@@ -138,22 +136,19 @@ def forget(stored: NDArray[np.generic]) -> None:
 
 def _plain(path: Path, scratch: Path) -> Path:
     """Return the file where it is not packed, else what it holds, unpacked."""
-    with path.open("rb") as stream:
-        if stream.read(len(GZIP)) != GZIP:
-            return path
+    try:
+        with path.open("rb") as stream:
+            if stream.read(len(GZIP)) != GZIP:
+                return path
+    except PermissionError as error:
+        raise unreadable(path, error) from error
     plain = scratch / "volume.nii"
     with gzip.open(path) as packed, plain.open("wb") as stream:
         try:
             shutil.copyfileobj(packed, stream, 1 << 20)  # checks length and CRC of the whole
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
     return plain
-
-
-def _unreadable(path: Path, error: Exception) -> UnfitFileError:
-    damage = isinstance(error, DamageError)
-    found = str(error) if damage else f"a file that is not readable ({type(error).__name__}: {error})"
-    return UnfitFileError(path, found, "a readable NIfTI or PNG file", AGAIN)
 
 
 def _unpacked(path: Path) -> Any:

@@ -17,18 +17,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sitelora.federation.wants import FULL, system_code
-from sitelora.home import HOME_VARIABLE
+from sitelora.disk import GIVE_RIGHT, NOT_READABLE, filling, is_closed
+from sitelora.disk import DiskError as DiskError
+from sitelora.disk import saying as saying
+from sitelora.wants import system_code
 
 if TYPE_CHECKING:  # torch takes a second to import, and status needs none of it
     from torch import Tensor
 
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
-_OTHER_HOME = f'set {HOME_VARIABLE} (or "home" in local/sitelora.json) to a folder'
-
-
-class DiskError(OSError):
-    """Something cannot be written; the message names it, the reason, and what to set or free."""
 
 
 def private_folder(folder: Path) -> Path:
@@ -45,29 +42,6 @@ def private_folder(folder: Path) -> Path:
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "a file is in its place", str(folder))
     return folder
-
-
-@contextlib.contextmanager
-def saying(path: Path, *, needs: int = 0) -> Iterator[None]:
-    """Turn the system's error while ``path`` is written into one that says what to do.
-
-    Args:
-        needs: bytes that are written, as far as that is known.
-
-    Raises:
-        DiskError: in place of an ``OSError``, or of the error that safetensors or torch make of one.
-    """
-    try:
-        yield
-    except DiskError:
-        raise
-    except OSError as error:
-        raise DiskError(error.errno, _what_to_do(path, error.errno, error.strerror or str(error), needs)) from error
-    except Exception as error:
-        code = system_code(error)
-        if code is None:
-            raise
-        raise DiskError(code, _what_to_do(path, code, os.strerror(code), needs)) from error
 
 
 def make_private(path: Path) -> None:
@@ -115,12 +89,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     try:
         with saying(folder):
             temporary.mkdir(mode=PRIVATE_FOLDER)
-        try:
+        with filling(temporary, shown=folder):
             yield temporary
-        except OSError as error:  # one of something that is read while it is filled is not ours to explain
-            if error.errno not in FULL or isinstance(error, DiskError):
-                raise
-            raise DiskError(error.errno, _what_to_do(folder, error.errno, str(error.strerror), 0)) from error
         with saying(folder):
             make_private(temporary)
             if folder.exists():
@@ -197,6 +167,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
     Raises:
         ValueError: the file is damaged; its name and what to do. MemoryError: there is no room to read it into.
+        PermissionError: this user may not read it.
     """
     import safetensors.torch
 
@@ -205,6 +176,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         if system_code(error) == errno.ENOMEM:
             raise MemoryError(f"{path}: there is no memory to read it into") from error
+        if is_closed(path, error):
+            raise PermissionError(f"{path} is {NOT_READABLE}; {GIVE_RIGHT}") from error
         raise ValueError(f"{path} cannot be read ({error}); remove its folder to go back one round") from error
 
 
@@ -225,25 +198,3 @@ def remove_leftovers(folder: Path) -> None:
 
 def _private_opener(path: str, flags: int) -> int:
     return os.open(path, flags, PRIVATE_FILE)
-
-
-def _what_to_do(path: Path, code: int | None, reason: str, needs: int) -> str:
-    wanted = f"; writing it needs {_size(needs)}" if needs else ""
-    if code in FULL:
-        free = next((shutil.disk_usage(each).free for each in (path, *path.parents) if each.exists()), 0)
-        return (
-            f"{path}: {reason}{wanted}, {_size(free)} are free there; free some or raise the limit, or {_OTHER_HOME} "
-            "on a larger disk. What was written before is whole"
-        )
-    if code == errno.ENOMEM:
-        return f"{path} cannot be written: {reason}{wanted}; give this process more. What was written before is whole"
-    return f"{path} cannot be written: {reason}{wanted}; give this user the right, or {_OTHER_HOME} that it may write"
-
-
-def _size(count: int) -> str:
-    amount = float(count)
-    for unit in ("bytes", "kB", "MB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} GB"

@@ -10,7 +10,7 @@ import errno
 from collections.abc import Iterator
 from functools import cache
 
-from sitelora.federation.wants import FULL, system_code
+from sitelora.wants import FULL, system_code
 
 _CONFIG_FAILURE = "Failed to instantiate component"
 FAILED = "failed"

@@ -25,7 +25,7 @@ from sitelora.fitting.estimate import (
 from sitelora.fitting.measured import WARM_UP, Measured, Memory, ProbeRequest
 from sitelora.memory import memory_free
 from sitelora.settings import changed_values
-from sitelora.simulator.processes import sigterm_as_interrupt
+from sitelora.stopping import stops_as_interrupt
 from sitelora.value_kinds import SettingsError
 
 STEPS, FEWER_STEPS = WARM_UP + 5, WARM_UP + 2
@@ -120,7 +120,7 @@ def fit(
     device = str(parser.get_parsed_content("device"))
     there_is = memory_bytes or _memory_of(device)
     # A request to end is an exception: what links to the site's images goes, and so does the probe.
-    with sigterm_as_interrupt(), tempfile.TemporaryDirectory(prefix="sitelora-fit-") as scratch:
+    with stops_as_interrupt(), tempfile.TemporaryDirectory(prefix="sitelora-fit-") as scratch:
         found = probe_cases(
             job.dataset, site, data_needs(job.bundle, parser), root=data, out=Path(scratch) / "data", named=bool(data)
         )

@@ -27,6 +27,7 @@ from sitelora.data.trained_on import TrainedOn
 from sitelora.federation.files import json_if_readable
 from sitelora.labelling.app_folder import MODELS, ROOT
 from sitelora.model_export.versions import FROM, METADATA, MODEL, OURS
+from sitelora.serving.answer import require_numbers
 from sitelora.serving.model_file import made_of, trained_on
 from sitelora.serving.predict import facts_of
 
@@ -60,6 +61,16 @@ class ServedModel(BundleInferTask):
         ranges = self._trained_on()
         data["unlike"] = ranges.unlike(facts) if ranges is not None else []
         return super().run_pre_transforms(data, others)
+
+    def run_inferer(self, data: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Ask the network, and judge its answer as `sitelora predict` does.
+
+        Raises:
+            UnfitFileError: it is not finite.
+        """
+        data = super().run_inferer(data, *args, **kwargs)
+        require_numbers(data[self.output_label_key], Path(data["image_path"]))
+        return data
 
     def writer(self, data: Any, extension: str | None = None, dtype: Any = None) -> tuple[Any, dict[str, Any]]:
         """Write the mask, and tell which version gave it and in what its image is unlike the training images."""

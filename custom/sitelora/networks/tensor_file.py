@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sitelora.bundle import EMBEDDED
+from sitelora.disk import GIVE_RIGHT, NOT_READABLE, is_closed
 
 MADE = "made"
 """Key of a served model's file under which it says how it was made, beside the tensors under ``model``."""
@@ -98,6 +99,8 @@ def read_tensors(path: Path, *, tables: tuple[str, ...] = ()) -> tuple[dict[str,
     except CheckpointError:
         raise
     except _UNREADABLE as error:
+        if is_closed(path, error):
+            raise CheckpointError(f"{path} is {NOT_READABLE}; {GIVE_RIGHT}") from error
         why = _not_a_file_of_tensors(path) or str(error).split(". ")[0]  # torch goes on to advise loading it unsafely
         raise CheckpointError(f"{path} is not a readable checkpoint ({why}); fetch it again") from error
     if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict) and isinstance(loaded.get(MADE), dict):

@@ -13,6 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from sitelora.disk import OTHER_OUT, saying
 from sitelora.report.compare_two_runs import with_beside
 from sitelora.report.facts import page_facts
 from sitelora.report.findings import headline, verdict
@@ -41,21 +42,23 @@ def build_report(run_dir: Path, out: Path, *, beside: Path | None = None) -> Pat
 
     Raises:
         ReportError: there is no result in ``run_dir``, a file in it is broken, or the runs cannot be compared.
+        DiskError: it cannot be written.
     """
     run = read_run(run_dir)
     if beside is not None:
         run = with_beside(run, read_run(beside))
     facts = page_facts(run)
-    out.mkdir(parents=True, exist_ok=True)
     of_plots = [panel for plot in facts["plots"] for panel in plot.panels]
-    for picture in (*facts["panels"], *of_plots, *facts["matrices"], *facts.values()):
-        if isinstance(picture, Picture):
-            (out / "figures").mkdir(exist_ok=True)
-            (out / "figures" / f"{picture.name}.png").write_bytes(picture.png)
     numbers = json.dumps(collected(run, run_dir), indent=1, allow_nan=False, ensure_ascii=False)
-    (out / "results.json").write_text(numbers + "\n", encoding="utf-8")
-    page = out / "index.html"
-    page.write_text(rendered(facts), encoding="utf-8")
+    html, page = rendered(facts), out / "index.html"
+    with saying(out, elsewhere=OTHER_OUT):
+        out.mkdir(parents=True, exist_ok=True)
+        for picture in (*facts["panels"], *of_plots, *facts["matrices"], *facts.values()):
+            if isinstance(picture, Picture):
+                (out / "figures").mkdir(exist_ok=True)
+                (out / "figures" / f"{picture.name}.png").write_bytes(picture.png)
+        (out / "results.json").write_text(numbers + "\n", encoding="utf-8")
+        page.write_text(html, encoding="utf-8")
     return page
 
 

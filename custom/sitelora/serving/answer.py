@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from monai.data import get_track_meta
 from monai.transforms import AsDiscreted
 from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch import Tensor, nn
+
+from sitelora.data.errors import UnfitFileError
 
 Pipeline = Callable[[str], Any]
 """Gives the parts of a bundle's inference config by id: "preprocessing", "inferer", "postprocessing"."""
@@ -27,6 +30,25 @@ def answered(network: nn.Module, pixels: Tensor, pipeline: Pipeline) -> Tensor:
     with torch.no_grad():
         logits: Tensor = pipeline("inferer")(pixels.to(next(network.parameters()).device), network).cpu()
     return logits
+
+
+def require_numbers(answer: Tensor, image: Path) -> None:
+    """Refuse what is no answer: of NaN the first label would come out, an empty mask or the first class.
+
+    Args:
+        answer: what a network says of an image, before anything is made of it. image: its file.
+
+    Raises:
+        UnfitFileError: it holds NaN or an infinite value.
+    """
+    bad = int((~torch.isfinite(answer)).sum())
+    if bad:
+        raise UnfitFileError(
+            image,
+            f"{bad} of {answer.numel()} values that the model answers to be NaN or infinite",
+            "finite numbers",
+            "the image is fit, so the model is not: ask for another version of it",
+        )
 
 
 class Largestd(AsDiscreted):

@@ -28,13 +28,18 @@ class MaskNames:
     """Names the masks of one run, so that `p0/scan.nii.gz` and `p1/scan.nii.gz` do not become one file.
 
     A `SaveImaged` takes it as `output_name_formatter`.
+
+    Attributes:
+        unanswered: why images that were fit have no answer: what writes the answers knows the run by its names alone.
     """
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
+        self.unanswered: list[SiteDataError] = []
 
     def learn(self, images: Sequence[str]) -> None:
         """Take the images of the run; a file that is not among them is named as MONAI would."""
+        self.unanswered.clear()
         self._names = unique_names([_plain(image) for image in images])
 
     def __call__(self, metadict: Mapping[str, Any] | None, saver: Any) -> dict[str, Any]:
@@ -57,11 +62,12 @@ class Judged:
 
     Attributes:
         fit: paths of those that the network sees, in their order.
-        refused: why the others are not.
+        refused: why the others are not. unanswered: why some that it saw have no answer; grows while it works.
     """
 
     fit: tuple[str, ...]
     refused: tuple[SiteDataError, ...]
+    unanswered: Sequence[SiteDataError] = ()
 
     def finish(self) -> None:
         """End the command.
@@ -69,9 +75,11 @@ class Judged:
         Raises:
             SystemExit: with code 1 and a line for every refused image, where there is one, or no image at all.
         """
-        if self.refused:
-            lines = "".join(f"\n  {refusal}" for refusal in self.refused)
-            raise SystemExit(f"{len(self.fit)} of {len(self.fit) + len(self.refused)} images done; refused:{lines}")
+        refused = (*self.refused, *self.unanswered)
+        if refused:
+            lines = "".join(f"\n  {refusal}" for refusal in refused)
+            done = len(self.fit) - len(self.unanswered)
+            raise SystemExit(f"{done} of {done + len(refused)} images done; refused:{lines}")
         if not self.fit:
             raise SystemExit(
                 "no image to work on: the site has no test cases; name some with --datalist \"['a.nii.gz']\""
@@ -99,7 +107,7 @@ def judge_images(
             refused.append(refusal)
         else:
             fit.append(str(image))
-    return Judged(fit=tuple(fit), refused=tuple(refused))
+    return Judged(fit=tuple(fit), refused=tuple(refused), unanswered=names.unanswered)
 
 
 class VolumeWriter(NibabelWriter):

@@ -17,6 +17,8 @@ from monai.utils import CommonKeys, ImageMetaKey
 from numpy.typing import NDArray
 
 from sitelora.data.case_names import unique_names
+from sitelora.data.errors import SiteDataError
+from sitelora.serving.answer import require_numbers
 from sitelora.serving.bundle_parts import MaskNames
 from sitelora.tasks.classes.decision import Answer, decide
 
@@ -30,7 +32,8 @@ class CaseFiles:
     Args:
         output_dir: where the files go; made where it is missing.
         made: what the model's file says of how it was made: the classes' names and the site's decision.
-        names: of the cases, where they are not to come from the images of this run alone.
+        names: of the cases, where they are not to come from the images of this run alone; told of those that the
+            network gives no numbers for, of which nothing is written.
     """
 
     def __init__(self, *, output_dir: str | Path, made: Mapping[str, Any], names: MaskNames | None = None) -> None:
@@ -38,6 +41,7 @@ class CaseFiles:
         self._names: Mapping[str, str] = made.get("labels", {})
         self._decision: Mapping[str, Any] = made.get("decision", {})
         self._answers: dict[str, tuple[Answer, int | None]] = {}
+        self._unanswered: list[SiteDataError] = names.unanswered if names is not None else []
 
     def attach(self, engine: Engine) -> None:
         """Follow an evaluator."""
@@ -47,12 +51,18 @@ class CaseFiles:
 
     def _begin(self) -> None:
         self._answers.clear()
+        self._unanswered.clear()
 
     def _note(self, engine: Engine) -> None:
         cases: Sequence[Mapping[str, Any]] = engine.state.output  # type: ignore[assignment]
         for case in cases:
             file = str(case[CommonKeys.IMAGE].meta[ImageMetaKey.FILENAME_OR_OBJ])
             truth = case.get(CommonKeys.LABEL)
+            try:
+                require_numbers(case[CommonKeys.PRED], Path(file))
+            except SiteDataError as refusal:
+                self._unanswered.append(refusal)
+                continue
             answer = decide(case[CommonKeys.PRED].cpu(), self._decision)
             self._answers[file] = (answer, None if truth is None else int(truth))
 
@@ -74,10 +84,13 @@ class CaseFiles:
             text = json.dumps(told, indent=2, ensure_ascii=False)
             (self._folder / f"{names[file]}.json").write_text(text + "\n", encoding="utf-8")
             rows.append(_flat(told))
-        with (self._folder / TABLE).open("w", newline="", encoding="utf-8") as stream:
-            table = csv.DictWriter(stream, list(rows[0]))
-            table.writeheader()
-            table.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+        if rows:
+            with (self._folder / TABLE).open("w", newline="", encoding="utf-8") as stream:
+                table = csv.DictWriter(stream, list(rows[0]))
+                table.writeheader()
+                table.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+        if own is None and self._unanswered:  # nobody else tells of it
+            raise self._unanswered[0]
 
     def _by_class(self, values: NDArray[np.float64]) -> dict[str, float]:
         return {self._name(number): round(float(value), 6) for number, value in enumerate(values)}

@@ -8,6 +8,7 @@ volume are counted first (`data.exact_percentiles`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from sitelora.data.rules import refuse_one_value
 from sitelora.data.site_reader import SiteReader
 from sitelora.data.stored_volume import StoredVolume, forget
 from sitelora.data.trained_on import Facts
-from sitelora.serving.answer import answered, quick
+from sitelora.serving.answer import answered, quick, require_numbers
 from sitelora.serving.open_model import OpenModel
 from sitelora.serving.outputs import Wanted, keep_largest, probability_file, write_volume
 
@@ -97,7 +98,7 @@ def predict_in_parts(
     """Write what is predicted of a volume; as `serving.predict.Predictor`.
 
     Raises:
-        SiteDataError: the file is unreadable, unfit or of one value only.
+        SiteDataError: the file is unreadable, unfit or of one value only, or the model's answer is not finite.
         OSError: the scratch folder is full.
     """
     part = model.config.get_parsed_content
@@ -134,6 +135,7 @@ def predict_in_parts(
         data = LoadImaged(keys="image", reader=reader, image_only=True)({"image": str(image)})
         data = Compose(others)(data)
         logits = answered(model.network, data["image"].as_subclass(Tensor)[None], part)
+        require_numbers(logits, image)
         result: dict[str, Any] = {"image": data["image"], "pred": logits[0]}
         for step in after:
             if isinstance(step, AsDiscreted):
@@ -154,4 +156,10 @@ def predict_in_parts(
 
 
 def _on_disk(file: Path, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    return np.memmap(file, dtype, mode="w+", shape=shape, order="F")
+    with file.open("wb") as stream:
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        if hasattr(os, "posix_fallocate"):  # a disk that is full ends a process that writes to a map, without a word
+            os.posix_fallocate(stream.fileno(), 0, size)
+        else:
+            stream.truncate(size)
+    return np.memmap(file, dtype, mode="r+", shape=shape, order="F")

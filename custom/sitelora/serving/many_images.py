@@ -11,22 +11,19 @@ import dataclasses
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sitelora.data.endings import PICTURES, VOLUMES
-from sitelora.data.site_folder import DATALIST
+from sitelora.disk import OTHER_OUT, DiskError, filling, saying
+from sitelora.serving.named_images import CallError, NamedImages, named_images
 from sitelora.serving.open_model import open_model
 from sitelora.serving.outputs import Wanted
 from sitelora.serving.predict import Predictor, Progress
+from sitelora.serving.scratch import scratch_in
 
 TABLE = ".csv"
 """The ending of a table with a row a case, which grows with every case; its first column names the case."""
-
-
-class CallError(ValueError):
-    """Nothing can be predicted as it was asked for; the message says what to do instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,69 +46,51 @@ class Case:
     left: float = 0.0
 
 
-def files_meant(named: Sequence[Path], *, out: Path) -> list[Path]:
-    """Return the image files that a person names, each once: files as they are, folders with all below them.
-
-    Args:
-        named: files and folders; of a site folder its ``images``. out: where predictions go; nothing in it is an image.
-
-    Raises:
-        CallError: a folder without an image, or one that is the output folder.
-    """
-    meant: dict[Path, Path] = {}
-    for one in named:
-        if not one.is_dir():
-            meant.setdefault(_real(one), one)
-            continue
-        if _real(one) == _real(out):
-            raise CallError(f"{one} is where the predictions go: name another folder with --out")
-        folder = one / "images" if (one / DATALIST).is_file() else one
-        found = [path for path in sorted(folder.rglob("*")) if _may_be_image(path, folder) and not _within(path, out)]
-        if not found:
-            endings = ", ".join(VOLUMES + PICTURES)
-            raise CallError(f"{folder} holds no file that ends in {endings}: name a folder of images, or the files")
-        for path in found:
-            meant.setdefault(_real(path), path)
-    return list(meant.values())
-
-
 def predict_many(
     model: Path,
-    named: Sequence[Path],
+    named: Sequence[Path] | NamedImages,
     *,
     out: Path,
     wanted: Wanted,
     device: str | None = None,
     replace: bool = False,
     progress: Progress | None = None,
-) -> Iterator[Case]:
+) -> Generator[Case]:
     """Predict images, one after the other, and tell of each how it ended.
 
     Args:
-        model: a model's file, or an exported bundle's folder. named: files and folders.
+        model: a model's file, or an exported bundle's folder. named: files and folders, or what they mean.
         out: where predictions go. wanted: beside them. device: of torch.
         replace: take the place of older predictions of the same name. progress: within one image.
 
     Raises:
         CallError, ValueError: nothing can be predicted like this; no image was touched.
+        DiskError: ``out`` cannot be written, or takes no more: the other images would end in the same way.
     """
-    images = files_meant(named, out=out)
+    meant = named if isinstance(named, NamedImages) else named_images(named, out=out)
     if out.exists() and not out.is_dir():
         raise CallError(f"--out {out} is a file, expected a folder")
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".predict-") as held:  # 0700, and on the disk of the results
-        staging = Path(held) / "new"
-        staging.mkdir()
+    with saying(out, elsewhere=OTHER_OUT):
+        out.mkdir(parents=True, exist_ok=True)
+    with scratch_in(out, elsewhere=OTHER_OUT) as held:  # on the disk of the results
+        staging = held / "new"
+        with saying(out, elsewhere=OTHER_OUT):
+            staging.mkdir()
+        images = [image for image, why in meant.places.items() if not why]
         predictor = Predictor.of(open_model(model, out=staging, device=device), images, wanted)
-        sizes = [image.stat().st_size if image.is_file() else 0 for image in images]
+        sizes = [_size(place) for place in meant.places]
         spent = 0.0
-        for number, image in enumerate(images, start=1):
-            started, case = time.monotonic(), Case(number=number, of=len(images), image=image)
+        for number, (image, why) in enumerate(meant.places.items(), start=1):
+            started, case = time.monotonic(), Case(number=number, of=len(sizes), image=image, refused=why)
             try:
-                with tempfile.TemporaryDirectory(dir=held) as scratch:
-                    unlike = predictor(image, Path(scratch), progress or _silent)
-                files = _hand_over(staging, out, replace=replace)
-                case = dataclasses.replace(case, unlike=tuple(unlike), files=tuple(files))
+                if not why:
+                    with filling(held, shown=out, elsewhere=OTHER_OUT):
+                        with tempfile.TemporaryDirectory(dir=held) as scratch:
+                            unlike = predictor(image, Path(scratch), progress or _silent)
+                        files = _hand_over(staging, out, replace=replace)
+                    case = dataclasses.replace(case, unlike=tuple(unlike), files=tuple(files))
+            except DiskError:
+                raise
             except (ValueError, OSError, RuntimeError, MemoryError) as error:  # whatever a file makes of a library
                 case = dataclasses.replace(case, refused=str(error) or type(error).__name__)
             finally:
@@ -143,9 +122,11 @@ def _add_rows(new: Path, old: Path) -> None:
     """Put the rows of a table that is there before those of a new one, but for those of the same case.
 
     Raises:
-        FileExistsError: it has other columns.
+        FileExistsError: it has other columns. DiskError: it cannot be read, so that it cannot be written either.
     """
-    rows = [list(csv.reader(path.read_text(encoding="utf-8").splitlines())) for path in (old, new)]
+    with saying(old, elsewhere=OTHER_OUT):
+        texts = [path.read_text(encoding="utf-8") for path in (old, new)]
+    rows = [list(csv.reader(text.splitlines())) for text in texts]
     if rows[0][:1] != rows[1][:1]:
         raise FileExistsError(f"{old} is there already, with other columns: name another folder with --out")
     again = {row[0] for row in rows[1][1:]}
@@ -154,17 +135,9 @@ def _add_rows(new: Path, old: Path) -> None:
         csv.writer(stream).writerows([rows[1][0], *kept, *rows[1][1:]])
 
 
-def _may_be_image(path: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return path.name.lower().endswith(VOLUMES + PICTURES) and not hidden and not path.is_dir()
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.abspath(path.expanduser()))
-
-
-def _within(path: Path, folder: Path) -> bool:
-    return _real(path).is_relative_to(_real(folder))
+def _size(path: Path) -> int:
+    """Return the bytes of a file; 0 of what is none or cannot be looked at, which is told when it is read."""
+    return os.path.getsize(path) if os.path.isfile(path) else 0
 
 
 def _silent(done: int, total: int) -> None:

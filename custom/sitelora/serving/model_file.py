@@ -16,7 +16,9 @@ from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from sitelora.bundle import bundle_names, bundle_path, require_checkpoint
+from sitelora.data.errors import first_few
 from sitelora.data.trained_on import TrainedOn
+from sitelora.disk import GIVE_RIGHT, NOT_READABLE, is_absent
 from sitelora.names import checked_name
 from sitelora.networks.before_built import parts_before
 from sitelora.networks.tensor_file import MADE as MADE
@@ -72,7 +74,7 @@ def made_of(path: str | Path, *, bundle: str | None = None) -> dict[str, Any]:
         ValueError: the file is damaged, is no model of SiteLoRA, or was made with another bundle.
     """
     file = Path(path)
-    if not file.is_file():
+    if is_absent(file):
         return {}
     content = _content(file)
     made = content.get(MADE) or {}
@@ -93,7 +95,7 @@ def made_of(path: str | Path, *, bundle: str | None = None) -> dict[str, Any]:
             f"{file} was made with the bundle {bundle!r:.80}, which this SiteLoRA does not have: update it"
         )
     if made and (why := _unanswerable(made, bundle)):
-        spoken_of = [said[key] for key in (*_OF_THE_NETWORK, DECISION) if key in why] or [said["arch"]]
+        spoken_of = [said[key] for key in (*_OF_THE_NETWORK, DECISION, LABELS) if key in why] or [said["arch"]]
         raise ValueError(f"{file} says {', '.join(spoken_of)} of how it was made ({why}); {_AGAIN}")
     return dict(made)
 
@@ -164,6 +166,8 @@ def _content(file: Path) -> Mapping[str, Any]:
         if part := damaged_part(file):
             raise ValueError(f"the checksum of {part} is wrong")
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except PermissionError as error:
+        raise ValueError(f"{file} is {NOT_READABLE}; {GIVE_RIGHT}") from error
     except Exception as error:
         why = f"{error}" if type(error) is ValueError else type(error).__name__
         raise ValueError(f"{file} is no model that can be opened ({why}); {_AGAIN}") from error
@@ -174,7 +178,10 @@ def _content(file: Path) -> Mapping[str, Any]:
 
 
 def _unanswerable(made: Mapping[str, Any], bundle: str) -> str:
-    """Return why a model cannot answer as it says that it was made: no such network or decision; empty where it can."""
+    """Return why a model cannot answer as it says that it was made; empty where it can.
+
+    It names no such network, other labels than the network tells apart, or no such decision.
+    """
     config = ConfigParser()
     config.read_config(str(bundle_path(bundle) / "configs" / "train.json"))
     for key in _OF_THE_NETWORK:
@@ -183,8 +190,13 @@ def _unanswerable(made: Mapping[str, Any], bundle: str) -> str:
         parts_before(config)
     except ValueError as error:
         return str(error)
+    task, classes = find_task(config["task"]), int(made["classes"])
+    values, expected = sorted(map(int, made[LABELS])), list(range(classes if task.truth == "class" else classes + 1))
+    if values != expected:
+        found = first_few([*map(str, values)]) or "none"
+        return f"{LABELS}: the values {found}, expected 0 to {expected[-1]}, as classes says"
     try:
-        find_task(config["task"]).decide(np.zeros(int(made["classes"])), made.get(DECISION, {}))
+        task.decide(np.zeros(classes), made.get(DECISION, {}))
     except ValueError as error:
         return f"{DECISION}: {error}"
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import nn
 
 from sitelora.bundle import bundle_path
 from sitelora.data.trained_on import TrainedOn
+from sitelora.disk import is_absent
 from sitelora.serving.inference_config import inference_config
 from sitelora.serving.model_file import made_of, require_fit, trained_on
 
@@ -59,7 +61,7 @@ class OpenModel:
 
 def model_in(path: Path) -> Path:
     """Return the model's file of what a person names: the file itself, or an exported bundle's folder."""
-    return path / "models" / "model.pt" if path.is_dir() else path
+    return path / "models" / "model.pt" if os.path.isdir(path) else path
 
 
 def open_model(path: Path, *, out: Path, device: str | None = None) -> OpenModel:
@@ -73,7 +75,7 @@ def open_model(path: Path, *, out: Path, device: str | None = None) -> OpenModel
         ValueError: no such file, a damaged one, one that does not say how it was made, or no such device.
     """
     file = model_in(path)
-    if not file.is_file():
+    if is_absent(file):
         raise ValueError(
             f"no model at {file}; a federation leaves it at every site in "
             "<home>/<federation>/<uid>/<site>/models/personal.pt, `sitelora export` in <folder>/models/model.pt"

@@ -22,7 +22,7 @@ from sitelora.data.errors import behind
 from sitelora.data.rules import refuse_one_value
 from sitelora.data.stored_volume import extent_of
 from sitelora.data.trained_on import Facts
-from sitelora.serving.answer import answered, quick
+from sitelora.serving.answer import answered, quick, require_numbers
 from sitelora.serving.bundle_parts import MaskNames
 from sitelora.serving.in_parts import goes_in_parts, predict_in_parts
 from sitelora.serving.open_model import OpenModel
@@ -81,7 +81,8 @@ class Predictor:
             In what the image is far outside of what the model was trained on; empty where nothing is to be said.
 
         Raises:
-            SiteDataError: the file is unreadable, unfit, of one value only, or of another kind.
+            SiteDataError: the file is unreadable, unfit, of one value only, or of another kind; or the model's answer
+                is not finite.
         """
         try:
             if not self.model.pictures and np.prod(extent_of(image)) > LARGE and goes_in_parts(self.model.config):
@@ -101,14 +102,15 @@ class Predictor:
         facts = facts_of(data["image"], image, pictures=self.model.pictures)
         data = Compose(others)(data)
         if any(isinstance(step, SaveImaged) for step in part("postprocessing").transforms):
-            self._write_mask(data)
+            self._write_mask(data, image)
         else:
             self._answer(data)
         return facts
 
-    def _write_mask(self, data: Mapping[Hashable, Any]) -> None:
+    def _write_mask(self, data: Mapping[Hashable, Any], image: Path) -> None:
         part = self.model.config.get_parsed_content
         logits = answered(self.model.network, data["image"].as_subclass(Tensor)[None], part)
+        require_numbers(logits, image)
         after: dict[str, Any] = {"image": data["image"], "pred": logits[0]}
         for step in part("postprocessing").transforms:
             if isinstance(step, AsDiscreted) and self.wanted.probabilities:
@@ -128,6 +130,8 @@ class Predictor:
             postprocessing=part("postprocessing"),
             val_handlers=[each for each in part("handlers") if not isinstance(each, StatsHandler)],
         ).run()
+        if self.names.unanswered:
+            raise self.names.unanswered.pop()
 
 
 def facts_of(loaded: Any, image: Path, *, pictures: bool) -> Facts:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -45,26 +43,6 @@ def simulator_command(*, job: Path, workspace: Path, threads: int, gpus: str | N
     """Return NVFlare's own command for a job folder; ``gpus`` as of ``gpus.require_gpus``."""
     command = [sys.executable, "-m", "nvflare.cli", "simulator", str(job), "-w", str(workspace), "-t", str(threads)]
     return command if gpus is None else [*command, "-gpu", gpus]
-
-
-@contextlib.contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Let a request to end (SIGTERM) end what this process has started and written, as Ctrl-C does: an exception.
-
-    Python lets only the main thread ask for that; in another one nothing changes.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class ProcessFamily:

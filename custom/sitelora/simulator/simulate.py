@@ -26,8 +26,9 @@ from sitelora.simulator.check_outcome import problems_of, read_result
 from sitelora.simulator.event_follower import EventFollower, RunView, SiteView
 from sitelora.simulator.gpus import require_gpus
 from sitelora.simulator.live_view import RunDisplay
-from sitelora.simulator.processes import ProcessFamily, sigterm_as_interrupt, simulator_command
+from sitelora.simulator.processes import ProcessFamily, simulator_command
 from sitelora.simulator.resolve_run import ChosenRun, choose_run
+from sitelora.stopping import STOPS, stops_as_interrupt
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ def _simulated(
     if display is not None and run.found:
         stream.write(f"going on with {run.uid}, which was stopped; --new begins another run\n")
     place.stopped.unlink(missing_ok=True)
-    with sigterm_as_interrupt():
+    with stops_as_interrupt():
         command = simulator_command(job=run.job.path, workspace=run.workspace, threads=threads, gpus=gpus)
         simulator = ProcessFamily(command, folder=run.workspace.parent, env=run.env, log=log)
         try:
@@ -197,7 +198,7 @@ def _deaf() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *STOPS)}
     try:
         yield
     finally:

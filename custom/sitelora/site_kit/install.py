@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from sitelora.federation.files import PRIVATE_FILE, PRIVATE_FOLDER, private_folder, write_json
+from sitelora.federation.files import PRIVATE_FILE, PRIVATE_FOLDER, private_folder, saying, write_json
 from sitelora.policy.site_policy import Policy
 from sitelora.site_kit.site_files import OWN, RESOURCES, expected, read_file, template
 from sitelora.site_kit.startup_kit import StartupKit
@@ -42,7 +42,8 @@ def install(kit: StartupKit, own: Mapping[str, Any], *, force: bool = False) -> 
     unit = kit.path / unit_name(kit)
     text = unit_text(kit)
     if not unit.is_file() or unit.read_text(encoding="utf-8") != text:
-        unit.write_text(text, encoding="utf-8")
+        with saying(unit):
+            unit.write_text(text, encoding="utf-8")
     done.append(f"{unit.name}: a service of systemd, not installed; its first lines say how")
     make_private(kit)
     done.append("rights: folders 0700, files for their owner only")

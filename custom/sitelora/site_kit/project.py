@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from sitelora.disk import OTHER_OUT_FILE, saying
 from sitelora.site_kit.site_files import template
 from sitelora.site_kit.startup_kit import KitError
 
@@ -29,6 +30,7 @@ def write_project(
 
     Raises:
         KitError: a name cannot be one, or stands there twice; a port that is none.
+        DiskError: the file cannot be written.
     """
     _require_names(server, sites, (admin, lead))
     if not 1 <= port < 65535:
@@ -41,7 +43,8 @@ def write_project(
         {"name": admin, "type": "admin", "org": "coordinator", "role": "project_admin"},
         {"name": lead, "type": "admin", "org": "coordinator", "role": "lead"},
     ]
-    target.write_text(yaml.safe_dump(project, sort_keys=False), encoding="utf-8")
+    with saying(target, elsewhere=OTHER_OUT_FILE):
+        target.write_text(yaml.safe_dump(project, sort_keys=False), encoding="utf-8")
 
 
 def participants(project: Path) -> tuple[str, list[str]]:

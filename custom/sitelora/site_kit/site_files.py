@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sitelora.disk import GIVE_RIGHT, is_closed
 from sitelora.federation.job_folder import CONTROLLER, EXECUTOR
 from sitelora.policy.site_policy import Policy
 from sitelora.site_kit.startup_kit import SERVER, KitError, StartupKit
@@ -89,7 +90,8 @@ def read_file(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise KitError(f"{file}: {getattr(error, 'strerror', None) or error}; correct it, or remove it") from error
+        remedy = GIVE_RIGHT if is_closed(file, error) else "correct it, or remove it"
+        raise KitError(f"{file}: {getattr(error, 'strerror', None) or error}; {remedy}") from error
     if not isinstance(content, dict):
         raise KitError(f"{file}: found a {type(content).__name__}, expected a JSON object; correct it, or remove it")
     return content
