@@ -20,16 +20,15 @@ from nibabel.orientations import apply_orientation, io_orientation
 from numpy.random import default_rng
 from numpy.typing import NDArray
 
-from sitelora.data.check_result import Seen
 from sitelora.data.reading import Pixels
-from sitelora.data.seen import compact, scaled, seen_in
+from sitelora.data.seen import Seen, compact, scaled, seen_in
 
 _BLOCK, _MARKS = 1 << 16, 8
 _LEVEL = 1 / 256
 """How far two forms of one image may be apart, root mean square over what is neither black nor white (our choice).
 
-Rounding to 12 bits makes less than a tenth of it, to 8 bits of all values a half to one and a half. The nearest of 450000
-pairs of different images (chest X-rays, hearts, phantoms) were 8 times as far apart."""
+Rounding to 12 bits makes less than a tenth of it, to 8 bits of all values a half to one and a half. The nearest of
+450000 pairs of different images (chest X-rays, hearts, phantoms) were 8 times as far apart."""
 _ROUNDING = 1e-6
 """Share of its own size by which a sum in single precision may be wrong."""
 _Name = TypeVar("_Name", bound=Hashable)
@@ -48,9 +47,14 @@ class Likeness:
     marks: tuple[float, ...]
     near: float
 
+    @property
+    def blank(self) -> bool:
+        """Whether it is of an image of one value."""
+        return len(self.marks) == 1
+
     def like(self, other: Likeness) -> bool:
         """Say whether the two are one image."""
-        if self.shape != other.shape or len(self.marks) != len(other.marks):
+        if self.shape != other.shape or self.blank != other.blank:
             return False
         return math.dist(self.marks, other.marks) <= max(self.near, other.near)
 

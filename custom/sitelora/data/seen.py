@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sitelora.data.check_result import Seen
-
 LOWER, UPPER = 0.01, 0.99
 """As in ``data/intensity.py``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What training sees of an image's intensities, in fp32 and after scaling.
+
+    Attributes:
+        low: the value that becomes 0. high: the value that becomes 1.
+        mean: of the scaled image.
+        by: "percentiles"; "extremes" where the percentiles are equal; "nothing" where the image has one value.
+    """
+
+    low: float
+    high: float
+    mean: float
+    by: str
 
 
 def seen_in(values: NDArray[Any]) -> Seen:
