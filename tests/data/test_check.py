@@ -428,6 +428,24 @@ def test_one_number_of_channels_in_training_and_one_kind_at_a_site(tmp_path):
     assert "a volume (1) at one site" in only(check_site_folder(site)).found
 
 
+def test_other_channels_outside_training_are_a_warning(tmp_path):
+    site = picture_site(tmp_path)
+    assert check_site_folder(site).problems == ()
+    grey = np.asarray(Image.open(site / "images/2.png"))
+    Image.fromarray(grey).convert("RGB").save(site / "images/2.png")
+    problem = only(check_site_folder(site), "warning")
+    assert problem.found == "1 image(s) of 3 channel(s) outside training (2) beside 1 channel(s) (0) in it"
+    Image.fromarray(np.asarray(Image.open(site / "images/0.png"))).convert("RGB").save(site / "images/0.png")
+    assert "1 image(s) of 1 channel(s) outside training (1) beside 3" in only(check_site_folder(site), "warning").found
+
+
+def test_three_phases_are_said_to_be_taken_as_colours(site):
+    file = site / "images/case-000.nii.gz"
+    edit(file, lambda v, a: (np.stack([v, v // 2, v + 3], -1), a))
+    told = [problem for problem in check_site_folder(site).warnings if problem.file == "images/case-000.nii.gz"]
+    assert [one.found.startswith("three channels, taken as the colours of one image") for one in told] == [True]
+
+
 AS_SOMEONE_ELSE = """
 import os, sys
 from pathlib import Path

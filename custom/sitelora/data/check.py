@@ -139,18 +139,33 @@ def _across(
     if len(kinds) > 1:
         examples = " and ".join(f"{kind} ({names[0]})" for kind, names in kinds.items())
         yield error(f"{examples} at one site", "one kind", "keep the two kinds in datasets of their own", file=DATALIST)
-    trained = _split_by(
-        [case for case in cases if case.split == "training"], lambda case: f"{case.channels} channel(s)"
-    )
-    if len(trained) > 1:
-        examples = " and ".join(f"{kind} ({names[0]})" for kind, names in trained.items())
-        remedy = "convert the grey ones to colours or the coloured ones to grey"
-        yield error(f"training images of {examples}", "one number of channels", remedy, file=DATALIST)
+    yield from _channels(cases)
     seen = {value for case in cases for value in case.label_voxels}
     if seen:
         for value in sorted(set(folder.labels) - seen):
             found = f"label {value} ({folder.labels[value]!r}) in no case"
             yield warning(found, "every listed label somewhere", "annotate it or tell the project", file=DATALIST)
+
+
+def _channels(cases: Sequence[CaseSummary]) -> Iterator[Problem]:
+    """Yield grey images beside coloured ones: an error in training, a warning where only the others differ from it."""
+    trained, held_out = (
+        _split_by(
+            [case for case in cases if (case.split == SPLITS[0]) is training],
+            lambda case: f"{case.channels} channel(s)",
+        )
+        for training in (True, False)
+    )
+    examples = " and ".join(f"{kind} ({names[0]})" for kind, names in trained.items())
+    expected, remedy = "one number of channels", "convert the grey ones to colours or the coloured ones to grey"
+    if len(trained) > 1:
+        yield error(f"training images of {examples}", expected, remedy, file=DATALIST)
+    for kind, names in held_out.items() if trained else ():
+        if kind not in trained:
+            found = (
+                f"{len(names)} image(s) of {kind} outside training ({first_few(names, most=3)}) beside {examples} in it"
+            )
+            yield warning(found, expected, remedy, file=DATALIST)
 
 
 def _split_by(cases: Sequence[CaseSummary], key: Any) -> dict[str, list[str]]:
