@@ -53,6 +53,13 @@ def test_a_record_is_read_as_it_was_written() -> None:
     assert shared == {"not_applicable": "nothing is shared"}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_that_an_editor_left_is_no_error(encoding: str, tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    file.write_bytes(json.dumps(RESULT.to_json()).encode(encoding))
+    assert RunResult.read(file) == RESULT
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

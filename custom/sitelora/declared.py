@@ -66,7 +66,7 @@ def declared(bundle: str) -> dict[str, Declared]:
         BundleNotFoundError: no such bundle.
     """
     path = bundle_path(bundle) / "configs" / "settings.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = json.loads(path.read_bytes())
     return {key: Declared.read(f"{path}, {key}", entry) for key, entry in content.items()}
 
 

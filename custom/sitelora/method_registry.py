@@ -75,7 +75,7 @@ def with_arguments(text: str) -> tuple[str, dict[str, Any]]:
     """Return a method's own name and the arguments that follow it: ``iat+sor_weight=0+heads=local``.
 
     Raises:
-        ValueError: a part is no KEY=VALUE.
+        ValueError: a part is no KEY=VALUE, or a key is there twice.
     """
     name, *parts = own_name(text).split("+")
     arguments: dict[str, Any] = {}
@@ -83,6 +83,8 @@ def with_arguments(text: str) -> tuple[str, dict[str, Any]]:
         pair = key_value(part)
         if pair is None:
             raise ValueError(f"found {part!r} in {text!r}, expected NAME+KEY=VALUE, for example iat+sor_weight=0")
+        if pair[0] in arguments:
+            raise ValueError(f"found {pair[0]} twice in {text!r}, expected every argument once; remove one")
         arguments[pair[0]] = pair[1]
     return name, arguments
 

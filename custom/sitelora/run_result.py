@@ -276,7 +276,7 @@ class RunResult:
             RunResultError: as ``from_json``, or it is no JSON; with the file.
         """
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:
             raise RunResultError(
                 f"{path} is not readable JSON ({error}): was the run stopped while writing it?"

@@ -134,6 +134,18 @@ def test_what_is_there_is_not_run_again_and_other_settings_are_refused(
         compare(longer, rates=[0.002], **arguments)
 
 
+def test_a_site_without_data_is_named_once_before_any_run_begins(compared: Path, job_of: Jobs, tmp_path: Path) -> None:
+    lines: list[str] = []
+    arguments = {"methods": ["local"], "seeds": [0], "again": False, "tell": lines.append}
+    away = tmp_path / "nodir"
+    with pytest.raises(
+        ComparisonError, match=r"(?s)nothing was started:.*site-1: no data for .*nodir.*site-2: no data"
+    ):
+        compare(lambda m, r, s: replace(job_of(tmp_path, m, r, s), data=away), rates=[0.002, 0.02], **arguments)
+    assert not lines
+    assert compare(lambda m, r, s: replace(job_of(compared, m, r, s), data=away), rates=[0.002], **arguments) == 0
+
+
 @pytest.mark.usefixtures("bf16_anywhere")
 @pytest.mark.parametrize(("key", "value"), [("precision", "bf16"), ("image_size", 64), ("torch_threads", 2)])
 def test_runs_that_no_page_could_compare_are_refused_before_training(

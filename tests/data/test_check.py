@@ -370,6 +370,20 @@ def test_links_that_leave_the_folder_are_said(site):
     assert problem.found.startswith("4 file(s) behind links that leave the site folder")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [lambda v: (v / 1000).astype(np.float32), lambda v: v + 1024, lambda v: v.astype(np.uint16) * 50],
+    ids=["thousandths", "offset", "more bits"],
+)
+def test_an_image_in_other_units_is_the_same_image(site, change):
+    first = nib.load(site / "images/case-000.nii.gz")
+    values = change(np.asarray(first.dataobj).astype(np.int16))
+    nib.save(nib.Nifti1Image(values, first.affine), site / "images/case-003.nii.gz")
+    edit(site / "labels/case-003.nii.gz", lambda v, a: (v, first.affine))
+    problem = only(check_site_folder(site))
+    assert problem.found.startswith("the same image 2 times: images/case-000.nii.gz (training), images/case-003.nii.gz")
+
+
 def test_images_are_compared_by_values_and_patients_by_their_letters(site):
     edit(site / "images/case-003.nii.gz", lambda v, a: None)
     first = nib.load(site / "images/case-000.nii.gz")
@@ -379,7 +393,7 @@ def test_images_are_compared_by_values_and_patients_by_their_letters(site):
     edit(site / "labels/case-003.nii.gz", lambda v, a: (v, affine))
     assert "the same image 2 times" in only(check_site_folder(site)).found
     (site / "images/case-003.nii.gz").write_bytes((site / "images/case-001.nii.gz").read_bytes())
-    edit(site / "images/case-003.nii.gz", lambda v, a: (v + 1, affine))
+    edit(site / "images/case-003.nii.gz", lambda v, a: (np.roll(v, 1, axis=0), affine))
     edit_list(site, lambda c: c["training"][0].update(patient="P-9") or c["test"][0].update(patient="p-9 "))
     assert only(check_site_folder(site)).found == "patient 'P-9' or 'p-9 ' in training and test"
 
@@ -412,6 +426,24 @@ def test_one_number_of_channels_in_training_and_one_kind_at_a_site(tmp_path):
     nib.save(nib.Nifti1Image((values.transpose(2, 0, 1) > 99).astype(np.uint8), np.eye(4)), site / "labels/1.nii")
     edit_list(site, lambda c: c["training"][1].update(image="images/1.nii", label="labels/1.nii"))
     assert "a volume (1) at one site" in only(check_site_folder(site)).found
+
+
+def test_other_channels_outside_training_are_a_warning(tmp_path):
+    site = picture_site(tmp_path)
+    assert check_site_folder(site).problems == ()
+    grey = np.asarray(Image.open(site / "images/2.png"))
+    Image.fromarray(grey).convert("RGB").save(site / "images/2.png")
+    problem = only(check_site_folder(site), "warning")
+    assert problem.found == "1 image(s) of 3 channel(s) outside training (2) beside 1 channel(s) (0) in it"
+    Image.fromarray(np.asarray(Image.open(site / "images/0.png"))).convert("RGB").save(site / "images/0.png")
+    assert "1 image(s) of 1 channel(s) outside training (1) beside 3" in only(check_site_folder(site), "warning").found
+
+
+def test_three_phases_are_said_to_be_taken_as_colours(site):
+    file = site / "images/case-000.nii.gz"
+    edit(file, lambda v, a: (np.stack([v, v // 2, v + 3], -1), a))
+    told = [problem for problem in check_site_folder(site).warnings if problem.file == "images/case-000.nii.gz"]
+    assert [one.found.startswith("three channels, taken as the colours of one image") for one in told] == [True]
 
 
 AS_SOMEONE_ELSE = """

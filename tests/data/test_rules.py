@@ -37,6 +37,18 @@ def loaded(path: Path, kind: str = "image") -> torch.Tensor:
     return LoadImaged("x", reader=SiteReader(kind))({"x": str(path)})["x"]
 
 
+def test_three_channels_of_a_volume_are_said_unless_they_are_colours_for_certain(
+    tmp_path: Path, noise: np.ndarray
+) -> None:
+    three = np.stack([noise, noise // 2, noise + 1], -1)
+    (remark,) = read_image(volume(tmp_path / "a.nii", three)).remarks
+    assert "taken as the colours of one image" in remark
+    assert read_image(volume(tmp_path / "a.nii", three.astype(np.float32))).remarks == (remark,)
+    assert read_image(volume(tmp_path / "a.nii", three.astype(np.uint8))).remarks == ()
+    assert read_image(volume(tmp_path / "a.nii", np.stack([noise] * 3, -1))).remarks == ()
+    assert read_image(picture(tmp_path / "a.png", three[..., 0, :].astype(np.uint8))).remarks == ()
+
+
 def test_good_files_give_the_very_values_and_geometry_of_monais_own_readers(tmp_path: Path, noise: np.ndarray) -> None:
     grey, rgb = noise[..., 0].astype(np.uint8), np.stack([noise[..., n] for n in range(3)], -1).astype(np.uint8)
     oblique = AFFINE.copy()

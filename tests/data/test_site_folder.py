@@ -43,6 +43,43 @@ def test_read_gives_absolute_paths_and_counts(tmp_path):
         folder.cases("testing")
 
 
+@pytest.mark.parametrize(
+    ("split", "key", "meant"),
+    [
+        ("test", "testing", "test"),
+        ("test", "Test", "test"),
+        ("test", " test", "test"),
+        ("training", "train", "training"),
+        ("validation", "vaildation", "validation"),
+        ("validation", "val", "validation"),
+    ],
+)
+def test_a_misspelt_split_is_refused_and_not_left_out(tmp_path, split, key, meant):
+    told = content(validation=[{"image": "images/c.png", "label": "labels/c.png", "patient": "C"}])
+    told[key] = told.pop(split)
+    with pytest.raises(SiteDataError, match=rf"found 1 case\(s\) under '{key}', .* \(did you mean '{meant}'\?\)"):
+        SiteFolder.from_json(told, path=tmp_path / "site-1")
+
+
+def test_cases_under_any_other_key_are_refused_and_other_keys_are_ignored(tmp_path):
+    for extra in ([{"image": "a.png"}], [{"Image": "a"}, 5], [{"img": "images/a.NII.gz"}]):
+        with pytest.raises(
+            SiteDataError, match="under 'fold_2', expected all under training, validation, test; rename"
+        ):
+            SiteFolder.from_json(content(fold_2=extra), path=tmp_path / "site-1")
+    with pytest.raises(SiteDataError, match="under 'testing'"):  # as other programs list what has no label
+        SiteFolder.from_json(content(testing=["images/a.nii.gz"]), path=tmp_path / "site-1")
+    ignored = {"testing": [], "excluded": ["images/x.png"], "notes": [{"by": "A"}], "fold": 2, "tensorImageSize": "3D"}
+    assert SiteFolder.from_json(content(**ignored), path=tmp_path / "site-1").case_counts()["test"] == 1
+
+
+@pytest.mark.parametrize("key", ["hospital", "modality"])
+@pytest.mark.parametrize("value", [None, ["a", "b"], {"0": "MRI"}, 5, True])
+def test_what_reports_tell_of_a_site_is_a_text(tmp_path, key, value):
+    with pytest.raises(SiteDataError, match=f"{key} is .*, expected a text"):
+        SiteFolder.from_json(content(**{key: value}), path=tmp_path / "site-1")
+
+
 def test_json_round_trip(tmp_path):
     folder = SiteFolder.read(write(tmp_path / "site-1", content()))
     assert SiteFolder.from_json(folder.to_json(), path=folder.path) == folder

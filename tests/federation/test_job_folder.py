@@ -124,3 +124,17 @@ def test_a_job_file_that_cannot_be_is_refused(change: dict[str, Any], told: str,
     with pytest.raises(JobFolderError, match=r"sitelora\.json") as caught:
         JobFolder.read(job.path)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_job_file_that_an_editor_saved_in_another_encoding_is_the_same_job(
+    encoding: str, job_of: Jobs, tmp_path: Path
+) -> None:
+    job = job_of(tmp_path / "jobs")
+    file = job.path / "app" / "config" / "sitelora.json"
+    file.write_bytes(file.read_text(encoding="utf-8").encode(encoding))
+    assert JobFolder.read(job.path).job == job.job
+    server = file.with_name("config_fed_server.json")  # which NVFlare reads, and as UTF-8
+    server.write_bytes(server.read_text(encoding="utf-8").encode("utf-16"))
+    with pytest.raises(JobFolderError, match=r"config_fed_server\.json: .*utf-8"):
+        JobFolder.read(job.path)

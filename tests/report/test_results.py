@@ -42,6 +42,13 @@ def test_the_least_there_can_be_is_still_a_run(tmp_path):
     assert "cut short" in summary_text(run)
 
 
+def test_byte_order_marks_that_an_editor_left_are_no_error(tmp_path):
+    write(write(tmp_path, {"completed": True}), {"personal": {"score": 0.5}}, "site-1")
+    for file in tmp_path.rglob("*.json"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert read_run(tmp_path).evaluation["site-1"]["personal"].score == 0.5
+
+
 def test_null_is_the_same_as_absent(tmp_path):
     names = ("rounds", "sites", "evaluation", "egress", "warnings", "base", "hardware", "versions", "seed", "format")
     rounds = [{"round": 0, "sites": {"site-1": {"status": "ok", "metrics": None}}}]

@@ -35,11 +35,25 @@ def add_bundle_values(parser: argparse.ArgumentParser) -> None:
         "--set",
         dest="values",
         metavar="ID=VALUE",
-        action="append",
+        action=_EachOnce,
         default=[],
         type=bundle_value,
         help="set a value by its id (method#rank=4); may be repeated; `sitelora settings BUNDLE` lists them",
     )
+
+
+class _EachOnce(argparse.Action):
+    """Collect pairs of id and value; an id that comes again is an error, as of two values one would be lost."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        found = list(getattr(namespace, self.dest))
+        key, value = values
+        for before in (old for name, old in found if name == key):
+            told = " and ".join(f"{key}={short(one)}" for one in (before, value))
+            raise argparse.ArgumentError(self, f"found {told}, expected every id once; remove one of them")
+        setattr(namespace, self.dest, [*found, (key, value)])
 
 
 def add_wire(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +74,7 @@ def add_wire(parser: argparse.ArgumentParser) -> None:
 
 
 def as_overrides(values: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the collected ``--set`` values as bundle overrides; the last one of an id counts."""
+    """Return the collected ``--set`` values as bundle overrides."""
     return dict(values)
 
 

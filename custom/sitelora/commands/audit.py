@@ -75,7 +75,7 @@ def _reports(args: argparse.Namespace, found: RunFolder) -> dict[str, list[Audit
     if args.manifest is not None:
         if len(sites) != 1:
             raise CommandError(f"a manifest is of one site and there are {', '.join(sites)}; say which with --site")
-        manifest = read_manifest(json.loads(args.manifest.read_text(encoding="utf-8")))
+        manifest = read_manifest(json.loads(args.manifest.read_bytes()))
     file = args.secret or secret_file(found.path.absolute().parents[1])
     if args.secret is not None and not args.secret.is_file():
         raise CommandError(f"found no {args.secret}, expected the site's secret, <home>/secret")

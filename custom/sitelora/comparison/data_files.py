@@ -23,6 +23,6 @@ def read_toml(kind: type[T], file: Traversable | Path) -> T:
         DataFileError: it cannot be read, is no TOML, or says something else than the dataclass does.
     """
     try:
-        return from_json(kind, tomllib.loads(file.read_text(encoding="utf-8")))
+        return from_json(kind, tomllib.loads(file.read_text(encoding="utf-8-sig")))
     except (OSError, ValueError) as error:
         raise DataFileError(f"{file}: {error}") from error

@@ -10,6 +10,7 @@ from typing import Any
 from sitelora.comparison.data_files import read_toml
 from sitelora.comparison.setup import BUNDLE, ENDING, Setup
 from sitelora.data.check import check_site_folder
+from sitelora.data.check_sites import with_each_other
 from sitelora.data.endings import PICTURES
 from sitelora.data.site_entries import labels_key
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder, find_site_folder
@@ -68,9 +69,9 @@ def _require_fit(bundle: str, overrides: Mapping[str, Any], folders: Sequence[Si
     """
     settings = read_settings(bundle, dict(overrides), sites=tuple(folder.name for folder in folders))
     needs, bad = data_needs(bundle, settings.parser()), list[str]()
-    for folder in folders:
+    for result in with_each_other([check_site_folder(folder.path, needs=needs) for folder in folders]):
         try:
-            check_site_folder(folder.path, needs=needs).raise_if_bad()
+            result.raise_if_bad()
         except SiteDataError as error:
             bad.append(str(error))
     if bad:

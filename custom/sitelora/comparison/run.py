@@ -283,7 +283,7 @@ def commit(folder: Path | None = None) -> str | None:
 def _own_evaluation(run_folder: Path, site: str) -> dict[str, Any]:
     """Return the site's own evaluation by model; what leaves a site has no names to pair cases by."""
     file = RunFolder(run_folder).scores(site)
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = json.loads(file.read_bytes())
     return {kind: block for kind, block in content.items() if isinstance(block, dict)}
 
 

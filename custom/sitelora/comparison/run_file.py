@@ -29,7 +29,7 @@ def read_run(file: Path) -> dict[str, Any]:
         ComparisonError: it is not readable.
     """
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
         raise ComparisonError(f"{file}: {error}; expected a run's JSON, remove it and run again") from error
     return content if content["format"] >= FORMAT else _as_today(content)

@@ -13,7 +13,7 @@ from typing import Any
 
 from sitelora.comparison.run import Job, Tell, run_job
 from sitelora.comparison.run_file import ComparisonError, primary_metric, read_run
-from sitelora.data.site_folder import first_few
+from sitelora.data.site_folder import SiteDataError, find_site_folder, first_few
 
 MakeJob = Callable[[str, float, int], Job]
 """Gives the run of a method, a learning rate and a seed."""
@@ -72,7 +72,7 @@ def run_jobs(jobs: Sequence[Job], *, again: bool, tell: Tell) -> int:
     """Run every job without a file in a process of its own with one thread; return how many failed.
 
     Raises:
-        ComparisonError: a file is there that was made with other settings or another budget.
+        ComparisonError: a site has no data, or a file is there that was made with other settings or another budget.
         SettingsError: a value that may not be set, or not to this.
     """
     for job in jobs:
@@ -131,8 +131,21 @@ def _missing(jobs: Sequence[Job], *, again: bool, tell: Tell) -> list[Job]:
             "run with --again, or write to another --out"
         )
     if missing:
+        _require_data(missing[0])
         _require_one_budget(missing, again=again)
     return missing
+
+
+def _require_data(job: Job) -> None:
+    """Refuse to begin without the data of a site, which all runs need."""
+    missing = []
+    for site in (*job.setup.sites, *job.setup.left_out):
+        try:
+            find_site_folder(job.setup.dataset, site, job.data)
+        except SiteDataError as error:
+            missing.append(str(error))
+    if missing:
+        raise ComparisonError("\n  ".join(["nothing was started:", *missing]))
 
 
 def _require_one_budget(jobs: Sequence[Job], *, again: bool) -> None:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sitelora.data.check_case import CaseCheck
 from sitelora.data.check_classes import class_counts, class_problems, read_for_classes
 from sitelora.data.check_lists import list_problems
-from sitelora.data.check_result import CaseSummary, CheckResult, Problem, error, warning
+from sitelora.data.check_result import CaseSummary, CheckResult, Listed, Problem, error, warning
+from sitelora.data.check_sites import with_each_other
 from sitelora.data.check_text import format_check
 from sitelora.data.errors import first_few
 from sitelora.data.likeness import Likeness, same_images
 from sitelora.data.needs import DataNeeds
-from sitelora.data.site_entries import labels_key, patient_key
+from sitelora.data.site_entries import patient_key
 from sitelora.data.site_folder import DATALIST, SPLITS, Progress, SiteDataError, SiteFolder
 
 __all__ = ["CaseSummary", "CheckResult", "Problem", "check_folder", "check_site_folder", "format_check"]
@@ -49,7 +49,7 @@ def check_site_folder(
     if classes:
         problems += class_problems(folder)
     cases: list[CaseSummary] = []
-    images: list[tuple[tuple[str, str, str], Likeness]] = []
+    images: list[tuple[Listed, Likeness]] = []
     total, done, known = sum(folder.case_counts().values()), 0, set()
     for split in SPLITS:
         for entry in folder.splits.get(split, ()):
@@ -61,7 +61,8 @@ def check_site_folder(
                 problems += found.problems
                 if found.summary is not None:
                     cases.append(found.summary)
-                images += [((split, found.case, found.file), likeness) for likeness in found.likenesses]
+                listed = Listed(split=split, case=found.case, file=found.file, patient=str(entry["patient"]))
+                images += [(listed, likeness) for likeness in found.likenesses]
             if progress is not None:
                 progress(folder.name, done, total)
     problems += _across(folder, cases, images)
@@ -76,6 +77,7 @@ def check_site_folder(
         cases=tuple(cases),
         problems=tuple(sorted(problems, key=lambda problem: problem.severity)),
         needs=needs,
+        images=tuple(images),
     )
 
 
@@ -86,33 +88,17 @@ def check_folder(
     needs: DataNeeds | None = None,
     progress: Progress | None = None,
 ) -> list[CheckResult]:
-    """Check one site folder, or every site of a dataset folder, sorted by name; what cannot be read is reported."""
+    """Check one site folder, or every site of a dataset folder, sorted by name, and these with each other.
+
+    What cannot be read is reported.
+    """
     try:
         sites = _sites(Path(path))
     except OSError as refusal:
         found = f"{path}: not readable ({refusal}); give this user the right to read it"
         return [CheckResult(path=path, site=Path(path).name, problems=(Problem(severity="error", found=found),))]
-    return _with_other_labels(
-        [check_site_folder(site, labels=labels, needs=needs, progress=progress) for site in sites]
-    )
-
-
-def _with_other_labels(results: Sequence[CheckResult]) -> list[CheckResult]:
-    """Return the results with an error at every site whose labels are not those of most sites: no job takes both."""
-    keys = [str(labels_key(one.labels) or "") for one in results]
-    counts = Counter(key for key in keys if key)
-    if len(counts) < 2:
-        return list(results)
-    most = counts.most_common(1)[0][0]
-    like = next(one for one, key in zip(results, keys, strict=True) if key == most)
-    remedy = "give the values the same names at all sites of a dataset, or make two datasets of them"
-    wanted = f"{dict(like.labels)} as at {like.site}"
-    return [
-        replace(one, problems=(error(f"labels {dict(one.labels)}", wanted, remedy, file=DATALIST), *one.problems))
-        if key and key != most
-        else one
-        for one, key in zip(results, keys, strict=True)
-    ]
+    results = [check_site_folder(site, labels=labels, needs=needs, progress=progress) for site in sites]
+    return with_each_other(results)
 
 
 def _sites(path: Path) -> list[Path]:
@@ -138,34 +124,48 @@ def _sites(path: Path) -> list[Path]:
 
 
 def _across(
-    folder: SiteFolder, cases: Sequence[CaseSummary], images: Sequence[tuple[tuple[str, str, str], Likeness]]
+    folder: SiteFolder, cases: Sequence[CaseSummary], images: Sequence[tuple[Listed, Likeness]]
 ) -> Iterator[Problem]:
     """Yield what only all cases together show: one image twice, kinds that are mixed, a label that never occurs."""
     for copies in same_images(images):
-        files = {file for _, _, file in copies}
-        splits = {split for split, _, _ in copies}
-        if len(copies) > 1 and (len(files) > 1 or len(splits) > 1):
-            names = first_few([f"{file} ({split})" for split, _, file in copies])
+        files, splits = {one.file for one in copies}, {one.split for one in copies}
+        if len(files) > 1 or len(splits) > 1:
+            names = first_few([f"{one.file} ({one.split})" for one in copies])
             report = error if len(splits) > 1 else warning
             found = f"the same image {len(copies)} times: {names}"
             remedy = "keep one and take the others out of the list"
-            yield report(found, "every image once", remedy, case=copies[0][1], file=copies[0][2])
+            yield report(found, "every image once", remedy, case=copies[0].case, file=copies[0].file)
     kinds = _split_by(cases, lambda case: "a picture" if case.spacing_mm is None else "a volume")
     if len(kinds) > 1:
         examples = " and ".join(f"{kind} ({names[0]})" for kind, names in kinds.items())
         yield error(f"{examples} at one site", "one kind", "keep the two kinds in datasets of their own", file=DATALIST)
-    trained = _split_by(
-        [case for case in cases if case.split == "training"], lambda case: f"{case.channels} channel(s)"
-    )
-    if len(trained) > 1:
-        examples = " and ".join(f"{kind} ({names[0]})" for kind, names in trained.items())
-        remedy = "convert the grey ones to colours or the coloured ones to grey"
-        yield error(f"training images of {examples}", "one number of channels", remedy, file=DATALIST)
+    yield from _channels(cases)
     seen = {value for case in cases for value in case.label_voxels}
     if seen:
         for value in sorted(set(folder.labels) - seen):
             found = f"label {value} ({folder.labels[value]!r}) in no case"
             yield warning(found, "every listed label somewhere", "annotate it or tell the project", file=DATALIST)
+
+
+def _channels(cases: Sequence[CaseSummary]) -> Iterator[Problem]:
+    """Yield grey images beside coloured ones: an error in training, a warning where only the others differ from it."""
+    trained, held_out = (
+        _split_by(
+            [case for case in cases if (case.split == SPLITS[0]) is training],
+            lambda case: f"{case.channels} channel(s)",
+        )
+        for training in (True, False)
+    )
+    examples = " and ".join(f"{kind} ({names[0]})" for kind, names in trained.items())
+    expected, remedy = "one number of channels", "convert the grey ones to colours or the coloured ones to grey"
+    if len(trained) > 1:
+        yield error(f"training images of {examples}", expected, remedy, file=DATALIST)
+    for kind, names in held_out.items() if trained else ():
+        if kind not in trained:
+            found = (
+                f"{len(names)} image(s) of {kind} outside training ({first_few(names, most=3)}) beside {examples} in it"
+            )
+            yield warning(found, expected, remedy, file=DATALIST)
 
 
 def _split_by(cases: Sequence[CaseSummary], key: Any) -> dict[str, list[str]]:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sitelora.data.check_classes import is_class
-from sitelora.data.check_result import CaseSummary, Problem, Seen, error, warning
+from sitelora.data.check_result import CaseSummary, Problem, error, warning
 from sitelora.data.errors import UnfitFileError
 from sitelora.data.likeness import Likeness, likenesses
 from sitelora.data.needs import DataNeeds
 from sitelora.data.reading import Pixels
 from sitelora.data.rules import CHANNELS, occurring, read_image, read_label, require_kind, same_grid, slices_of
+from sitelora.data.seen import compact, seen_in
 from sitelora.data.site_folder import DATALIST, SiteFolder
 
-LOWER, UPPER = 0.01, 0.99
-"""As in ``data/intensity.py``."""
 MOST_RESAMPLED = 2**26
 """Values of a volume at the network's spacing, 256 MiB in fp32: a heart in a wide field has a tenth of it."""
 
@@ -129,7 +126,7 @@ class CaseCheck:
             self._refused(lambda: require_kind(image, self._path("image"), pictures=self.needs.pictures), self.file)
             if image.affine is not None and not self.needs.pictures:
                 self._fits(image, depth, self.needs)
-        self.likenesses = likenesses(image)
+        self.likenesses = likenesses(image, seen)
         self.summary = CaseSummary(
             case=self.case,
             split=self.split,
@@ -166,37 +163,5 @@ class CaseCheck:
         self.problems.append(warning(found, expected, remedy, case=self.case, file=file))
 
 
-def seen_in(values: NDArray[Any]) -> Seen:
-    """Return what the scaling of ``data/intensity.py`` makes of an image; by ranks, not between them, which is quick.
-
-    Args:
-        values: of the image, any shape, uint8 or fp32.
-    """
-    flat = values.reshape(-1)
-    ranks = (math.floor(LOWER * (flat.size - 1)), math.ceil(UPPER * (flat.size - 1)))
-    if flat.dtype == np.uint8:
-        counts = np.bincount(flat, minlength=256)
-        flat, weights = np.arange(256, dtype=np.float32)[counts > 0], counts[counts > 0]
-        low, high = (float(flat[np.searchsorted(np.cumsum(weights), rank, side="right")]) for rank in ranks)
-    else:
-        weights, ordered = None, np.partition(flat, ranks)
-        low, high = float(ordered[ranks[0]]), float(ordered[ranks[1]])
-    by = "percentiles" if high > low else "extremes"
-    if not high > low:
-        low, high = float(flat.min()), float(flat.max())
-    if not high > low:
-        return Seen(low=low, high=high, mean=0.0, by="nothing")
-    scaled = np.clip((flat - np.float32(low)) / np.float32(high - low), 0, 1)
-    return Seen(low=low, high=high, mean=float(np.average(scaled, weights=weights)), by=by)
-
-
 def _sizes(numbers: Iterable[float]) -> str:
     return " x ".join(f"{number:g}" for number in numbers)
-
-
-def compact(values: NDArray[np.float32]) -> NDArray[Any]:
-    """Return the same values as uint8 where they are whole numbers from 0 to 255, which is quicker to go through."""
-    if values.min() < 0 or values.max() > 255:
-        return values
-    small = values.astype(np.uint8)
-    return small if np.array_equal(small, values) else values

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from sitelora.data.errors import SiteDataError
+from sitelora.data.likeness import Likeness
 from sitelora.data.needs import DataNeeds
+from sitelora.data.seen import Seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,19 +73,18 @@ def grouped(problems: Sequence[Problem], most: int = 3) -> list[tuple[Problem, s
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What training sees of an image's intensities, in fp32 and after scaling.
+class Listed:
+    """An image as the list names it.
 
     Attributes:
-        low: the value that becomes 0. high: the value that becomes 1.
-        mean: of the scaled image.
-        by: "percentiles"; "extremes" where the percentiles are equal; "nothing" where the image has one value.
+        split: training, validation or test. case: its name, unique at the site. file: its place in the site folder.
+        patient: whose it is.
     """
 
-    low: float
-    high: float
-    mean: float
-    by: str
+    split: str
+    case: str
+    file: str
+    patient: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,7 @@ class CaseSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """What a check found at one site."""
+    """What a check found at one site; ``images`` are the readable ones, to compare with other sites' in one process."""
 
     path: Path
     site: str
@@ -129,6 +130,7 @@ class CheckResult:
     cases: tuple[CaseSummary, ...] = ()
     problems: tuple[Problem, ...] = ()
     needs: DataNeeds | None = None
+    images: tuple[tuple[Listed, Likeness], ...] = field(default=(), repr=False)
 
     @property
     def errors(self) -> tuple[Problem, ...]:

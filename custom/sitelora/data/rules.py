@@ -67,6 +67,7 @@ def judged_image(pixels: Pixels, path: Path, channels: Collection[int] = CHANNEL
         if 2 in channels and pixels.affine is not None:
             remedy = "write end-diastole and end-systole into one file, [X, Y, Z, 2] in this order"
         raise UnfitFileError(path, found, " or ".join(str(number) for number in sorted(channels)), remedy)
+    pixels = _said_to_be_colours(pixels)
     values = pixels.values
     if values.ndim > len(pixels.extent) and pixels.channels == 1:
         values = values.reshape(pixels.extent)
@@ -211,6 +212,18 @@ def _in_colours(pixels: Pixels, path: Path) -> Pixels:
         raise UnfitFileError(path, found, "a colour for every pixel", "export the image again, in grey or colours")
     values = pixels.palette[pixels.values]
     return replace(pixels, values=values, palette=None, remarks=(*pixels.remarks, "a palette picture, read as colours"))
+
+
+def _said_to_be_colours(pixels: Pixels) -> Pixels:
+    """Say of a volume with three values a voxel what they are taken for, unless nothing else can be meant.
+
+    Colours are stored in 8 bits; three phases, times or sequences of a scanner mostly are not.
+    """
+    values = pixels.values
+    if pixels.affine is None or pixels.channels != 3 or values.dtype == np.uint8 or (values == values[..., :1]).all():
+        return pixels
+    remark = "three channels, taken as the colours of one image: phases, times or sequences are none"
+    return replace(pixels, remarks=(*pixels.remarks, remark))
 
 
 def _opaque(pixels: Pixels, path: Path) -> Pixels:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sitelora.data.endings import PICTURES, VOLUMES
 from sitelora.data.errors import SiteDataError, first_few
 from sitelora.disk import GIVE_RIGHT, NOT_READABLE
-from sitelora.value_kinds import strict_json
+from sitelora.value_kinds import did_you_mean, short, strict_json
 
 FILES = ("image", "label")
 DASHES = "\u2212\u2043\u02d7"
@@ -32,6 +33,55 @@ def read_list(file: Path) -> Any:
         raise SiteDataError(f"{file}: found {NOT_READABLE}, expected JSON; {GIVE_RIGHT}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise SiteDataError(f"{file}: not readable as JSON ({error}); correct or regenerate it") from error
+
+
+def check_keys(content: Mapping[str, Any], splits: Collection[str], known: Collection[str], file: Path) -> None:
+    """Refuse a list of cases under a key that nobody reads, a misspelt split above all: they would not be there.
+
+    Args:
+        content: of ``dataset.json``. splits: keys of the lists that are read. known: other keys. file: for messages.
+
+    Raises:
+        SiteDataError: names the key, and the split that may be meant.
+    """
+    for key, value in content.items():
+        if key in splits or key in known or not isinstance(value, list):
+            continue
+        near = _near(key, splits)
+        if any(_is_case(one, near=bool(near)) for one in value):
+            raise SiteDataError(
+                f"{file}: found {len(value)} case(s) under {short(key)}, expected all under {', '.join(splits)}{near}; "
+                "rename the key, or take the list out of the file"
+            )
+
+
+def _near(key: str, splits: Collection[str]) -> str:
+    """Return what a key may be meant for, "val" and "Test" too."""
+    plain = key.strip().casefold()
+    begun = [split for split in splits if len(plain) > 1 and split.startswith(plain)]
+    return did_you_mean(begun[0] if begun else plain, splits)
+
+
+def _is_case(one: Any, *, near: bool) -> bool:
+    """Say whether something in a list is a case; a file's name alone is one where the key is nearly that of a split."""
+    if isinstance(one, Mapping):
+        return any(key.strip().casefold() == "image" or _is_case(value, near=True) for key, value in one.items())
+    return near and isinstance(one, str) and one.lower().endswith(VOLUMES + PICTURES)
+
+
+def text_of(content: Mapping[str, Any], key: str, default: str, file: Path) -> str:
+    """Return what stands under a key that is told in reports.
+
+    Raises:
+        SiteDataError: it is no text.
+    """
+    value = content.get(key, default)
+    if not isinstance(value, str):
+        raise SiteDataError(
+            f"{file}: {key} is {_kind(value)} {_short(value)}, expected a text, as the project's report shows it; "
+            "write one, or leave the key out"
+        )
+    return value
 
 
 def check_entry(entry: Any, where: str) -> None:

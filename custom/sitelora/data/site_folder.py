@@ -17,9 +17,11 @@ from sitelora.data.site_entries import (
     FILES,
     LONGEST_HOSPITAL,
     check_entry,
+    check_keys,
     check_labels,
     read_list,
     require_tellable,
+    text_of,
 )
 from sitelora.disk import GIVE_RIGHT
 from sitelora.home import DATA_VARIABLE, data_root
@@ -27,6 +29,8 @@ from sitelora.names import checked_name
 
 DATALIST = "dataset.json"
 SPLITS = ("training", "validation", "test")
+_TOLD = ("name", "hospital", "modality", "labels", "source")
+"""What else ``dataset.json`` may say; further keys are ignored, unless they hold cases."""
 WITH_PHANTOM = ("prostate", "prostate_shifts", "cine")
 """Datasets of which ``<dataset>_phantom`` draws an artificial version."""
 
@@ -87,6 +91,7 @@ class SiteFolder:
         file = Path(path) / DATALIST
         if not isinstance(content, dict):
             raise SiteDataError(f"{file}: found {type(content).__name__}, expected a JSON object; see docs/data.md")
+        check_keys(content, SPLITS, _TOLD, file)
         splits = {split: tuple(content.get(split, ())) for split in SPLITS if _is_list(content, split, file)}
         for split, entries in splits.items():
             for number, entry in enumerate(entries):
@@ -100,7 +105,7 @@ class SiteFolder:
                 "correct the file"
             )
         _require_name("site", name)
-        hospital = str(content.get("hospital", name))
+        hospital = text_of(content, "hospital", name, file)
         require_tellable("the hospital's name", hospital, LONGEST_HOSPITAL, file)
         return cls(
             path=Path(path),
@@ -108,7 +113,7 @@ class SiteFolder:
             hospital=hospital,
             labels=check_labels(content.get("labels"), file),
             splits=splits,
-            modality=str(content.get("modality", "")),
+            modality=text_of(content, "modality", "", file),
             source=content["source"] if isinstance(content.get("source"), dict) else {},
         )
 

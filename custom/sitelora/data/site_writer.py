@@ -121,7 +121,7 @@ def _move(partial: Path, folder: SiteFolder) -> bool:
 def _same(folder: SiteFolder) -> bool:
     file = folder.path / DATALIST
     try:
-        if json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(folder.to_json())):
+        if json.loads(file.read_bytes()) != json.loads(json.dumps(folder.to_json())):
             return False
     except (OSError, ValueError):
         return False

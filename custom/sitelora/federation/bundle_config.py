@@ -53,7 +53,7 @@ def bundle_sha256(bundle: str) -> str:
     """Return one hash of a bundle's configs, whatever is set in them; equal where the same bundle is installed."""
     total = hashlib.sha256()
     for path in sorted((bundle_path(bundle) / "configs").glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())
         total.update(f"{path.name}|{json.dumps(content, sort_keys=True)}\n".encode())
     return total.hexdigest()
 
@@ -73,7 +73,7 @@ def set_torch_threads(settings: RunSettings) -> int:
 def said_by_models(bundle: str) -> list[str]:
     """Return the ids whose values a model has to say so that it can be served: agreed ones that inference reads."""
     path = bundle_path(bundle) / "configs" / "inference.json"
-    read = json.loads(path.read_text(encoding="utf-8"))
+    read = json.loads(path.read_bytes())
     return [key for key, one in declared(bundle).items() if one.scope == AGREED and key in read and key != METHOD]
 
 

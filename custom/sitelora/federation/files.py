@@ -120,7 +120,7 @@ def read_json(path: Path) -> dict[str, Any]:
         DamagedStateError: it is no JSON, or another value than an object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())
     except ValueError as error:
         raise DamagedStateError(f"{path} is no valid JSON ({error}); restore it or remove its folder") from error
     if not isinstance(content, dict):

@@ -270,7 +270,8 @@ def read_job_json(path: Path) -> Any:
             raise ValueError("it is no regular file")
         if path.stat().st_size > LARGEST_FILE:
             raise ValueError(f"it has {path.stat().st_size} bytes, expected at most {LARGEST_FILE}")
-        return strict_json(path.read_text(encoding="utf-8-sig"))
+        # Bytes may be UTF-16 too, but whatever is not ours NVFlare reads itself, and as UTF-8 alone.
+        return strict_json(path.read_bytes() if path.name == JOB_FILE else path.read_text(encoding="utf-8-sig"))
     except (OSError, RecursionError) as error:
         raise ValueError(str(getattr(error, "strerror", None) or error)) from error
 

@@ -170,7 +170,7 @@ def _name_in(kit: Path) -> str:
     """
     file = kit / "startup" / "fed_admin.json"
     try:
-        admin = json.loads(file.read_text(encoding="utf-8"))["admin"]
+        admin = json.loads(file.read_bytes())["admin"]
         return str(admin.get("username") or kit.name)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         of_other = (kit / "startup" / "fed_client.json").is_file() or (kit / "startup" / "fed_server.json").is_file()

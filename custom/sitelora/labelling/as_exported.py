@@ -89,7 +89,7 @@ def changed(model: Version) -> str:
     if missing:
         return f"only a part of it is there, {', '.join(missing)} not; {_back(model)}"
     try:
-        made, frozen = made_of(model.model), json.loads(config.read_text(encoding="utf-8"))
+        made, frozen = made_of(model.model), json.loads(config.read_bytes())
         if not isinstance(frozen, dict):
             raise ValueError(f"{INFERENCE} is a {type(frozen).__name__}, expected an object")
     except (ValueError, RecursionError) as error:
@@ -158,7 +158,7 @@ def _unreadable(root: Path) -> list[tuple[Path, str]]:
         if path.name.startswith(".") or not any((path / name).is_dir() for name in ("configs", "models")):
             continue
         try:
-            json.loads((path / METADATA).read_text(encoding="utf-8"))
+            json.loads((path / METADATA).read_bytes())
         except FileNotFoundError:
             found.append((path, f"only a part of a bundle, {METADATA} is not there"))
         except (OSError, ValueError) as error:

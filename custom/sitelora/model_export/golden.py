@@ -67,7 +67,7 @@ def keep_golden(model: Path, opened: OpenModel, folder: Path) -> list[Path]:
             file.unlink()  # one row of what stands in the case's own file
             continue
         if file.suffix == ".json":
-            told = json.loads(file.read_text(encoding="utf-8"))
+            told = json.loads(file.read_bytes())
             file.write_text(json.dumps({**told, _PLACE: image.name}, indent=2) + "\n", encoding="utf-8")
         kept.append(file)
     return kept
@@ -78,7 +78,7 @@ def differing(one: Path, other: Path) -> int:
     if one.name.endswith(VOLUMES + PICTURES):
         first, second = (read_pixels(file).values for file in (one, other))
     else:
-        told = [json.loads(file.read_text(encoding="utf-8")) | {_PLACE: ""} for file in (one, other)]
+        told = [json.loads(file.read_bytes()) | {_PLACE: ""} for file in (one, other)]
         return int(told[0] != told[1])
     return int(first.size) if first.shape != second.shape else int((first != second).sum())
 

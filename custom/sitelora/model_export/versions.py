@@ -83,7 +83,7 @@ def bundles_in(folder: Path) -> Iterator[Version]:
     """
     for path in sorted(folder.glob(f"*/{METADATA}")):
         try:
-            told = json.loads(path.read_text(encoding="utf-8")).get(OURS)
+            told = json.loads(path.read_bytes()).get(OURS)
         except (OSError, ValueError, AttributeError):
             continue
         if isinstance(told, Mapping) and _are_names(told) and not path.parts[-3].startswith("."):
@@ -163,7 +163,7 @@ def serve(folder: Path, name: str) -> tuple[Version, bool]:
                 shutil.copyfile(source, temporary)
                 now = max(time.time_ns(), before + 1_000_000_000)  # never the time of the file that was served before
                 os.utime(temporary, ns=(now, now))
-    metadata = json.loads((version.folder / METADATA).read_text(encoding="utf-8"))
+    metadata = json.loads((version.folder / METADATA).read_bytes())
     write_json(place / METADATA, {**metadata, OURS: {**metadata[OURS], FROM: name}})
     make_private(place)
     return Version(folder=place, told={**version.told, FROM: name}), restart

@@ -59,7 +59,7 @@ def file_of(base: str, arch: str) -> Path:
         raise ValueError(
             f"base='{EMBEDDED}' is for {', '.join(there)}, found arch={arch!r}; name the path of its checkpoint"
         )
-    manifest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    manifest = json.loads(path.with_suffix(".json").read_bytes())
     found = file_sha256(path)
     if found != manifest["sha256"]:
         raise ValueError(

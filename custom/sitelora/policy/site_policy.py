@@ -120,7 +120,7 @@ class Policy:
         endless = [key for key, value in (changes or {}).items() if isinstance(value, float) and not isfinite(value)]
         if endless:  # read as None it would be no limit at all
             raise PolicyError(f"{where}.{endless[0]}: found {changes[endless[0]]}, expected a finite number")  # type: ignore[index]
-        shipped = json.loads((_FOLDER / f"{level}.json").read_text(encoding="utf-8"))
+        shipped = json.loads((_FOLDER / f"{level}.json").read_bytes())
         try:
             return from_json(cls, {**shipped, "level": level, **(changes or {})}, where)
         except (TypedJsonError, ValueError) as error:

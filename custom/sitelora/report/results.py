@@ -214,7 +214,7 @@ def _written(path: Path) -> str:
 def _site_evaluation(path: Path) -> SiteEvaluation:
     """Read a site's own file; of what it holds beside its pictures, objects are models."""
     try:
-        told = from_json(SiteEvaluation, json.loads(path.read_text(encoding="utf-8")))
+        told = from_json(SiteEvaluation, json.loads(path.read_bytes()))
         blocks = {name: block for name, block in told.models.items() if isinstance(block, Mapping)}
         return replace(told, models={name: from_json(ModelScore, block, name) for name, block in blocks.items()})
     except TypedJsonError as error:

@@ -29,7 +29,7 @@ _OWN_METHOD = re.compile(r"[a-z0-9_]+")
 def installed_config(bundle: str, name: str) -> dict[str, Any]:
     """Return one of an installed bundle's configs, nothing of it evaluated."""
     file = bundle_path(bundle) / "configs" / f"{name}.json"
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    content: dict[str, Any] = json.loads(file.read_bytes())
     return content
 
 

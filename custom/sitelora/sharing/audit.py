@@ -147,7 +147,7 @@ class _Seal:
 
 def _seal_of(path: Path) -> _Seal | None:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = json.loads(path.read_bytes())
         seal = _Seal(lines=int(told["lines"]), answers=int(told["answers"]), last=str(told["last"]))
         return seal if seal.lines >= 0 and seal.answers >= 0 else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -160,7 +160,7 @@ def _seal_problems(path: Path, count: int, lines: list[bytes], secret: bytes | N
         if count:
             yield f"{path.name} is missing or no seal: lines may have been removed at the end"
         return
-    mac = json.loads(path.read_text(encoding="utf-8")).get("mac")
+    mac = json.loads(path.read_bytes()).get("mac")
     if secret is not None and not (isinstance(mac, str) and hmac.compare_digest(mac, seal.mac_of(secret))):
         yield f"{path.name} was not written with this site's secret"
     sealed = seal.lines

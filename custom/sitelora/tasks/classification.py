@@ -183,7 +183,7 @@ def keep(prediction: Answer, truth: int, folder: Path, name: str) -> None:
 
 def draw(case: Mapping[str, Any], folder: Path, name: str, file: Path, *, labels: Labels, title: str) -> None:
     """Draw the image with truth and probabilities below it."""
-    told = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    told = json.loads((folder / f"{name}.json").read_bytes())
     draw_case(
         Path(case["image"]),
         file,

@@ -150,4 +150,23 @@ def another_name(draft: Draft) -> None:
 
 @fits
 def odd_remarks(draft: Draft) -> None:
-    edit(draft, lambda c: c.update(source="by hand", hospital=5, modality=None, extra={"path": "x"}))
+    edit(draft, lambda c: c.update(source="by hand", modality="", extra={"path": "x"}, excluded=["images/x.png"]))
+
+
+@refused
+def a_misspelt_split(draft: Draft) -> None:
+    wrong = {
+        "training": ["train", "Training"],
+        "validation": ["vaildation", "val"],
+        "test": ["testing", "Test", "fold_2"],
+    }
+    split = str(draft.rng.choice(list(wrong)))
+    key = str(draft.rng.choice(wrong[split]))
+    edit(draft, lambda c: c.update({key: c.pop(split)}))
+
+
+@refused
+def a_hospital_that_is_no_text(draft: Draft) -> None:
+    odd: list[Any] = [None, 5, True, ["a", "b"], {"0": "MRI"}]
+    key, value = str(draft.rng.choice(["hospital", "modality"])), odd[int(draft.rng.integers(len(odd)))]
+    edit(draft, lambda c: c.update({key: value}))

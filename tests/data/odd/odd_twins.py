@@ -72,6 +72,17 @@ def one_image_in_two_splits_with_a_slope(draft: Draft) -> None:
 
 
 @refused
+def one_image_in_two_splits_in_other_units(draft: Draft) -> None:
+    source, other = draft.images[0], draft.images[3]
+    if draft.pictures:
+        other.values = source.values.astype(np.uint16) * 257
+    elif draft.rng.integers(2):
+        other.values = (source.values / 1000).astype(np.float32)
+    else:
+        other.values = source.values + np.int16(1024)
+
+
+@refused
 def one_picture_in_two_splits_in_other_colours(draft: Draft) -> None:
     pictures(draft)
     source, other = draft.images[0], draft.images[3]

@@ -24,7 +24,8 @@ def release(tmp_path_factory):
     for number in range(210):
         case = root / f"case_{number:05d}"
         case.mkdir(parents=True)
-        nib.save(nib.Nifti1Image(image + number, affine), case / "imaging.nii.gz")
+        noise = np.random.default_rng(number).normal(0, 30, image.shape).astype(np.float32)
+        nib.save(nib.Nifti1Image(image + noise, affine), case / "imaging.nii.gz")
         nib.save(nib.Nifti1Image(mask, affine), case / "segmentation.nii.gz")
     return root.parent
 

@@ -42,7 +42,7 @@ class Results:
         found: dict[Key, Record] = {}
         for file in sorted((out / RUNS / name).glob("*/*.json")):
             try:
-                record = json.loads(file.read_text(encoding="utf-8"))
+                record = json.loads(file.read_bytes())
                 key = (record["cell"], record["run"], record["steps"], record["learning_rate"], record["seed"])
                 entry = next(e for e in asks.entries.values() if e.method and e.run == record["run"])
             except (OSError, ValueError, KeyError, StopIteration) as error:

@@ -106,7 +106,7 @@ def block_of(one: EvidenceJob, out: Path) -> list[dict[str, Any]]:
     """Return the records of a run's block that are there."""
     found = []
     for file in sorted(one.file(out).parent.glob(f"*_s{one.steps}_lr*_seed{one.seed}.json")):
-        found.append(json.loads(file.read_text(encoding="utf-8")))
+        found.append(json.loads(file.read_bytes()))
     return found
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.data.corrections.judging import ADDED, ASIDE, CORRECTED, Taken, judged
-from sitelora.data.corrections.owners import HELD_OUT, TRAINING, Owners, read_patients
+from sitelora.data.corrections.owners import HELD_OUT, TRAINING, Owners
+from sitelora.data.corrections.patients import read_patients
 from sitelora.data.corrections.studies import Refused, read_studies
 from sitelora.data.endings import PICTURES, VOLUMES, stem
 from sitelora.data.errors import SiteDataError, UnfitFileError

@@ -6,13 +6,12 @@ patient must be known again whatever it is called.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sitelora.data.case_names import folded
+from sitelora.data.corrections.patients import image_key
 from sitelora.data.endings import stem
 from sitelora.data.errors import SiteDataError, UnfitFileError, first_few
 from sitelora.data.likeness import Likeness, likenesses
@@ -131,38 +130,5 @@ class Owners:
             )
 
 
-def image_key(path: Path) -> str:
-    """Return an image's name as the table of patients is asked for it: without ending, case and forms of characters."""
-    return folded(stem(path))
-
-
 def _like(some: tuple[Likeness, ...], others: tuple[Likeness, ...]) -> bool:
     return any(one.like(other) for one in some for other in others)
-
-
-def read_patients(file: Path | None) -> dict[str, str]:
-    """Return the patient of every image that a CSV file with the columns ``image`` and ``patient`` names.
-
-    Raises:
-        SiteDataError: no such file, other columns, or an image with two patients.
-    """
-    if file is None:
-        return {}
-    try:
-        with Path(file).open(newline="", encoding="utf-8-sig") as lines:
-            table = csv.DictReader(lines)
-            rows, columns = list(table), [str(name).strip() for name in table.fieldnames or ()]
-    except (OSError, ValueError, csv.Error) as error:
-        raise SiteDataError(f"{file}: not readable as CSV ({error}); expected the columns image,patient") from error
-    if not {"image", "patient"} <= set(columns):
-        raise SiteDataError(
-            f"{file}: found the columns {', '.join(columns) or 'none'}, expected the columns image,patient in line 1"
-        )
-    found: dict[str, str] = {}
-    for number, row in enumerate(rows, 2):
-        image, patient = (str(row.get(key) or "").strip() for key in ("image", "patient"))
-        if not image or not patient:
-            raise SiteDataError(f"{file}, line {number}: expected an image and a patient, columns image,patient")
-        if found.setdefault(image_key(Path(image)), patient) != patient:
-            raise SiteDataError(f"{file}, line {number}: {image} has two patients, expected one; correct it")
-    return found
