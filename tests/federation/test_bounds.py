@@ -68,8 +68,8 @@ def test_an_update_that_is_too_long_is_rejected_when_it_comes(tmp_path: Path) ->
     coordinator = make(tmp_path, bounds=Bounds(largest_norm=10.0, largest_ratio=None))
     sent(coordinator, 1.0, 1.0, 1.0, -6.0)
     assert coordinator.record.reason(0, "site-4") == (
-        "site-4: its update has the norm 12, bounds.largest_norm is 10: a learning rate that is too high does this, or a "
-        "site that is not honest"
+        "site-4: its update has the norm 12, bounds.largest_norm is 10: a learning rate that is too high does this, or "
+        "a site that is not honest"
     )
     assert coordinator.close_round(0.0) == {}
     assert got(coordinator) == 2.0
