@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from own_signals import hear_signals
 from rights import said_by
 from sitelora.cli import main
 from sitelora.disk import DiskError, filling, saying
@@ -102,6 +103,7 @@ def test_a_request_to_end_leaves_no_part_of_a_site_folder(tmp_path: Path, reposi
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_signals,
     )
     while not list(out.rglob(".site-1.partial-*")):
         assert process.poll() is None

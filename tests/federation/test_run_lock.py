@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from own_signals import hear_signals
 from sitelora.federation.run_lock import Holder, RunningError, require_idle, working
 
 HOLDING = """
@@ -27,8 +28,7 @@ def holding(lock: Path) -> subprocess.Popen[str]:
         [sys.executable, "-c", HOLDING, str(lock)],
         stdout=subprocess.PIPE,
         text=True,
-        # a shell lets what it starts in the background ignore Ctrl-C, and that is inherited
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=hear_signals,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "holding\n"

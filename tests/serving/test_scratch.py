@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from own_signals import hear_signals
 from sitelora.serving.scratch import scratch_in
 
 HOLD = """
@@ -30,7 +31,9 @@ def holding(tmp_path: Path, repository: Path) -> subprocess.Popen[str]:
     """A process that holds a folder in ``tmp_path``."""
     env = {**os.environ, "PYTHONPATH": str(repository / "custom")}
     words = [sys.executable, "-c", HOLD, str(tmp_path)]
-    process = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        words, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=hear_signals
+    )
     assert process.stdout is not None
     process.stdout.readline()
     return process
