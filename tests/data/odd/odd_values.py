@@ -33,10 +33,10 @@ def one_bright_block(draft: Draft) -> None:
     volumes(draft)
     for number, file in enumerate(draft.images):
         file.values = np.zeros((32, 32, 6), np.int16)
-        file.values[3:6, 3:6, 2:5] = 3000 + number
-    for file in draft.masks:
+        file.values[3 + number : 6 + number, 3:6, 2:5] = 3000 + number
+    for number, file in enumerate(draft.masks):
         file.values = np.zeros((32, 32, 6), np.uint8)
-        file.values[3:6, 3:6, 2:5] = 1
+        file.values[3 + number : 6 + number, 3:6, 2:5] = 1
 
 
 @fits
