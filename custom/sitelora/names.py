@@ -11,7 +11,9 @@ import re
 from collections.abc import Iterable
 
 LONGEST = 63
-_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{LONGEST - 1}}}")
+LETTERS = r"[A-Za-z0-9][A-Za-z0-9_-]*"
+"""Pattern of a name, or of several joined by the same letters, of any length."""
+_NAME = re.compile(rf"(?=.{{1,{LONGEST}}}\Z){LETTERS}")
 _NVFLARES = frozenset({"server", "server_parent", "client", "admin", "relay", "all"})
 _FOLDERS = frozenset({"job", "workspace", "report", "data"})
 """What else lies in the folder of a run, beside one folder a participant."""

@@ -91,7 +91,7 @@ def _require_data(args: argparse.Namespace) -> None:
     Raises:
         CommandError: names every site without data.
     """
-    from sitelora.data.site_folder import WITH_PHANTOM, SiteDataError, find_site_folder
+    from sitelora.data.site_folder import WITH_PHANTOM, without_data
     from sitelora.federation.job_folder import JobFolder
     from sitelora.home import DATA_VARIABLE, data_root
 
@@ -100,13 +100,7 @@ def _require_data(args: argparse.Namespace) -> None:
     if job.dataset in WITH_PHANTOM and not chosen:
         return
     root = args.data or (args.home / "data" if args.home and not chosen else data_root())
-    missing = []
-    for site in job.sites:
-        try:
-            find_site_folder(job.dataset, site, root)
-        except SiteDataError as error:
-            missing.append(str(error))
-    if missing:
+    if missing := without_data(job.dataset, job.sites, root):
         raise CommandError("\n  ".join(["nothing was started:", *missing]))
 
 

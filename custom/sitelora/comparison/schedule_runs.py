@@ -13,7 +13,7 @@ from typing import Any
 
 from sitelora.comparison.run import Job, Tell, run_job
 from sitelora.comparison.run_file import ComparisonError, primary_metric, read_run
-from sitelora.data.site_folder import SiteDataError, find_site_folder, first_few
+from sitelora.data.site_folder import first_few, without_data
 
 MakeJob = Callable[[str, float, int], Job]
 """Gives the run of a method, a learning rate and a seed."""
@@ -138,13 +138,7 @@ def _missing(jobs: Sequence[Job], *, again: bool, tell: Tell) -> list[Job]:
 
 def _require_data(job: Job) -> None:
     """Refuse to begin without the data of a site, which all runs need."""
-    missing = []
-    for site in (*job.setup.sites, *job.setup.left_out):
-        try:
-            find_site_folder(job.setup.dataset, site, job.data)
-        except SiteDataError as error:
-            missing.append(str(error))
-    if missing:
+    if missing := without_data(job.setup.dataset, (*job.setup.sites, *job.setup.left_out), job.data):
         raise ComparisonError("\n  ".join(["nothing was started:", *missing]))
 
 

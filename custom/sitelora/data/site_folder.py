@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -180,6 +180,17 @@ def find_site_folder(dataset: str, site: str, root: Path | None = None) -> Path:
             f"holds {dataset}/{site}"
         )
     return folder
+
+
+def without_data(dataset: str, sites: Iterable[str], root: Path | None = None) -> list[str]:
+    """Return why sites have no folder, a message a site; arguments as of `find_site_folder`."""
+    missing = []
+    for site in sites:
+        try:
+            find_site_folder(dataset, site, root)
+        except SiteDataError as error:
+            missing.append(str(error))
+    return missing
 
 
 def _require_name(kind: str, name: object) -> None:

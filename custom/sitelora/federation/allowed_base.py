@@ -33,19 +33,19 @@ def refused_base(parser: ConfigParser, bases: Sequence[str] | None, *, home: Pat
     if bases is None or base is None:
         return ""
     if base == EMBEDDED:
-        allowed, found = EMBEDDED in bases or PUBLISHED in bases, EMBEDDED
-        told = found
+        if {EMBEDDED, PUBLISHED} & {*bases}:
+            return ""
+        told = EMBEDDED
     else:
         path = file_of(str(base), str(parser["arch"]))
+        judged = PUBLISHED in bases and not named_by_site and path.is_file()
+        why = _not_published(path, home) if judged else ""
+        if PUBLISHED in bases and not why:
+            return ""  # before the file is hashed, which takes seconds of a large one
         found = file_sha256(path) if path.is_file() else "no file"  # of a device there is no end
-        allowed, told = found in bases, f"{base} (sha256: {found})"
-        if not allowed and PUBLISHED in bases:
-            why = "" if named_by_site or not path.is_file() else _not_published(path, home)
-            if not why:
-                return ""
-            told = f"{told}, {why}"
-    if allowed:
-        return ""
+        if found in bases:
+            return ""
+        told = f"{base} (sha256: {found})" + (f", {why}" if why else "")
     return (
         f"the network would stand on {told}, this site's policy allows {', '.join(bases) or 'none'}; compare the "
         f"sha256 with the publisher's before you add it to bases in the policy of local/sitelora.json, {_NAME_IT}"

@@ -6,16 +6,15 @@ folder of the run, as HMACs of patients under the site's secret; of a change not
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from sitelora.data.site_entries import patient_key
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder
-from sitelora.federation.files import json_if_readable, write_json
+from sitelora.federation.files import file_sha256, json_if_readable, write_json
 from sitelora.federation.run_folder import TRAINED_ON
+from sitelora.sharing.chain import mac_of
 
 _KEY = "patients"
 
@@ -68,9 +67,9 @@ def _lines(folder: SiteFolder) -> Iterator[tuple[str, ...]]:
         for entry in folder.splits.get(split, ()):
             plain = json.dumps({key: str(value) for key, value in entry.items()}, sort_keys=True)
             label = entry.get("label")
-            mask = hashlib.sha256((root / str(label)).read_bytes()).hexdigest() if isinstance(label, str) else ""
+            mask = file_sha256(root / label) if isinstance(label, str) else ""
             yield split, plain, str((root / str(entry["image"])).stat().st_size), mask
 
 
 def _hmac(secret: bytes, text: str) -> str:
-    return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
+    return mac_of(secret, text.encode())

@@ -8,7 +8,6 @@ a component is built, at ``BEFORE_BUILD_COMPONENT``, NVFlare lets a component of
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from nvflare.apis.job_def import JobMetaKey
 from nvflare.apis.job_launcher_spec import JobHandleSpec, JobLauncherSpec
 from nvflare.apis.workspace import Workspace
 
+from sitelora.federation.files import json_if_readable
 from sitelora.flare.server_commands import restrict_commands
 from sitelora.flare.site_config import job_files, site_file
 from sitelora.policy.judge import refusal
@@ -85,12 +85,8 @@ def _reasons(fl_ctx: FLContext, job_id: str | None) -> str:
 
 def _folders_of(workspace: Workspace, job_id: str) -> set[str]:
     """Return the folders of the kit that say they hold a job: a server may start one where another was judged."""
-    return {file.parent.name for file in Path(workspace.get_root_dir()).glob(f"*/{_META}") if _said_id(file) == job_id}
-
-
-def _said_id(file: Path) -> object:
-    """Return the id that a job's meta.json says; None where it cannot be read, as NVFlare starts no such job."""
-    try:
-        return json.loads(file.read_bytes()).get(JobMetaKey.JOB_ID.value)
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return None
+    return {
+        file.parent.name
+        for file in Path(workspace.get_root_dir()).glob(f"*/{_META}")
+        if json_if_readable(file).get(JobMetaKey.JOB_ID.value) == job_id  # what cannot be read, NVFlare does not start
+    }

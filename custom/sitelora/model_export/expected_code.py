@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sitelora.model_export.configs import frozen_inference
+from sitelora.names import LETTERS
 from sitelora.serving.open_model import OpenModel
 
-_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 _PLACES: Mapping[str, re.Pattern[str]] = {
-    "output_dir": re.compile(rf"\$str\(home\(\) / 'runs' / '{_NAME}' / 'inference'\)"),
-    "dataset_dir": re.compile(rf"\$str\(data_root\(\) / '{_NAME}' / '{_NAME}'\)"),
+    "output_dir": re.compile(rf"\$str\(home\(\) / 'runs' / '{LETTERS}' / 'inference'\)"),
+    "dataset_dir": re.compile(rf"\$str\(data_root\(\) / '{LETTERS}' / '{LETTERS}'\)"),
 }
 """What an export writes with names of its own in it."""
 _ACTED_ON = re.compile(r"^\$|[@%]")

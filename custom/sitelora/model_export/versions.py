@@ -23,13 +23,14 @@ from typing import Any
 from sitelora.data.endings import PICTURES, VOLUMES
 from sitelora.federation.files import make_private, new_file, write_json
 from sitelora.metric import ABSENT
+from sitelora.names import LETTERS
 
 METADATA, MODEL, INFERENCE = "configs/metadata.json", "models/model.pt", "configs/inference.json"
 LOGGING, CARD, LARGE, GOLDEN = "configs/logging.conf", "docs/README.md", "large_files.yml", "golden"
 COPIED = ("LICENSE", LOGGING, "docs/data_license.txt")
 """What an export takes as it is from the installed bundle."""
 _WRITTEN = frozenset({METADATA, MODEL, INFERENCE, CARD, LARGE, *COPIED})
-_NAME, _DAY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*"), re.compile(r"\d{4}-\d{2}-\d{2}")
+_NAME, _DAY = re.compile(LETTERS), re.compile(r"\d{4}-\d{2}-\d{2}")
 OURS, FROM = "sitelora", "served_from"
 """Keys in metadata.json: what is ours in it, and in that of a served copy the version that it is of."""
 
