@@ -31,9 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=min(4, os.cpu_count() or 1),
         metavar="N",
-        help="runs at a time, one thread each; with more than one no seconds count (default: one a core, at most 4)",
+        help="runs at a time, one thread each (default: one a core, at most 4)",
     )
     parser.add_argument("--only-page", action="store_true", help="run nothing, write the pages from the files")
+    parser.add_argument(
+        "--seconds",
+        action="store_true",
+        help="in place of missing runs, time a few rounds of every row that has settled, one row at a time; nothing "
+        "else may be at work",
+    )
     parser.add_argument("--plan", action="store_true", help="run nothing, list the runs that come next")
     parser.add_argument("--one", metavar="JSON", help="make one run in this process, as --plan prints it")
 
@@ -43,16 +49,20 @@ def run(args: argparse.Namespace) -> int:
     from sitelora.comparison.evidence.block import RefusedError
     from sitelora.comparison.evidence.experiment import experiments, find_experiment
     from sitelora.comparison.evidence.job import EvidenceJob
-    from sitelora.comparison.evidence.loop import REFUSED, go_on, waiting
+    from sitelora.comparison.evidence.loop import REFUSED, go_on, time_rows, waiting
     from sitelora.comparison.evidence.pages import write_pages
     from sitelora.comparison.evidence.run import make_run
+    from sitelora.comparison.evidence.timing import time_rounds
     from sitelora.home import data_root
 
     data = (args.data or data_root()).absolute()
     if args.one:
         one = EvidenceJob.from_json(json.loads(args.one))
         try:
-            print(make_run(one, data=data, out=args.out, at_a_time=args.jobs, tell=_tell))
+            if args.seconds:
+                print(time_rounds(one, data=data, out=args.out))
+            else:
+                print(make_run(one, data=data, out=args.out, at_a_time=args.jobs, tell=_tell))
         except RefusedError as error:
             print(f"sitelora evidence: {one}: {error}", file=sys.stderr)
             return REFUSED
@@ -67,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     failed = 0
     if not args.only_page:
-        failed = go_on(built, data=data, out=args.out, minutes=args.minutes, at_a_time=args.jobs, tell=_tell)
+        asked = {"data": data, "out": args.out, "minutes": args.minutes, "tell": _tell}
+        failed = time_rows(built, **asked) if args.seconds else go_on(built, at_a_time=args.jobs, **asked)
     for page in write_pages(args.out):
         print(page)
     if failed:

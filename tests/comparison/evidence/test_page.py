@@ -68,6 +68,18 @@ def test_tables_say_worst_site_failed_cases_bytes_and_choice(toy: Experiment, ru
     assert "**" not in exploratory[0]
 
 
+def test_seconds_are_those_that_were_timed_where_rates_come_from(toy: Experiment, rules: Protocol, out: Path) -> None:
+    results = Results.read("toy", toy, out)
+    rows = Rows(replace(results, seconds={("one", "local", 8): 41.6}), rules)
+    page = write_page("toy", rows, verdicts([results], rules), rules, out / "evidence").read_text(encoding="utf-8")
+    for cell in ("one", "two"):  # two has its rates and length of one
+        table = page.partition(f"(`{cell}`)")[2].partition("\n## ")[0]
+        lines = [line.split("|") for line in table.splitlines() if line.startswith("|")]
+        column = [word.strip() for word in lines[0]].index("seconds a site")
+        found = {line[1].strip(): line[column].strip() for line in lines[2:]}
+        assert (found["local"], found["fedit"]) == ("42", "–")
+
+
 def test_gain_by_joining_is_told_by_cell_and_by_site(toy: Experiment, rules: Protocol, out: Path) -> None:
     gain = page_of(toy, rules, out).partition("## Gain by joining")[2].partition("\n## ")[0]
     assert "Dice above `local`, at a [95 %]" in gain

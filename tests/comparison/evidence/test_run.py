@@ -14,8 +14,9 @@ import pytest
 from sitelora.comparison.evidence.block import RefusedError, kind_here, require_same_kind
 from sitelora.comparison.evidence.experiment import NO_RATE, PROBE, Cell, Entry, Experiment
 from sitelora.comparison.evidence.job import EvidenceJob
+from sitelora.comparison.evidence.prepared import block_of
 from sitelora.comparison.evidence.results import Results
-from sitelora.comparison.evidence.run import block_of, make_run
+from sitelora.comparison.evidence.run import make_run
 from sitelora.comparison.run_file import ComparisonError
 from sitelora.data.phantom.heart_make import SITES as VENDORS
 from sitelora.data.phantom.heart_make import TINY_CINE, make_cine

@@ -18,6 +18,7 @@ from sitelora.server.aggregation import MEAN
 
 FORMAT = 1
 RUNS = Path("evidence") / "runs"
+SECONDS = Path("evidence") / "seconds"
 BASES = Path("evidence") / "bases"
 ALONE, NEVER_USED = "local", 0.001
 """The method of a site alone; with it and this rate a bundle is read for a probe, which looks at neither."""
@@ -60,6 +61,10 @@ class EvidenceJob:
         """Return where the run's file is, below the folder of all results."""
         name = f"{self.entry.run}_s{self.steps}_lr{self.rate:g}_seed{self.seed}.json"
         return out / RUNS / self.experiment / self.cell / name
+
+    def seconds_file(self, out: Path) -> Path:
+        """Return where it is said how long such a run trains, at any rate and seed, below the folder of all results."""
+        return out / SECONDS / self.experiment / self.cell / f"{self.entry.run}_s{self.steps}.json"
 
     def base(self, out: Path) -> Path:
         """Return where the base of a row that has another one lies, below the folder of all results."""

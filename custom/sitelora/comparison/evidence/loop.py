@@ -16,6 +16,7 @@ from sitelora.comparison.evidence.experiment import find_experiment, protocol
 from sitelora.comparison.evidence.job import EvidenceJob
 from sitelora.comparison.evidence.remaining import first_runs, further_runs
 from sitelora.comparison.evidence.results import Results
+from sitelora.comparison.evidence.timing import untimed
 
 Run = TypeVar("Run")
 REFUSED = 3
@@ -55,6 +56,23 @@ def go_on(
         at_a_time=at_a_time,
         tell=tell,
     )
+
+
+def time_rows(names: Sequence[str], *, data: Path, out: Path, minutes: float, tell: Callable[[str], None]) -> int:
+    """Time every settled row whose seconds are not known, one at a time, and return of how many it failed.
+
+    Args:
+        names: of experiments, in this order. data: root of the site folders. out: folder of all results.
+    """
+
+    def missing() -> Iterator[EvidenceJob]:
+        for name in names:
+            yield from untimed(Results.read(name, find_experiment(name), out), protocol(), out)
+
+    def start(one: EvidenceJob) -> subprocess.Popen[bytes]:
+        return _start(one, data, out, 1, "--seconds")
+
+    return keep_running(missing, start, minutes=minutes, at_a_time=1, tell=tell)
 
 
 def keep_running(
@@ -99,9 +117,9 @@ def keep_running(
             process.terminate()
 
 
-def _start(one: EvidenceJob, data: Path, out: Path, at_a_time: int) -> subprocess.Popen[bytes]:
+def _start(one: EvidenceJob, data: Path, out: Path, at_a_time: int, *more: str) -> subprocess.Popen[bytes]:
     words = ["--one", json.dumps(one.to_json()), "--data", str(data), "--out", str(out), "--jobs", str(at_a_time)]
-    return one_thread(["-m", "sitelora.cli", "evidence", *words])
+    return one_thread(["-m", "sitelora.cli", "evidence", *words, *more])
 
 
 def one_thread(words: Sequence[str]) -> subprocess.Popen[bytes]:

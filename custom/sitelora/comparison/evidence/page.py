@@ -145,7 +145,7 @@ def _cell(rows: Rows, cell: str, scores: dict[str, Estimate | None], primary: Me
         worst = min(every.sites, key=lambda site: every.sites[site])
         given = asks.entries[row].model == BASE  # what a newcomer is given has no rounds of its own
         kinds = ["" if given else _further(rows, cell, row, kind, primary) for kind in (TRAINED, TUNED)]
-        valid = [r["time"]["seconds_of_rounds"] for r in records if r["time"]["seconds_valid"]]
+        timed = rows.results.seconds.get((asks.source(cell), rows.entry(cell, row).run, rows.choice(cell).steps))
         what = next(iter(records[0]["sites"].values()))["sent"]
         up, down = (
             bytes_text(statistics.fmean(bytes_sent(record, key) for record in records))
@@ -159,7 +159,7 @@ def _cell(rows: Rows, cell: str, scores: dict[str, Estimate | None], primary: Me
             percent_text(_failed(rows, records, cell, row, primary, rules)),
             *kinds,
             f"{up} / {down}" + ("" if what in ("shared tensors", "nothing") else f" ({what})"),
-            f"{statistics.fmean(valid):.0f}" if valid else "–",
+            "–" if given or timed is None else f"{timed:.0f}",
             f"{records[0]['trained_values']:,}",
             "–" if asks.entries[row].probe else f"{records[0]['learning_rate']:g}",
             str(len(records)),
@@ -168,7 +168,7 @@ def _cell(rows: Rows, cell: str, scores: dict[str, Estimate | None], primary: Me
     failed = "cases wrong" if primary.balanced else f"cases below {rules.failed:g}"
     head = [
         "row", f"{primary.title} of its model [95 %]", "worst site", *unseen, failed,
-        "before averaging", "after further steps", "sent / received a site", "seconds", "trained values", "rate",
+        "before averaging", "after further steps", "sent / received a site", "seconds a site", "trained values", "rate",
         "seeds",
     ]  # fmt: skip
     if not table:
@@ -250,12 +250,12 @@ def _making(name: str, rows: Rows) -> list[str]:
     versions = sorted({", ".join(f"{k} {v}" for k, v in r["kind"]["versions"].items()) for r in records})
     commits = sorted({str(r["commit"]) for r in records})
     bases = sorted({f"{r['base']['arch']} ({r['base']['name']})" for r in records})
-    valid = sum(bool(r["time"]["seconds_valid"]) for r in records)
     asks = rows.results.asks
     return [
         f"{count_text(len(records), 'run')} on {'; '.join(kinds)}. Base {'; '.join(bases)}. Commits "
-        f"{', '.join(commits)}. {'; '.join(versions)}. Images: {asks.cite}. In {valid} of the runs nothing else was at "
-        "work, so that their seconds (of the rounds, scoring apart) count; a dash stands for the others.",
+        f"{', '.join(commits)}. {'; '.join(versions)}. Images: {asks.cite}. Seconds are those of all "
+        "rounds, from some that were timed with one thread and nothing else at work (`--seconds`); a dash stands where "
+        "none were.",
         "```sh\n"
         + f"{asks.prepare}\n" * bool(asks.prepare)
         + f"sitelora evidence --experiments {name} --minutes 600 --data data --out "

@@ -102,8 +102,10 @@ def _rules(rules: Protocol, family: int) -> Sequence[str]:
         "**A block** is all rows of one cell, length and seed. It stays on one kind of processor: instructions or GPU, "
         "precision, threads, versions and data are compared before a run is trained, and it is refused with the reason "
         "where they differ. The file says which they were.",
-        "**Seconds** count only where nothing else ran: the processor time of the machine that was not the run's own "
-        "must be below a twentieth of a core on average. The file says what it was.",
+        "**Seconds** are of a site in all rounds, from the middle two of four rounds that each row trains for it, "
+        "with one thread and nothing else at work: the processor time of the machine that was not the run's own must "
+        "be below a twentieth of a core on average, or they are not written down. The runs that are scored share the "
+        "machine.",
         f"**Failed cases** are those below {rules.failed:g}.",
     )
 
@@ -143,6 +145,8 @@ def _departures(rules: Protocol) -> Sequence[str]:
         "engine had taken it from that cell too, which this protocol does not say; this was mended when one seed of "
         "E1's smallest cell had been looked at. There validation preferred FedIT (0.913, and 0.878 with further local "
         "steps), and so did the test cases. What the first reading gives is a claim of its own, an exploratory one.",
+        "Seconds were to be those of runs that had the machine to themselves. Runs beside each other are made in half "
+        "the time, so none had it; rows are timed apart in their place.",
         "IAT against FedIT and FedSA-LoRA is judged on E2, the real data on which a federation can win; on E1 and E3 "
         "it is exploratory. FLAP-SAM's equality is judged at rank 8, which can send a tenth of the bytes on this small "
         "network; rank 32, the paper's, is exploratory.",

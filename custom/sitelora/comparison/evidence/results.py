@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sitelora.comparison.evidence.experiment import PERSONAL, Entry, Experiment, Protocol
-from sitelora.comparison.evidence.job import FORMAT, RUNS, EvidenceJob
+from sitelora.comparison.evidence.job import FORMAT, RUNS, SECONDS, EvidenceJob
 from sitelora.comparison.run_file import ComparisonError
 from sitelora.metric import Metric
 from sitelora.typed_json import from_json
@@ -25,12 +25,14 @@ class Results:
     """What there is of an experiment.
 
     Args:
-        name: of the experiment. asks: the experiment. records: by key.
+        name: of the experiment. asks: the experiment. records: by key. seconds: that a site trains in all rounds, by
+            cell, run and steps, where that was timed with nothing else at work.
     """
 
     name: str
     asks: Experiment
     records: Mapping[Key, Record]
+    seconds: Mapping[tuple[str, str, int], float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, name: str, asks: Experiment, out: Path) -> Results:
@@ -39,26 +41,17 @@ class Results:
         Raises:
             ComparisonError: a file that cannot be read, or was made with something else than is asked for today.
         """
-        found: dict[Key, Record] = {}
-        for file in sorted((out / RUNS / name).glob("*/*.json")):
-            try:
-                record = json.loads(file.read_bytes())
-                key = (record["cell"], record["run"], record["steps"], record["learning_rate"], record["seed"])
-                entry = next(e for e in asks.entries.values() if e.method and e.run == record["run"])
-            except (OSError, ValueError, KeyError, StopIteration) as error:
-                raise ComparisonError(f"{file}: no run of {name} ({error!r}); remove it") from error
-            job = EvidenceJob(
-                experiment=name, cell=key[0], entry=entry, rate=key[3], steps=key[2], seed=key[4], what=asks
-            )
-            asked = job.asked if key[0] in asks.cells else {}
-            if record["format"] != FORMAT or record["asked"] != asked:
-                differing = [k for k in {*asked, *record["asked"]} if asked.get(k) != record["asked"].get(k)]
-                raise ComparisonError(
-                    f"{file}: made with another protocol ({', '.join(sorted(differing)) or 'format'}); it is no run "
-                    "of this one: move them away, or go back to the protocol's commit"
-                )
-            found[key] = record
-        return cls(name, asks, found)
+        found = {
+            (record["cell"], record["run"], record["steps"], record["learning_rate"], record["seed"]): record
+            for file in sorted((out / RUNS / name).glob("*/*.json"))
+            for record in [_read(file, name, asks)]
+        }
+        timed = {
+            (record["cell"], record["run"], record["steps"]): float(record["seconds_a_site"])
+            for file in sorted((out / SECONDS / name).glob("*/*.json"))
+            for record in [_read(file, name, asks)]
+        }
+        return cls(name, asks, found, timed)
 
     @property
     def primary(self) -> Metric | None:
@@ -114,6 +107,32 @@ class Results:
                     before = course[max(0, -(-3 * len(course) // 4) - 1)]
                     gains.append(primary.goodness(last) - primary.goodness(before))
         return statistics.fmean(gains) if gains else None
+
+
+def _read(file: Path, name: str, asks: Experiment) -> dict[str, Any]:
+    """Return a file's record, made with what is asked for today."""
+    try:
+        record: dict[str, Any] = json.loads(file.read_bytes())
+        entry = next(e for e in asks.entries.values() if e.method and e.run == record["run"])
+        job = EvidenceJob(
+            experiment=name,
+            cell=record["cell"],
+            entry=entry,
+            rate=record["learning_rate"],
+            steps=record["steps"],
+            seed=record["seed"],
+            what=asks,
+        )
+        asked = job.asked if job.cell in asks.cells else {}
+        if record["format"] != FORMAT or record["asked"] != asked:
+            differing = [k for k in {*asked, *record["asked"]} if asked.get(k) != record["asked"].get(k)]
+            raise ComparisonError(
+                f"{file}: made with another protocol ({', '.join(sorted(differing)) or 'format'}); it is no run "
+                "of this one: move them away, or go back to the protocol's commit"
+            )
+    except (OSError, ValueError, KeyError, StopIteration) as error:
+        raise ComparisonError(f"{file}: no run of {name} ({error!r}); remove it") from error
+    return record
 
 
 def model_of(block: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

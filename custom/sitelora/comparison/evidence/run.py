@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sitelora.comparison.evidence.alone import Watch
-from sitelora.comparison.evidence.arrangement import repeats, write_arranged
-from sitelora.comparison.evidence.block import kind_here, require_same_kind
 from sitelora.comparison.evidence.experiment import PERSONAL, protocol
-from sitelora.comparison.evidence.job import ALONE, BASES, FORMAT, EvidenceJob
+from sitelora.comparison.evidence.job import ALONE, FORMAT, EvidenceJob
 from sitelora.comparison.evidence.newcomers import adapted, keep_given
+from sitelora.comparison.evidence.prepared import prepare
 from sitelora.comparison.evidence.scoring import afterwards, score_probe
-from sitelora.comparison.record import base_record, require_test_cases, require_whole, site_facts, steps
+from sitelora.comparison.record import base_record, require_whole, site_facts, steps
 from sitelora.comparison.run import Job, commit
-from sitelora.comparison.run_file import ComparisonError
-from sitelora.data.pooled import POOLED, content_sha256, pool_sites
 from sitelora.data.site_folder import SiteFolder, find_site_folder
 from sitelora.federation.files import write_json
 from sitelora.federation.in_process import run_in_process
@@ -43,27 +39,9 @@ def make_run(one: EvidenceJob, *, data: Path, out: Path, at_a_time: int = 1, tel
     """
     asks, rules = one.asks, protocol()
     cell = asks.cells[one.cell]
-    if one.entry.base and not one.base(out).is_file():
-        raise ComparisonError(
-            f"{one}: found no base {one.base(out)}; copy it from docs/results/{BASES} of the repository, or make it: "
-            "benchmarks/pretrain/pretrain.py"
-        )
     with tempfile.TemporaryDirectory(prefix="sitelora-evidence-") as place:
-        root = Path(place) / "data"
-        lists = write_arranged(data, asks, cell, one.seed, root)
-        folders = [SiteFolder.read(find_site_folder(asks.dataset, site, root)) for site in one.sites]
-        require_test_cases(folders)
-        late_folders = [SiteFolder.read(find_site_folder(asks.dataset, site, root)) for site in asks.newcomers]
-        job = one.job(data=root, out=out, at_a_time=at_a_time)
-        values = job.judged.parser()
-        hashes = {folder.name: content_sha256(folder) for folder in (*folders, *late_folders)}
-        kind = kind_here(values["precision"], threads=int(values["torch_threads"]), data=hashes)
-        require_same_kind(kind, block_of(one, out))
-        sites: tuple[str, ...] = one.sites
-        if job.on_all_images:
-            often = repeats(folders) if one.entry.balanced else None
-            pool_sites(root, asks.dataset, one.sites, root / "all", repeats=often)
-            root, sites = root / "all", (POOLED,)
+        ready = prepare(one, data=data, out=out, place=Path(place), at_a_time=at_a_time)
+        folders, job = ready.folders, ready.job
         late = one.seed >= rules.selection_seeds  # sites that never take part are scored at chosen rates only
         unseen = [find_site_folder(asks.dataset, site, data) for site in asks.left_out] if late else []
         scored: dict[str, Any] = {}
@@ -76,10 +54,10 @@ def make_run(one: EvidenceJob, *, data: Path, out: Path, at_a_time: int = 1, tel
             result = run_in_process(
                 bundle=one.bundle,
                 dataset=asks.dataset,
-                sites=sites,
+                sites=ready.sites,
                 rounds=asks.rounds,
                 overrides=job.overrides,
-                data=root,
+                data=ready.root,
                 home_folder=Path(place) / "home",
                 aggregation=Aggregation(rule=one.entry.aggregation, weights=one.entry.weights),
                 on_round=lambda each: _tell_round(each, one, tell),
@@ -87,27 +65,19 @@ def make_run(one: EvidenceJob, *, data: Path, out: Path, at_a_time: int = 1, tel
                 afterwards=keep_given(given) if given else score,
             )
             require_whole(result, asks.rounds, str(one))
-        for folder in late_folders:
+        for folder in ready.newcomers:
             home = Path(place) / folder.name
-            models, trained = adapted(one, folder, given, data=root, place=home, tuned_steps=rules.tuned_steps)
+            models, trained = adapted(one, folder, given, data=ready.root, place=home, tuned_steps=rules.tuned_steps)
             scored.setdefault("sites", {})[folder.name], scored["values"] = models, trained
             tell(f"{one}: newcomer {folder.name}, {_told(models)}")
         told = watch.told()
         everywhere = asks.folds > 1 or asks.parts > 1
-        drawn = {site: lists[site]["training"] for site in lists if site in cell.cases or everywhere}
-        more = {"kind": kind, "time": told, "drawn": drawn, "given": given}
-        content = _record(one, job, result, late_folders or folders, scored, more)
+        drawn = {s: ready.lists[s]["training"] for s in ready.lists if s in cell.cases or everywhere}
+        more = {"kind": ready.kind, "time": told, "drawn": drawn, "given": given}
+        content = _record(one, job, result, ready.newcomers or folders, scored, more)
     file = one.file(out)
     write_json(file, content, private=False)
     return file
-
-
-def block_of(one: EvidenceJob, out: Path) -> list[dict[str, Any]]:
-    """Return the records of a run's block that are there."""
-    found = []
-    for file in sorted(one.file(out).parent.glob(f"*_s{one.steps}_lr*_seed{one.seed}.json")):
-        found.append(json.loads(file.read_bytes()))
-    return found
 
 
 def _tell_round(each: Round, one: EvidenceJob, tell: Tell) -> None:
