@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from own_signals import hear_signals
-from rights import said_by
+from rights import bound, said_by
 from sitelora.cli import main
-from sitelora.disk import DiskError, filling, saying
+from sitelora.disk import GIVE_RIGHT, DiskError, filling, saying
 
 LIMITED = """
 import resource, sys
@@ -113,3 +113,39 @@ def test_a_request_to_end_leaves_no_part_of_a_site_folder(tmp_path: Path, reposi
     assert process.returncode == 130
     assert said.splitlines()[-1] == "sitelora: stopped"
     assert not list(out.rglob(".site-1.partial-*"))
+
+
+BELOW = """
+import sys
+from pathlib import Path
+from sitelora.disk import below
+
+print([path.name for path in below(Path(sys.argv[1]), "*.cfg")], flush=True)
+(Path(sys.argv[1]) / "b").chmod(0)
+try:
+    below(Path(sys.argv[1]), "*.cfg")
+except PermissionError as error:
+    print(error)
+"""
+
+
+def test_what_is_below_a_folder_is_all_of_it_or_an_error_that_names_what_is_closed(
+    tmp_path: Path, repository: Path
+) -> None:
+    for name in ("b/two.cfg", "a/one.cfg", "a/other.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "back").symlink_to(tmp_path)
+    run = bound([sys.executable, "-c", BELOW, str(tmp_path)], env={"PYTHONPATH": str(repository / "custom")})
+    first, second = run.stdout.splitlines()
+    assert first == "['one.cfg', 'two.cfg']"
+    assert second == f"{tmp_path / 'b'} is a folder that this user may not read; {GIVE_RIGHT}"
+
+
+def test_a_closed_folder_of_a_public_data_set_is_no_patient_fewer(tmp_path: Path, repository: Path) -> None:
+    for patient in ("patient001", "patient002"):
+        (tmp_path / "acdc" / patient).mkdir(parents=True)
+    (tmp_path / "acdc" / "patient002").chmod(0)
+    run = said_by(f"prepare acdc --source {tmp_path / 'acdc'} --out {tmp_path / 'out'}", repository=repository)
+    assert f"{tmp_path / 'acdc' / 'patient002'} is a folder that this user may not read; {GIVE_RIGHT}" in run.stderr
+    assert not (tmp_path / "out").exists()

@@ -20,9 +20,10 @@ from drawings import SIDE_PX, Textures, draw
 from pretrain_vit import network_of
 from safetensors.torch import save_file
 
+from sitelora.disk import file_sha256
 from sitelora.networks.checkpoint import OUR_FORMAT
 from sitelora.networks.sam import SamSegmenter
-from sitelora.networks.tensor_file import embedded_file, file_sha256
+from sitelora.networks.tensor_file import embedded_file
 from sitelora.networks.vit.classifier import VitClassifier
 from sitelora.networks.vit.loading import OUR_FORMAT as OUR_VIT_FORMAT
 

@@ -1,12 +1,14 @@
-"""What the system says of a place on disk, in words that name the place and what to do: for all that write and read."""
+"""What is on a disk, and what the system says of it, in words that name the place and what to do."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sitelora.home import HOME_VARIABLE
@@ -93,6 +95,30 @@ def is_absent(file: Path) -> bool:
         return not file.is_file()
     except PermissionError:
         return False
+
+
+def below(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return what is below a folder, files, folders and links, sorted; no link is followed.
+
+    Args:
+        pattern: of their names.
+
+    Raises:
+        PermissionError: of a folder that is closed to this user: a listing without it would be taken for whole.
+    """
+    found, closed = list[Path](), list[OSError]()
+    for place, folders, files in os.walk(folder, onerror=closed.append):
+        found += [Path(place, name) for name in (*folders, *files) if fnmatchcase(name, pattern)]
+    for error in closed:
+        if error.errno in _CLOSED:
+            raise PermissionError(f"{error.filename} is a folder that this user may not read; {GIVE_RIGHT}") from error
+    return sorted(found)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _system_error(error: BaseException) -> OSError | None:

@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from sitelora.bundle import EMBEDDED, PUBLISHED
+from sitelora.disk import file_sha256
 from sitelora.federation.refusals import code_of
 from sitelora.federation.site import Site
 from sitelora.federation.site_settings import SiteError, SiteSettings
-from sitelora.networks.tensor_file import MADE, embedded_file, file_sha256
+from sitelora.networks.tensor_file import MADE, embedded_file
 from sitelora.policy.site_policy import LEVELS, Policy
 from small_network import SMALL
 

@@ -7,15 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sitelora.federation.files import (
-    file_sha256,
-    load_tensors,
-    new_folder,
-    read_json,
-    remove_leftovers,
-    save_tensors,
-    write_json,
-)
+from sitelora.disk import file_sha256
+from sitelora.federation.files import load_tensors, new_folder, read_json, remove_leftovers, save_tensors, write_json
 
 
 class Killed(BaseException):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from sitelora.federation.files import file_sha256
+from sitelora.disk import file_sha256
 from sitelora.labelling.as_exported import NotServedError, changed, choose
 from sitelora.model_export.versions import Version, bundles_in
 
@@ -97,7 +97,7 @@ def test_a_model_of_another_size_is_refused_with_both_sizes(exported: Path) -> N
 
 
 def test_half_of_the_tensors_are_refused_even_where_every_hash_is_right(exported: Path) -> None:
-    from sitelora.federation.files import file_sha256
+    from sitelora.disk import file_sha256
 
     file = exported / SERVED[0] / "models" / "model.pt"
     content = torch.load(file, weights_only=True)

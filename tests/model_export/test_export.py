@@ -15,7 +15,7 @@ import torch
 import yaml
 from monai.bundle import ConfigWorkflow, verify_metadata
 
-from sitelora.federation.files import file_sha256
+from sitelora.disk import file_sha256
 from sitelora.model_export import checks
 from sitelora.model_export.checks import SCHEMA, check_bundle
 from sitelora.model_export.export import Exported, export_model

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sitelora.cli import main
-from sitelora.federation.files import file_sha256
+from sitelora.disk import file_sha256
 from sitelora.model_export.export import Exported
 from sitelora.model_export.versions import VersionError, new_name, serve, served_in, versions_in
 

@@ -4,9 +4,10 @@ import shutil
 import pytest
 import torch
 
+from sitelora.disk import file_sha256
 from sitelora.networks import tensor_file
 from sitelora.networks.sam import SamSegmenter
-from sitelora.networks.tensor_file import embedded_file, file_sha256
+from sitelora.networks.tensor_file import embedded_file
 
 
 @pytest.mark.parametrize(("image_size", "classes"), [(128, 1), (64, 2), (256, 1)])

@@ -13,7 +13,7 @@ import pytest
 
 from served_models import MADE_WITH
 from served_models import model as model
-from sitelora.networks.tensor_file import file_sha256
+from sitelora.disk import file_sha256
 from sitelora.report.card_facts import card_facts
 from sitelora.report.facts import page_facts
 from sitelora.report.model_card import model_card

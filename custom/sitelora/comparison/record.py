@@ -9,8 +9,9 @@ from typing import Any
 from sitelora.data.pooled import POOLED, own_name, own_patient
 from sitelora.data.site_entries import FILES
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder
+from sitelora.disk import file_sha256
 from sitelora.evaluation.scores import summarise
-from sitelora.networks.tensor_file import file_of, file_sha256
+from sitelora.networks.tensor_file import file_of
 from sitelora.run_result import OK, CaseScore, RunResult
 from sitelora.settings import RunSettings
 from sitelora.task import Task

@@ -13,7 +13,8 @@ from pathlib import Path
 from monai.bundle import ConfigParser
 
 from sitelora.bundle import EMBEDDED, PUBLISHED
-from sitelora.networks.tensor_file import file_of, file_sha256, is_left_by_federation
+from sitelora.disk import file_sha256
+from sitelora.networks.tensor_file import file_of, is_left_by_federation
 
 _NAME_IT = "or set a base of your own among its settings"
 

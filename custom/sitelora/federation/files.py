@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -179,12 +178,6 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         if is_closed(path, error):
             raise PermissionError(f"{path} is {NOT_READABLE}; {GIVE_RIGHT}") from error
         raise ValueError(f"{path} cannot be read ({error}); remove its folder to go back one round") from error
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sitelora.disk import below
 from sitelora.federation.job import JOB_FILE, Job, read_job_json
 from sitelora.federation.run_folder import SERVER
 from sitelora.federation.task_names import TASKS
@@ -158,7 +159,7 @@ def _require_ours(job: Path, app: Path) -> None:
     """Refuse every file, component, filter and argument that this package does not write."""
     allowed = {"config": {SERVER_CONFIG, CLIENT_CONFIG, JOB_FILE}, "custom": {MARKER}}
     files = {f"{app.name}/{folder}/{name}" for folder, names in allowed.items() for name in names}
-    for found in sorted(job.rglob("*")):
+    for found in below(job):
         name = found.relative_to(job).as_posix()
         if found.is_symlink() or (not found.is_dir() and name not in {*files, "meta.json"}):
             raise JobFolderError(

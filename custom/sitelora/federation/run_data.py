@@ -12,7 +12,8 @@ from pathlib import Path
 
 from sitelora.data.site_entries import patient_key
 from sitelora.data.site_folder import SPLITS, SiteDataError, SiteFolder
-from sitelora.federation.files import file_sha256, json_if_readable, write_json
+from sitelora.disk import file_sha256
+from sitelora.federation.files import json_if_readable, write_json
 from sitelora.federation.run_folder import TRAINED_ON
 from sitelora.sharing.chain import mac_of
 

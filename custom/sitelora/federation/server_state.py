@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from sitelora.disk import file_sha256
 from sitelora.federation.files import (
     DamagedStateError,
-    file_sha256,
     load_tensors,
     new_folder,
     read_json,

@@ -11,13 +11,14 @@ from torch import nn
 
 from sitelora.data.check import check_site_folder
 from sitelora.data.site_folder import DATALIST, SiteFolder
+from sitelora.disk import file_sha256
 from sitelora.evaluation.anonymise_scores import to_columns
 from sitelora.evaluation.site_pictures import draw_cases
 from sitelora.federation.begin_report import begin_report, identity_of, require_same_run, served_model
 from sitelora.federation.border import Border
 from sitelora.federation.build_network import load_model, partition_of, save_merged
 from sitelora.federation.bundle_config import FEDERATED, data_needs
-from sitelora.federation.files import file_sha256, new_folder, write_json
+from sitelora.federation.files import new_folder, write_json
 from sitelora.federation.identity import site_secret
 from sitelora.federation.local_round import LocalRound, Progress
 from sitelora.federation.model_kinds import UNSEEN, personal_model, serve

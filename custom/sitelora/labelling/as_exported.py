@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.bundle import bundle_path
-from sitelora.federation.files import file_sha256
+from sitelora.disk import file_sha256
 from sitelora.model_export.expected_code import strange_code
 from sitelora.model_export.versions import (
     INFERENCE,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sitelora.bundle import bundle_path
-from sitelora.federation.files import file_sha256, new_folder
+from sitelora.disk import file_sha256
+from sitelora.federation.files import new_folder
 from sitelora.model_export.checks import check_bundle
 from sitelora.model_export.configs import frozen_inference, metadata
 from sitelora.model_export.golden import keep_golden

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sitelora.data.endings import PICTURES, VOLUMES
+from sitelora.disk import below
 from sitelora.federation.files import make_private, new_file, write_json
 from sitelora.metric import ABSENT
 from sitelora.names import LETTERS
@@ -103,7 +104,7 @@ def files_of(folder: Path) -> tuple[list[Path], list[str]]:
     Hidden files (``.DS_Store``) are neither.
     """
     known, others = [], []
-    for path in sorted(folder.rglob("*")):
+    for path in below(folder):
         name = path.relative_to(folder).as_posix()
         if any(part.startswith(".") for part in name.split("/")):
             continue

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sitelora.bundle import EMBEDDED
+from sitelora.disk import file_sha256
 
 from .architecture import ARCHITECTURES, Architecture
-from .tensor_file import A_MODEL, CheckpointError, file_of, file_sha256, read_tensors, require_merged
+from .tensor_file import A_MODEL, CheckpointError, file_of, read_tensors, require_merged
 
 _log = logging.getLogger(__name__)
 

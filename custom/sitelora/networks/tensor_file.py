@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sitelora.bundle import EMBEDDED
-from sitelora.disk import GIVE_RIGHT, NOT_READABLE, is_closed
+from sitelora.disk import GIVE_RIGHT, NOT_READABLE, file_sha256, is_closed
 
 MADE = "made"
 """Key of a served model's file under which it says how it was made, beside the tensors under ``model``."""
@@ -208,13 +208,4 @@ def fingerprint(state: dict[str, Tensor]) -> str:
         value = state[name].detach().to("cpu", torch.float32).contiguous()
         digest.update(f"{name}|{tuple(value.shape)}|".encode())
         digest.update(value.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(1 << 22):
-            digest.update(piece)
     return digest.hexdigest()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sitelora.disk import below
 from sitelora.federation.job import JOB_FILE, read_job_json
 from sitelora.federation.job_folder import CLIENT_CONFIG, SERVER_CONFIG
 
@@ -78,7 +79,7 @@ class JobFiles:
 
     def files(self) -> Iterator[tuple[str, bool]]:
         """Yield every entry but folders and signatures by its path within the app, and whether it is a link."""
-        for found in sorted(self.app.rglob("*")):
+        for found in below(self.app):
             signature = found.name in _SIGNATURES and found.is_file()
             if found.is_symlink() or not (found.is_dir() or signature):
                 yield found.relative_to(self.app).as_posix(), found.is_symlink()

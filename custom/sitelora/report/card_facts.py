@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sitelora.networks.tensor_file import file_sha256
+from sitelora.disk import file_sha256
 from sitelora.report import findings, tables
 from sitelora.report.egress import shared_table, stayed
 from sitelora.report.format_values import ABSENT, bytes_text

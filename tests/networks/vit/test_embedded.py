@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from sitelora.networks.tensor_file import embedded_file, file_sha256
+from sitelora.disk import file_sha256
+from sitelora.networks.tensor_file import embedded_file
 from sitelora.networks.vit.cine import CineClassifier
 from sitelora.networks.vit.picture import PictureClassifier
 

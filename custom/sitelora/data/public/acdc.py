@@ -17,6 +17,7 @@ from sitelora.data.public import cine
 from sitelora.data.public.cine import CinePatient, Phase, write_patients
 from sitelora.data.public.converting import choose_sites, require_files, source_folder
 from sitelora.data.site_folder import Progress, SiteDataError
+from sitelora.disk import below
 from sitelora.seeding import derive_seed
 
 NAME = "acdc"
@@ -56,7 +57,7 @@ def convert(
 def _patients(source: Path) -> list[CinePatient]:
     """Return every patient, wherever the folder is: the challenge has them below ``training`` and ``testing``."""
     found = []
-    for info in sorted(source.rglob("Info.cfg"), key=lambda path: path.parent.name):
+    for info in sorted(below(source, "Info.cfg"), key=lambda path: path.parent.name):
         name = info.parent.name
         lines = (_LINE.fullmatch(line) for line in info.read_text().splitlines())
         values = {match[1]: match[2] for match in lines if match}

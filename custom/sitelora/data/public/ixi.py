@@ -14,6 +14,7 @@ from pathlib import Path
 from sitelora.data.public.converting import choose_sites, source_folder
 from sitelora.data.public.volumes import Volume, paired, split_volumes, write_volumes
 from sitelora.data.site_folder import Progress, SiteDataError
+from sitelora.disk import below
 
 NAME = "ixi"
 DATASET = "ixi"
@@ -94,7 +95,7 @@ def _volumes(folder: Path, site: str) -> list[Volume]:
 
 def _files(folder: Path) -> Iterator[tuple[str, str, str, Path]]:
     """Yield IXI number, site, "image" or "label", and path of every T1 image and mask below a folder."""
-    for path in sorted(folder.rglob("IXI*_*.nii*")):
+    for path in below(folder, "IXI*_*.nii*"):
         match = _FILE.fullmatch(path.name)
         if match and path.parent.name.lower() not in _OTHER_SEQUENCES:
             yield match[1], match[2].lower(), match[4].lower(), path

@@ -14,6 +14,7 @@ from sitelora.data.public.cine import CinePatient, Phase
 from sitelora.data.public.converting import choose_sites, read_table, source_folder
 from sitelora.data.public.vendors import VENDORS, vendor_of, write_vendors
 from sitelora.data.site_folder import Progress, SiteDataError
+from sitelora.disk import below
 
 NAME = "mnms"
 DATASET = "mnms"
@@ -42,7 +43,7 @@ def convert(
     """
     chosen = choose_sites(sites, SITES, NAME)
     folder = source_folder(source, dataset=NAME, expected=_LAYOUT)
-    films = {path.name.removesuffix("_sa.nii.gz"): path for path in sorted(folder.rglob("*_sa.nii.gz"))}
+    films = {path.name.removesuffix("_sa.nii.gz"): path for path in below(folder, "*_sa.nii.gz")}
     rows = read_table(folder / _TABLE, _COLUMNS, layout=_LAYOUT)
     patients: dict[str, list[CinePatient]] = {site: [] for site in SITES}
     left_out: dict[str, str] = {}
