@@ -12,7 +12,7 @@ import pytest
 from sitelora.comparison.evidence.experiment import Entry, Experiment, Protocol
 from sitelora.comparison.evidence.page import write_page
 from sitelora.comparison.evidence.results import Results
-from sitelora.comparison.evidence.verdicts import Rows, verdicts
+from sitelora.comparison.evidence.verdicts import OTHERS, Rows, verdicts
 
 RATES = {0.001: 0.80, 0.002: 0.90, 0.004: 0.85}
 
@@ -146,6 +146,33 @@ def test_a_side_question_does_not_stand_for_the_announced_one(
     page = page_of(toy, replace(rules, seeds=4), tmp_path)
     assert "**Would my hospital gain?** Not known yet" in page
     assert "not all repetitions are in" in page
+
+
+def test_a_claim_that_waits_for_others_says_what_was_measured_and_how_far_its_p_may_go(
+    toy: Experiment, rules: Protocol, fake: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Its p is below 0.05 alone, and above it among a thousand."""
+    made(toy, fake, tmp_path, 0.05)
+    noisy = np.random.default_rng(1).normal(0.02, 0.025, 10)
+    for cell in ("one", "two"):
+        for seed in (0, 1, 2):
+            models = {k: (0.9, [0.45, *(0.7 + noisy[1:])]) for k in ("base", "personal", "trained", "tuned")}
+            fake(toy, tmp_path, cell, "fedit", 0.002, seed, models)
+    asks = replace(toy, claims=toy.claims[:1])
+    other = replace(toy, claims=[replace(toy.claims[0], text=f"question {number}") for number in range(1000)])
+    every = [Results.read("toy", asks, tmp_path), Results.read("other", other, tmp_path / "nothing")]
+    found = verdicts(every, replace(rules, most_seeds=3))
+    page = write_page("toy", Rows(every[0], rules), found[:1], rules, tmp_path / "evidence").read_text(encoding="utf-8")
+    assert found[0].words == OTHERS
+    assert "**Would my hospital gain?** Measured and not judged yet, because it is corrected together" in page
+    assert f"p at most {found[0].p:.3f}; " in page
+    assert f"| at most {found[0].p:.3f} |" in page
+
+
+def test_it_is_said_up_to_where_joining_brings_something(toy: Experiment, rules: Protocol, out: Path) -> None:
+    line = next(line for line in page_of(toy, rules, out).splitlines() if "Up to where?" in line)
+    assert line.startswith("- **Up to where?** By own cases: +0.0")
+    assert "told apart from none at 1 and 2 (exploratory, each by itself)." in line
 
 
 def test_equality_that_holds_beside_a_difference_says_so(

@@ -12,7 +12,7 @@ from sitelora.comparison.evidence.plots import write_plots
 from sitelora.comparison.evidence.remaining import runs_left
 from sitelora.comparison.evidence.results import Record, bytes_sent, model_of
 from sitelora.comparison.evidence.verdicts import HELD, Rows, Verdict
-from sitelora.comparison.evidence.words import claim_text, difference_text, p_text, plain_lines
+from sitelora.comparison.evidence.words import claim_text, difference_text, p_of, p_text, plain_lines
 from sitelora.comparison.tables import markdown
 from sitelora.metric import Metric
 from sitelora.report.format_values import bytes_text, count_text, listed, percent_text
@@ -114,7 +114,7 @@ def _claim(one: Verdict, rules: Protocol) -> list[str]:
         one.claim.text,
         "primary" if one.claim.primary else "exploratory",
         claim_text(one, rules),
-        p_text(one.p),
+        p_of(one),
         "" if one.margin is None else f"±{one.margin:.3f}",
         "" if one.bytes_share is None else f"{one.bytes_share:.2f} times",
         f"**{words}**" if one.claim.primary else words,

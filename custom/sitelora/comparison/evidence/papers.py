@@ -13,7 +13,7 @@ from sitelora.comparison.evidence.experiment import Protocol
 from sitelora.comparison.evidence.remaining import runs_left
 from sitelora.comparison.evidence.results import Results
 from sitelora.comparison.evidence.verdicts import HELD, OPEN, UNJUDGED, Rows, Verdict
-from sitelora.comparison.evidence.words import claim_text, p_text, plain_lines
+from sitelora.comparison.evidence.words import claim_text, p_of, plain_lines
 from sitelora.comparison.tables import markdown
 from sitelora.method_registry import find_method
 from sitelora.report.format_values import count_text, listed
@@ -133,7 +133,7 @@ def _claims(found: Sequence[Verdict], names: Mapping[str, str], rules: Protocol)
         if one.claim.primary or one.words != OPEN:
             strong = "**" if one.claim.primary else ""
             words, difference = f"{strong}{one.words}{strong}", claim_text(one, rules)
-            table.append([names[one.experiment], f"{strong}{one.claim.text}{strong}", difference, p_text(one.p), words])
+            table.append([names[one.experiment], f"{strong}{one.claim.text}{strong}", difference, p_of(one), words])
     return markdown(["experiment", "claim", "difference [95 %]", "p", "verdict"], table) if table else ""
 
 

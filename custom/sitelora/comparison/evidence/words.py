@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from sitelora.comparison.evidence.estimate import Estimate
 from sitelora.comparison.evidence.experiment import REFERENCE, SAME, Protocol
-from sitelora.comparison.evidence.verdicts import HELD, REVERSED, UNJUDGED, Rows, Verdict
-from sitelora.report.format_values import bytes_text, count_text
+from sitelora.comparison.evidence.verdicts import HELD, OTHERS, REVERSED, UNJUDGED, Rows, Verdict
+from sitelora.report.format_values import bytes_text, count_text, listed
 
 
 def difference_text(one: Estimate | None, *, alpha: float = 0.05) -> str:
@@ -31,10 +31,24 @@ def p_text(p: float | None) -> str:
     return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def p_of(one: Verdict) -> str:
+    """Return a claim's p as people read it; while others of the family have not run, the largest it can be."""
+    return f"at most {p_text(one.p)}" if one.words == OTHERS and one.p is not None else p_text(one.p)
+
+
+_ANSWERS = {
+    HELD: "Yes, here",
+    REVERSED: "No, here it loses",
+    OTHERS: "Measured and not judged yet, because it is corrected together with announced questions that have not run",
+}
+"""To whether a hospital gains; anything else was not shown."""
+
+
 def plain_lines(rows: Rows, found: Sequence[Verdict], where: str = "../..") -> list[str]:
     """Return three lines for a clinician on the first claim that is judged: is there a gain, how sure, what leaves.
 
-    And a fourth one where another network was trained alone in the same cells.
+    One more where the cells stand on an axis, up to where there is one, and one where another network was trained alone
+    in the same cells. Of a claim whose runs are all in, while others of its family have not run, they say so.
 
     Where an experiment has announced main questions a side question does not answer in their place, and a comparison of
     two methods does not answer what joining brings.
@@ -44,14 +58,18 @@ def plain_lines(rows: Rows, found: Sequence[Verdict], where: str = "../..") -> l
     """
     main, primary = [one for one in found if one.claim.primary] or list(found), rows.results.primary
     judged = [one for one in main if one.found is not None and one.words not in UNJUDGED]
+    judged += [one for one in main if one.found is not None and one.words == OTHERS]
     first = next((one for one in judged if _against_alone(one)), next(iter(judged), None))
     if first is None or first.found is None or primary is None:
         return ["**Would my hospital gain?** Not known yet: the runs that answer it are not all made."]
     one = first.found
-    told = f"{first.claim.text}: {claim_text(first, rows.rules)} {primary.title} ({first.words})"
+    score = f"{claim_text(first, rows.rules)} {primary.title}"
+    told = f"{first.claim.text}: {score} ({first.words})"
+    if first.words == OTHERS:
+        told = f"The claim *{first.claim.text}* stands at {score}"
     alone = _against_alone(first)
     if alone:
-        word = {HELD: "Yes, here", REVERSED: "No, here it loses"}.get(first.words, "Not shown here")
+        word = _ANSWERS.get(first.words, "Not shown here")
         told = f"{word}. {told}"
     else:
         told = f"This experiment does not ask that; it asks how methods differ. {told}"
@@ -63,9 +81,10 @@ def plain_lines(rows: Rows, found: Sequence[Verdict], where: str = "../..") -> l
     lines = [
         f"**Would my hospital gain{by}?** {told}.",
         f"**How sure?** {count_text(one.patients, rows.results.asks.counted)}, "
-        f"{count_text(one.seeds, 'repetition')}, p {p_text(first.p) or 'n/a'}; {kind}. Other hospitals, scanners and "
+        f"{count_text(one.seeds, 'repetition')}, p {p_of(first) or 'n/a'}; {kind}. Other hospitals, scanners and "
         "tasks may differ from these.",
         _leaves(rows, first, where),
+        *(_up_to_where(rows, first) if alone else []),
         *(_without(rows, first) if alone else []),
     ]
     return ["\n".join(f"- {line}" for line in lines)]
@@ -75,6 +94,24 @@ def _against_alone(one: Verdict) -> bool:
     """Say whether a claim is that something is above a site alone."""
     less = {term.partition("/")[2] for term, weight in one.claim.terms.items() if weight < 0}
     return one.claim.kind != SAME and less == {REFERENCE}
+
+
+def _up_to_where(rows: Rows, verdict: Verdict) -> list[str]:
+    """Return the gain of a claim's row at every place of the experiment's axis, and where it is told apart."""
+    asks, sites = rows.results.asks, verdict.claim.sites
+    row = next(term for term, weight in verdict.claim.terms.items() if weight > 0).partition("/")[2]
+    cells = sorted((cell for cell in asks.cells.values() if cell.at is not None), key=lambda cell: cell.at or 0.0)
+    names = {id(cell): name for name, cell in asks.cells.items()}
+    found = {cell.at or 0.0: rows.above_alone(names[id(cell)], row, sites) for cell in cells}
+    there = {at: one for at, one in found.items() if one is not None}
+    if len(there) < 2:
+        return []
+    apart = [f"{at:g}" for at, one in there.items() if one.mean > 0 and one.told_apart()]
+    told = ", ".join(f"{one.mean:+.3f} at {at:g}" for at, one in there.items())
+    return [
+        f"**Up to where?** By {asks.axis}: {told}; a gain is told apart from none at {listed(apart) or 'none of them'} "
+        "(exploratory, each by itself)."
+    ]
 
 
 def _without(rows: Rows, verdict: Verdict) -> list[str]:
