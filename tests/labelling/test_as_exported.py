@@ -97,8 +97,6 @@ def test_a_model_of_another_size_is_refused_with_both_sizes(exported: Path) -> N
 
 
 def test_half_of_the_tensors_are_refused_even_where_every_hash_is_right(exported: Path) -> None:
-    from sitelora.disk import file_sha256
-
     file = exported / SERVED[0] / "models" / "model.pt"
     content = torch.load(file, weights_only=True)
     content["model"] = {name: value for name, value in content["model"].items() if "decoder" in name}

@@ -162,5 +162,5 @@ def test_it_does_not_double_for_ever(toy: Experiment, rules: Protocol, fake: Fak
 
 def test_a_run_of_another_protocol_is_no_run_of_this_one(toy: Experiment, fake: Fake, tmp_path: Path) -> None:
     fake(toy, tmp_path, "one", "local", 0.002, 0, models(0.9))
-    with pytest.raises(ComparisonError, match=r"another protocol \(rounds\)"):
+    with pytest.raises(ComparisonError, match=r"\.json: made with another protocol \(rounds\)"):
         Results.read("toy", replace(toy, rounds=2), tmp_path)

@@ -110,6 +110,20 @@ class EvidenceJob:
         plain: dict[str, Any] = json.loads(json.dumps(asked))
         return plain
 
+    @property
+    def head(self) -> dict[str, Any]:
+        """What the files of a run begin with: which one it is, and what was asked for."""
+        return {
+            "format": FORMAT,
+            "experiment": self.experiment,
+            "cell": self.cell,
+            "run": self.entry.run,
+            "learning_rate": self.rate,
+            "steps": self.steps,
+            "seed": self.seed,
+            "asked": self.asked,
+        }
+
     def job(self, *, data: Path, out: Path, at_a_time: int = 1) -> Job:
         """Return it as a run of a comparison, over data that is arranged already."""
         rules, asks = protocol(), self.asks

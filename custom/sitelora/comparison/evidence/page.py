@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sitelora.comparison.evidence.estimate import Estimate
 from sitelora.comparison.evidence.experiment import BASE, PERSONAL, REFERENCE, SAME, TRAINED, TUNED, Protocol
+from sitelora.comparison.evidence.plan import sources
 from sitelora.comparison.evidence.plots import write_plots
 from sitelora.comparison.evidence.remaining import runs_left
 from sitelora.comparison.evidence.results import Record, bytes_sent, model_of
@@ -215,9 +216,7 @@ def _failed(rows: Rows, records: Sequence[Record], cell: str, row: str, primary:
 
 def _rates(rows: Rows, primary: Metric, rules: Protocol) -> list[str]:
     parts = []
-    for cell in rows.results.asks.cells:
-        if rows.results.asks.source(cell) != cell:
-            continue
+    for cell in sources(rows.results.asks):
         choice = rows.choice(cell)
         every = sorted({rate for found in choice.scores.values() for rate in found})
         table = [

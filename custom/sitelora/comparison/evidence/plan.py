@@ -37,6 +37,11 @@ class Choice:
         return not self.wanted
 
 
+def sources(asks: Experiment) -> list[str]:
+    """Return the cells that have rates and a length of their own."""
+    return [cell for cell in asks.cells if asks.source(cell) == cell]
+
+
 def next_rates(
     scores: Mapping[float, float], rules: Protocol, asks: Experiment, sign: int
 ) -> tuple[list[float], float]:
@@ -124,7 +129,7 @@ def missing(results: Results, rules: Protocol, seeds: int) -> Iterator[EvidenceJ
         )
 
     seen: set[tuple[object, ...]] = set()
-    for source in (cell for cell in asks.cells if asks.source(cell) == cell):
+    for source in sources(asks):
         choice = choose(results, source, rules)
         found = [(source, asks.entries[row], rate, seed)
                  for row, rate in choice.wanted for seed in range(rules.selection_seeds)]  # fmt: skip

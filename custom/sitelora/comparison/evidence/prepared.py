@@ -1,4 +1,4 @@
-"""What a run needs before it trains: its cases in folders of their own, and proof that its block has the same."""
+"""A run's cases in folders of their own, proof that its block has the same, and the federation over them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from typing import Any
 from sitelora.comparison.evidence.arrangement import repeats, write_arranged
 from sitelora.comparison.evidence.block import kind_here, require_same_kind
 from sitelora.comparison.evidence.job import BASES, EvidenceJob
-from sitelora.comparison.record import require_test_cases
+from sitelora.comparison.record import require_test_cases, require_whole
 from sitelora.comparison.run import Job
 from sitelora.comparison.run_file import ComparisonError
 from sitelora.data.pooled import POOLED, content_sha256, pool_sites
 from sitelora.data.site_folder import SiteFolder, find_site_folder
+from sitelora.federation.in_process import run_in_process
+from sitelora.run_result import RunResult
+from sitelora.server.aggregation import Aggregation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,40 @@ def prepare(one: EvidenceJob, *, data: Path, out: Path, place: Path, at_a_time: 
         pool_sites(root, asks.dataset, one.sites, root / "all", repeats=often)
         root, sites = root / "all", (POOLED,)
     return Prepared(job=job, root=root, sites=sites, folders=folders, newcomers=newcomers, lists=lists, kind=kind)
+
+
+def train(
+    one: EvidenceJob,
+    ready: Prepared,
+    *,
+    home: Path,
+    rounds: int,
+    overrides: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> RunResult:
+    """Run a federation over prepared data, in all rounds and with every site.
+
+    Args:
+        home: where its state is kept. rounds: how many.
+        overrides: bundle values in place of the run's own. more: ``on_round`` and ``afterwards`` of `run_in_process`.
+
+    Raises:
+        RuntimeError: a round or a site is missing.
+    """
+    result = run_in_process(
+        bundle=one.bundle,
+        dataset=one.asks.dataset,
+        sites=ready.sites,
+        rounds=rounds,
+        overrides={**ready.job.overrides, **(overrides or {})},
+        data=ready.root,
+        home_folder=home,
+        aggregation=Aggregation(rule=one.entry.aggregation, weights=one.entry.weights),
+        evaluate=False,
+        **more,
+    )
+    require_whole(result, rounds, str(one))
+    return result
 
 
 def block_of(one: EvidenceJob, out: Path) -> list[dict[str, Any]]:

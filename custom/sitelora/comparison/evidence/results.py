@@ -41,17 +41,9 @@ class Results:
         Raises:
             ComparisonError: a file that cannot be read, or was made with something else than is asked for today.
         """
-        found = {
-            (record["cell"], record["run"], record["steps"], record["learning_rate"], record["seed"]): record
-            for file in sorted((out / RUNS / name).glob("*/*.json"))
-            for record in [_read(file, name, asks)]
-        }
-        timed = {
-            (record["cell"], record["run"], record["steps"]): float(record["seconds_a_site"])
-            for file in sorted((out / SECONDS / name).glob("*/*.json"))
-            for record in [_read(file, name, asks)]
-        }
-        return cls(name, asks, found, timed)
+        runs, timed = (_read(out / folder / name, name, asks) for folder in (RUNS, SECONDS))
+        found = {(r["cell"], r["run"], r["steps"], r["learning_rate"], r["seed"]): r for r in runs}
+        return cls(name, asks, found, {(t["cell"], t["run"], t["steps"]): t["seconds_a_site"] for t in timed})
 
     @property
     def primary(self) -> Metric | None:
@@ -109,20 +101,23 @@ class Results:
         return statistics.fmean(gains) if gains else None
 
 
-def _read(file: Path, name: str, asks: Experiment) -> dict[str, Any]:
-    """Return a file's record, made with what is asked for today."""
-    try:
-        record: dict[str, Any] = json.loads(file.read_bytes())
-        entry = next(e for e in asks.entries.values() if e.method and e.run == record["run"])
-        job = EvidenceJob(
-            experiment=name,
-            cell=record["cell"],
-            entry=entry,
-            rate=record["learning_rate"],
-            steps=record["steps"],
-            seed=record["seed"],
-            what=asks,
-        )
+def _read(folder: Path, name: str, asks: Experiment) -> list[dict[str, Any]]:
+    """Return the records of an experiment's files below a folder, each made with what is asked for today."""
+    found = []
+    for file in sorted(folder.glob("*/*.json")):
+        try:
+            record = json.loads(file.read_bytes())
+            job = EvidenceJob(
+                experiment=name,
+                cell=record["cell"],
+                entry=next(e for e in asks.entries.values() if e.method and e.run == record["run"]),
+                rate=record["learning_rate"],
+                steps=record["steps"],
+                seed=record["seed"],
+                what=asks,
+            )
+        except (OSError, ValueError, KeyError, StopIteration) as error:
+            raise ComparisonError(f"{file}: no run of {name} ({error!r}); remove it") from error
         asked = job.asked if job.cell in asks.cells else {}
         if record["format"] != FORMAT or record["asked"] != asked:
             differing = [k for k in {*asked, *record["asked"]} if asked.get(k) != record["asked"].get(k)]
@@ -130,9 +125,8 @@ def _read(file: Path, name: str, asks: Experiment) -> dict[str, Any]:
                 f"{file}: made with another protocol ({', '.join(sorted(differing)) or 'format'}); it is no run "
                 "of this one: move them away, or go back to the protocol's commit"
             )
-    except (OSError, ValueError, KeyError, StopIteration) as error:
-        raise ComparisonError(f"{file}: no run of {name} ({error!r}); remove it") from error
-    return record
+        found.append(record)
+    return found
 
 
 def model_of(block: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

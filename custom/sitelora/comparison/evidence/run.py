@@ -9,18 +9,16 @@ from typing import Any
 
 from sitelora.comparison.evidence.alone import Watch
 from sitelora.comparison.evidence.experiment import PERSONAL, protocol
-from sitelora.comparison.evidence.job import ALONE, FORMAT, EvidenceJob
+from sitelora.comparison.evidence.job import ALONE, EvidenceJob
 from sitelora.comparison.evidence.newcomers import adapted, keep_given
-from sitelora.comparison.evidence.prepared import prepare
+from sitelora.comparison.evidence.prepared import prepare, train
 from sitelora.comparison.evidence.scoring import afterwards, score_probe
-from sitelora.comparison.record import base_record, require_whole, site_facts, steps
+from sitelora.comparison.record import base_record, site_facts, steps
 from sitelora.comparison.run import Job, commit
 from sitelora.data.site_folder import SiteFolder, find_site_folder
 from sitelora.federation.files import write_json
-from sitelora.federation.in_process import run_in_process
 from sitelora.federation.machine import hardware
 from sitelora.run_result import Round, RunResult
-from sitelora.server.aggregation import Aggregation
 from sitelora.typed_json import to_json
 
 Tell = Callable[[str], None]
@@ -51,20 +49,14 @@ def make_run(one: EvidenceJob, *, data: Path, out: Path, at_a_time: int = 1, tel
             scored = score_probe(job.judged, folders)
         elif given or not asks.newcomers:
             score = afterwards(scored, folders, unseen, tuned_steps=rules.tuned_steps)
-            result = run_in_process(
-                bundle=one.bundle,
-                dataset=asks.dataset,
-                sites=ready.sites,
+            result = train(
+                one,
+                ready,
+                home=Path(place) / "home",
                 rounds=asks.rounds,
-                overrides=job.overrides,
-                data=ready.root,
-                home_folder=Path(place) / "home",
-                aggregation=Aggregation(rule=one.entry.aggregation, weights=one.entry.weights),
                 on_round=lambda each: _tell_round(each, one, tell),
-                evaluate=False,
                 afterwards=keep_given(given) if given else score,
             )
-            require_whole(result, asks.rounds, str(one))
         for folder in ready.newcomers:
             home = Path(place) / folder.name
             models, trained = adapted(one, folder, given, data=ready.root, place=home, tuned_steps=rules.tuned_steps)
@@ -116,15 +108,8 @@ def _record(
 
     rounds = result.rounds if result else ()
     return {
-        "format": FORMAT,
-        "experiment": one.experiment,
-        "cell": one.cell,
-        "run": one.entry.run,
-        "learning_rate": one.rate,
-        "steps": one.steps,
-        "seed": one.seed,
+        **one.head,
         "fold": one.seed % one.asks.folds,
-        "asked": one.asked,
         "command": job.command,
         "commit": commit(),
         "kind": more["kind"],

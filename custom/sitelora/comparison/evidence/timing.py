@@ -9,17 +9,14 @@ from pathlib import Path
 
 from sitelora.comparison.evidence.alone import Watch
 from sitelora.comparison.evidence.experiment import REFERENCE, Protocol
-from sitelora.comparison.evidence.job import FORMAT, EvidenceJob
-from sitelora.comparison.evidence.plan import choose
-from sitelora.comparison.evidence.prepared import prepare
+from sitelora.comparison.evidence.job import EvidenceJob
+from sitelora.comparison.evidence.plan import choose, sources
+from sitelora.comparison.evidence.prepared import prepare, train
 from sitelora.comparison.evidence.results import Results
-from sitelora.comparison.record import require_whole
 from sitelora.comparison.run import commit
 from sitelora.comparison.run_file import ComparisonError
 from sitelora.federation.files import write_json
-from sitelora.federation.in_process import run_in_process
 from sitelora.federation.machine import hardware
-from sitelora.server.aggregation import Aggregation
 
 ROUNDS = 4
 """That are timed: the first warms up and the last validates, so the median is taken of those between."""
@@ -28,7 +25,7 @@ ROUNDS = 4
 def untimed(results: Results, rules: Protocol, out: Path) -> Iterator[EvidenceJob]:
     """Yield one run of every row that has settled and was not timed, in the cell that its rate and length come from."""
     asks, seen = results.asks, set[Path]()
-    for cell in (cell for cell in asks.cells if asks.source(cell) == cell):
+    for cell in sources(asks):
         choice = choose(results, cell, rules)
         for row, rate in choice.rates.items() if choice.done else ():
             entry = asks.entries[row]
@@ -52,23 +49,12 @@ def time_rounds(one: EvidenceJob, *, data: Path, out: Path) -> Path:
         ComparisonError: something else was at work meanwhile; nothing is written. RefusedError: another kind of
             processor, versions or data than its block has.
     """
-    asks = one.asks
     with tempfile.TemporaryDirectory(prefix="sitelora-evidence-") as place:
         ready = prepare(one, data=data, out=out, place=Path(place))
         watch = Watch()
-        result = run_in_process(
-            bundle=one.bundle,
-            dataset=asks.dataset,
-            sites=ready.sites,
-            rounds=ROUNDS,
-            overrides={**ready.job.overrides, "validate_every": ROUNDS},
-            data=ready.root,
-            home_folder=Path(place) / "home",
-            aggregation=Aggregation(rule=one.entry.aggregation, weights=one.entry.weights),
-            evaluate=False,
-        )
+        fewer = {"validate_every": ROUNDS}
+        result = train(one, ready, home=Path(place) / "home", rounds=ROUNDS, overrides=fewer)
         told = watch.told()
-    require_whole(result, ROUNDS, str(one))
     if not told["seconds_valid"]:
         raise ComparisonError(
             f"{one}: other processes used {told['others_cores']:.2f} cores meanwhile, so these seconds mean nothing: "
@@ -76,20 +62,13 @@ def time_rounds(one: EvidenceJob, *, data: Path, out: Path) -> Path:
         )
     seconds = statistics.median(each.seconds or 0.0 for each in result.rounds[1:-1])
     content = {
-        "format": FORMAT,
-        "experiment": one.experiment,
-        "cell": one.cell,
-        "run": one.entry.run,
-        "learning_rate": one.rate,
-        "steps": one.steps,
-        "seed": one.seed,
-        "asked": one.asked,
+        **one.head,
         "commit": commit(),
         "kind": ready.kind,
         "hardware": hardware(),
         "rounds_timed": ROUNDS,
         "seconds_of_a_round": round(seconds, 2),
-        "seconds_a_site": round(seconds * asks.rounds / len(ready.sites), 1),
+        "seconds_a_site": round(seconds * one.asks.rounds / len(ready.sites), 1),
         "others_cores": told["others_cores"],
     }
     file = one.seconds_file(out)

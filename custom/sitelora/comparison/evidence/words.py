@@ -96,14 +96,18 @@ def _against_alone(one: Verdict) -> bool:
     return one.claim.kind != SAME and less == {REFERENCE}
 
 
+def _first_row(verdict: Verdict) -> tuple[str, str]:
+    """Return cell and row of the first term that a claim says is above another one."""
+    cell, _, row = next(term for term, weight in verdict.claim.terms.items() if weight > 0).partition("/")
+    return cell, row
+
+
 def _up_to_where(rows: Rows, verdict: Verdict) -> list[str]:
     """Return the gain of a claim's row at every place of the experiment's axis, and where it is told apart."""
     asks, sites = rows.results.asks, verdict.claim.sites
-    row = next(term for term, weight in verdict.claim.terms.items() if weight > 0).partition("/")[2]
-    cells = sorted((cell for cell in asks.cells.values() if cell.at is not None), key=lambda cell: cell.at or 0.0)
-    names = {id(cell): name for name, cell in asks.cells.items()}
-    found = {cell.at or 0.0: rows.above_alone(names[id(cell)], row, sites) for cell in cells}
-    there = {at: one for at, one in found.items() if one is not None}
+    _, row = _first_row(verdict)
+    places = sorted((cell.at, name) for name, cell in asks.cells.items() if cell.at is not None)
+    there = {at: one for at, name in places if (one := rows.above_alone(name, row, sites)) is not None}
     if len(there) < 2:
         return []
     apart = [f"{at:g}" for at, one in there.items() if one.mean > 0 and one.told_apart()]
@@ -135,7 +139,7 @@ def _without(rows: Rows, verdict: Verdict) -> list[str]:
 
 def _leaves(rows: Rows, verdict: Verdict, where: str) -> str:
     """Return what leaves a hospital for the first row of a claim."""
-    cell, _, row = next(term for term, weight in verdict.claim.terms.items() if weight > 0).partition("/")
+    cell, row = _first_row(verdict)
     if rows.results.asks.newcomers:
         return (
             "**What leaves?** Nothing leaves a hospital that comes later: it is given a model, and trains on its own."
